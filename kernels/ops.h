@@ -1,0 +1,263 @@
+/*
+ * The operator table: the few fused operators that CLIP, the UNet and the VAE need, behind one
+ * struct of function pointers. `kernels/cpu` is the oracle and the default without a GPU,
+ * `kernels/cuda` the product. Nothing here knows a model, a job or a user.
+ *
+ * Conventions
+ *   - Activations are NHWC, contiguous, of the backend's activation type (`ld_backend.act_dtype`;
+ *     float32 on the CPU). A transformer's token matrix [B, H*W, C] is the same bytes.
+ *   - Convolution weights are given in checkpoint layout [Cout, Cin, kh, kw], linear weights
+ *     [N, K]; `weight_create` packs them for the backend.
+ *   - Every result row (one image's position or token) is a pure function of that image's own data
+ *     and shape: neither the batch size nor the number of threads changes a bit of it.
+ *   - No operator allocates. Scratch comes from `workspace`, sized by the backend at plan time.
+ *   - Operators check shapes (LD_E_SHAPE) and never print.
+ *
+ *     struct ld_conv2d op = {.x0 = h, .c0 = 320, .batch = 2, .in_h = 64, .in_w = 64, .weight = w,
+ *                            .stride = 1, .pad_before = 1, .pad_after = 1, .y = out};
+ *     if (backend->ops->conv2d(backend, &op, err) != LD_OK) ...
+ */
+#ifndef LD_KERNELS_OPS_H
+#define LD_KERNELS_OPS_H
+
+#include "kernels/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ld_backend;
+struct ld_weight; /* packed by and for one backend */
+
+/* ---- Weights -------------------------------------------------------------------------------- */
+
+enum { LD_WEIGHT_PARTS_MAX = 3 };
+
+enum ld_weight_kind {
+    LD_WEIGHT_LINEAR, /* parts are [rows, k]; stacked along rows (q, k, v become one) */
+    LD_WEIGHT_GEGLU,  /* one part [2n, k]: value rows first, gate rows second */
+    LD_WEIGHT_CONV,   /* one part [rows, k, kernel, kernel]; kernel 1 or 3 */
+    LD_WEIGHT_VECTOR, /* norm gains and shifts, biases; k = 1, kept as float32 */
+    LD_WEIGHT_TABLE   /* embedding table [rows, k], looked up by row */
+};
+
+/* Raw bytes in checkpoint order; borrowed during weight_create only. */
+struct ld_weight_part {
+    const void *data;
+    enum ld_dtype dtype;
+    float scale; /* multiplies every element (fp8 files with scale_weight); 0 means 1 */
+};
+
+struct ld_weight_desc {
+    enum ld_weight_kind kind;
+    int32_t rows; /* output features of ONE part (all parts are equal) */
+    int32_t k;    /* input features (Cin for a convolution) */
+    int32_t kernel;
+    uint32_t part_count;
+    struct ld_weight_part parts[LD_WEIGHT_PARTS_MAX];
+    /* Bias in the same order as the stacked rows: one optional part per weight part. */
+    struct ld_weight_part bias[LD_WEIGHT_PARTS_MAX]; /* data NULL: none */
+};
+
+/* ---- Operators ------------------------------------------------------------------------------ */
+
+/*
+ * y[b,oy,ox,o] = bias[o] + row_add[b,o] + residual[b,oy,ox,o]
+ *              + sum_{ky,kx,c} w[o,c,ky,kx] * in[b, oy*stride + ky - pad_before, ..., c]
+ * `in` is x0 and x1 concatenated on channels (x1 NULL: x0 alone), after nearest upsampling to
+ * [up_h, up_w] when up_h > 0 (source index = floor(dst * in / up)). Outside reads are zero.
+ * Output size = (H + pad_before + pad_after - kernel) / stride + 1 with H the (upsampled) height.
+ *
+ * y must not alias x0 or x1; it may alias residual.
+ */
+struct ld_conv2d {
+    const void *x0, *x1;
+    int32_t c0, c1;
+    int32_t batch, in_h, in_w;
+    int32_t up_h, up_w;
+    int32_t stride, pad_before, pad_after;
+    const struct ld_weight *weight; /* kernel 1 or 3, bias inside */
+    const float *row_add;           /* [batch, row_add_stride] float32, or NULL */
+    int32_t row_add_stride;
+    const void *residual;
+    void *y;
+};
+
+enum ld_activation {
+    LD_ACT_NONE,
+    LD_ACT_SILU,
+    LD_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    LD_ACT_GEGLU       /* value * gelu_erf(gate); weight kind LD_WEIGHT_GEGLU, output n = rows / 2 */
+};
+
+/* y[m, :] = act(x[m, :] W^T + bias) + residual[m, :]. x: [rows, k], y: [rows, n]. `rows_per_image`
+ * tells where images end (tiles are cut there); rows % rows_per_image == 0. `x1` as in ld_conv2d. */
+struct ld_linear {
+    const void *x0, *x1;
+    int32_t c0, c1;
+    int32_t rows, rows_per_image;
+    const struct ld_weight *weight;
+    enum ld_activation activation;
+    const void *residual;
+    void *y;
+};
+
+/* y = silu?((x - mean_g) * rstd_g * gamma[c] + beta[c]), statistics per image and group over
+ * H*W*C/groups values of the channel concatenation of x0 and x1. y may alias x0 when x1 is NULL. */
+struct ld_group_norm {
+    const void *x0, *x1;
+    int32_t c0, c1;
+    int32_t batch, positions; /* H * W */
+    int32_t groups;
+    float epsilon;
+    bool silu;
+    const struct ld_weight *gamma, *beta;
+    void *y;
+};
+
+/* y[m,:] = (x - mean) * rstd * gamma + beta over the last axis. y may alias x. */
+struct ld_layer_norm {
+    const void *x;
+    int32_t rows, channels;
+    float epsilon;
+    const struct ld_weight *gamma, *beta;
+    void *y;
+};
+
+/*
+ * o[b,i,h,:] = sum_j softmax_j(scale * q[b,i,h,:].k[b,j,h,:]) v[b,j,h,:]
+ * Element (b, i, head, d) of q is at q[(b * q_rows + i) * q_stride + head * head_dim + d]; k and v
+ * likewise with kv_rows and their strides (so q, k, v may be slices of one fused projection).
+ * kv_len[b] <= kv_rows counts the keys in use, NULL means kv_rows. causal: j <= i.
+ */
+struct ld_attention {
+    const void *q, *k, *v;
+    void *o; /* [batch, q_rows, heads * head_dim], stride o_stride */
+    int32_t batch, q_rows, kv_rows;
+    int32_t q_stride, k_stride, v_stride, o_stride;
+    int32_t heads, head_dim;
+    float scale;
+    const int32_t *kv_len;
+    bool causal;
+};
+
+/* y[b, 0..dim/2) = cos(t_b f_i), y[b, dim/2..dim) = sin(t_b f_i), f_i = exp(-ln(10000) i/(dim/2)). */
+struct ld_timestep {
+    const float *t; /* [batch], host memory */
+    int32_t batch, dim;
+    void *y;
+};
+
+/* y[m, :] = table[ids[m], :] + positions[m % tokens, :]; where override[m] is not NULL that float32
+ * vector stands in for the table row (textual inversion). */
+struct ld_embed {
+    const int32_t *ids; /* [rows], host memory */
+    const float *const *override; /* [rows] or NULL */
+    int32_t rows, tokens, channels;
+    const struct ld_weight *table, *positions;
+    void *y;
+};
+
+/* y = nonlinearity(x), elementwise; the timestep vector's SiLU. y may alias x. */
+struct ld_map {
+    const void *x;
+    int64_t count;
+    enum ld_activation activation;
+    void *y;
+};
+
+enum ld_resize_mode {
+    LD_RESIZE_NEAREST,
+    LD_RESIZE_NEAREST_EXACT,
+    LD_RESIZE_BILINEAR,
+    LD_RESIZE_BICUBIC,
+    LD_RESIZE_AREA,
+    LD_RESIZE_BISLERP,
+    LD_RESIZE_BILINEAR_ANTIALIAS,
+    LD_RESIZE_BICUBIC_ANTIALIAS
+};
+
+/* Separable resampling of a feature map (deep shrink); formulas of each mode: sample/resize.h. */
+struct ld_resize {
+    const void *x;
+    int32_t batch, in_h, in_w, channels;
+    int32_t out_h, out_w;
+    enum ld_resize_mode mode;
+    void *y;
+};
+
+/* Host planes [batch, C, H, W] float32 -> activations NHWC, times scale[b] (NULL: 1). */
+struct ld_planes_in {
+    const float *planes;
+    int32_t batch, channels, height, width;
+    const float *scale;
+    void *y;
+};
+
+/* Activations NHWC -> host planes [batch, C, H, W] float32. */
+struct ld_planes_out {
+    const void *x;
+    int32_t batch, channels, height, width;
+    float *planes;
+};
+
+/* ---- The table ------------------------------------------------------------------------------ */
+
+struct ld_ops {
+    enum ld_code (*weight_create)(struct ld_backend *, const struct ld_weight_desc *,
+                                  struct ld_weight **out, struct ld_error *);
+    void (*weight_destroy)(struct ld_backend *, struct ld_weight *);
+    size_t (*weight_bytes)(const struct ld_weight *); /* resident bytes */
+
+    /* Device memory for activations: 64-byte aligned, released as a whole. */
+    enum ld_code (*memory_alloc)(struct ld_backend *, size_t bytes, void **out, struct ld_error *);
+    void (*memory_free)(struct ld_backend *, void *memory, size_t bytes);
+
+    enum ld_code (*conv2d)(struct ld_backend *, const struct ld_conv2d *, struct ld_error *);
+    enum ld_code (*linear)(struct ld_backend *, const struct ld_linear *, struct ld_error *);
+    enum ld_code (*group_norm)(struct ld_backend *, const struct ld_group_norm *,
+                               struct ld_error *);
+    enum ld_code (*layer_norm)(struct ld_backend *, const struct ld_layer_norm *,
+                               struct ld_error *);
+    enum ld_code (*attention)(struct ld_backend *, const struct ld_attention *, struct ld_error *);
+    enum ld_code (*timestep)(struct ld_backend *, const struct ld_timestep *, struct ld_error *);
+    enum ld_code (*embed)(struct ld_backend *, const struct ld_embed *, struct ld_error *);
+    enum ld_code (*map)(struct ld_backend *, const struct ld_map *, struct ld_error *);
+    enum ld_code (*resize)(struct ld_backend *, const struct ld_resize *, struct ld_error *);
+    enum ld_code (*planes_in)(struct ld_backend *, const struct ld_planes_in *, struct ld_error *);
+    enum ld_code (*planes_out)(struct ld_backend *, const struct ld_planes_out *,
+                               struct ld_error *);
+    /* Wait for everything launched. A no-op on the CPU. */
+    enum ld_code (*synchronize)(struct ld_backend *, struct ld_error *);
+    void (*destroy)(struct ld_backend *);
+};
+
+/* One device. Used by one thread at a time. Backends embed this as their first member. */
+struct ld_backend {
+    const struct ld_ops *ops;
+    const char *name;         /* "cpu", "cuda" */
+    char description[128];    /* "AVX-512, 2 threads" */
+    enum ld_dtype act_dtype;  /* type of activations */
+};
+
+/* ---- Backends ------------------------------------------------------------------------------- */
+
+enum ld_cpu_level {
+    LD_CPU_AUTO,    /* the best this machine has */
+    LD_CPU_GENERIC, /* plain C: the oracle */
+    LD_CPU_AVX2,
+    LD_CPU_AVX512,
+    LD_CPU_AMX
+};
+
+/*
+ * `threads` 0: one per usable core.
+ * Errors   LD_E_UNSUPPORTED if the machine lacks the asked level, LD_E_NOMEM.
+ */
+enum ld_code ld_cpu_backend_create(struct ld_backend **out, uint32_t threads,
+                                   enum ld_cpu_level level, struct ld_error *err) LD_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,107 @@
+/*
+ * The engine: sessions and ticks. It holds the models of one worker, takes jobs, and at each tick
+ * gathers the pending model evaluations of all active sessions that share weights and latent shape,
+ * runs one UNet pass over them and hands the results back. A job joins at the next tick and a
+ * cancelled one leaves there. Everything a job produces is told through its callbacks, which run on
+ * the thread that calls ld_engine_tick.
+ *
+ *     ld_engine_create(&engine, &config, &err);
+ *     ld_engine_submit(engine, &job, &err);
+ *     while (ld_engine_busy(engine))
+ *         ld_engine_tick(engine, &err);
+ */
+#ifndef LD_RUNTIME_ENGINE_H
+#define LD_RUNTIME_ENGINE_H
+
+#include "runtime/base/bytes.h"
+#include "runtime/params.h"
+
+struct ld_engine;
+
+struct ld_engine_config {
+    const char *model_dir;     /* scanned for checkpoints; "" if none */
+    const char *adapter_dir;   /* LoRA family */
+    const char *embedding_dir; /* textual inversion */
+    const char *wildcard_dir;
+    const char *vae_dir;
+    const char *default_model; /* name in model_dir, or "" for the first */
+    const char *model_path;    /* a file or folder given directly; wins over default_model; "" */
+    const char *vocab_path;    /* CLIP merges for models without their own; "" looks beside the model */
+    const char *backend;       /* "auto", "cpu", "cuda" */
+    uint32_t threads;          /* 0: one per core */
+    uint32_t batch_max;        /* UNet rows a tick may hold, 0: planned from memory */
+};
+
+enum ld_engine_phase {
+    LD_PHASE_LOAD, LD_PHASE_TEXT, LD_PHASE_ENCODE, LD_PHASE_SAMPLE, LD_PHASE_DECODE, LD_PHASE_DONE
+};
+const char *ld_engine_phase_name(enum ld_engine_phase phase);
+
+struct ld_engine_progress {
+    enum ld_engine_phase phase;
+    uint32_t image, images;
+    uint32_t step, steps;
+    double fraction; /* of the whole job, 0..1 */
+};
+
+struct ld_engine_image {
+    uint32_t index;
+    uint64_t seed;
+    int32_t width, height;
+    struct ld_span png; /* borrowed for the call */
+    bool partial;       /* a cancelled job's last prediction */
+};
+
+struct ld_engine_report {
+    int64_t text_us, sample_us, decode_us, encode_us;
+    uint64_t unet_rows, unet_rows_saved;
+    const char *warnings_json; /* JSON array of strings */
+    const char *adapters_json; /* JSON array of {name, sha256, tensors_applied, ...} */
+    const char *resolved_json; /* the request as it ran, seed and expanded prompt included */
+};
+
+/* Owned by the caller until on_done returned. Any callback may be NULL. */
+struct ld_engine_job {
+    const struct ld_request *request; /* borrowed until on_done */
+    struct ld_span init_image, init_mask; /* PNG bytes, borrowed until on_done; empty if none */
+    void *ctx;
+    void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
+    /* PNG of the current prediction, at request.preview_every steps */
+    void (*on_preview)(void *ctx, const struct ld_engine_image *image);
+    void (*on_image)(void *ctx, const struct ld_engine_image *image);
+    /* Exactly once per accepted job: code LD_OK, LD_E_CANCELLED or what went wrong. */
+    void (*on_done)(void *ctx, const struct ld_engine_report *report, const struct ld_error *err);
+};
+
+/*
+ * Scans the folders and loads the default model.
+ * Errors   LD_E_NOT_FOUND (no model, no vocabulary), LD_E_FORMAT, LD_E_NOMEM, LD_E_UNSUPPORTED.
+ */
+enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_config *config,
+                              struct ld_error *err) LD_MUST_USE;
+void ld_engine_destroy(struct ld_engine *engine);
+
+/* JSON object {"backend", "device", "models": [...], "adapters": [...], "embeddings": [...],
+ * "vaes": [...], "wildcards": [...]}: what this worker has; owned by the engine. */
+const char *ld_engine_inventory(const struct ld_engine *engine);
+
+/* Take a job; `handle` names it for cancel. The callbacks run in later ticks. */
+enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_job *job,
+                              uint64_t *handle, struct ld_error *err) LD_MUST_USE;
+
+/* Leaves at the next step boundary; keep_partial decodes the current prediction first. Unknown
+ * handles are ignored (the job may just have ended). */
+void ld_engine_cancel(struct ld_engine *engine, uint64_t handle, bool keep_partial);
+
+bool ld_engine_busy(const struct ld_engine *engine);
+
+/* One unit of work: a text encoding, one batched UNet pass, or one decode. Errors here are the
+ * engine's own (a lost device); a job's errors go to its on_done. */
+enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err) LD_MUST_USE;
+
+/* What a request would cost here: JSON for /v1/plan (tokens per chunk, memory, estimated seconds,
+ * warnings) appended to `out`. Nothing runs. */
+enum ld_code ld_engine_plan(struct ld_engine *engine, const struct ld_request *request,
+                            struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
+
+#endif

@@ -1,0 +1,1 @@
+typedef int ld_image_pending;

@@ -1,0 +1,1 @@
+typedef int ld_model_pending;

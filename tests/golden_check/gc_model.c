@@ -1,0 +1,3 @@
+#include "tests/golden_check/gc.h"
+
+const struct gc_kind gc_kinds_model[] = {{NULL, NULL}};

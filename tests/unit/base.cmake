@@ -1,0 +1,2 @@
+ld_unit_test(test_arena ld_base)
+ld_unit_test(test_bytes ld_base)
