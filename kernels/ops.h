@@ -87,11 +87,12 @@ enum ld_activation {
     LD_ACT_NONE,
     LD_ACT_SILU,
     LD_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
-    LD_ACT_GEGLU       /* value * gelu_erf(gate); weight kind LD_WEIGHT_GEGLU, output n = rows / 2 */
+    LD_ACT_GEGLU /* value * gelu_erf(gate); weight kind LD_WEIGHT_GEGLU, output n = rows / 2 */
 };
 
 /* y[m, :] = act(x[m, :] W^T + bias) + residual[m, :]. x: [rows, k], y: [rows, n]. `rows_per_image`
- * tells where images end (tiles are cut there); rows % rows_per_image == 0. `x1` as in ld_conv2d. */
+ * tells where images end (tiles are cut there); rows % rows_per_image == 0. `x1` as in ld_conv2d.
+ */
 struct ld_linear {
     const void *x0, *x1;
     int32_t c0, c1;
@@ -141,7 +142,8 @@ struct ld_attention {
     bool causal;
 };
 
-/* y[b, 0..dim/2) = cos(t_b f_i), y[b, dim/2..dim) = sin(t_b f_i), f_i = exp(-ln(10000) i/(dim/2)). */
+/* y[b, 0..dim/2) = cos(t_b f_i), y[b, dim/2..dim) = sin(t_b f_i), f_i = exp(-ln(10000) i/(dim/2)).
+ */
 struct ld_timestep {
     const float *t; /* [batch], host memory */
     int32_t batch, dim;
@@ -151,7 +153,7 @@ struct ld_timestep {
 /* y[m, :] = table[ids[m], :] + positions[m % tokens, :]; where override[m] is not NULL that float32
  * vector stands in for the table row (textual inversion). */
 struct ld_embed {
-    const int32_t *ids; /* [rows], host memory */
+    const int32_t *ids;           /* [rows], host memory */
     const float *const *override; /* [rows] or NULL */
     int32_t rows, tokens, channels;
     const struct ld_weight *table, *positions;
@@ -235,9 +237,9 @@ struct ld_ops {
 /* One device. Used by one thread at a time. Backends embed this as their first member. */
 struct ld_backend {
     const struct ld_ops *ops;
-    const char *name;         /* "cpu", "cuda" */
-    char description[128];    /* "AVX-512, 2 threads" */
-    enum ld_dtype act_dtype;  /* type of activations */
+    const char *name;        /* "cpu", "cuda" */
+    char description[128];   /* "AVX-512, 2 threads" */
+    enum ld_dtype act_dtype; /* type of activations */
 };
 
 /* ---- Backends ------------------------------------------------------------------------------- */

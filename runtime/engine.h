@@ -26,14 +26,20 @@ struct ld_engine_config {
     const char *vae_dir;
     const char *default_model; /* name in model_dir, or "" for the first */
     const char *model_path;    /* a file or folder given directly; wins over default_model; "" */
-    const char *vocab_path;    /* CLIP merges for models without their own; "" looks beside the model */
-    const char *backend;       /* "auto", "cpu", "cuda" */
-    uint32_t threads;          /* 0: one per core */
-    uint32_t batch_max;        /* UNet rows a tick may hold, 0: planned from memory */
+    const char
+        *vocab_path;     /* CLIP merges for models without their own; "" looks beside the model */
+    const char *backend; /* "auto", "cpu", "cuda" */
+    uint32_t threads;    /* 0: one per core */
+    uint32_t batch_max;  /* UNet rows a tick may hold, 0: planned from memory */
 };
 
 enum ld_engine_phase {
-    LD_PHASE_LOAD, LD_PHASE_TEXT, LD_PHASE_ENCODE, LD_PHASE_SAMPLE, LD_PHASE_DECODE, LD_PHASE_DONE
+    LD_PHASE_LOAD,
+    LD_PHASE_TEXT,
+    LD_PHASE_ENCODE,
+    LD_PHASE_SAMPLE,
+    LD_PHASE_DECODE,
+    LD_PHASE_DONE
 };
 const char *ld_engine_phase_name(enum ld_engine_phase phase);
 
@@ -62,7 +68,7 @@ struct ld_engine_report {
 
 /* Owned by the caller until on_done returned. Any callback may be NULL. */
 struct ld_engine_job {
-    const struct ld_request *request; /* borrowed until on_done */
+    const struct ld_request *request;     /* borrowed until on_done */
     struct ld_span init_image, init_mask; /* PNG bytes, borrowed until on_done; empty if none */
     void *ctx;
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);

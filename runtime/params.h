@@ -19,7 +19,12 @@ extern "C" {
 enum ld_syntax { LD_SYNTAX_A1111, LD_SYNTAX_NOVELAI, LD_SYNTAX_COMFY, LD_SYNTAX_PLAIN };
 enum ld_profile { LD_PROFILE_COMFY, LD_PROFILE_A1111 };
 enum ld_noise_kind { LD_NOISE_CPU, LD_NOISE_PHILOX };
-enum ld_emphasis { LD_EMPHASIS_ORIGINAL, LD_EMPHASIS_NO_NORM, LD_EMPHASIS_IGNORE, LD_EMPHASIS_NONE };
+enum ld_emphasis {
+    LD_EMPHASIS_ORIGINAL,
+    LD_EMPHASIS_NO_NORM,
+    LD_EMPHASIS_IGNORE,
+    LD_EMPHASIS_NONE
+};
 enum ld_vae_tiling { LD_VAE_AUTO, LD_VAE_EXACT, LD_VAE_ESTIMATED, LD_VAE_PLAIN };
 enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD };
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
@@ -34,9 +39,9 @@ struct ld_request_lora {
 /* NAN in a double means "not given: the scheduler's or sampler's own". */
 struct ld_request_sampler_options {
     double eta, s_noise, s_churn, s_tmin, s_tmax, gamma, r, rtol, atol, h_init;
-    const char *solver;         /* "", "midpoint", "heun" */
-    const char *ancestral_rng;  /* "", "philox", "cpu" */
-    const char *brownian_rng;   /* "", "philox", "cpu" */
+    const char *solver;        /* "", "midpoint", "heun" */
+    const char *ancestral_rng; /* "", "philox", "cpu" */
+    const char *brownian_rng;  /* "", "philox", "cpu" */
     int64_t ensd;
     int32_t order;
     bool extrapolate_last;
@@ -49,8 +54,8 @@ struct ld_request_scheduler_options {
 
 struct ld_request_init {
     bool present;
-    const char *image;  /* id of an uploaded image; the bytes travel beside the request */
-    const char *mask;   /* id or "" */
+    const char *image; /* id of an uploaded image; the bytes travel beside the request */
+    const char *mask;  /* id or "" */
     double strength;
     double noise;
     enum ld_fit resize;
@@ -65,8 +70,8 @@ struct ld_request_hires {
     const char *upscaler;  /* "latent-bislerp", ... */
     int32_t steps;         /* 0: the first pass's */
     double strength;
-    const char *sampler, *scheduler;    /* "": the first pass's */
-    double cfg_scale;                   /* NAN: the first pass's */
+    const char *sampler, *scheduler;      /* "": the first pass's */
+    double cfg_scale;                     /* NAN: the first pass's */
     const char *prompt, *negative_prompt; /* NULL: the first pass's */
 };
 
@@ -79,11 +84,11 @@ struct ld_request_deep_shrink {
 };
 
 struct ld_request_guidance {
-    double rescale;                     /* 0: off */
+    double rescale; /* 0: off */
     bool uncond_zero;
     double uncond_zero_scale, uncond_zero_pre_scale;
     bool uncond_zero_pre_fix;
-    const char *auto_cfg;               /* "" or hard, hard_squared, soft, range */
+    const char *auto_cfg; /* "" or hard, hard_squared, soft, range */
     bool auto_cfg_boost;
     bool dynamic_threshold;
     double dt_mimic_scale, dt_percentile, dt_phi;
@@ -91,16 +96,16 @@ struct ld_request_guidance {
     double dt_mimic_min, dt_cfg_min, dt_sched_value;
     bool dt_per_channel;
     double skip_above_sigma, skip_below_sigma; /* NAN: off */
-    double ngms;                        /* 0: off */
-    double skip_early;                  /* 0: off */
-    double uncond_scale;                /* 1 */
-    double pag, sag, sag_blur;          /* 0: off */
-    const char *freeu;                  /* "" or v1, v2 */
+    double ngms;                               /* 0: off */
+    double skip_early;                         /* 0: off */
+    double uncond_scale;                       /* 1 */
+    double pag, sag, sag_blur;                 /* 0: off */
+    const char *freeu;                         /* "" or v1, v2 */
     double freeu_b1, freeu_b2, freeu_s1, freeu_s2;
     bool apg;
     double apg_eta, apg_threshold, apg_momentum;
-    double perp_neg;                    /* 0: off; else w */
-    double epsilon_scale;               /* 1 */
+    double perp_neg;                     /* 0: off; else w */
+    double epsilon_scale;                /* 1 */
     double negative_start, negative_end; /* range of the negative prompt, 0..1 */
 };
 

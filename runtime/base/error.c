@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const char *const code_names[LD_CODE_COUNT] = {
-    "ok",          "invalid",      "range",      "shape",       "align",     "format",
-    "too_large",   "not_found",    "conflict",   "auth",        "forbidden", "rate",
-    "queue_full",  "out_of_memory", "gpu_out_of_memory", "device", "io",     "storage_full",
-    "timeout",     "cancelled",    "lease_lost", "draining",    "unsupported", "bug",
+    "ok",         "invalid",   "range",        "shape",         "align",
+    "format",     "too_large", "not_found",    "conflict",      "auth",
+    "forbidden",  "rate",      "queue_full",   "out_of_memory", "gpu_out_of_memory",
+    "device",     "io",        "storage_full", "timeout",       "cancelled",
+    "lease_lost", "draining",  "unsupported",  "bug",
 };
 
 const char *ld_code_name(enum ld_code code)

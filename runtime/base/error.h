@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define LD_MUST_USE __attribute__((warn_unused_result))
+#define LD_MUST_USE                     __attribute__((warn_unused_result))
 #define LD_PRINTF(fmt_index, arg_index) __attribute__((format(printf, fmt_index, arg_index)))
 
 enum ld_code {
@@ -101,7 +101,8 @@ enum ld_code ld_error_at(struct ld_error *err, const char *format, ...) LD_PRINT
 /* The code's stable lower-case name ("too_large"); never NULL. */
 const char *ld_code_name(enum ld_code code);
 
-/* ---- Broken invariants ------------------------------------------------------------------------ */
+/* ---- Broken invariants ------------------------------------------------------------------------
+ */
 
 /* Stays on in release: logs and aborts, the supervisor restarts. External input never gets here. */
 #define LD_ASSERT(condition)                                                                       \

@@ -42,7 +42,7 @@ struct ld_json_token {
     struct ld_span text; /* borrowed from the input; escapes not yet resolved */
     bool escaped;        /* a backslash occurs in `text` */
     size_t offset;       /* of the token's first byte */
-    uint32_t depth;      /* containers around this token; a container's begin counts those outside */
+    uint32_t depth; /* containers around this token; a container's begin counts those outside */
 };
 
 struct ld_json {
@@ -52,8 +52,8 @@ struct ld_json {
     uint32_t depth_max;
     uint64_t values;
     uint64_t values_max;
-    uint8_t expect;      /* what may come next, see json.c */
-    uint64_t is_object;  /* bit d: the container at depth d is an object */
+    uint8_t expect;     /* what may come next, see json.c */
+    uint64_t is_object; /* bit d: the container at depth d is an object */
 };
 
 /* Borrows `input`. depth_max <= LD_JSON_DEPTH_MAX; `values_max` counts values and keys. */

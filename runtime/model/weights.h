@@ -1,7 +1,7 @@
 /*
  * Named weights of one model, in the single-file (LDM) naming, wherever they come from: a
- * single-file checkpoint, a diffusers folder, separate UNet / VAE / text files, or an *overlay* that
- * holds merged tensors over a base. Data stays mapped, nothing is converted or copied here.
+ * single-file checkpoint, a diffusers folder, separate UNet / VAE / text files, or an *overlay*
+ * that holds merged tensors over a base. Data stays mapped, nothing is converted or copied here.
  *
  *     struct ld_weights *weights;
  *     ld_weights_open(&weights, path, NULL, &err);
@@ -36,29 +36,29 @@ struct ld_arch {
     bool has_unet, has_vae_decoder, has_vae_encoder, has_text;
     bool is_test_config; /* widths come from metadata latentd.test_config */
     /* UNet */
-    int32_t unet_channels;                 /* 320 */
-    int32_t unet_levels;                   /* 4 */
+    int32_t unet_channels;                   /* 320 */
+    int32_t unet_levels;                     /* 4 */
     int32_t unet_multipliers[LD_LEVELS_MAX]; /* 1 2 4 4 */
-    int32_t unet_heads;                    /* 8 */
-    int32_t unet_context;                  /* 768 */
-    int32_t unet_in_channels;              /* 4, 9 inpainting, 8 instruct-pix2pix */
+    int32_t unet_heads;                      /* 8 */
+    int32_t unet_context;                    /* 768 */
+    int32_t unet_in_channels;                /* 4, 9 inpainting, 8 instruct-pix2pix */
     enum ld_prediction prediction;
     bool zero_terminal_snr;
     double beta_start, beta_end; /* 0.00085, 0.012 unless a scheduler config says otherwise */
     /* VAE */
-    int32_t vae_channels; /* 128 */
-    int32_t vae_levels;   /* 4 */
+    int32_t vae_channels;                   /* 128 */
+    int32_t vae_levels;                     /* 4 */
     int32_t vae_multipliers[LD_LEVELS_MAX]; /* 1 2 4 4 */
     /* Text encoder */
     int32_t text_layers, text_heads, text_width, text_mlp; /* 12 12 768 3072 */
-    int32_t text_vocabulary; /* rows of the token embedding, 49408 */
-    int32_t text_positions;  /* 77 */
+    int32_t text_vocabulary;                               /* rows of the token embedding, 49408 */
+    int32_t text_positions;                                /* 77 */
 };
 
 struct ld_weights_options {
-    bool use_ema;                 /* prefer model_ema.* */
+    bool use_ema; /* prefer model_ema.* */
     bool refuse_nonfinite;
-    int prediction;               /* -1: detect; else enum ld_prediction */
+    int prediction; /* -1: detect; else enum ld_prediction */
 };
 
 struct ld_weights;
@@ -67,8 +67,8 @@ struct ld_weights;
  * Open a .safetensors file or a diffusers folder. Every required tensor of each part that is
  * present exists with the exact shape, or the call fails naming what is missing or mis-shaped.
  * Owner    returns owned; ld_weights_close. `options` may be NULL.
- * Errors   LD_E_NOT_FOUND, LD_E_IO, LD_E_FORMAT, LD_E_UNSUPPORTED (SD2, SDXL, ControlNet, pickle...),
- *          LD_E_TOO_LARGE, LD_E_NOMEM; the sentence says what the file is where that is known.
+ * Errors   LD_E_NOT_FOUND, LD_E_IO, LD_E_FORMAT, LD_E_UNSUPPORTED (SD2, SDXL, ControlNet,
+ * pickle...), LD_E_TOO_LARGE, LD_E_NOMEM; the sentence says what the file is where that is known.
  */
 enum ld_code ld_weights_open(struct ld_weights **out, const char *path,
                              const struct ld_weights_options *options,

@@ -43,29 +43,29 @@ struct ld_noise_source {
 /* ---- The state machine ----------------------------------------------------------------------- */
 
 struct ld_sampler_options {
-    double eta;      /* NAN: the sampler's own default */
-    double s_noise;  /* 1 */
-    double s_churn;  /* 0 */
-    double s_tmin;   /* 0 */
-    double s_tmax;   /* infinity */
-    double gamma;    /* gradient_estimation, 2 */
-    double r;        /* dpmpp_sde and seeds_2, NAN: 1/2 */
-    bool solver_heun;       /* dpmpp_2m_sde: heun instead of midpoint */
-    bool extrapolate_last;  /* pre-July-2025 last step of gradient_estimation, lms, ipndm(_v) */
+    double eta;                /* NAN: the sampler's own default */
+    double s_noise;            /* 1 */
+    double s_churn;            /* 0 */
+    double s_tmin;             /* 0 */
+    double s_tmax;             /* infinity */
+    double gamma;              /* gradient_estimation, 2 */
+    double r;                  /* dpmpp_sde and seeds_2, NAN: 1/2 */
+    bool solver_heun;          /* dpmpp_2m_sde: heun instead of midpoint */
+    bool extrapolate_last;     /* pre-July-2025 last step of gradient_estimation, lms, ipndm(_v) */
     double rtol, atol, h_init; /* dpm_adaptive: 0.05, 0.0078, 0.05 */
-    int32_t order;          /* lms, deis, ipndm...: 0 = the sampler's own */
-    bool a1111;             /* profile details of sampling.md 3 */
+    int32_t order;             /* lms, deis, ipndm...: 0 = the sampler's own */
+    bool a1111;                /* profile details of sampling.md 3 */
 };
 
 struct ld_sampler_options ld_sampler_options_default(void);
 
 struct ld_sampler_config {
-    const char *name;        /* canonical name, see ld_sampler_info_find */
-    const double *sigmas;    /* [sigma_count], float32 values widened, decreasing; borrowed */
-    uint32_t sigma_count;    /* steps + 1; 0 or 1 runs nothing */
-    const int32_t *timesteps;/* [sigma_count - 1] for VP-space samplers, else NULL */
+    const char *name;            /* canonical name, see ld_sampler_info_find */
+    const double *sigmas;        /* [sigma_count], float32 values widened, decreasing; borrowed */
+    uint32_t sigma_count;        /* steps + 1; 0 or 1 runs nothing */
+    const int32_t *timesteps;    /* [sigma_count - 1] for VP-space samplers, else NULL */
     double sigma_min, sigma_max; /* of the model's table (sa_solver's interval, ...) */
-    size_t count;            /* elements of x */
+    size_t count;                /* elements of x */
     struct ld_sampler_options options;
 };
 
@@ -74,9 +74,9 @@ enum ld_sampler_status { LD_SAMPLER_EVAL, LD_SAMPLER_DONE, LD_SAMPLER_FAILED };
 struct ld_sampler_eval {
     const double *x; /* [count], borrowed until accept */
     double sigma;
-    uint32_t step;      /* index of the step this evaluation belongs to, 0-based */
-    uint32_t call;      /* counter of denoiser calls, 0-based */
-    bool needs_uncond;  /* accept needs the unconditional output (CFG++) */
+    uint32_t step;     /* index of the step this evaluation belongs to, 0-based */
+    uint32_t call;     /* counter of denoiser calls, 0-based */
+    bool needs_uncond; /* accept needs the unconditional output (CFG++) */
 };
 
 struct ld_sampler;
@@ -113,10 +113,10 @@ enum ld_sampler_trait {
 };
 
 struct ld_sampler_info {
-    const char *name;       /* as in ComfyUI */
-    const char *label;      /* A1111's display name, or our own */
-    const char *aliases;    /* comma-separated, every dialect */
-    const char *hint;       /* one line for people */
+    const char *name;    /* as in ComfyUI */
+    const char *label;   /* A1111's display name, or our own */
+    const char *aliases; /* comma-separated, every dialect */
+    const char *hint;    /* one line for people */
     uint32_t traits;
     uint32_t evals_per_step;
 };
