@@ -1,0 +1,1 @@
+ld_unit_test(test_noise ld_sample)
