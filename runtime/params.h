@@ -29,7 +29,11 @@ enum ld_vae_tiling { LD_VAE_AUTO, LD_VAE_EXACT, LD_VAE_ESTIMATED, LD_VAE_PLAIN }
 enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD };
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
 
-enum { LD_REQUEST_LORAS_MAX = 16, LD_REQUEST_SIGMAS_MAX = 152 };
+enum {
+    LD_REQUEST_LORAS_MAX = 16,
+    LD_REQUEST_SIGMAS_MAX = 152,
+    LD_REQUEST_FIELDS_MAX = 256 /* rows config/fields.def may have */
+};
 
 struct ld_request_lora {
     const char *name;
@@ -129,7 +133,8 @@ struct ld_request {
     bool seed_random;
     enum ld_noise_kind noise;
     uint64_t variation_seed;
-    double variation_strength; /* 0: off */
+    bool variation_seed_random; /* asked for -1; drawn by ld_request_resolve */
+    double variation_strength;  /* 0: off */
     int32_t clip_skip;
     struct ld_request_lora loras[LD_REQUEST_LORAS_MAX];
     uint32_t lora_count;
@@ -154,7 +159,139 @@ struct ld_request {
     enum ld_tristate cancel_on_disconnect;
     const char *tag;
     const char *user_data; /* JSON text of an object, "" if absent */
+    uint8_t
+        given[LD_REQUEST_FIELDS_MAX / 8]; /* bit i: row i of ld_fields() was set, not defaulted */
 };
+
+/* ---- The table of fields (config/fields.def) --------------------------------------------------
+ */
+
+enum ld_field_kind {
+    LD_FIELD_OBJECT,    /* always there */
+    LD_FIELD_OBJECT_ON, /* presence is a bool member or another row (`switch_path`) */
+    LD_FIELD_INT,       /* int32_t */
+    LD_FIELD_OFFSET,    /* int64_t */
+    LD_FIELD_NUMBER,    /* double, NAN = not given */
+    LD_FIELD_SEED,      /* uint64_t with a bool beside it */
+    LD_FIELD_BOOL,
+    LD_FIELD_TRISTATE,  /* enum ld_tristate */
+    LD_FIELD_CHOICE,    /* C enum or bool, by word */
+    LD_FIELD_WORD,      /* const char *, out of `words` */
+    LD_FIELD_TEXT,      /* const char * */
+    LD_FIELD_NAME,      /* const char *, a name the server knows */
+    LD_FIELD_PRESET,    /* const char *, name or true or false */
+    LD_FIELD_IMAGE,     /* const char *, id of an uploaded image */
+    LD_FIELD_SIZE,      /* width and height as one word */
+    LD_FIELD_SIGMAS,    /* list of numbers */
+    LD_FIELD_LORAS,     /* list of objects whose members are the rows "loras.*" */
+    LD_FIELD_USER_DATA, /* any JSON object */
+    LD_FIELD_UNBUILT    /* known, refused */
+};
+
+enum ld_field_flag {
+    LD_FIELD_REQUIRED = 1 << 0,   /* within its object */
+    LD_FIELD_NEUTRAL = 1 << 1,    /* left out of canonical JSON when at its default */
+    LD_FIELD_KEEP_EMPTY = 1 << 2, /* written even when empty */
+    LD_FIELD_NULLABLE = 1 << 3,   /* a text whose absence is NULL, not "" */
+    LD_FIELD_MULTIPLE_8 = 1 << 4,
+    LD_FIELD_ZERO_OFF = 1 << 5, /* 0 is the default and means "not given" */
+    LD_FIELD_NO_TRUE = 1 << 6,  /* an object that `true` cannot stand for */
+    LD_FIELD_DELIVERY = 1 << 7, /* does not change the picture */
+    LD_FIELD_SWITCH = 1 << 8,   /* `given_*` when its object is given without it */
+    LD_FIELD_MEMBER = 1 << 9,   /* lies in an object */
+    LD_FIELD_ITEM = 1 << 10     /* lies in struct ld_request_lora */
+};
+
+struct ld_field {
+    const char *path; /* "hires.scale" */
+    const char *doc;
+    const char *unit;
+    const char *words;       /* "a|b" for CHOICE, WORD, TRISTATE; "" otherwise */
+    const char *switch_path; /* OBJECT_ON whose presence is another row; else NULL */
+    const char *default_text;
+    const char *given_text;
+    double default_number;
+    double given_number;
+    double min, max; /* value, or bytes of a text */
+    size_t offset;   /* of the member */
+    size_t size;
+    size_t flag_offset; /* of the bool beside a SEED or of an OBJECT_ON; 0: none */
+    enum ld_field_kind kind;
+    uint32_t flags; /* enum ld_field_flag */
+    int32_t parent; /* row of the enclosing object, -1 at the top */
+};
+
+/* All rows in the order of canonical JSON; `count` may be NULL. Static storage. */
+const struct ld_field *ld_fields(uint32_t *count);
+
+/* By path ("hires.scale"), or by flag ("hires-scale"); NULL if there is none. */
+const struct ld_field *ld_field_find(const char *path);
+/* The member `name` of the object at `parent` (-1: the top level); NULL if there is none. */
+const struct ld_field *ld_field_member(int32_t parent, struct ld_span name);
+int32_t ld_field_row(const struct ld_field *field);
+/* "/hires/scale"; `index` >= 0 for a row of a list ("/loras/0/name"). False if it does not fit. */
+bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, size_t out_size);
+/* "--hires-scale" without the dashes; false for rows that have no flag (members of a list). */
+bool ld_field_flag_name(const struct ld_field *field, char *out, size_t out_size);
+/* Whether the flag stands alone ("--wildcards", "--pad-context"), with an optional value. */
+bool ld_field_flag_is_switch(const struct ld_field *field);
+
+/* Was it set, by JSON, flag or dialect, and not by default? Unknown paths are a broken invariant.
+ */
+bool ld_request_has(const struct ld_request *request, const char *path);
+void ld_request_mark(struct ld_request *request, const struct ld_field *field);
+
+/* ---- Setting ----------------------------------------------------------------------------------
+ * One value into one field, with every check the table has. `base` is the struct ld_request, or the
+ * struct ld_request_lora for rows with LD_FIELD_ITEM. A failure leaves the field as it was; the
+ * sentence names field and bound.
+ * Owner    texts are copied into `arena`.
+ * Errors   LD_E_INVALID (wrong kind of value, unknown word), LD_E_RANGE, LD_E_NOMEM,
+ *          LD_E_UNSUPPORTED (not built).
+ */
+enum ld_code ld_field_set_integer(void *base, const struct ld_field *field, int64_t value,
+                                  struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_field_set_seed(void *base, const struct ld_field *field, uint64_t value,
+                               struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_field_set_number(void *base, const struct ld_field *field, double value,
+                                 struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_field_set_bool(void *base, const struct ld_field *field, bool value,
+                               struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct ld_arena *arena,
+                               struct ld_span value, struct ld_error *err) LD_MUST_USE;
+/* Sigmas: 2..151 finite values, strictly decreasing. */
+enum ld_code ld_request_set_sigmas(struct ld_request *request, const double *sigmas, uint32_t count,
+                                   struct ld_error *err) LD_MUST_USE;
+/* An object was given: presence and the defaults that come with it. */
+void ld_request_set_object(struct ld_request *request, const struct ld_field *field, bool given);
+
+/*
+ * As the command line gives it: `name` is a path or a flag, `value` the text after it ("true" for a
+ * flag that stood alone). `--lora NAME[:WEIGHT[:TEXT_WEIGHT]]` (also --loras) adds one adapter,
+ * `--sigmas 14.6,7,0`, `--size 832x1216`. Setting a member turns its object on.
+ * Errors   LD_E_NOT_FOUND (no such field; names the nearest), and those of the setters.
+ */
+enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,
+                                 const char *name, const char *value,
+                                 struct ld_error *err) LD_MUST_USE;
+
+/* ---- Whole requests ----------------------------------------------------------------------------
+ */
+
+/* Every field at its default; no memory is taken. */
+void ld_request_default(struct ld_request *request);
+void ld_request_lora_default(struct ld_request_lora *lora);
+
+/*
+ * Canonical JSON: keys in the order of the table, everything that is set, doubles in their shortest
+ * exact form, seeds above 2^63-1 as decimal strings. Decoding it gives the same request, so it is
+ * what the store keeps and a worker is sent.
+ */
+void ld_request_write_json(const struct ld_request *request, struct ld_buffer *out);
+
+/* The same without what does not change the picture (priority, previews, tag, user_data): equal
+ * pictures carry equal text. For the metadata of a PNG. */
+void ld_request_write_replay_json(const struct ld_request *request, struct ld_buffer *out);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,51 @@
+#include "config/nearest.h"
+
+static uint8_t folded(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (uint8_t)(c - 'A' + 'a');
+    return c == '-' || c == ' ' ? (uint8_t)'_' : c;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* One row of the classic table at a time. */
+uint32_t ld_edit_distance(struct ld_span a, struct ld_span b)
+{
+    uint32_t row[LD_NEAREST_BYTES_MAX + 1];
+    if (a.size > LD_NEAREST_BYTES_MAX || b.size > LD_NEAREST_BYTES_MAX)
+        return UINT32_MAX;
+    for (uint32_t j = 0; j <= b.size; j++)
+        row[j] = j;
+    for (uint32_t i = 1; i <= a.size; i++) {
+        uint32_t diagonal = row[0];
+        row[0] = i;
+        for (uint32_t j = 1; j <= b.size; j++) {
+            const uint32_t above = row[j];
+            const uint32_t change = folded(a.data[i - 1]) == folded(b.data[j - 1]) ? 0 : 1;
+            row[j] = smaller(smaller(above + 1, row[j - 1] + 1), diagonal + change);
+            diagonal = above;
+        }
+    }
+    return row[b.size];
+}
+
+struct ld_nearest ld_nearest_to(struct ld_span wanted)
+{
+    struct ld_nearest nearest = {.wanted = wanted, .distance = UINT32_MAX};
+    return nearest;
+}
+
+void ld_nearest_offer(struct ld_nearest *nearest, const char *known)
+{
+    const struct ld_span candidate = ld_span_text(known);
+    const uint32_t distance = ld_edit_distance(nearest->wanted, candidate);
+    const uint32_t allowed = candidate.size >= 9 ? 3 : (uint32_t)candidate.size / 3;
+    if (distance <= allowed && distance < nearest->distance) {
+        nearest->best = known;
+        nearest->distance = distance;
+    }
+}
