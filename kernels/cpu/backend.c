@@ -1,1 +1,206 @@
-#include "kernels/ops.h"
+/*
+ * The CPU backend: picks a level, owns the thread pool and the scratch memory, checks every
+ * operator and hands it to the level.
+ */
+#include "kernels/cpu/cpu.h"
+
+#include "kernels/cpu/cpuid.h"
+#include "runtime/base/arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PRIVATE_BYTES = 16 << 20, SHARED_BYTES = 64 << 20 };
+
+/* ---- Operators: check, then the level -----------------------------------------------------------
+ */
+
+static enum ld_code conv2d(struct ld_backend *backend, const struct ld_conv2d *op,
+                           struct ld_error *err)
+{
+    enum ld_code code = ld_cpu_check_conv2d(op, err);
+    if (code == LD_OK)
+        ld_cpu_of(backend)->ops->conv2d(ld_cpu_of(backend), op);
+    return code;
+}
+
+static enum ld_code linear(struct ld_backend *backend, const struct ld_linear *op,
+                           struct ld_error *err)
+{
+    enum ld_code code = ld_cpu_check_linear(op, err);
+    if (code == LD_OK)
+        ld_cpu_of(backend)->ops->linear(ld_cpu_of(backend), op);
+    return code;
+}
+
+static enum ld_code group_norm(struct ld_backend *backend, const struct ld_group_norm *op,
+                               struct ld_error *err)
+{
+    enum ld_code code = ld_cpu_check_group_norm(op, err);
+    if (code == LD_OK)
+        ld_cpu_of(backend)->ops->group_norm(ld_cpu_of(backend), op);
+    return code;
+}
+
+static enum ld_code layer_norm(struct ld_backend *backend, const struct ld_layer_norm *op,
+                               struct ld_error *err)
+{
+    enum ld_code code = ld_cpu_check_layer_norm(op, err);
+    if (code == LD_OK)
+        ld_cpu_of(backend)->ops->layer_norm(ld_cpu_of(backend), op);
+    return code;
+}
+
+static enum ld_code attention(struct ld_backend *backend, const struct ld_attention *op,
+                              struct ld_error *err)
+{
+    enum ld_code code = ld_cpu_check_attention(op, err);
+    if (code == LD_OK)
+        ld_cpu_of(backend)->ops->attention(ld_cpu_of(backend), op);
+    return code;
+}
+
+static enum ld_code map(struct ld_backend *backend, const struct ld_map *op, struct ld_error *err)
+{
+    if (op->x == NULL || op->y == NULL || op->count < 1 || op->count > (INT64_C(1) << 38) ||
+        op->activation == LD_ACT_GEGLU)
+        return LD_FAIL(err, LD_E_SHAPE,
+                       "map needs an input, an output and an elementwise function");
+    ld_cpu_of(backend)->ops->map(ld_cpu_of(backend), op);
+    return LD_OK;
+}
+
+static enum ld_code memory_alloc(struct ld_backend *backend, size_t bytes, void **out,
+                                 struct ld_error *err)
+{
+    (void)backend;
+    *out = ld_block_alloc(bytes);
+    return *out != NULL ? LD_OK : LD_FAIL(err, LD_E_NOMEM, "out of memory for activations");
+}
+
+static void memory_free(struct ld_backend *backend, void *memory, size_t bytes)
+{
+    (void)backend;
+    if (memory != NULL)
+        ld_block_free(memory, bytes);
+}
+
+static enum ld_code synchronize(struct ld_backend *backend, struct ld_error *err)
+{
+    (void)backend;
+    (void)err;
+    return LD_OK;
+}
+
+static void destroy(struct ld_backend *backend)
+{
+    if (backend == NULL)
+        return;
+    struct ld_cpu_backend *cpu = ld_cpu_of(backend);
+    ld_pool_destroy(cpu->pool);
+    if (cpu->shared != NULL)
+        ld_block_free(cpu->shared, cpu->shared_bytes);
+    if (cpu->private != NULL)
+        ld_block_free(cpu->private, cpu->private_bytes * cpu->threads);
+    ld_heap_free(cpu);
+}
+
+static const struct ld_ops operator_table = {
+    .weight_create = ld_cpu_weight_create,
+    .weight_destroy = ld_cpu_weight_destroy,
+    .weight_bytes = ld_cpu_weight_bytes,
+    .memory_alloc = memory_alloc,
+    .memory_free = memory_free,
+    .conv2d = conv2d,
+    .linear = linear,
+    .group_norm = group_norm,
+    .layer_norm = layer_norm,
+    .attention = attention,
+    .timestep = ld_cpu_timestep,
+    .embed = ld_cpu_embed,
+    .map = map,
+    .resize = ld_cpu_resize,
+    .planes_in = ld_cpu_planes_in,
+    .planes_out = ld_cpu_planes_out,
+    .synchronize = synchronize,
+    .destroy = destroy,
+};
+
+/* ---- Creation -----------------------------------------------------------------------------------
+ */
+
+/* The level named by LATENTD_CPU_LEVEL; AUTO where it is unset. */
+static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_error *err)
+{
+    static const struct {
+        const char *name;
+        enum ld_cpu_level level;
+    } names[] = {
+        {"auto", LD_CPU_AUTO},     {"generic", LD_CPU_GENERIC}, {"avx2", LD_CPU_AVX2},
+        {"avx512", LD_CPU_AVX512}, {"amx", LD_CPU_AMX},
+    };
+    const char *text = getenv("LATENTD_CPU_LEVEL");
+    *level = LD_CPU_AUTO;
+    if (text == NULL || text[0] == '\0')
+        return LD_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(text, names[i].name) == 0) {
+            *level = names[i].level;
+            return LD_OK;
+        }
+    }
+    return LD_FAIL(err, LD_E_INVALID,
+                   "LATENTD_CPU_LEVEL is one of auto, generic, avx2, avx512, amx");
+}
+
+static enum ld_code choose_level(struct ld_cpu_backend *cpu, enum ld_cpu_level level,
+                                 struct ld_error *err)
+{
+    enum ld_code code = LD_OK;
+    if (level == LD_CPU_AUTO)
+        code = level_from_environment(&level, err);
+    if (code != LD_OK)
+        return code;
+    if (level == LD_CPU_AUTO)
+        level = ld_cpuid_best_level();
+    cpu->level = level;
+    cpu->ops = ld_cpuid_has(level) ? ld_cpu_level_table(level) : NULL;
+    if (cpu->ops == NULL)
+        return LD_FAIL(err, LD_E_UNSUPPORTED, "this machine lacks the asked CPU level");
+    return LD_OK;
+}
+
+enum ld_code ld_cpu_backend_create(struct ld_backend **out, uint32_t threads,
+                                   enum ld_cpu_level level, struct ld_error *err)
+{
+    LD_ASSERT(out != NULL);
+    *out = NULL;
+    struct ld_cpu_backend *cpu = ld_heap_alloc(sizeof *cpu);
+    if (cpu == NULL)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the CPU backend");
+    cpu->base.ops = &operator_table;
+    cpu->base.name = "cpu";
+    cpu->base.act_dtype = LD_DTYPE_F32;
+    enum ld_code code = choose_level(cpu, level, err);
+    if (code == LD_OK)
+        code = ld_pool_create(&cpu->pool, threads, err);
+    if (code != LD_OK)
+        goto failed;
+    cpu->threads = ld_pool_threads(cpu->pool);
+    cpu->private_bytes = PRIVATE_BYTES;
+    cpu->private = ld_block_alloc(cpu->private_bytes * cpu->threads);
+    cpu->shared_bytes = SHARED_BYTES;
+    cpu->shared = ld_block_alloc(cpu->shared_bytes);
+    if (cpu->private == NULL || cpu->shared == NULL) {
+        code = LD_FAIL(err, LD_E_NOMEM, "out of memory for scratch");
+        goto failed;
+    }
+    snprintf(cpu->base.description, sizeof cpu->base.description, "%s, %u thread%s", cpu->ops->name,
+             cpu->threads, cpu->threads == 1 ? "" : "s");
+    *out = &cpu->base;
+    return LD_OK;
+failed:
+    destroy(&cpu->base);
+    return code;
+}

@@ -1,0 +1,129 @@
+/*
+ * What the files of the CPU backend share: the backend object, the packed weight, and the functions
+ * that each level (plain C, AVX2, AVX-512, AMX) supplies. Private to kernels/cpu.
+ */
+#ifndef LD_KERNELS_CPU_CPU_H
+#define LD_KERNELS_CPU_CPU_H
+
+#include "kernels/ops.h"
+#include "runtime/base/thread.h"
+
+struct ld_cpu_backend;
+
+/* ---- Packed weights ------------------------------------------------------------------------- */
+
+struct ld_weight {
+    enum ld_weight_kind kind;
+    int32_t rows;        /* all parts together; 2n for GEGLU */
+    int32_t k;           /* input features or channels */
+    int32_t kernel;      /* 1 or 3; 1 for everything but convolutions */
+    enum ld_dtype dtype; /* of `data` */
+    void *data;
+    size_t data_bytes;
+    float *bias;         /* [rows], zeros where a part has none; NULL: none at all */
+    float *row_scale;    /* [rows] multiplies the sum before the bias; NULL: 1 */
+    size_t vector_bytes; /* the block that holds bias and row_scale */
+};
+
+/* ---- One level ------------------------------------------------------------------------------- */
+
+/*
+ * The operators whose code depends on the level. Shapes are checked before the call. `weight_pack`
+ * fills `data`, `data_bytes` and `dtype` for LINEAR, GEGLU and CONV kinds.
+ */
+struct ld_cpu_level_ops {
+    const char *name;
+    enum ld_code (*weight_pack)(const struct ld_weight_desc *desc, struct ld_weight *weight,
+                                struct ld_error *err);
+    void (*conv2d)(struct ld_cpu_backend *cpu, const struct ld_conv2d *op);
+    void (*linear)(struct ld_cpu_backend *cpu, const struct ld_linear *op);
+    void (*group_norm)(struct ld_cpu_backend *cpu, const struct ld_group_norm *op);
+    void (*layer_norm)(struct ld_cpu_backend *cpu, const struct ld_layer_norm *op);
+    void (*attention)(struct ld_cpu_backend *cpu, const struct ld_attention *op);
+    void (*map)(struct ld_cpu_backend *cpu, const struct ld_map *op);
+};
+
+struct ld_cpu_backend {
+    struct ld_backend base; /* first: the public handle points here */
+    struct ld_pool *pool;
+    uint32_t threads;
+    enum ld_cpu_level level;
+    const struct ld_cpu_level_ops *ops;
+    /* Scratch, reserved at creation and backed by pages only where an operator writes. */
+    unsigned char *shared; /* written by one phase of an operator, read by the next */
+    size_t shared_bytes;
+    unsigned char *private; /* one slice of `private_bytes` for each worker */
+    size_t private_bytes;
+};
+
+extern const struct ld_cpu_level_ops ld_cpu_plain_ops;
+
+static inline struct ld_cpu_backend *ld_cpu_of(struct ld_backend *backend)
+{
+    return (struct ld_cpu_backend *)backend;
+}
+
+/* ---- Convolution geometry ----------------------------------------------------------------------
+ */
+
+struct ld_conv_shape {
+    int32_t cin;
+    int32_t src_h, src_w; /* after upsampling: the grid that the kernel walks over */
+    int32_t out_h, out_w;
+};
+
+/* Valid only for an operator that ld_cpu_check_conv2d has accepted. */
+struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op);
+
+/* Row or column of the stored map behind index `i` of the upsampled grid. */
+static inline int32_t ld_upsample_source(int32_t i, int32_t in, int32_t up)
+{
+    return up > 0 ? (int32_t)((int64_t)i * in / up) : i;
+}
+
+/* ---- Checks: LD_OK or LD_E_SHAPE with one sentence ----------------------------------------------
+ */
+
+enum ld_code ld_cpu_check_weight(const struct ld_weight_desc *desc, struct ld_error *err);
+enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *err);
+enum ld_code ld_cpu_check_linear(const struct ld_linear *op, struct ld_error *err);
+enum ld_code ld_cpu_check_group_norm(const struct ld_group_norm *op, struct ld_error *err);
+enum ld_code ld_cpu_check_layer_norm(const struct ld_layer_norm *op, struct ld_error *err);
+enum ld_code ld_cpu_check_attention(const struct ld_attention *op, struct ld_error *err);
+enum ld_code ld_cpu_check_resize(const struct ld_resize *op, struct ld_error *err);
+
+/* ---- Weights (weight.c)
+ * -------------------------------------------------------------------------- */
+
+enum ld_code ld_cpu_weight_create(struct ld_backend *backend, const struct ld_weight_desc *desc,
+                                  struct ld_weight **out, struct ld_error *err);
+void ld_cpu_weight_destroy(struct ld_backend *backend, struct ld_weight *weight);
+size_t ld_cpu_weight_bytes(const struct ld_weight *weight);
+
+/* ---- Operators that are plain C at every level
+ * --------------------------------------------------- */
+
+enum ld_code ld_cpu_resize(struct ld_backend *backend, const struct ld_resize *op,
+                           struct ld_error *err);
+enum ld_code ld_cpu_timestep(struct ld_backend *backend, const struct ld_timestep *op,
+                             struct ld_error *err);
+enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
+                          struct ld_error *err);
+enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
+                              struct ld_error *err);
+enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_planes_out *op,
+                               struct ld_error *err);
+
+/* ---- The oracle's families
+ * ------------------------------------------------------------------------ */
+
+enum ld_code ld_plain_weight_pack(const struct ld_weight_desc *desc, struct ld_weight *weight,
+                                  struct ld_error *err);
+void ld_plain_conv2d(struct ld_cpu_backend *cpu, const struct ld_conv2d *op);
+void ld_plain_linear(struct ld_cpu_backend *cpu, const struct ld_linear *op);
+void ld_plain_group_norm(struct ld_cpu_backend *cpu, const struct ld_group_norm *op);
+void ld_plain_layer_norm(struct ld_cpu_backend *cpu, const struct ld_layer_norm *op);
+void ld_plain_attention(struct ld_cpu_backend *cpu, const struct ld_attention *op);
+void ld_plain_map(struct ld_cpu_backend *cpu, const struct ld_map *op);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * Small operators that are plain C at every level: timestep features, token embedding, and the
+ * turn between host planes [B, C, H, W] and activations [B, H, W, C].
+ */
+#include "kernels/cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+enum ld_code ld_cpu_timestep(struct ld_backend *backend, const struct ld_timestep *op,
+                             struct ld_error *err)
+{
+    (void)backend;
+    if (op->t == NULL || op->y == NULL || op->batch < 1 || op->dim < 2 || op->dim % 2 != 0)
+        return LD_FAIL(err, LD_E_SHAPE, "timestep features have an even width");
+    int32_t half = op->dim / 2;
+    const double log_period = 9.210340371976182736; /* ln(10000), the largest period */
+    for (int32_t b = 0; b < op->batch; b++) {
+        float *y = (float *)op->y + (size_t)b * (size_t)op->dim;
+        for (int32_t i = 0; i < half; i++) {
+            double angle = (double)op->t[b] * exp(-log_period * (double)i / (double)half);
+            y[i] = (float)cos(angle);
+            y[half + i] = (float)sin(angle);
+        }
+    }
+    return LD_OK;
+}
+
+static void table_row(float *dst, const struct ld_weight *table, int32_t row)
+{
+    size_t k = (size_t)table->k;
+    const unsigned char *src = table->data;
+    ld_dtype_to_f32(dst, src + (size_t)row * k * ld_dtype_size(table->dtype), table->dtype, k);
+    for (size_t c = 0; table->row_scale != NULL && c < k; c++)
+        dst[c] *= table->row_scale[row];
+}
+
+/* Add a table row to dst in pieces, so that no row of unknown width needs memory. */
+static void add_table_row(float *dst, const struct ld_weight *table, int32_t row)
+{
+    float piece[64];
+    size_t k = (size_t)table->k;
+    size_t item = ld_dtype_size(table->dtype);
+    const unsigned char *src = (const unsigned char *)table->data + (size_t)row * k * item;
+    float scale = table->row_scale != NULL ? table->row_scale[row] : 1.0f;
+    for (size_t first = 0; first < k; first += 64) {
+        size_t count = k - first < 64 ? k - first : 64;
+        ld_dtype_to_f32(piece, src + first * item, table->dtype, count);
+        for (size_t c = 0; c < count; c++)
+            dst[first + c] += piece[c] * scale;
+    }
+}
+
+static bool is_table(const struct ld_weight *weight, int32_t channels)
+{
+    return weight != NULL && weight->kind == LD_WEIGHT_TABLE && weight->k == channels;
+}
+
+enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
+                          struct ld_error *err)
+{
+    (void)backend;
+    if (op->ids == NULL || op->y == NULL || op->rows < 1 || op->tokens < 1)
+        return LD_FAIL(err, LD_E_SHAPE, "embed needs ids and an output");
+    if (!is_table(op->table, op->channels) || !is_table(op->positions, op->channels) ||
+        op->positions->rows < op->tokens)
+        return LD_FAIL(err, LD_E_SHAPE, "embed tables do not match the channels");
+    size_t channels = (size_t)op->channels;
+    for (int32_t m = 0; m < op->rows; m++) {
+        float *y = (float *)op->y + (size_t)m * channels;
+        const float *override = op->override != NULL ? op->override[m] : NULL;
+        if (override == NULL && (op->ids[m] < 0 || op->ids[m] >= op->table->rows))
+            return LD_FAIL(err, LD_E_SHAPE, "a token id is outside the embedding table");
+        if (override != NULL)
+            memcpy(y, override, channels * sizeof *y);
+        else
+            table_row(y, op->table, op->ids[m]);
+        add_table_row(y, op->positions, m % op->tokens);
+    }
+    return LD_OK;
+}
+
+static bool planes_fit(int32_t batch, int32_t channels, int32_t height, int32_t width)
+{
+    return batch >= 1 && channels >= 1 && height >= 1 && width >= 1 &&
+           (int64_t)height * width <= INT32_MAX && (int64_t)batch * channels <= INT32_MAX;
+}
+
+enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
+                              struct ld_error *err)
+{
+    (void)backend;
+    if (op->planes == NULL || op->y == NULL ||
+        !planes_fit(op->batch, op->channels, op->height, op->width))
+        return LD_FAIL(err, LD_E_SHAPE, "planes_in sizes are out of range");
+    size_t positions = (size_t)op->height * (size_t)op->width;
+    size_t channels = (size_t)op->channels;
+    for (size_t b = 0; b < (size_t)op->batch; b++) {
+        float scale = op->scale != NULL ? op->scale[b] : 1.0f;
+        const float *src = op->planes + b * channels * positions;
+        float *dst = (float *)op->y + b * channels * positions;
+        for (size_t p = 0; p < positions; p++)
+            for (size_t c = 0; c < channels; c++)
+                dst[p * channels + c] = src[c * positions + p] * scale;
+    }
+    return LD_OK;
+}
+
+enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_planes_out *op,
+                               struct ld_error *err)
+{
+    (void)backend;
+    if (op->planes == NULL || op->x == NULL ||
+        !planes_fit(op->batch, op->channels, op->height, op->width))
+        return LD_FAIL(err, LD_E_SHAPE, "planes_out sizes are out of range");
+    size_t positions = (size_t)op->height * (size_t)op->width;
+    size_t channels = (size_t)op->channels;
+    for (size_t b = 0; b < (size_t)op->batch; b++) {
+        const float *src = (const float *)op->x + b * channels * positions;
+        float *dst = op->planes + b * channels * positions;
+        for (size_t p = 0; p < positions; p++)
+            for (size_t c = 0; c < channels; c++)
+                dst[c * positions + p] = src[p * channels + c];
+    }
+    return LD_OK;
+}
