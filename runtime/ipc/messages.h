@@ -1,0 +1,127 @@
+/*
+ * What frames say: one struct per message with an encoder and a decoder. Decoded spans are borrowed
+ * from the frame's payload and checked for length only; texts are checked to be UTF-8, JSON texts
+ * to be one well-formed object or array, so that they can be stored and shown as they are.
+ *
+ *     struct ld_message_image image;
+ *     if (ld_message_image_decode(&image, frame.payload, err) != LD_OK)
+ *         kill the worker
+ */
+#ifndef LD_IPC_MESSAGES_H
+#define LD_IPC_MESSAGES_H
+
+#include "runtime/ipc/frame.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Worker to front ---------------------------------------------------------------------------
+ */
+
+/* What this worker has and how many jobs it may hold. */
+struct ld_message_hello {
+    uint32_t jobs_max;
+    struct ld_span inventory; /* JSON object, see ld_engine_inventory */
+};
+
+/* Alive; `activity` grows whenever the pipeline made progress (the watchdog looks at it). */
+struct ld_message_heartbeat {
+    uint64_t activity;
+    uint32_t jobs;
+};
+
+struct ld_message_progress {
+    struct ld_span phase; /* a word */
+    uint32_t image, images, step, steps;
+    double fraction; /* 0..1 */
+};
+
+/* A finished image (or, as PREVIEW, the current prediction). */
+struct ld_message_image {
+    uint32_t index;
+    uint64_t seed;
+    uint32_t width, height;
+    bool partial;
+    struct ld_span png;
+};
+
+/* Ends a job. `code` LD_OK, LD_E_CANCELLED or the error; `detail` its public sentence. */
+struct ld_message_done {
+    enum ld_code code;
+    struct ld_span detail;
+    uint64_t text_us, sample_us, decode_us, encode_us;
+    uint64_t unet_rows, unet_rows_saved;
+    struct ld_span warnings; /* JSON array */
+    struct ld_span adapters; /* JSON array */
+    struct ld_span resolved; /* JSON object */
+};
+
+/* The answer to PLAN; `code` LD_OK and the JSON object, or the error. */
+struct ld_message_plan_answer {
+    enum ld_code code;
+    struct ld_span detail;
+    struct ld_span plan;
+};
+
+struct ld_message_fault {
+    enum ld_code code;
+    struct ld_span detail;
+};
+
+/* ---- Front to worker ---------------------------------------------------------------------------
+ */
+
+/* JOB and PLAN. */
+struct ld_message_job {
+    struct ld_span request;    /* canonical native JSON */
+    struct ld_span init_image; /* PNG bytes or empty */
+    struct ld_span init_mask;
+};
+
+struct ld_message_cancel {
+    bool keep_partial;
+};
+
+/* ---- Encoding: append to `out`, whose `failed` tells whether it fitted -------------------------
+ */
+
+void ld_message_hello_encode(struct ld_buffer *out, const struct ld_message_hello *message);
+void ld_message_heartbeat_encode(struct ld_buffer *out, const struct ld_message_heartbeat *message);
+void ld_message_progress_encode(struct ld_buffer *out, const struct ld_message_progress *message);
+void ld_message_image_encode(struct ld_buffer *out, const struct ld_message_image *message);
+void ld_message_done_encode(struct ld_buffer *out, const struct ld_message_done *message);
+void ld_message_plan_answer_encode(struct ld_buffer *out,
+                                   const struct ld_message_plan_answer *message);
+void ld_message_fault_encode(struct ld_buffer *out, const struct ld_message_fault *message);
+void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message);
+void ld_message_cancel_encode(struct ld_buffer *out, const struct ld_message_cancel *message);
+
+/* ---- Decoding. Errors   LD_E_FORMAT -------------------------------------------------------------
+ */
+
+enum ld_code ld_message_hello_decode(struct ld_message_hello *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_heartbeat_decode(struct ld_message_heartbeat *message,
+                                         struct ld_span payload, struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_progress_decode(struct ld_message_progress *message, struct ld_span payload,
+                                        struct ld_error *err) LD_MUST_USE;
+/* Also checks that `png` starts as a PNG whose IHDR says width and height. */
+enum ld_code ld_message_image_decode(struct ld_message_image *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_done_decode(struct ld_message_done *message, struct ld_span payload,
+                                    struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_plan_answer_decode(struct ld_message_plan_answer *message,
+                                           struct ld_span payload,
+                                           struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_fault_decode(struct ld_message_fault *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_span payload,
+                                   struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_cancel_decode(struct ld_message_cancel *message, struct ld_span payload,
+                                      struct ld_error *err) LD_MUST_USE;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
