@@ -129,8 +129,8 @@ struct ld_request {
     struct ld_request_scheduler_options scheduler_options;
     double sigmas[LD_REQUEST_SIGMAS_MAX];
     uint32_t sigma_count; /* 0: scheduler and steps decide */
-    uint64_t seed;        /* resolved; `seed_random` tells that the request asked for -1 */
-    bool seed_random;
+    uint64_t seed;        /* of the first picture */
+    bool seed_random;     /* asked for -1 and not yet drawn */
     enum ld_noise_kind noise;
     uint64_t variation_seed;
     bool variation_seed_random; /* asked for -1; drawn by ld_request_resolve */
@@ -163,8 +163,7 @@ struct ld_request {
         given[LD_REQUEST_FIELDS_MAX / 8]; /* bit i: row i of ld_fields() was set, not defaulted */
 };
 
-/* ---- The table of fields (config/fields.def) --------------------------------------------------
- */
+/* ---- The table of fields (config/fields.def) --------------------------------------------- */
 
 enum ld_field_kind {
     LD_FIELD_OBJECT,    /* always there */
@@ -226,8 +225,13 @@ const struct ld_field *ld_fields(uint32_t *count);
 
 /* By path ("hires.scale"), or by flag ("hires-scale"); NULL if there is none. */
 const struct ld_field *ld_field_find(const char *path);
-/* The member `name` of the object at `parent` (-1: the top level); NULL if there is none. */
-const struct ld_field *ld_field_member(int32_t parent, struct ld_span name);
+/* The enclosing object or list; NULL at the top. */
+const struct ld_field *ld_field_parent(const struct ld_field *field);
+/* The member `name` of an object or list row (NULL: the top level); NULL if there is none. */
+const struct ld_field *ld_field_member(const struct ld_field *parent, struct ld_span name);
+/* The last part of the path: "scale" of "hires.scale". */
+const char *ld_field_key(const struct ld_field *field);
+/* Index into ld_fields(). */
 int32_t ld_field_row(const struct ld_field *field);
 /* "/hires/scale"; `index` >= 0 for a row of a list ("/loras/0/name"). False if it does not fit. */
 bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, size_t out_size);
@@ -241,7 +245,7 @@ bool ld_field_flag_is_switch(const struct ld_field *field);
 bool ld_request_has(const struct ld_request *request, const char *path);
 void ld_request_mark(struct ld_request *request, const struct ld_field *field);
 
-/* ---- Setting ----------------------------------------------------------------------------------
+/* ---- Setting --------------------------------------------------------------------------------
  * One value into one field, with every check the table has. `base` is the struct ld_request, or the
  * struct ld_request_lora for rows with LD_FIELD_ITEM. A failure leaves the field as it was; the
  * sentence names field and bound.
@@ -259,11 +263,20 @@ enum ld_code ld_field_set_bool(void *base, const struct ld_field *field, bool va
                                struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct ld_arena *arena,
                                struct ld_span value, struct ld_error *err) LD_MUST_USE;
+/* Refuse a value of the wrong kind: "steps must be an integer". Returns the code. */
+enum ld_code ld_field_refuse_kind(const struct ld_field *field, struct ld_error *err);
+/* Walk "a|b|c": false at the end; *pos starts at 0. */
+bool ld_words_next(const char *words, size_t *pos, struct ld_span *word);
 /* Sigmas: 2..151 finite values, strictly decreasing. */
 enum ld_code ld_request_set_sigmas(struct ld_request *request, const double *sigmas, uint32_t count,
                                    struct ld_error *err) LD_MUST_USE;
-/* An object was given: presence and the defaults that come with it. */
+/* An object was given (or taken away): presence, and the default of its switch. */
 void ld_request_set_object(struct ld_request *request, const struct ld_field *field, bool given);
+bool ld_request_object_present(const struct ld_request *request, const struct ld_field *field);
+
+/* Can `name` be a name at all: 1..128 bytes of UTF-8 without control bytes, '\\', empty or dotted
+ * parts or a leading '/'. Whether it exists is the registry's business. */
+bool ld_name_is_plausible(struct ld_span name);
 
 /*
  * As the command line gives it: `name` is a path or a flag, `value` the text after it ("true" for a
@@ -275,8 +288,7 @@ enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *ar
                                  const char *name, const char *value,
                                  struct ld_error *err) LD_MUST_USE;
 
-/* ---- Whole requests ----------------------------------------------------------------------------
- */
+/* ---- Whole requests ---------------------------------------------------------------------- */
 
 /* Every field at its default; no memory is taken. */
 void ld_request_default(struct ld_request *request);

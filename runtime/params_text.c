@@ -1,0 +1,175 @@
+/* Fields as the command line gives them: a name and a text. */
+#include "runtime/params.h"
+
+#include "config/limits.h"
+#include "config/nearest.h"
+
+#include <math.h>
+
+/* "true", "false", "on", "off", "yes", "no", "1", "0". */
+static bool parse_bool(struct ld_span text, bool *out)
+{
+    static const char *const yes[] = {"true", "on", "yes", "1"};
+    static const char *const no[] = {"false", "off", "no", "0"};
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
+        if (ld_span_is(text, yes[i]) || ld_span_is(text, no[i])) {
+            *out = ld_span_is(text, yes[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct ld_span trimmed(struct ld_span text)
+{
+    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
+        text = ld_span_of(text.data + 1, text.size - 1);
+    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
+        text.size--;
+    return text;
+}
+
+/* Cuts `rest` at the next `separator`. */
+static struct ld_span next_part(struct ld_span *rest, char separator)
+{
+    const uint8_t *cut = rest->size ? memchr(rest->data, separator, rest->size) : NULL;
+    const size_t size = cut ? (size_t)(cut - rest->data) : rest->size;
+    const struct ld_span part = ld_span_of(rest->data, size);
+    *rest =
+        cut ? ld_span_of(cut + 1, rest->size - size - 1) : ld_span_of(rest->data + rest->size, 0);
+    return trimmed(part);
+}
+
+static enum ld_code set_sigmas(struct ld_request *request, struct ld_span text,
+                               struct ld_error *err)
+{
+    double values[LD_SIGMAS_MAX];
+    uint32_t count = 0;
+    while (text.size > 0) {
+        const struct ld_span part = next_part(&text, ',');
+        if (count == LD_SIGMAS_MAX)
+            return LD_FAIL(err, LD_E_RANGE, "sigmas must have %d to %d values", LD_SIGMAS_MIN,
+                           LD_SIGMAS_MAX);
+        if (!ld_parse_double(part, &values[count]))
+            return LD_FAIL(err, LD_E_INVALID, "sigmas must be numbers with commas between");
+        count++;
+    }
+    return ld_request_set_sigmas(request, values, count, err);
+}
+
+/* One adapter, "name:weight:text_weight"; a name may hold ':' only if no number follows the last.
+ */
+static enum ld_code add_lora(struct ld_request *request, struct ld_arena *arena,
+                             struct ld_span text, struct ld_error *err)
+{
+    const struct ld_field *list = ld_field_find("loras");
+    double numbers[2];
+    uint32_t number_count = 0;
+    struct ld_request_lora lora;
+    ld_request_lora_default(&lora);
+    while (number_count < 2) {
+        const uint8_t *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
+        const size_t name_size = colon ? (size_t)(colon - text.data) : 0;
+        if (!colon || !ld_parse_double(ld_span_of(colon + 1, text.size - name_size - 1),
+                                       &numbers[number_count]))
+            break;
+        number_count++;
+        text.size = name_size;
+    }
+    if (request->lora_count == LD_LORAS_MAX)
+        return LD_FAIL(err, LD_E_RANGE, "loras must have at most %d items", LD_LORAS_MAX);
+    enum ld_code code =
+        ld_field_set_text(&lora, ld_field_member(list, ld_span_text("name")), arena, text, err);
+    if (code == LD_OK && number_count > 0)
+        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("weight")),
+                                   numbers[number_count - 1], err);
+    if (code == LD_OK && number_count > 1)
+        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("text_weight")),
+                                   numbers[0], err);
+    if (code == LD_OK)
+        request->loras[request->lora_count++] = lora;
+    return code;
+}
+
+static enum ld_code set_value(struct ld_request *request, const struct ld_field *field,
+                              struct ld_arena *arena, struct ld_span text, struct ld_error *err)
+{
+    int64_t integer;
+    double number;
+    bool yes;
+    switch (field->kind) {
+    case LD_FIELD_INT:
+    case LD_FIELD_OFFSET:
+        return ld_parse_i64(text, &integer) ? ld_field_set_integer(request, field, integer, err)
+                                            : ld_field_refuse_kind(field, err);
+    case LD_FIELD_SEED:
+        return ld_span_is(text, "-1") ? ld_field_set_integer(request, field, -1, err)
+                                      : ld_field_set_text(request, field, arena, text, err);
+    case LD_FIELD_NUMBER:
+        return ld_parse_double(text, &number) ? ld_field_set_number(request, field, number, err)
+                                              : ld_field_refuse_kind(field, err);
+    case LD_FIELD_BOOL:
+    case LD_FIELD_OBJECT_ON:
+        if (!parse_bool(text, &yes))
+            return ld_field_refuse_kind(field, err);
+        if (field->kind == LD_FIELD_BOOL)
+            return ld_field_set_bool(request, field, yes, err);
+        ld_request_set_object(request, field, yes);
+        return LD_OK;
+    case LD_FIELD_TRISTATE:
+    case LD_FIELD_PRESET:
+        if ((field->kind == LD_FIELD_PRESET || field->words[0] == '\0') && parse_bool(text, &yes))
+            return ld_field_set_bool(request, field, yes, err);
+        return ld_field_set_text(request, field, arena, text, err);
+    case LD_FIELD_SIGMAS:
+        return set_sigmas(request, text, err);
+    case LD_FIELD_LORAS:
+        return add_lora(request, arena, text, err);
+    case LD_FIELD_OBJECT:
+    case LD_FIELD_UNBUILT:
+        return ld_field_refuse_kind(field, err);
+    case LD_FIELD_CHOICE:
+    case LD_FIELD_WORD:
+    case LD_FIELD_TEXT:
+    case LD_FIELD_NAME:
+    case LD_FIELD_IMAGE:
+    case LD_FIELD_SIZE:
+    case LD_FIELD_USER_DATA:
+        break;
+    }
+    return ld_field_set_text(request, field, arena, text, err);
+}
+
+static enum ld_code fail_unknown(const char *name, struct ld_error *err)
+{
+    uint32_t count;
+    const struct ld_field *fields = ld_fields(&count);
+    struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
+    for (uint32_t i = 0; i < count; i++)
+        if (!(fields[i].flags & LD_FIELD_ITEM))
+            ld_nearest_offer(&nearest, fields[i].path);
+    return LD_FAIL(err, LD_E_NOT_FOUND, "there is no field %.64s%s%s%s", name,
+                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
+                   nearest.best ? "?" : "");
+}
+
+enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,
+                                 const char *name, const char *value, struct ld_error *err)
+{
+    const struct ld_field *field = ld_field_find(strcmp(name, "lora") == 0 ? "loras" : name);
+    if (!field || (field->flags & LD_FIELD_ITEM))
+        return fail_unknown(name, err);
+    const enum ld_code code = set_value(request, field, arena, ld_span_text(value), err);
+    if (code != LD_OK)
+        return code;
+    ld_request_mark(request, field);
+    if (field->kind == LD_FIELD_SIZE) {
+        ld_request_mark(request, ld_field_find("width"));
+        ld_request_mark(request, ld_field_find("height"));
+    }
+    for (field = ld_field_parent(field); field; field = ld_field_parent(field)) {
+        ld_request_set_object(request, field, true);
+        ld_request_mark(request, field);
+    }
+    return LD_OK;
+}
