@@ -1,0 +1,30 @@
+/*
+ * The client side of `latentd generate --server URL`: sends one request to another latentd, follows
+ * its event stream and fetches the pictures. This is the command line's own code; the server never
+ * opens a connection.
+ */
+#ifndef LD_SERVER_REMOTE_H
+#define LD_SERVER_REMOTE_H
+
+#include "runtime/base/thread.h"
+#include "runtime/engine.h"
+
+struct ld_remote {
+    const char *url;          /* "http://host:7860", with or without a closing slash */
+    const char *key;          /* sent as a bearer token; "" for none */
+    const char *request_json; /* body of POST /v1/jobs */
+    const struct ld_cancel *cancel;
+    void *ctx;
+    /* Called with the server's words, on the calling thread. Either may be NULL. */
+    void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
+    void (*on_image)(void *ctx, const struct ld_engine_image *image);
+};
+
+/*
+ * Runs to the end of the job. A cancel is passed on to the server.
+ * Errors   LD_E_IO (no connection, lost), LD_E_CANCELLED, or what the server answered, with its
+ *          own sentence.
+ */
+enum ld_code ld_remote_run(const struct ld_remote *remote, struct ld_error *err) LD_MUST_USE;
+
+#endif
