@@ -1,0 +1,83 @@
+/*
+ * Layers: each call appends one operator (and its weight slots) to a graph and returns the value it
+ * writes. `name` is the tensor name without ".weight" / ".bias". After a failure of the graph all
+ * of them return LD_GRAPH_NONE and do nothing.
+ */
+#ifndef LD_MODEL_GRAPH_LAYERS_H
+#define LD_MODEL_GRAPH_LAYERS_H
+
+#include "runtime/model/graph.h"
+
+/* ---- Host memory -------------------------------------------------------------------------------
+ */
+
+/* Planes [batch, channels, height, width] times scale[b] (`scale` may be LD_PORT_NONE). */
+int32_t ld_graph_planes_in(struct ld_graph *graph, enum ld_port planes, enum ld_port scale,
+                           int32_t batch, int32_t channels, int32_t height, int32_t width);
+
+/* Row-major token rows [batch, tokens, channels], copied as they are. */
+int32_t ld_graph_rows_in(struct ld_graph *graph, enum ld_port rows, int32_t batch, int32_t tokens,
+                         int32_t channels);
+
+void ld_graph_planes_out(struct ld_graph *graph, int32_t x, enum ld_port planes);
+/* As rows: [batch, tokens, channels]. */
+void ld_graph_rows_out(struct ld_graph *graph, int32_t x, enum ld_port rows);
+
+/* ---- Layers
+ * -------------------------------------------------------------------------------------- */
+
+struct ld_conv_args {
+    int32_t x0, x1;              /* x1: joins x0 on channels, or LD_GRAPH_NONE */
+    int32_t channels;            /* of the result */
+    int32_t stride;              /* 0 means 1 */
+    bool pad_end_only;           /* the VAE encoder's downsampling: zeros right and below only */
+    int32_t up_height, up_width; /* nearest upsampling first; 0: none */
+    int32_t row_add;             /* [batch, 1, 1, channels] */
+    int32_t residual;
+};
+/* 3x3 with bias. */
+int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_conv_args *args);
+
+struct ld_linear_args {
+    int32_t x0, x1;
+    int32_t channels; /* of one part of the result */
+    enum ld_activation activation;
+    int32_t residual;
+    bool no_bias;
+    int32_t rows_per_image; /* 0: height * width of x0 */
+};
+/* Linear layer or 1x1 convolution; with LD_ACT_GEGLU the weight has 2 * channels rows. */
+int32_t ld_graph_linear(struct ld_graph *graph, const char *name,
+                        const struct ld_linear_args *args);
+/* Several of them on the same input, results side by side: [q | k | v]. */
+int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, uint32_t count,
+                              const struct ld_linear_args *args);
+
+/* 32 groups (model.md 2). In place where x1 is absent and x0 is not needed later. */
+int32_t ld_graph_group_norm(struct ld_graph *graph, const char *name, int32_t x0, int32_t x1,
+                            double epsilon, bool silu);
+/* Epsilon 1e-5. */
+int32_t ld_graph_layer_norm(struct ld_graph *graph, const char *name, int32_t x);
+
+struct ld_attention_args {
+    struct ld_graph_input q, k, v; /* value and first column */
+    int32_t heads, head_dim;
+    bool causal;
+    enum ld_port kv_len; /* LD_PORT_NONE: all keys */
+};
+int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_args *args);
+
+/* ---- The rest
+ * ------------------------------------------------------------------------------------ */
+
+int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch, int32_t channels);
+int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);
+int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,
+                        enum ld_resize_mode mode);
+/* Token and position embedding of [batch, tokens] ids; `vectors` replaces table rows. */
+int32_t ld_graph_embed(struct ld_graph *graph, const char *table, int32_t vocabulary,
+                       const char *positions, int32_t batch, int32_t tokens, int32_t channels);
+/* Through host planes; `ctx` must live in the graph's arena. */
+int32_t ld_graph_host(struct ld_graph *graph, int32_t x, const struct ld_graph_host *host);
+
+#endif

@@ -1,0 +1,296 @@
+#include "runtime/model/graph_run.h"
+
+#include <string.h>
+
+/* ---- Resolving ------------------------------------------------------------------------------- */
+
+struct runner {
+    const struct ld_graph *graph;
+    const struct ld_graph_run *run;
+    size_t element; /* bytes of one activation */
+};
+
+static void *value_at(const struct runner *runner, int32_t value)
+{
+    if (value == LD_GRAPH_NONE)
+        return NULL;
+    const struct ld_graph_value *v = &runner->graph->values[value];
+    uint8_t *base = v->persistent ? runner->run->persistent : runner->run->scratch;
+    return base + v->offset;
+}
+
+static const void *input(const struct runner *runner, const struct ld_graph_op *op, int which)
+{
+    const uint8_t *base = value_at(runner, op->in[which].value);
+    return base ? base + (size_t)op->in[which].column * runner->element : NULL;
+}
+
+static const struct ld_weight *weight(const struct runner *runner, const struct ld_graph_op *op,
+                                      int which)
+{
+    return runner->run->weights->weights[op->weight[which]];
+}
+
+static const void *port(const struct runner *runner, const struct ld_graph_op *op, int which)
+{
+    return runner->run->in[op->port[which]]; /* in[LD_PORT_NONE] is NULL */
+}
+
+/* ---- One operator ---------------------------------------------------------------------------- */
+
+static enum ld_code run_conv2d(const struct runner *r, const struct ld_graph_op *op, void *y,
+                               struct ld_error *err)
+{
+    struct ld_conv2d conv = op->u.conv2d;
+    conv.x0 = input(r, op, LD_IN_X0);
+    conv.x1 = input(r, op, LD_IN_X1);
+    conv.residual = input(r, op, LD_IN_RESIDUAL);
+    conv.row_add = input(r, op, LD_IN_ROW_ADD);
+    conv.weight = weight(r, op, 0);
+    conv.y = y;
+    return r->run->backend->ops->conv2d(r->run->backend, &conv, err);
+}
+
+static enum ld_code run_linear(const struct runner *r, const struct ld_graph_op *op, void *y,
+                               struct ld_error *err)
+{
+    struct ld_linear linear = op->u.linear;
+    linear.x0 = input(r, op, LD_IN_X0);
+    linear.x1 = input(r, op, LD_IN_X1);
+    linear.residual = input(r, op, LD_IN_RESIDUAL);
+    linear.weight = weight(r, op, 0);
+    linear.y = y;
+    return r->run->backend->ops->linear(r->run->backend, &linear, err);
+}
+
+static enum ld_code run_norm(const struct runner *r, const struct ld_graph_op *op, void *y,
+                             struct ld_error *err)
+{
+    struct ld_backend *backend = r->run->backend;
+    if (op->kind == LD_GRAPH_LAYER_NORM) {
+        struct ld_layer_norm norm = op->u.layer_norm;
+        norm.x = input(r, op, LD_IN_X0);
+        norm.gamma = weight(r, op, 0);
+        norm.beta = weight(r, op, 1);
+        norm.y = y;
+        return backend->ops->layer_norm(backend, &norm, err);
+    }
+    struct ld_group_norm norm = op->u.group_norm;
+    norm.x0 = input(r, op, LD_IN_X0);
+    norm.x1 = input(r, op, LD_IN_X1);
+    norm.gamma = weight(r, op, 0);
+    norm.beta = weight(r, op, 1);
+    norm.y = y;
+    return backend->ops->group_norm(backend, &norm, err);
+}
+
+static enum ld_code run_attention(const struct runner *r, const struct ld_graph_op *op, void *y,
+                                  struct ld_error *err)
+{
+    struct ld_attention attention = op->u.attention;
+    attention.q = input(r, op, LD_IN_Q);
+    attention.k = input(r, op, LD_IN_K);
+    attention.v = input(r, op, LD_IN_V);
+    attention.kv_len = port(r, op, 0);
+    attention.o = y;
+    return r->run->backend->ops->attention(r->run->backend, &attention, err);
+}
+
+static enum ld_code run_embed(const struct runner *r, const struct ld_graph_op *op, void *y,
+                              struct ld_error *err)
+{
+    struct ld_embed embed = op->u.embed;
+    embed.ids = port(r, op, 0);
+    embed.override = port(r, op, 1);
+    embed.table = weight(r, op, 0);
+    embed.positions = weight(r, op, 1);
+    embed.y = y;
+    return r->run->backend->ops->embed(r->run->backend, &embed, err);
+}
+
+static enum ld_code run_transfer(const struct runner *r, const struct ld_graph_op *op, void *y,
+                                 struct ld_error *err)
+{
+    struct ld_backend *backend = r->run->backend;
+    if (op->kind == LD_GRAPH_PLANES_IN) {
+        struct ld_planes_in in = op->u.planes_in;
+        in.planes = port(r, op, 0);
+        in.scale = port(r, op, 1);
+        in.y = y;
+        return backend->ops->planes_in(backend, &in, err);
+    }
+    struct ld_planes_out out = op->u.planes_out;
+    out.x = input(r, op, LD_IN_X0);
+    out.planes = r->run->out[op->port[0]];
+    return backend->ops->planes_out(backend, &out, err);
+}
+
+static enum ld_code run_host(const struct runner *r, const struct ld_graph_op *op, void *y,
+                             struct ld_error *err)
+{
+    struct ld_backend *backend = r->run->backend;
+    const struct ld_graph_value *v = &r->graph->values[op->out];
+    const struct ld_planes_out down = {.x = input(r, op, LD_IN_X0),
+                                       .batch = v->batch,
+                                       .channels = v->channels,
+                                       .height = v->height,
+                                       .width = v->width,
+                                       .planes = r->run->staging};
+    const struct ld_planes_in up = {.planes = r->run->staging,
+                                    .batch = v->batch,
+                                    .channels = v->channels,
+                                    .height = v->height,
+                                    .width = v->width,
+                                    .y = y};
+    enum ld_code code = backend->ops->planes_out(backend, &down, err);
+    if (code == LD_OK)
+        code = backend->ops->synchronize(backend, err);
+    if (code != LD_OK)
+        return code;
+    op->u.host.run(op->u.host.ctx, r->run->staging, v->batch, v->channels, v->height, v->width);
+    return backend->ops->planes_in(backend, &up, err);
+}
+
+static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
+                           struct ld_error *err)
+{
+    struct ld_backend *backend = r->run->backend;
+    void *y = value_at(r, op->out);
+    switch (op->kind) {
+    case LD_GRAPH_CONV2D:
+        return run_conv2d(r, op, y, err);
+    case LD_GRAPH_LINEAR:
+        return run_linear(r, op, y, err);
+    case LD_GRAPH_GROUP_NORM:
+    case LD_GRAPH_LAYER_NORM:
+        return run_norm(r, op, y, err);
+    case LD_GRAPH_ATTENTION:
+        return run_attention(r, op, y, err);
+    case LD_GRAPH_EMBED:
+        return run_embed(r, op, y, err);
+    case LD_GRAPH_PLANES_IN:
+    case LD_GRAPH_PLANES_OUT:
+        return run_transfer(r, op, y, err);
+    case LD_GRAPH_HOST:
+        return run_host(r, op, y, err);
+    case LD_GRAPH_TIMESTEP: {
+        struct ld_timestep timestep = op->u.timestep;
+        timestep.t = port(r, op, 0);
+        timestep.y = y;
+        return backend->ops->timestep(backend, &timestep, err);
+    }
+    case LD_GRAPH_MAP: {
+        struct ld_map map = op->u.map;
+        map.x = input(r, op, LD_IN_X0);
+        map.y = y;
+        return backend->ops->map(backend, &map, err);
+    }
+    case LD_GRAPH_RESIZE: {
+        struct ld_resize resize = op->u.resize;
+        resize.x = input(r, op, LD_IN_X0);
+        resize.y = y;
+        return backend->ops->resize(backend, &resize, err);
+    }
+    }
+    return LD_FAIL(err, LD_E_BUG, "the model's plan holds an unknown operator");
+}
+
+/* ---- Taps -------------------------------------------------------------------------------------
+ */
+
+static enum ld_code run_tap(const struct runner *r, const struct ld_graph_op *op,
+                            struct ld_error *err)
+{
+    struct ld_backend *backend = r->run->backend;
+    const struct ld_graph_value *v = &r->graph->values[op->out];
+    const size_t bytes = v->bytes / r->element * sizeof(float);
+    float *planes = ld_block_alloc(bytes);
+    if (!planes)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory to look at a block");
+    const struct ld_planes_out down = {.x = value_at(r, op->out),
+                                       .batch = v->batch,
+                                       .channels = v->channels,
+                                       .height = v->height,
+                                       .width = v->width,
+                                       .planes = planes};
+    enum ld_code code = backend->ops->planes_out(backend, &down, err);
+    if (code == LD_OK)
+        code = backend->ops->synchronize(backend, err);
+    if (code == LD_OK)
+        r->run->tap->take(r->run->tap->ctx, op->tap, planes, v->batch, v->channels, v->height,
+                          v->width);
+    ld_block_free(planes, bytes);
+    return code;
+}
+
+enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_run *run,
+                          struct ld_error *err)
+{
+    const struct runner runner = {graph, run, ld_dtype_size(graph->act_dtype)};
+    LD_ASSERT(graph->act_dtype == run->backend->act_dtype);
+    for (uint32_t i = run->skip_prologue ? graph->prologue_count : 0; i < graph->op_count; i++) {
+        const struct ld_graph_op *op = &graph->ops[i];
+        if (run->cancel && atomic_load(&run->cancel->requested))
+            return LD_FAIL(err, LD_E_CANCELLED, "cancelled");
+        enum ld_code code = run_op(&runner, op, err);
+        if (code == LD_OK && run->tap && op->tap)
+            code = run_tap(&runner, op, err);
+        if (code != LD_OK) {
+            (void)ld_error_note(err, "operator %u of %u, kind %d", i, graph->op_count,
+                                (int)op->kind);
+            return code;
+        }
+    }
+    return run->backend->ops->synchronize(run->backend, err);
+}
+
+/* ---- Workspace --------------------------------------------------------------------------------
+ */
+
+void ld_workspace_init(struct ld_workspace *workspace, struct ld_backend *backend)
+{
+    memset(workspace, 0, sizeof *workspace);
+    workspace->backend = backend;
+}
+
+void ld_workspace_trim(struct ld_workspace *workspace)
+{
+    if (workspace->scratch)
+        workspace->backend->ops->memory_free(workspace->backend, workspace->scratch,
+                                             workspace->scratch_bytes);
+    ld_block_free(workspace->staging, workspace->staging_bytes);
+    workspace->scratch = NULL;
+    workspace->staging = NULL;
+    workspace->scratch_bytes = workspace->staging_bytes = 0;
+}
+
+void ld_workspace_deinit(struct ld_workspace *workspace)
+{
+    ld_workspace_trim(workspace);
+}
+
+enum ld_code ld_workspace_fit(struct ld_workspace *workspace, const struct ld_graph *graph,
+                              struct ld_error *err)
+{
+    struct ld_backend *backend = workspace->backend;
+    if (graph->scratch_bytes > workspace->scratch_bytes) {
+        if (workspace->scratch)
+            backend->ops->memory_free(backend, workspace->scratch, workspace->scratch_bytes);
+        workspace->scratch = NULL;
+        workspace->scratch_bytes = 0;
+        enum ld_code code =
+            backend->ops->memory_alloc(backend, graph->scratch_bytes, &workspace->scratch, err);
+        if (code != LD_OK)
+            return code;
+        workspace->scratch_bytes = graph->scratch_bytes;
+    }
+    if (graph->staging_bytes > workspace->staging_bytes) {
+        ld_block_free(workspace->staging, workspace->staging_bytes);
+        workspace->staging_bytes = 0;
+        workspace->staging = ld_block_alloc(graph->staging_bytes);
+        if (!workspace->staging)
+            return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the model's activations");
+        workspace->staging_bytes = graph->staging_bytes;
+    }
+    return LD_OK;
+}

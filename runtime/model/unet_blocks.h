@@ -1,0 +1,25 @@
+/* The two building blocks of the UNet: residual block and transformer. Internal to unet.c. */
+#ifndef LD_MODEL_UNET_BLOCKS_H
+#define LD_MODEL_UNET_BLOCKS_H
+
+#include "runtime/model/graph_layers.h"
+#include "runtime/model/unet.h"
+
+struct ld_unet_builder {
+    struct ld_graph *graph;
+    const struct ld_arch *arch;
+    const struct ld_unet_shape *shape;
+    const struct ld_unet_options *options;
+    int32_t temb;    /* SiLU of the timestep vector [B, 1, 1, 4 * channels] */
+    int32_t context; /* [B, 1, T, width] */
+};
+
+/* x1 joins x0 on channels, or LD_GRAPH_NONE. */
+int32_t ld_unet_resblock(struct ld_unet_builder *builder, const char *name, int32_t x0, int32_t x1,
+                         int32_t channels);
+
+/* `middle`: the one that PAG and SAG look at. */
+int32_t ld_unet_transformer(struct ld_unet_builder *builder, const char *name, int32_t x,
+                            bool middle);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * The VAE's two halves as operator lists.
+ *
+ * Decoder  in LD_PORT_X [B, 4, h, w] with LD_PORT_SCALE [B] (1 / 0.18215 for a sampler's latent);
+ *          out LD_PORT_OUT [B, 3, 8h, 8w], not clamped; 0 is black plus white halves: (y + 1) / 2.
+ * Encoder  in LD_PORT_X [B, 3, H, W] in [-1, 1]; out LD_PORT_OUT [B, 8, H/8, W/8]: four mean
+ *          planes, then four logvar planes, not clamped.
+ * (8 is 2^(levels - 1).) Source: model.md 2.2.
+ */
+#ifndef LD_MODEL_VAE_GRAPH_H
+#define LD_MODEL_VAE_GRAPH_H
+
+#include "runtime/model/graph.h"
+
+struct ld_vae_shape {
+    int32_t batch, height,
+        width; /* of the input: latent for the decoder, picture for the encoder */
+};
+
+/* Append to an initialised graph; failures are kept in it: LD_E_RANGE, LD_E_UNSUPPORTED,
+ * LD_E_TOO_LARGE, LD_E_NOMEM. */
+void ld_vae_build_decoder(struct ld_graph *graph, const struct ld_arch *arch,
+                          const struct ld_vae_shape *shape);
+void ld_vae_build_encoder(struct ld_graph *graph, const struct ld_arch *arch,
+                          const struct ld_vae_shape *shape);
+
+/* Picture rows or columns per latent one. */
+int32_t ld_vae_factor(const struct ld_arch *arch);
+
+#endif
