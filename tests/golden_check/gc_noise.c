@@ -1,5 +1,5 @@
-/* rng, guidance, resize and deep shrink cases of the sampling folder (formats: its README). */
-#include "tests/golden_check/gc.h"
+/* rng, resize and deep shrink cases of the sampling folder (formats: its README). */
+#include "tests/golden_check/gc_noise.h"
 
 #include "runtime/sample/brownian.h"
 #include "runtime/sample/mt19937.h"
@@ -12,15 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_SIZE = 4096, NAME_SIZE = 256 };
-
 static const double rng_tolerance = 2e-6;      /* README: torch_cpu, philox, image_rng */
 static const double brownian_tolerance = 5e-6; /* README */
 
 /* ---- JSON and files ----------------------------------------------------------------------------
  */
 
-static json_t *load_json(struct gc *gc, const char *path)
+json_t *gc_json_load(struct gc *gc, const char *path)
 {
     json_t *json = json_load_file(path, 0, NULL);
     if (!json)
@@ -28,33 +26,39 @@ static json_t *load_json(struct gc *gc, const char *path)
     return json;
 }
 
-static double number(const json_t *object, const char *key)
+double gc_number(const json_t *object, const char *key)
 {
     return json_number_value(json_object_get(object, key));
 }
 
-static uint64_t integer(const json_t *object, const char *key)
+uint64_t gc_integer(const json_t *object, const char *key)
 {
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
-static const char *text(const json_t *object, const char *key)
+const char *gc_text(const json_t *object, const char *key)
 {
     const char *value = json_string_value(json_object_get(object, key));
     return value ? value : "";
 }
 
-/* The array named by the file's path relative to the sampling folder, which is `up` levels above
- * `root`. */
-static bool load_array(const struct gc *gc, const char *root, const char *relative,
-                       struct gc_array *array)
+bool gc_array_load(const struct gc *gc, const char *root, const char *relative,
+                   struct gc_array *array)
 {
-    char path[PATH_SIZE];
+    char path[GC_PATH_SIZE];
     memset(array, 0, sizeof *array);
     return gc_find(gc, root, relative, path, sizeof path) && gc_npy_load(path, array);
 }
 
-static double *widen(const float *values, size_t count)
+float *gc_to_f32(const double *values, size_t count)
+{
+    float *narrow = calloc(count ? count : 1, sizeof *narrow);
+    for (size_t i = 0; narrow && i < count; i++)
+        narrow[i] = (float)values[i];
+    return narrow;
+}
+
+double *gc_to_f64(const float *values, size_t count)
 {
     double *wide = calloc(count ? count : 1, sizeof *wide);
     for (size_t i = 0; wide && i < count; i++)
@@ -72,7 +76,7 @@ static double draw_error(const json_t *draw, const double *values, size_t count)
         const char *key;
         bool from_end;
     } lists[] = {{"all", false}, {"first32", false}, {"last32", true}};
-    double worst = integer(draw, "numel") == count ? 0.0 : (double)INFINITY;
+    double worst = gc_integer(draw, "numel") == count ? 0.0 : (double)INFINITY;
     for (size_t l = 0; l < sizeof lists / sizeof lists[0]; l++) {
         const json_t *list = json_object_get(draw, lists[l].key);
         const size_t size = json_array_size(list);
@@ -88,7 +92,7 @@ static double draw_error(const json_t *draw, const double *values, size_t count)
         double sum = 0;
         for (size_t i = 0; i < count; i++)
             sum += values[i];
-        worst = fmax(worst, fabs(sum - number(draw, "sum_f64")) / (double)count);
+        worst = fmax(worst, fabs(sum - gc_number(draw, "sum_f64")) / (double)count);
     }
     return worst;
 }
@@ -105,8 +109,8 @@ static size_t draw_count(const json_t *draw)
 static double torch_draws(const json_t *entry)
 {
     struct ld_mt19937 mt;
-    ld_mt19937_seed(&mt, integer(entry, "seed"));
-    const bool wide = strcmp(text(entry, "dtype"), "float64") == 0;
+    ld_mt19937_seed(&mt, gc_integer(entry, "seed"));
+    const bool wide = strcmp(gc_text(entry, "dtype"), "float64") == 0;
     double worst = 0;
     size_t i;
     const json_t *draw;
@@ -131,7 +135,7 @@ static double torch_draws(const json_t *entry)
 static bool engine_words(const json_t *entry, double *uniform_error)
 {
     struct ld_mt19937 words, uniforms;
-    ld_mt19937_seed(&words, integer(entry, "seed"));
+    ld_mt19937_seed(&words, gc_integer(entry, "seed"));
     uniforms = words;
     bool same = true;
     size_t i;
@@ -152,24 +156,24 @@ static bool engine_words(const json_t *entry, double *uniform_error)
 static void run_torch_cpu(struct gc *gc, const char *root, const char *path)
 {
     (void)root;
-    json_t *json = load_json(gc, path);
+    json_t *json = gc_json_load(gc, path);
     size_t i;
     const json_t *entry;
-    char name[NAME_SIZE];
+    char name[GC_NAME_SIZE];
     json_array_foreach(json_object_get(json, "cases"), i, entry)
     {
         snprintf(name, sizeof name, "rng/torch_cpu/%zu/seed=%llu/%s", i,
-                 (unsigned long long)integer(entry, "seed"), text(entry, "dtype"));
+                 (unsigned long long)gc_integer(entry, "seed"), gc_text(entry, "dtype"));
         gc_report(gc, name, torch_draws(entry), rng_tolerance);
     }
     json_array_foreach(json_object_get(json, "engine"), i, entry)
     {
         double uniform_error;
         snprintf(name, sizeof name, "rng/torch_cpu/engine/seed=%llu",
-                 (unsigned long long)integer(entry, "seed"));
+                 (unsigned long long)gc_integer(entry, "seed"));
         gc_exact(gc, name, engine_words(entry, &uniform_error));
         snprintf(name, sizeof name, "rng/torch_cpu/uniform/seed=%llu",
-                 (unsigned long long)integer(entry, "seed"));
+                 (unsigned long long)gc_integer(entry, "seed"));
         gc_report(gc, name, uniform_error, 1e-7);
     }
     json_decref(json);
@@ -177,7 +181,7 @@ static void run_torch_cpu(struct gc *gc, const char *root, const char *path)
 
 static double philox_draws(const json_t *entry)
 {
-    struct ld_philox philox = {.seed = integer(entry, "seed")};
+    struct ld_philox philox = {.seed = gc_integer(entry, "seed")};
     double worst = 0;
     size_t i;
     const json_t *draw;
@@ -186,7 +190,7 @@ static double philox_draws(const json_t *entry)
         const size_t count = draw_count(draw);
         float *single = calloc(count, sizeof *single);
         ld_philox_normal(&philox, single, 0, count);
-        double *values = widen(single, count);
+        double *values = gc_to_f64(single, count);
         worst = fmax(worst, draw_error(draw, values, count));
         free(values);
         free(single);
@@ -197,14 +201,14 @@ static double philox_draws(const json_t *entry)
 static void run_philox(struct gc *gc, const char *root, const char *path)
 {
     (void)root;
-    json_t *json = load_json(gc, path);
+    json_t *json = gc_json_load(gc, path);
     size_t i, index;
     const json_t *entry, *row;
-    char name[NAME_SIZE];
+    char name[GC_NAME_SIZE];
     json_array_foreach(json_object_get(json, "cases"), i, entry)
     {
         snprintf(name, sizeof name, "rng/philox/%zu/seed=%llu", i,
-                 (unsigned long long)integer(entry, "seed"));
+                 (unsigned long long)gc_integer(entry, "seed"));
         gc_report(gc, name, philox_draws(entry), rng_tolerance);
     }
     json_array_foreach(json_object_get(json, "philox4x32_10_words"), i, entry)
@@ -213,7 +217,7 @@ static void run_philox(struct gc *gc, const char *root, const char *path)
         json_array_foreach(json_object_get(entry, "index0_3_words"), index, row)
         {
             uint32_t words[4];
-            ld_philox_words(integer(entry, "seed"), (uint32_t)integer(entry, "offset"),
+            ld_philox_words(gc_integer(entry, "seed"), (uint32_t)gc_integer(entry, "offset"),
                             (uint32_t)index, words);
             for (size_t w = 0; w < 4; w++)
                 same = words[w] == (uint32_t)json_integer_value(json_array_get(row, w)) && same;
@@ -255,9 +259,9 @@ static double image_draws(const json_t *entry, const struct gc_array *want)
     const json_t *seeds = json_object_get(entry, "seeds");
     const json_t *subseeds = json_object_get(entry, "subseeds");
     const size_t images = json_array_size(seeds);
-    const size_t draws = (size_t)integer(entry, "draws");
+    const size_t draws = (size_t)gc_integer(entry, "draws");
     const size_t count = 4 * 8 * 8;
-    const bool nv = strcmp(text(entry, "source"), "NV") == 0;
+    const bool nv = strcmp(gc_text(entry, "source"), "NV") == 0;
     const enum ld_noise_kind kind = nv ? LD_NOISE_PHILOX : LD_NOISE_CPU;
     double worst = want->count == draws * images * count ? 0.0 : (double)INFINITY;
     for (size_t i = 0; i < images && !isinf(worst); i++) {
@@ -268,8 +272,8 @@ static double image_draws(const json_t *entry, const struct gc_array *want)
             .brownian = kind,
             .seed = (uint64_t)json_integer_value(json_array_get(seeds, i)),
             .variation_seed = (uint64_t)json_integer_value(json_array_get(subseeds, i)),
-            .variation_strength = number(entry, "subseed_strength"),
-            .ensd = (int64_t)integer(entry, "ensd"),
+            .variation_strength = gc_number(entry, "subseed_strength"),
+            .ensd = (int64_t)gc_integer(entry, "ensd"),
             .channels = 4,
             .height = 8,
             .width = 8,
@@ -292,9 +296,9 @@ static double batch_draws(const json_t *entry, const struct gc_array *want)
     double *have = NULL;
     double worst = (double)INFINITY;
     if (want->count == images * count &&
-        ld_noise_batch(integer(entry, "seed"), images, json_is_array(list) ? indices : NULL, count,
-                       single, NULL) == LD_OK &&
-        (have = widen(single, images * count)) != NULL)
+        ld_noise_batch(gc_integer(entry, "seed"), images, json_is_array(list) ? indices : NULL,
+                       count, single, NULL) == LD_OK &&
+        (have = gc_to_f64(single, images * count)) != NULL)
         worst = gc_absolute_max(have, want->data, want->count);
     free(single);
     free(have);
@@ -303,14 +307,14 @@ static double batch_draws(const json_t *entry, const struct gc_array *want)
 
 static void run_image_rng(struct gc *gc, const char *root, const char *path)
 {
-    json_t *json = load_json(gc, path);
+    json_t *json = gc_json_load(gc, path);
     size_t i;
     const json_t *entry;
     json_array_foreach(json_object_get(json, "cases"), i, entry)
     {
-        const char *file = text(entry, "file");
+        const char *file = gc_text(entry, "file");
         struct gc_array want;
-        if (!load_array(gc, root, file, &want)) {
+        if (!gc_array_load(gc, root, file, &want)) {
             gc_fail(gc, file, "file missing");
             continue;
         }
@@ -342,7 +346,7 @@ static double tree_draws(const json_t *queries, struct ld_brownian_config config
         ok = ok &&
              ld_brownian_draw(tree, json_number_value(json_array_get(query, 0)),
                               json_number_value(json_array_get(query, 1)), single, NULL) == LD_OK;
-        double *have = widen(single, config.count);
+        double *have = gc_to_f64(single, config.count);
         worst = fmax(worst, gc_absolute_max(have, want + q * stride, config.count));
         free(have);
     }
@@ -358,9 +362,9 @@ static double brownian_case(const json_t *entry, const struct gc_array *want)
     const size_t total = want->count / json_array_size(queries);
     const size_t images = seeds ? json_array_size(seeds) : 1;
     struct ld_brownian_config config = {
-        .seed = integer(entry, "seed"),
-        .sigma_low = number(entry, "t0"),
-        .sigma_high = number(entry, "t1"),
+        .seed = gc_integer(entry, "seed"),
+        .sigma_low = gc_number(entry, "t0"),
+        .sigma_high = gc_number(entry, "t1"),
         .generator = LD_NOISE_CPU,
         .total = total / images,
         .count = total / images,
@@ -380,9 +384,9 @@ static double raw_increments(const json_t *entry)
     ld_arena_init(&arena, "golden", 4 << 20);
     const size_t count = draw_count(entry);
     const struct ld_brownian_config config = {
-        .seed = integer(entry, "seed"),
-        .sigma_low = number(entry, "t0"),
-        .sigma_high = number(entry, "t1"),
+        .seed = gc_integer(entry, "seed"),
+        .sigma_low = gc_number(entry, "t0"),
+        .sigma_high = gc_number(entry, "t1"),
         .generator = LD_NOISE_CPU,
         .total = count,
         .count = count,
@@ -411,7 +415,7 @@ static bool seed_sequence_case(const json_t *entry)
     const json_t *key = json_object_get(entry, "spawn_key");
     const json_t *want = json_object_get(entry, "generate_state");
     uint32_t words[LD_SEED_SEQUENCE_POOL];
-    ld_seed_sequence(integer(entry, "entropy"), json_is_array(key),
+    ld_seed_sequence(gc_integer(entry, "entropy"), json_is_array(key),
                      (uint64_t)json_integer_value(json_array_get(key, 0)),
                      (uint64_t)json_integer_value(json_array_get(key, 1)), words,
                      json_array_size(want));
@@ -423,18 +427,18 @@ static bool seed_sequence_case(const json_t *entry)
 
 static void run_brownian(struct gc *gc, const char *root, const char *path)
 {
-    json_t *json = load_json(gc, path);
+    json_t *json = gc_json_load(gc, path);
     size_t i;
     const json_t *entry;
-    char name[NAME_SIZE];
+    char name[GC_NAME_SIZE];
     json_array_foreach(json_object_get(json, "cases"), i, entry)
     {
         struct gc_array want;
-        if (!load_array(gc, root, text(entry, "file"), &want)) {
-            gc_fail(gc, text(entry, "file"), "file missing");
+        if (!gc_array_load(gc, root, gc_text(entry, "file"), &want)) {
+            gc_fail(gc, gc_text(entry, "file"), "file missing");
             continue;
         }
-        gc_report(gc, text(entry, "file"), brownian_case(entry, &want), brownian_tolerance);
+        gc_report(gc, gc_text(entry, "file"), brownian_case(entry, &want), brownian_tolerance);
         gc_array_free(&want);
     }
     json_array_foreach(json_object_get(json, "raw_increments"), i, entry)
@@ -455,5 +459,7 @@ const struct gc_kind gc_kinds_noise[] = {
     {"rng/philox.json", run_philox},
     {"rng/image_rng.json", run_image_rng},
     {"rng/brownian.json", run_brownian},
+    {"guidance/manifest.json", gc_run_guidance},
+    {"guidance/area.json", gc_run_area},
     {NULL, NULL},
 };

@@ -1,7 +1,7 @@
 add_executable(golden_check
   golden_check/main.c golden_check/gc.c
   golden_check/gc_text.c golden_check/gc_weights.c golden_check/gc_model.c
-  golden_check/gc_schedule.c golden_check/gc_noise.c)
+  golden_check/gc_schedule.c golden_check/gc_noise.c golden_check/gc_guidance.c)
 target_link_libraries(golden_check PRIVATE ld_runtime PkgConfig::JANSSON)
 
 # One family alone, not built by default: `cmake --build build --target gc_text`.
@@ -16,3 +16,4 @@ ld_golden_family(weights ld_weights)
 ld_golden_family(model ld_model ld_text ld_sample)
 ld_golden_family(schedule ld_sample)
 ld_golden_family(noise ld_sample)
+target_sources(gc_noise PRIVATE golden_check/gc_guidance.c)

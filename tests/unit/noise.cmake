@@ -1,1 +1,2 @@
 ld_unit_test(test_noise ld_sample)
+ld_unit_test(test_guidance ld_sample)
