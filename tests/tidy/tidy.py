@@ -69,7 +69,7 @@ def may_include(name, header):
     if own == "api":
         return room in ("api", "config") or header.startswith("runtime/ipc/") or \
             header in PURE_FOR_API
-    if re.match(r"server/(worker_|script|cmd_|main|remote|progress_bar|console)", name):
+    if re.match(r"server/(worker_|script|cmd_|main|names|remote|progress_bar|console)", name):
         return True
     return room in ("server", "api", "config") or header.startswith("runtime/ipc/") or \
         header in PURE_FOR_SERVER

@@ -1,0 +1,14 @@
+/*
+ * What api needs to know by name, from the tables that hold it: samplers and schedulers, which are
+ * built in, for the front and the command line alike. Models, adapters and VAEs are added by
+ * whoever knows an inventory.
+ */
+#ifndef LD_SERVER_NAMES_H
+#define LD_SERVER_NAMES_H
+
+#include "api/names.h"
+
+/* Sampler and scheduler functions set, everything else NULL (any name is accepted). */
+struct ld_api_names ld_names_builtin(void);
+
+#endif
