@@ -330,17 +330,9 @@ uint64_t ld_safetensors_data_start(const struct ld_safetensors *file)
     return file->data_start;
 }
 
-int64_t ld_safetensors_read(const struct ld_safetensors *file, void *out, size_t size,
-                            uint64_t offset)
+int ld_safetensors_fd(const struct ld_safetensors *file)
 {
-    if (file->fd >= 0)
-        return read_at(file->fd, out, size, offset);
-    if (offset >= file->bytes)
-        return 0;
-    const uint64_t left = file->bytes - offset;
-    const size_t count = left < size ? (size_t)left : size;
-    memcpy(out, file->map + offset, count);
-    return (int64_t)count;
+    return file->fd;
 }
 
 void ld_safetensors_drop_pages(const struct ld_safetensors *file, const void *data, size_t size)

@@ -100,10 +100,8 @@ const char *ld_safetensors_metadata(const struct ld_safetensors *file, const cha
 uint64_t ld_safetensors_bytes(const struct ld_safetensors *file);
 uint64_t ld_safetensors_data_start(const struct ld_safetensors *file);
 
-/* The whole file through the descriptor (not the map): read up to `size` bytes at `offset`. Returns
- * the number read, 0 at the end, -1 on an error. */
-int64_t ld_safetensors_read(const struct ld_safetensors *file, void *out, size_t size,
-                            uint64_t offset);
+/* The pinned descriptor; -1 when the bytes are borrowed. */
+int ld_safetensors_fd(const struct ld_safetensors *file);
 
 /* Give the pages of a data range back to the system; they are read again when touched. */
 void ld_safetensors_drop_pages(const struct ld_safetensors *file, const void *data, size_t size);

@@ -77,6 +77,19 @@ void ld_weights_close(struct ld_weights *weights);
 
 const struct ld_arch *ld_weights_arch(const struct ld_weights *weights);
 
+/* The names of all tensors the architecture has, and how the file was understood (detect.h). */
+struct ld_keymap;
+struct ld_detection;
+const struct ld_keymap *ld_weights_keymap(const struct ld_weights *weights);
+const struct ld_detection *ld_weights_detection(const struct ld_weights *weights);
+
+/* Values that are infinite or NaN, over all tensors in use; `first` names the first tensor with
+ * one, NULL if there is none. Reads everything. */
+uint64_t ld_weights_count_nonfinite(const struct ld_weights *weights, const char **first);
+
+/* Decode a view to float32, its scale applied: `view->count` values. */
+void ld_weight_view_decode(const struct ld_weight_view *view, float *dst);
+
 /* By canonical single-file name; views (1x1 conv as linear, renamed VAE attention) are resolved, so
  * the shape is always the canonical one. False if there is no such tensor. */
 bool ld_weights_get(const struct ld_weights *weights, const char *name,

@@ -1,4 +1,5 @@
 /* Cases of the files themselves: containers, element types, detection, adapters, merging. */
+#include "runtime/model/detect.h"
 #include "runtime/model/safetensors.h"
 #include "tests/golden_check/gc.h"
 
@@ -87,8 +88,298 @@ static void run_dtypes(struct gc *gc, const char *root, const char *path)
     ld_safetensors_close(file);
 }
 
+/* ---- Detection ------------------------------------------------------------------------------- */
+
+enum { ITEMS_MAX = 4096, ITEM_NAME = 256 };
+
+struct inventory {
+    struct ld_inventory_item items[ITEMS_MAX];
+    char names[ITEMS_MAX][ITEM_NAME];
+    uint32_t count;
+    uint32_t slots;                         /* names used; only grows within a case */
+    char prediction[64], test_config[1024]; /* metadata; "" if absent */
+};
+
+static enum ld_dtype dtype_of(const char *name)
+{
+    for (int dtype = 0; dtype < LD_DTYPE_OTHER; dtype++) {
+        if (strcmp(name, ld_dtype_name((enum ld_dtype)dtype)) == 0)
+            return (enum ld_dtype)dtype;
+    }
+    return LD_DTYPE_OTHER;
+}
+
+/* `source` keeps the number of the name's slot, as sorting moves the items. */
+static void add_item(struct inventory *inventory, const char *name, const json_t *shape,
+                     enum ld_dtype dtype)
+{
+    if (inventory->slots == ITEMS_MAX)
+        return;
+    struct ld_inventory_item *item = &inventory->items[inventory->count++];
+    memset(item, 0, sizeof *item);
+    snprintf(inventory->names[inventory->slots], ITEM_NAME, "%s", name);
+    item->source = inventory->slots++;
+    item->dtype = dtype;
+    item->rank = (uint32_t)json_array_size(shape);
+    for (uint32_t i = 0; i < item->rank && i < LD_RANK_MAX; i++)
+        item->shape[i] = (uint64_t)json_integer_value(json_array_get(shape, i));
+}
+
+static void load_inventory(struct inventory *inventory, const json_t *keys)
+{
+    inventory->count = inventory->slots = 0;
+    inventory->prediction[0] = inventory->test_config[0] = 0;
+    size_t i;
+    json_t *tensor;
+    json_array_foreach(json_object_get(keys, "tensors"), i, tensor)
+    {
+        const char *name = json_string_value(json_object_get(tensor, "name"));
+        if (json_is_true(json_object_get(tensor, "required")) || strstr(name, "position_ids"))
+            add_item(inventory, name, json_object_get(tensor, "shape"), LD_DTYPE_F16);
+    }
+}
+
+static bool starts(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static void remove_items(struct inventory *inventory, const char *name, bool prefix)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        const char *own = inventory->names[inventory->items[i].source];
+        if (prefix ? starts(own, name) : strcmp(own, name) == 0)
+            continue;
+        inventory->items[kept++] = inventory->items[i];
+    }
+    inventory->count = kept;
+}
+
+static void rename_items(struct inventory *inventory, const char *old, const char *new, bool prefix)
+{
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        char *own = inventory->names[inventory->items[i].source];
+        char fresh[ITEM_NAME];
+        if (prefix ? !starts(own, old) : strcmp(own, old) != 0)
+            continue;
+        snprintf(fresh, sizeof fresh, "%s%s", new, own + strlen(old));
+        memcpy(own, fresh, sizeof fresh);
+    }
+}
+
+static void retype_items(struct inventory *inventory, const char *name, const char *dtype,
+                         bool prefix)
+{
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        const char *own = inventory->names[inventory->items[i].source];
+        if (prefix ? starts(own, name) : strcmp(own, name) == 0)
+            inventory->items[i].dtype = dtype_of(dtype);
+    }
+}
+
+static void reshape_item(struct inventory *inventory, const char *name, const json_t *shape)
+{
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        struct ld_inventory_item *item = &inventory->items[i];
+        if (strcmp(inventory->names[item->source], name) != 0)
+            continue;
+        item->rank = (uint32_t)json_array_size(shape);
+        for (uint32_t d = 0; d < item->rank; d++)
+            item->shape[d] = (uint64_t)json_integer_value(json_array_get(shape, d));
+    }
+}
+
+/* model_ema.<UNet key from diffusion_model on, dots removed> for every UNet tensor. */
+static void add_ema(struct inventory *inventory)
+{
+    const uint32_t count = inventory->count;
+    json_t *scalar = json_array();
+    for (uint32_t i = 0; i < count && inventory->slots < ITEMS_MAX; i++) {
+        const char *own = inventory->names[inventory->items[i].source];
+        if (!starts(own, "model.diffusion_model."))
+            continue;
+        char name[ITEM_NAME] = "model_ema.";
+        size_t size = strlen(name);
+        for (const char *p = own + strlen("model."); *p; p++) {
+            if (*p != '.')
+                name[size++] = *p;
+        }
+        name[size] = 0;
+        const struct ld_inventory_item copy = inventory->items[i];
+        add_item(inventory, name, scalar, copy.dtype);
+        struct ld_inventory_item *item = &inventory->items[inventory->count - 1];
+        item->rank = copy.rank;
+        memcpy(item->shape, copy.shape, sizeof item->shape);
+    }
+    add_item(inventory, "model_ema.decay", scalar, LD_DTYPE_F32);
+    add_item(inventory, "model_ema.num_updates", scalar, LD_DTYPE_I64);
+    json_decref(scalar);
+}
+
+/* Replace all by one diffusers folder; shapes come from the single-file names. */
+static void use_diffusers(struct inventory *inventory, const json_t *keys, const json_t *map,
+                          const char *folder)
+{
+    const json_t *flat = json_object_get(json_object_get(map, "reshape"), "keys");
+    const char *name;
+    json_t *target;
+    inventory->count = 0;
+    json_object_foreach(json_object_get((json_t *)(uintptr_t)map, folder), name, target)
+    {
+        size_t i;
+        json_t *tensor;
+        json_array_foreach(json_object_get(keys, "tensors"), i, tensor)
+        {
+            if (strcmp(json_string_value(json_object_get(tensor, "name")),
+                       json_string_value(target)) != 0)
+                continue;
+            add_item(inventory, name, json_object_get(tensor, "shape"), LD_DTYPE_F16);
+            size_t k;
+            json_t *key;
+            json_array_foreach(flat, k, key)
+            {
+                if (strcmp(json_string_value(key), name) == 0)
+                    inventory->items[inventory->count - 1].rank = 2;
+            }
+        }
+    }
+}
+
+static bool apply_edit(struct inventory *inventory, const json_t *edit, const json_t *keys,
+                       const json_t *map)
+{
+    const char *op = json_string_value(json_array_get(edit, 0));
+    const char *a = json_string_value(json_array_get(edit, 1));
+    const char *b = json_string_value(json_array_get(edit, 2));
+    if (strcmp(op, "remove") == 0 || strcmp(op, "remove_prefix") == 0)
+        remove_items(inventory, a, op[6] != 0);
+    else if (strcmp(op, "rename") == 0 || strcmp(op, "rename_prefix") == 0)
+        rename_items(inventory, a, b, op[6] != 0);
+    else if (strcmp(op, "retype") == 0 || strcmp(op, "retype_prefix") == 0)
+        retype_items(inventory, a, b, op[6] != 0);
+    else if (strcmp(op, "retype_all") == 0)
+        retype_items(inventory, "", a, true);
+    else if (strcmp(op, "add") == 0)
+        add_item(inventory, a, json_array_get(edit, 2), LD_DTYPE_F32);
+    else if (strcmp(op, "reshape") == 0)
+        reshape_item(inventory, a, json_array_get(edit, 2));
+    else if (strcmp(op, "add_ema") == 0)
+        add_ema(inventory);
+    else if (strcmp(op, "clear") == 0)
+        inventory->count = 0;
+    else if (strcmp(op, "diffusers") == 0)
+        use_diffusers(inventory, keys, map, a);
+    else if (strcmp(op, "metadata") == 0 && strcmp(a, "modelspec.prediction_type") == 0)
+        snprintf(inventory->prediction, sizeof inventory->prediction, "%s", b);
+    else if (strcmp(op, "metadata") == 0 && strcmp(a, "latentd.test_config") == 0)
+        snprintf(inventory->test_config, sizeof inventory->test_config, "%s", b);
+    else
+        return strcmp(op, "metadata") == 0;
+    return true;
+}
+
+static int by_item_name(const void *a, const void *b)
+{
+    return strcmp(((const struct ld_inventory_item *)a)->name,
+                  ((const struct ld_inventory_item *)b)->name);
+}
+
+static bool expect_text(const json_t *expect, const char *key, const char *got)
+{
+    const char *wanted = json_string_value(json_object_get(expect, key));
+    return !wanted || strcmp(wanted, got) == 0;
+}
+
+static bool expect_flag(const json_t *expect, const char *key, bool got)
+{
+    const json_t *wanted = json_object_get(expect, key);
+    return !wanted || json_is_true(wanted) == got;
+}
+
+static bool judge(const struct ld_detection *found, const json_t *expect)
+{
+    static const char *const predictions[] = {"eps", "v", "x0"};
+    const json_t *channels = json_object_get(expect, "in_channels");
+    const bool ok = found->fault == LD_FAULT_NONE;
+    return expect_flag(expect, "ok", ok) && expect_text(expect, "arch", ld_detection_name(found)) &&
+           expect_text(expect, "error", ld_fault_name(found->fault)) &&
+           expect_flag(expect, "unet", found->arch.has_unet) &&
+           expect_flag(expect, "vae", found->arch.has_vae_decoder) &&
+           expect_flag(expect, "text", found->arch.has_text) &&
+           expect_flag(expect, "ema", found->has_ema) &&
+           expect_flag(expect, "scaled_fp8", found->scaled_fp8) &&
+           expect_text(expect, "prediction", predictions[found->arch.prediction]) &&
+           (!channels || json_integer_value(channels) == found->arch.unet_in_channels) &&
+           (!ok || json_integer_value(json_object_get(expect, "warnings")) == found->unknown);
+}
+
+static void run_detection(struct gc *gc, struct inventory *inventory, const json_t *item,
+                          const json_t *keys, const json_t *map)
+{
+    char label[128];
+    snprintf(label, sizeof label, "detect/%s", json_string_value(json_object_get(item, "id")));
+    load_inventory(inventory, keys);
+    bool understood = true;
+    size_t i;
+    json_t *edit;
+    json_array_foreach(json_object_get(item, "edits"), i, edit) understood &=
+        apply_edit(inventory, edit, keys, map);
+    for (uint32_t k = 0; k < inventory->count; k++)
+        inventory->items[k].name = inventory->names[inventory->items[k].source];
+    qsort(inventory->items, inventory->count, sizeof inventory->items[0], by_item_name);
+    const struct ld_inventory view = {
+        .items = inventory->items,
+        .count = inventory->count,
+        .prediction_type = inventory->prediction[0] ? inventory->prediction : NULL,
+        .test_config = inventory->test_config[0] ? inventory->test_config : NULL,
+    };
+    struct ld_detection found;
+    const bool done = ld_detect(&found, &view, NULL, NULL) == LD_OK;
+    const bool right = understood && done && judge(&found, json_object_get(item, "expect"));
+    if (!right)
+        fprintf(stderr, "%s: got %s, %s, %u unknown\n", label, ld_detection_name(&found),
+                ld_fault_name(found.fault), found.unknown);
+    gc_exact(gc, label, right);
+    ld_detection_deinit(&found);
+}
+
+static json_t *load_spec(const struct gc *gc, const char *root, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", gc->spec ? gc->spec : root, name);
+    if (!gc->spec)
+        snprintf(path, sizeof path, "%s/../../spec/%s", root, name);
+    return json_load_file(path, 0, NULL);
+}
+
+static void run_detect(struct gc *gc, const char *root, const char *path)
+{
+    json_t *cases = json_load_file(path, 0, NULL);
+    json_t *keys = load_spec(gc, root, "sd15_keys.json");
+    json_t *map = load_spec(gc, root, "diffusers_key_map.json");
+    struct inventory *inventory = calloc(1, sizeof *inventory);
+    size_t i;
+    json_t *item;
+    if (!cases || !inventory)
+        gc_fail(gc, path, "not a case file");
+    json_array_foreach(json_object_get(cases, "cases"), i, item)
+    {
+        if (keys && map && inventory)
+            run_detection(gc, inventory, item, keys, map);
+        else
+            gc_skip(gc, json_string_value(json_object_get(item, "id")),
+                    "the tensor inventory is not there (--spec DIR)");
+    }
+    free(inventory);
+    json_decref(map);
+    json_decref(keys);
+    json_decref(cases);
+}
+
 const struct gc_kind gc_kinds_weights[] = {
     {"st_index.json", run_st_index},
     {"dtypes.safetensors", run_dtypes},
+    {"detect.json", run_detect},
     {NULL, NULL},
 };

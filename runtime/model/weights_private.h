@@ -1,0 +1,39 @@
+/* The inside of struct ld_weights, shared by weights.c and overlay.c. */
+#ifndef LD_MODEL_WEIGHTS_PRIVATE_H
+#define LD_MODEL_WEIGHTS_PRIVATE_H
+
+#include "runtime/base/id.h"
+#include "runtime/model/detect.h"
+#include "runtime/model/weights_files.h"
+
+/* What an inventory item stands for. */
+struct ld_weight_source {
+    const struct ld_safetensors *file;
+    const struct ld_st_tensor *tensor;
+};
+
+struct ld_weights {
+    const struct ld_weights *base; /* an overlay borrows everything but its edits from here */
+    float **edits;                 /* overlay only: by key, NULL where the base's data stands */
+    /* The rest belongs to a set of files and is empty in an overlay. */
+    struct ld_weight_files files;
+    struct ld_inventory_item *items;
+    struct ld_weight_source *sources;
+    uint32_t item_count;
+    struct ld_detection detection;
+    float *scales;     /* by key */
+    uint32_t *present; /* keys that are bound, ascending */
+    uint32_t present_count;
+    char sha256[LD_SHA256_HEX_SIZE]; /* "" until asked for */
+};
+
+/* The set of files under a stack of overlays. */
+const struct ld_weights *ld_weights_root(const struct ld_weights *weights);
+/* The key of a tensor that is present, -1 otherwise. */
+int32_t ld_weights_key(const struct ld_weights *weights, const char *name);
+const struct ld_weight_source *ld_weights_source(const struct ld_weights *root, int32_t item);
+/* Elements of a key's tensor. */
+size_t ld_weights_elements(const struct ld_weights *root, uint32_t key);
+void ld_weights_free_edits(struct ld_weights *overlay);
+
+#endif
