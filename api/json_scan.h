@@ -19,9 +19,9 @@ struct ld_json_node {
     enum ld_json_kind kind;
     bool escaped; /* `text` has backslashes */
     bool key_escaped;
-    struct ld_span key; /* raw, between the quotes; empty in arrays */
-    struct ld_span
-        text; /* raw: the literal, or a string between the quotes; a container's source */
+    struct ld_span key; /* escapes resolved; empty in arrays */
+    /* Raw: the literal, what is between the quotes of a string, a container with its brackets. */
+    struct ld_span text;
     uint32_t child, next;
     uint32_t child_count;
     uint32_t parent;
@@ -52,10 +52,10 @@ const struct ld_json_node *ld_json_after(const struct ld_json_tree *tree,
 const struct ld_json_node *ld_json_member(const struct ld_json_tree *tree,
                                           const struct ld_json_node *object, const char *key);
 
-/* A key or a string with its escapes resolved, as UTF-8 with a NUL behind `size`; NULL without
- * memory. The text may hold U+0000: compare `size` with strlen where that matters. */
-char *ld_json_key_text(const struct ld_json_node *node, struct ld_arena *arena, size_t *size);
-char *ld_json_string_text(const struct ld_json_node *node, struct ld_arena *arena, size_t *size);
+/* A string with its escapes resolved; it lies in the body where it has none. False without memory.
+ * The text may hold U+0000. */
+bool ld_json_string_text(const struct ld_json_node *node, struct ld_arena *arena,
+                         struct ld_span *text) LD_MUST_USE;
 bool ld_json_string_is(const struct ld_json_node *node, const char *text);
 
 /* False when the node is not such a number. A real is never an integer, not even 20.0, and a

@@ -38,8 +38,7 @@ void ld_respond_resolutions(const struct ld_size_view *items, uint32_t count,
 void ld_respond_plan(const struct ld_plan_view *plan, struct ld_buffer *out);
 void ld_respond_upload(const struct ld_upload_view *upload, struct ld_buffer *out);
 
-/* ---- Events: the JSON after "data: " -----------------------------------------------------------
- */
+/* ---- Events: the JSON after "data: " ----------------------------------------------------- */
 
 void ld_respond_event_status(const char *job_id, enum ld_job_status status, int64_t position,
                              struct ld_buffer *out);

@@ -22,8 +22,6 @@ struct ld_request_limits {
 /* The ceilings' defaults. */
 struct ld_request_limits ld_request_limits_default(void);
 
-/* Size of the finished picture: the second pass's where there is one. */
-void ld_request_final_size(const struct ld_request *request, int64_t *width, int64_t *height);
 /* ceil(W*H/4096) * steps * images, the second pass counted with its own size and steps. */
 int64_t ld_request_work(const struct ld_request *request);
 
@@ -35,9 +33,5 @@ int64_t ld_request_work(const struct ld_request *request);
 enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_names *names,
                               const struct ld_request_limits *limits, struct ld_arena *arena,
                               struct ld_warnings *warnings, struct ld_problem *problem) LD_MUST_USE;
-
-/* Can `name` be a name at all: 1..128 bytes of UTF-8 without control bytes, '\', "..", empty parts
- * or a leading '/'. Whether it exists is the registry's business. */
-bool ld_name_is_plausible(struct ld_span name);
 
 #endif

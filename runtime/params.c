@@ -272,3 +272,27 @@ void ld_request_lora_default(struct ld_request_lora *lora)
         if (rows[i].flags & LD_FIELD_ITEM)
             set_default(lora, &rows[i]);
 }
+
+/* `comfy` rounds on the latent, `a1111` truncates pixels and then the latent. */
+static int64_t enlarged(const struct ld_request *request, int32_t side)
+{
+    const double scale = request->hires.scale;
+    if (request->profile == LD_PROFILE_A1111)
+        return (int64_t)((double)side * scale) / LD_SIDE_STEP * LD_SIDE_STEP;
+    return (int64_t)nearbyint((double)(side / LD_SIDE_STEP) * scale) * LD_SIDE_STEP;
+}
+
+void ld_request_final_size(const struct ld_request *request, int64_t *width, int64_t *height)
+{
+    *width = request->width;
+    *height = request->height;
+    if (!request->hires.present)
+        return;
+    if (request->hires.width > 0 && request->hires.height > 0) {
+        *width = request->hires.width;
+        *height = request->hires.height;
+    } else {
+        *width = enlarged(request, request->width);
+        *height = enlarged(request, request->height);
+    }
+}

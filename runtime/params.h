@@ -294,6 +294,10 @@ enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *ar
 void ld_request_default(struct ld_request *request);
 void ld_request_lora_default(struct ld_request_lora *lora);
 
+/* Size of the second pass, multiples of 8: explicit, else the first times `scale` as the profile
+ * rounds it (sampling.md 7). The first pass's without a second one. */
+void ld_request_final_size(const struct ld_request *request, int64_t *width, int64_t *height);
+
 /*
  * Canonical JSON: keys in the order of the table, everything that is set, doubles in their shortest
  * exact form, seeds above 2^63-1 as decimal strings. Decoding it gives the same request, so it is

@@ -1,0 +1,275 @@
+#include "api/validate.h"
+
+#include "config/nearest.h"
+
+#include <math.h>
+
+/* What every check needs. */
+struct check {
+    struct ld_request *request;
+    const struct ld_api_names *names;
+    const struct ld_request_limits *limits;
+    struct ld_arena *arena;
+    struct ld_warnings *warnings;
+    struct ld_problem *problem;
+};
+
+struct ld_request_limits ld_request_limits_default(void)
+{
+    const struct ld_request_limits limits = {
+        .area_max = LD_AREA_DEFAULT,
+        .work_max = LD_WORK_DEFAULT,
+        .images_max = LD_IMAGES_MAX,
+        .steps_max = LD_STEPS_MAX,
+        .priority_max = 5,
+    };
+    return limits;
+}
+
+/* ---- Work -------------------------------------------------------------------------------- */
+
+static int64_t units(int64_t width, int64_t height)
+{
+    return (width * height + LD_WORK_UNIT_PIXELS - 1) / LD_WORK_UNIT_PIXELS;
+}
+
+int64_t ld_request_work(const struct ld_request *request)
+{
+    int64_t width;
+    int64_t height;
+    int64_t steps = units(request->width, request->height) * request->steps;
+    if (request->hires.present) {
+        ld_request_final_size(request, &width, &height);
+        steps += units(width, height) *
+                 (request->hires.steps > 0 ? request->hires.steps : request->steps);
+    }
+    return steps * request->images;
+}
+
+/* ---- Names ------------------------------------------------------------------------------- */
+
+typedef const char *(*name_at)(void *ctx, uint32_t index);
+
+static void refuse_name(const struct check *check, const char *pointer, const char *kind,
+                        const char *name, name_at at)
+{
+    struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
+    const char *known = NULL;
+    for (uint32_t i = 0; at && i < 4096 && (known = at(check->names->ctx, i)) != NULL; i++)
+        ld_nearest_offer(&nearest, known);
+    ld_problem_add(check->problem, LD_E_INVALID, pointer, "there is no %s %.128s%s%s%s", kind, name,
+                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
+                   nearest.best ? "?" : "");
+}
+
+/* "DPM++ 2M Karras" names two things at once: the longest head that is a sampler with a tail that
+ * is a scheduler. */
+static bool split_sampler(const struct check *check, const char *name, const char **sampler,
+                          const char **scheduler)
+{
+    const struct ld_api_names *names = check->names;
+    for (const char *blank = strrchr(name, ' '); blank && blank > name;) {
+        const char *head = ld_arena_strndup(check->arena, name, (size_t)(blank - name));
+        const char *known = head ? names->sampler(names->ctx, head) : NULL;
+        const char *tail = known && names->scheduler
+                               ? names->scheduler(names->ctx, blank + 1, check->request)
+                               : NULL;
+        if (tail) {
+            *sampler = known;
+            *scheduler = tail;
+            return true;
+        }
+        do
+            blank--;
+        while (blank > name && *blank != ' ');
+    }
+    return false;
+}
+
+static void check_sampler(const struct check *check, const char **sampler, const char **scheduler,
+                          bool scheduler_given, const char *sampler_pointer,
+                          const char *scheduler_pointer)
+{
+    const struct ld_api_names *names = check->names;
+    const char *known = NULL;
+    const char *tail = NULL;
+    if (names->sampler && (*sampler)[0]) {
+        known = names->sampler(names->ctx, *sampler);
+        if (!known && split_sampler(check, *sampler, &known, &tail) && !scheduler_given)
+            *scheduler = tail;
+        if (known)
+            *sampler = known;
+        else
+            refuse_name(check, sampler_pointer, "sampler", *sampler, names->sampler_at);
+    }
+    if (names->scheduler && (*scheduler)[0]) {
+        known = names->scheduler(names->ctx, *scheduler, check->request);
+        if (known)
+            *scheduler = known;
+        else
+            refuse_name(check, scheduler_pointer, "scheduler", *scheduler, names->scheduler_at);
+    }
+}
+
+static void check_names(const struct check *check)
+{
+    struct ld_request *request = check->request;
+    const struct ld_api_names *names = check->names;
+    const char *known;
+    if (!names)
+        return;
+    check_sampler(check, &request->sampler, &request->scheduler,
+                  ld_request_has(request, "scheduler"), "/sampler", "/scheduler");
+    check_sampler(check, &request->hires.sampler, &request->hires.scheduler,
+                  ld_request_has(request, "hires.scheduler"), "/hires/sampler", "/hires/scheduler");
+    if (names->model && request->model[0]) {
+        known = names->model(names->ctx, request->model);
+        if (known)
+            request->model = known;
+        else
+            refuse_name(check, "/model", "model", request->model, names->model_at);
+    }
+    if (names->vae && request->vae[0]) {
+        known = names->vae(names->ctx, request->vae);
+        if (known)
+            request->vae = known;
+        else
+            refuse_name(check, "/vae", "VAE", request->vae, names->vae_at);
+    }
+    for (uint32_t i = 0; names->adapter && i < request->lora_count; i++) {
+        struct ld_request_lora *lora = &request->loras[i];
+        char pointer[32];
+        (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/name", i);
+        known = lora->name[0] ? names->adapter(names->ctx, lora->name) : lora->name;
+        if (known)
+            lora->name = known;
+        else
+            refuse_name(check, pointer, "adapter", lora->name, names->adapter_at);
+    }
+}
+
+/* ---- Limits ------------------------------------------------------------------------------ */
+
+static void check_limits(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    const struct ld_request_limits *limits = check->limits;
+    int64_t width;
+    int64_t height;
+    ld_request_final_size(request, &width, &height);
+    if (width > LD_SIDE_MAX || height > LD_SIDE_MAX || width < LD_SIDE_MIN || height < LD_SIDE_MIN)
+        ld_problem_add(check->problem, LD_E_RANGE, "/hires/scale",
+                       "hires.scale must give a picture with sides between %d and %d pixels",
+                       LD_SIDE_MIN, LD_SIDE_MAX);
+    if (!limits)
+        return;
+    if ((int64_t)request->width * request->height > limits->area_max)
+        ld_problem_add(check->problem, LD_E_RANGE, "/width",
+                       "width x height must be at most %lld pixels", (long long)limits->area_max);
+    else if (width * height > limits->area_max)
+        ld_problem_add(check->problem, LD_E_RANGE, "/hires",
+                       "the second pass must have at most %lld pixels",
+                       (long long)limits->area_max);
+    if (request->images > limits->images_max)
+        ld_problem_add(check->problem, LD_E_RANGE, "/images", "images must be at most %d",
+                       limits->images_max);
+    if (request->steps > limits->steps_max || request->hires.steps > limits->steps_max)
+        ld_problem_add(check->problem, LD_E_RANGE,
+                       request->steps > limits->steps_max ? "/steps" : "/hires/steps",
+                       "steps must be at most %d", limits->steps_max);
+    if (request->priority > limits->priority_max)
+        ld_problem_add(check->problem, LD_E_FORBIDDEN, "/priority",
+                       "priority must be at most %d with this key", limits->priority_max);
+    const int64_t work = ld_request_work(request);
+    if (work > limits->work_max)
+        ld_problem_add(check->problem, LD_E_RANGE, "",
+                       "the job is too large: ceil(width x height / %d) x steps x images is %lld, "
+                       "at most %lld",
+                       LD_WORK_UNIT_PIXELS, (long long)work, (long long)limits->work_max);
+}
+
+/* ---- Fields that depend on one another --------------------------------------------------- */
+
+static void check_order(const struct check *check, double low, double high, const char *low_pointer,
+                        const char *low_name, const char *high_name)
+{
+    if (low > high) /* false where one is not given (NAN) */
+        ld_problem_add(check->problem, LD_E_RANGE, low_pointer, "%s must be at most %s", low_name,
+                       high_name);
+}
+
+static void check_ranges(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    const struct ld_request_guidance *guidance = &request->guidance;
+    const struct ld_request_scheduler_options *scheduler = &request->scheduler_options;
+    for (uint32_t i = 0; i < request->lora_count; i++) {
+        char pointer[32];
+        (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/start", i);
+        check_order(check, request->loras[i].start, request->loras[i].end, pointer, "loras.start",
+                    "loras.end");
+    }
+    check_order(check, request->deep_shrink.start, request->deep_shrink.end, "/deep_shrink/start",
+                "deep_shrink.start", "deep_shrink.end");
+    check_order(check, guidance->negative_start, guidance->negative_end, "/guidance/negative_start",
+                "guidance.negative_start", "guidance.negative_end");
+    check_order(check, guidance->skip_below_sigma, guidance->skip_above_sigma,
+                "/guidance/skip_below_sigma", "guidance.skip_below_sigma",
+                "guidance.skip_above_sigma");
+    check_order(check, request->sampler_options.s_tmin, request->sampler_options.s_tmax,
+                "/sampler_options/s_tmin", "sampler_options.s_tmin", "sampler_options.s_tmax");
+    if (scheduler->sigma_min >= scheduler->sigma_max)
+        ld_problem_add(check->problem, LD_E_RANGE, "/scheduler_options/sigma_min",
+                       "scheduler_options.sigma_min must be below scheduler_options.sigma_max");
+    const double coefficient = scheduler->coefficient * 20; /* tables exist every 0.05 */
+    if (!isnan(coefficient) && fabs(coefficient - nearbyint(coefficient)) > 1e-9)
+        ld_problem_add(check->problem, LD_E_RANGE, "/scheduler_options/coefficient",
+                       "scheduler_options.coefficient must be a multiple of 0.05 between 0.8 and "
+                       "1.5");
+    if (request->hires.present && (request->hires.width > 0) != (request->hires.height > 0))
+        ld_problem_add(check->problem, LD_E_INVALID,
+                       request->hires.width > 0 ? "/hires/height" : "/hires/width",
+                       "hires.width and hires.height must be given together");
+    if (request->init.present && !request->init.mask[0] &&
+        ld_request_has(request, "init.mask_blur") && !ld_request_has(request, "init.mask"))
+        ld_problem_add(check->problem, LD_E_INVALID, "/init/mask_blur",
+                       "init.mask_blur needs init.mask");
+}
+
+/* ---- Worth a word ------------------------------------------------------------------------ */
+
+static void warn(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    struct ld_warnings *warnings = check->warnings;
+    if (request->width % LD_SIDE_STEP_ADVISED || request->height % LD_SIDE_STEP_ADVISED)
+        ld_warnings_add(warnings, "width and height are best multiples of %d",
+                        LD_SIDE_STEP_ADVISED);
+    if (request->sigma_count > 0 &&
+        (ld_request_has(request, "scheduler") || ld_request_has(request, "steps")))
+        ld_warnings_add(warnings, "sigmas replace scheduler and steps");
+    if (request->cfg_scale == 1.0 && request->negative_prompt[0] &&
+        ld_request_has(request, "negative_prompt"))
+        ld_warnings_add(warnings, "with cfg_scale 1 the negative prompt has no effect");
+    if (request->hires.width > 0 && ld_request_has(request, "hires.scale"))
+        ld_warnings_add(warnings, "hires.width and hires.height replace hires.scale");
+    if (request->noise == LD_NOISE_CPU && request->seed > UINT32_MAX)
+        ld_warnings_add(warnings, "noise \"cpu\" uses the lowest 32 bits of the seed only");
+    if (request->profile == LD_PROFILE_A1111 && !ld_request_has(request, "noise"))
+        ld_warnings_add(warnings, "profile a1111: noise is \"philox\" unless given");
+    if (ld_request_has(request, "sampler_options.ensd") && request->profile != LD_PROFILE_A1111)
+        ld_warnings_add(warnings, "sampler_options.ensd acts in profile a1111 only");
+}
+
+enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_names *names,
+                              const struct ld_request_limits *limits, struct ld_arena *arena,
+                              struct ld_warnings *warnings, struct ld_problem *problem)
+{
+    const struct check check = {request, names, limits, arena, warnings, problem};
+    const uint32_t before = problem->item_count + problem->dropped;
+    check_names(&check);
+    check_limits(&check);
+    check_ranges(&check);
+    warn(&check);
+    return problem->item_count + problem->dropped > before ? problem->code : LD_OK;
+}
