@@ -2,9 +2,11 @@
 #include "tests/golden_check/gc_noise.h"
 
 #include "runtime/sample/brownian.h"
+#include "runtime/sample/deep_shrink.h"
 #include "runtime/sample/mt19937.h"
 #include "runtime/sample/noise.h"
 #include "runtime/sample/philox.h"
+#include "runtime/sample/resize.h"
 #include "runtime/sample/seed_sequence.h"
 
 #include <math.h>
@@ -454,6 +456,154 @@ static void run_brownian(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
+/* ---- Resampling
+ * ---------------------------------------------------------------------------------------- */
+
+/* README: nearest modes exact, bislerp 1e-4 (acos near 1), the others 1e-5. */
+static double resize_tolerance(enum ld_resize_mode mode)
+{
+    if (mode == LD_RESIZE_NEAREST || mode == LD_RESIZE_NEAREST_EXACT)
+        return 0;
+    return mode == LD_RESIZE_BISLERP ? 1e-4 : 1e-5;
+}
+
+/* Worst absolute error of `in` resampled to the size of `want`. */
+static double resize_error(const struct gc_array *in, const struct gc_array *want,
+                           enum ld_resize_mode mode, bool centre)
+{
+    const int32_t in_h = (int32_t)in->shape[2], in_w = (int32_t)in->shape[3];
+    const int32_t out_h = (int32_t)want->shape[2], out_w = (int32_t)want->shape[3];
+    const int32_t planes = (int32_t)(in->shape[0] * in->shape[1]);
+    const struct ld_crop whole = {0, 0, in_h, in_w};
+    const struct ld_crop crop = centre ? ld_crop_centre(in_h, in_w, out_h, out_w) : whole;
+    float *planar = gc_to_f32(in->data, in->count);
+    float *cropped = calloc(in->count, sizeof *cropped);
+    float *out = calloc(want->count, sizeof *out);
+    ld_crop_planes(cropped, planar, planes, in_h, in_w, &crop);
+    const struct ld_resample op = {
+        .in = cropped,
+        .images = (int32_t)in->shape[0],
+        .channels = (int32_t)in->shape[1],
+        .in_height = crop.height,
+        .in_width = crop.width,
+        .out_height = out_h,
+        .out_width = out_w,
+        .mode = mode,
+        .out = out,
+    };
+    double worst = (double)INFINITY;
+    if (want->count == (size_t)planes * (size_t)out_h * (size_t)out_w &&
+        ld_resample(&op, NULL) == LD_OK) {
+        double *wide = gc_to_f64(out, want->count);
+        worst = gc_absolute_max(wide, want->data, want->count);
+        free(wide);
+    }
+    free(planar);
+    free(cropped);
+    free(out);
+    return worst;
+}
+
+static void run_resize(struct gc *gc, const char *root, const char *path)
+{
+    json_t *json = gc_json_load(gc, path);
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(json_object_get(json, "cases"), i, entry)
+    {
+        const char *file = gc_text(entry, "file");
+        struct gc_array in, want = {0};
+        enum ld_resize_mode mode;
+        const bool centre = strcmp(gc_text(entry, "crop"), "center") == 0;
+        if (!gc_array_load(gc, root, gc_text(entry, "in"), &in) ||
+            !gc_array_load(gc, root, file, &want) || in.rank != 4 || want.rank != 4 ||
+            !ld_resize_mode_named(gc_text(entry, "method"), &mode))
+            gc_fail(gc, file, "file missing or method unknown");
+        else
+            gc_report(gc, file, resize_error(&in, &want, mode, centre), resize_tolerance(mode));
+        gc_array_free(&in);
+        gc_array_free(&want);
+    }
+    json_decref(json);
+}
+
+/* ---- Deep shrink
+ * ----------------------------------------------------------------------------------------- */
+
+static bool shrink_activity(const struct ld_deep_shrink *shrink, const json_t *entry,
+                            const struct gc_array *h)
+{
+    bool same = true;
+    size_t i;
+    const json_t *call;
+    json_array_foreach(json_object_get(entry, "activity"), i, call)
+    {
+        const json_t *want = json_object_get(call, "out_hw");
+        const bool shrinks = (int32_t)gc_integer(call, "block") == shrink->block &&
+                             ld_deep_shrink_active(shrink, gc_number(call, "sigma"));
+        for (size_t side = 0; side < 2; side++) {
+            const int32_t full = (int32_t)h->shape[2 + side];
+            const int32_t size = shrinks ? ld_deep_shrink_size(shrink, full) : full;
+            same = size == (int32_t)json_integer_value(json_array_get(want, side)) && same;
+        }
+    }
+    return same && i > 0;
+}
+
+static void shrink_case(struct gc *gc, const char *root, const json_t *entry, const char *name)
+{
+    char line[GC_NAME_SIZE + 32];
+    struct gc_array h, down = {0}, up = {0};
+    const struct ld_request_deep_shrink request = {
+        .present = true,
+        .block = (int32_t)gc_integer(entry, "block_number"),
+        .factor = gc_number(entry, "downscale_factor"),
+        .start = gc_number(entry, "start_percent"),
+        .end = gc_number(entry, "end_percent"),
+        .after_skip = json_is_true(json_object_get(entry, "downscale_after_skip")),
+        .downscale = gc_text(entry, "downscale_method"),
+        .upscale = gc_text(entry, "upscale_method"),
+    };
+    struct ld_deep_shrink shrink;
+    if (!gc_array_load(gc, root, gc_text(entry, "h"), &h) ||
+        !gc_array_load(gc, root, gc_text(entry, "down"), &down) ||
+        !gc_array_load(gc, root, gc_text(entry, "up_to_skip_size"), &up) ||
+        ld_deep_shrink_init(&shrink, &request, ld_sigma_table_default(), NULL) != LD_OK) {
+        gc_fail(gc, name, "file missing or method unknown");
+    } else {
+        snprintf(line, sizeof line, "%s/activity", name);
+        gc_exact(gc, line, shrink_activity(&shrink, entry, &h));
+        snprintf(line, sizeof line, "%s/range", name);
+        gc_report(gc, line,
+                  fmax(fabs(shrink.sigma_high / gc_number(entry, "sigma_start") - 1),
+                       fabs(shrink.sigma_low / gc_number(entry, "sigma_end") - 1)),
+                  2e-6);
+        snprintf(line, sizeof line, "%s/down", name);
+        gc_report(gc, line, resize_error(&h, &down, shrink.down, false),
+                  resize_tolerance(shrink.down));
+        snprintf(line, sizeof line, "%s/up", name);
+        gc_report(gc, line, resize_error(&down, &up, shrink.up, false),
+                  resize_tolerance(shrink.up));
+    }
+    gc_array_free(&h);
+    gc_array_free(&down);
+    gc_array_free(&up);
+}
+
+static void run_deep_shrink(struct gc *gc, const char *root, const char *path)
+{
+    json_t *json = gc_json_load(gc, path);
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(json_object_get(json, "cases"), i, entry)
+    {
+        char name[GC_NAME_SIZE];
+        snprintf(name, sizeof name, "deepshrink/%zu", i);
+        shrink_case(gc, root, entry, name);
+    }
+    json_decref(json);
+}
+
 const struct gc_kind gc_kinds_noise[] = {
     {"rng/torch_cpu.json", run_torch_cpu},
     {"rng/philox.json", run_philox},
@@ -461,5 +611,7 @@ const struct gc_kind gc_kinds_noise[] = {
     {"rng/brownian.json", run_brownian},
     {"guidance/manifest.json", gc_run_guidance},
     {"guidance/area.json", gc_run_area},
+    {"resize/manifest.json", run_resize},
+    {"deepshrink/manifest.json", run_deep_shrink},
     {NULL, NULL},
 };
