@@ -59,12 +59,16 @@ struct ld_sampler_options {
 
 struct ld_sampler_options ld_sampler_options_default(void);
 
+struct ld_sigma_table; /* tables.h */
+
 struct ld_sampler_config {
-    const char *name;            /* canonical name, see ld_sampler_info_find */
-    const double *sigmas;        /* [sigma_count], float32 values widened, decreasing; borrowed */
-    uint32_t sigma_count;        /* steps + 1; 0 or 1 runs nothing */
-    const int32_t *timesteps;    /* [sigma_count - 1] for VP-space samplers, else NULL */
-    double sigma_min, sigma_max; /* of the model's table (sa_solver's interval, ...) */
+    const char *name;         /* canonical name, see ld_sampler_info_find */
+    const double *sigmas;     /* [sigma_count], float32 values widened, decreasing; borrowed */
+    uint32_t sigma_count;     /* steps + 1; 0 or 1 runs nothing */
+    const int32_t *timesteps; /* [sigma_count - 1] for VP-space samplers, else NULL */
+    uint32_t timestep_total;  /* steps the timesteps were spaced for; 0: as many as there are */
+    const struct ld_sigma_table *table; /* the model's, borrowed; NULL: SD1.5's */
+    double sigma_min, sigma_max; /* of the model's table; informative, `table` is what is used */
     size_t count;                /* elements of x */
     struct ld_sampler_options options;
 };
