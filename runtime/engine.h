@@ -14,6 +14,7 @@
 #define LD_RUNTIME_ENGINE_H
 
 #include "runtime/base/bytes.h"
+#include "runtime/base/thread.h"
 #include "runtime/params.h"
 
 struct ld_engine;
@@ -31,6 +32,8 @@ struct ld_engine_config {
     const char *backend; /* "auto", "cpu", "cuda" */
     uint32_t threads;    /* 0: one per core */
     uint32_t batch_max;  /* UNet rows a tick may hold, 0: planned from memory */
+    /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
+    const struct ld_cancel *interrupt;
 };
 
 enum ld_engine_phase {

@@ -1,0 +1,440 @@
+/*
+ * `latentd generate`: the whole pipeline in this process, or on a server, with a progress bar. A
+ * picture is written beside its name and renamed, so an interrupted run leaves no half file.
+ */
+#include "api/resolve.h"
+#include "api/validate.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/fsx.h"
+#include "runtime/base/id.h"
+#include "runtime/sample/sampler.h"
+#include "runtime/sample/schedule.h"
+#include "server/cmd.h"
+#include "server/generate_args.h"
+#include "server/names.h"
+#include "server/progress_bar.h"
+#include "server/remote.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ARENA_MAX = 64 << 20, INPUT_MAX = 32 << 20, PATH_SIZE = 4096 };
+
+static struct ld_cancel interrupt;
+
+struct run {
+    const struct ld_generate_args *args;
+    struct ld_progress_bar bar;
+    bool done;
+    uint32_t written;
+    enum ld_code code;
+    struct ld_error err;
+};
+
+static void on_signal(int number)
+{
+    (void)number;
+    atomic_store(&interrupt.requested, true);
+}
+
+/* The first Ctrl-C asks; the handler then steps aside, so that a second one ends at once. */
+static void catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- Writing
+ * --------------------------------------------------------------------------------------- */
+
+/* "out.png" for one picture; "out-2.png" for the third of several. */
+static bool output_name(const struct ld_generate_args *args, uint32_t index, char *out, size_t size)
+{
+    if (args->request.images <= 1)
+        return ld_fmt(out, size, "%s", args->output);
+    const char *slash = strrchr(args->output, '/');
+    const char *dot = strrchr(slash ? slash : args->output, '.');
+    const size_t stem = dot ? (size_t)(dot - args->output) : strlen(args->output);
+    return ld_fmt(out, size, "%.*s-%u%s", (int)stem, args->output, index, dot ? dot : "");
+}
+
+static enum ld_code write_picture(const char *path, struct ld_span png, struct ld_error *err)
+{
+    char folder[PATH_SIZE];
+    char temporary[300];
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    int dir_fd = -1;
+    if (!ld_fmt(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 1,
+                slash ? path : ".") ||
+        !ld_fmt(temporary, sizeof temporary, ".%.200s.%ld.tmp", name, (long)getpid()))
+        return LD_FAIL(err, LD_E_INVALID, "the output's name is too long");
+    if (ld_fsx_open_dir(folder, &dir_fd, err) != LD_OK)
+        return err->code;
+    const struct ld_fsx_publish where = {dir_fd, temporary, dir_fd, name, 0644};
+    const enum ld_code code = ld_fsx_publish(&where, png, err);
+    close(dir_fd);
+    return code;
+}
+
+/* Before anything is painted: can the picture be written at all? */
+static enum ld_code check_output(const struct ld_generate_args *args, struct ld_error *err)
+{
+    char folder[PATH_SIZE];
+    const char *slash = strrchr(args->output, '/');
+    struct stat info;
+    if (args->output[0] == '\0' || (slash && slash[1] == '\0'))
+        return LD_FAIL(err, LD_E_INVALID, "-o needs the name of a file");
+    (void)ld_fmt(folder, sizeof folder, "%.*s", slash ? (int)(slash - args->output + 1) : 1,
+                 slash ? args->output : ".");
+    if (faccessat(AT_FDCWD, folder, W_OK, AT_EACCESS) != 0)
+        return LD_FAIL_OS(err, LD_E_IO, errno, "the folder of '%.200s' cannot be written to",
+                          args->output);
+    if (stat(args->output, &info) == 0 && S_ISDIR(info.st_mode))
+        return LD_FAIL(err, LD_E_INVALID, "'%.200s' is a folder; -o needs the name of a file",
+                       args->output);
+    return LD_OK;
+}
+
+/* ---- Callbacks
+ * -------------------------------------------------------------------------------------- */
+
+static void on_progress(void *ctx, const struct ld_engine_progress *progress)
+{
+    struct run *run = ctx;
+    if (run->args->json) {
+        struct ld_buffer line = ld_buffer_make(4096);
+        ld_buffer_format(&line,
+                         "{\"event\":\"progress\",\"phase\":\"%s\",\"image\":%u,\"images\":%u,"
+                         "\"step\":%u,\"steps\":%u,\"fraction\":",
+                         ld_engine_phase_name(progress->phase), progress->image, progress->images,
+                         progress->step, progress->steps);
+        ld_buffer_json_double(&line, progress->fraction);
+        ld_buffer_text(&line, "}");
+        if (!line.failed)
+            puts(line.data);
+        ld_buffer_deinit(&line);
+        fflush(stdout);
+    }
+    if (!run->args->quiet && progress->phase == LD_PHASE_SAMPLE)
+        ld_progress_bar_show(&run->bar, "painting", progress->image, progress->images,
+                             progress->step, progress->steps, ld_clock_monotonic_us());
+}
+
+static void tell_image(struct run *run, const struct ld_engine_image *image, const char *path)
+{
+    if (run->args->json) {
+        char digest[LD_SHA256_HEX_SIZE];
+        struct ld_buffer line = ld_buffer_make(16 * 1024);
+        ld_sha256_hex(image->png, digest);
+        ld_buffer_format(&line,
+                         "{\"event\":\"image\",\"index\":%u,\"seed\":%llu,\"width\":%d,"
+                         "\"height\":%d,\"bytes\":%zu,\"sha256\":\"%s\",\"file\":",
+                         image->index, (unsigned long long)image->seed, image->width, image->height,
+                         image->png.size, digest);
+        ld_buffer_json_string(&line, path);
+        ld_buffer_text(&line, "}");
+        if (!line.failed)
+            puts(line.data);
+        ld_buffer_deinit(&line);
+        fflush(stdout);
+    }
+    if (!run->args->quiet) {
+        ld_progress_bar_clear(&run->bar);
+        fprintf(stderr, "%s: %dx%d, seed %llu\n", path, image->width, image->height,
+                (unsigned long long)image->seed);
+    }
+}
+
+static void on_image(void *ctx, const struct ld_engine_image *image)
+{
+    struct run *run = ctx;
+    char path[PATH_SIZE];
+    if (run->code != LD_OK || image->partial)
+        return;
+    if (!output_name(run->args, image->index, path, sizeof path))
+        run->code = LD_FAIL(&run->err, LD_E_INVALID, "the output's name is too long");
+    else
+        run->code = write_picture(path, image->png, &run->err);
+    if (run->code == LD_OK) {
+        run->written++;
+        tell_image(run, image, path);
+    }
+}
+
+static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
+{
+    struct run *run = ctx;
+    run->done = true;
+    if (err && err->code != LD_OK && run->code == LD_OK) {
+        run->code = err->code;
+        run->err = *err;
+    }
+    if (run->args->json && report) {
+        printf("{\"event\":\"done\",\"status\":\"%s\",\"text_ms\":%.1f,\"sample_ms\":%.1f,"
+               "\"decode_ms\":%.1f,\"encode_ms\":%.1f,\"unet_rows\":%llu,\"unet_rows_saved\":%llu,"
+               "\"warnings\":%s,\"adapters\":%s,\"request\":%s}\n",
+               run->code == LD_OK            ? "succeeded"
+               : run->code == LD_E_CANCELLED ? "cancelled"
+                                             : "failed",
+               (double)report->text_us / 1e3, (double)report->sample_us / 1e3,
+               (double)report->decode_us / 1e3, (double)report->encode_us / 1e3,
+               (unsigned long long)report->unet_rows, (unsigned long long)report->unet_rows_saved,
+               report->warnings_json, report->adapters_json, report->resolved_json);
+        fflush(stdout);
+    }
+}
+
+/* ---- Preparing the request
+ * --------------------------------------------------------------------------- */
+
+static bool fill_random(void *ctx, void *out, size_t size)
+{
+    (void)ctx;
+    ld_random_bytes(out, size);
+    return true;
+}
+
+/* Model name for the manifest: the file's name without folder and ending. */
+static const char *model_name(const struct ld_generate_args *args, struct ld_arena *arena)
+{
+    const char *path = args->engine.model_path[0] ? args->engine.model_path : args->request.model;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash && slash[1] ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    const char *copy = ld_arena_strndup(arena, name, dot ? (size_t)(dot - name) : strlen(name));
+    return copy ? copy : "";
+}
+
+/* Defaults of the model's manifest, presets, a seed; then every check the server makes. */
+static enum ld_code resolve(struct ld_generate_args *args, struct ld_arena *arena,
+                            struct ld_warnings *warnings, struct ld_error *err)
+{
+    struct ld_manifests manifests;
+    struct ld_problem problem;
+    const struct ld_random random = {NULL, fill_random};
+    const struct ld_api_names names = ld_names_builtin();
+    ld_problem_init(&problem, arena);
+    if (ld_manifests_load(&manifests, NULL, arena, err) != LD_OK)
+        return err->code;
+    const struct ld_manifest *manifest = ld_manifests_for(&manifests, model_name(args, arena));
+    if (ld_request_resolve(&args->request, manifest, &random, arena, warnings, &problem) == LD_OK)
+        (void)ld_request_check(&args->request, &names, NULL, arena, warnings, &problem);
+    if (problem.code != LD_OK) {
+        for (uint32_t i = 1; i < problem.item_count && i < 3; i++)
+            fprintf(stderr, "latentd: %s\n", problem.items[i].message);
+        return LD_FAIL(err, problem.code, "%s", problem.detail);
+    }
+    return LD_OK;
+}
+
+static enum ld_code read_input(const char *path, struct ld_buffer *bytes, struct ld_error *err)
+{
+    *bytes = ld_buffer_make(INPUT_MAX);
+    if (path && ld_fsx_read_file(path, bytes, err) != LD_OK)
+        return LD_FAIL(err, err->code, "'%.200s' cannot be read as an image of at most 32 MiB",
+                       path);
+    return LD_OK;
+}
+
+/* An image has no id here; its hash names it, so that equal runs carry equal metadata. */
+static const char *content_id(struct ld_span bytes, struct ld_arena *arena)
+{
+    char digest[LD_SHA256_HEX_SIZE];
+    ld_sha256_hex(bytes, digest);
+    const char *id = ld_arena_strndup(arena, digest, LD_ID_LENGTH);
+    return id ? id : "";
+}
+
+/* ---- Running
+ * ----------------------------------------------------------------------------------------- */
+
+static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
+                               const struct ld_buffer *image, const struct ld_buffer *mask)
+{
+    struct ld_engine *engine = NULL;
+    uint64_t handle;
+    const struct ld_engine_job job = {
+        .request = &args->request,
+        .init_image = ld_span_of(image->data, image->size),
+        .init_mask = ld_span_of(mask->data, mask->size),
+        .ctx = run,
+        .on_progress = on_progress,
+        .on_image = on_image,
+        .on_done = on_done,
+    };
+    args->engine.interrupt = &interrupt;
+    enum ld_code code = ld_engine_create(&engine, &args->engine, &run->err);
+    if (code == LD_OK)
+        code = ld_engine_submit(engine, &job, &handle, &run->err);
+    bool cancelled = false;
+    while (code == LD_OK && !run->done) {
+        if (!cancelled && (run->code != LD_OK || atomic_load(&interrupt.requested))) {
+            ld_engine_cancel(engine, handle, false);
+            cancelled = true;
+        }
+        code = ld_engine_tick(engine, &run->err);
+    }
+    ld_engine_destroy(engine);
+    return code == LD_OK ? run->code : code;
+}
+
+static enum ld_code paint_there(struct run *run, const struct ld_generate_args *args,
+                                struct ld_error *err)
+{
+    struct ld_buffer body = ld_buffer_make(1 << 20);
+    const char *key = args->key[0] ? args->key : getenv("LATENTD_KEY");
+    if (args->init_path)
+        return LD_FAIL(
+            err, LD_E_UNSUPPORTED,
+            "--init with --server is not possible; send the image in the API's own form");
+    ld_request_write_json(&args->request, &body);
+    const struct ld_remote remote = {
+        .url = args->server,
+        .key = key ? key : "",
+        .request_json = body.data,
+        .cancel = &interrupt,
+        .ctx = run,
+        .on_progress = on_progress,
+        .on_image = on_image,
+    };
+    const enum ld_code code =
+        body.failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : ld_remote_run(&remote, err);
+    ld_buffer_deinit(&body);
+    return code == LD_OK ? run->code : code;
+}
+
+/* ---- Lists
+ * ------------------------------------------------------------------------------------------- */
+
+static void list_row(bool json, bool first, const char *name, const char *label, const char *hint)
+{
+    if (!json) {
+        printf("%-34s %-30s %s\n", name, label, hint);
+        return;
+    }
+    struct ld_buffer line = ld_buffer_make(4096);
+    ld_buffer_text(&line, first ? "[{\"name\":" : ",\n {\"name\":");
+    ld_buffer_json_string(&line, name);
+    ld_buffer_text(&line, ",\"label\":");
+    ld_buffer_json_string(&line, label);
+    ld_buffer_text(&line, ",\"hint\":");
+    ld_buffer_json_string(&line, hint);
+    ld_buffer_text(&line, "}");
+    if (!line.failed)
+        fputs(line.data, stdout);
+    ld_buffer_deinit(&line);
+}
+
+static int list(const struct ld_generate_args *args)
+{
+    uint32_t count = 0;
+    if (strcmp(args->list, "samplers") == 0) {
+        for (; count < ld_sampler_info_count(); count++) {
+            const struct ld_sampler_info *info = ld_sampler_info_at(count);
+            list_row(args->json, count == 0, info->name, info->label, info->hint);
+        }
+    } else if (strcmp(args->list, "schedulers") == 0) {
+        for (; count < ld_scheduler_info_count(); count++) {
+            const struct ld_scheduler_info *info = ld_scheduler_info_at(count);
+            list_row(args->json, count == 0, info->name, info->label, info->hint);
+        }
+    } else if (strcmp(args->list, "fields") == 0) {
+        uint32_t rows;
+        const struct ld_field *fields = ld_fields(&rows);
+        for (; count < rows; count++)
+            list_row(args->json, count == 0, fields[count].path, fields[count].unit,
+                     fields[count].doc);
+    } else {
+        fprintf(stderr, "latentd: --list takes samplers, schedulers or fields\n");
+        return LD_EXIT_USAGE;
+    }
+    if (args->json)
+        puts("]");
+    return LD_EXIT_OK;
+}
+
+/* ---- The verb
+ * ---------------------------------------------------------------------------------------- */
+
+static int help(void)
+{
+    struct ld_buffer text = ld_buffer_make(256 * 1024);
+    ld_generate_args_help(&text);
+    if (text.data)
+        fputs(text.data, stdout);
+    ld_buffer_deinit(&text);
+    return LD_EXIT_OK;
+}
+
+static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *arena,
+                             struct ld_error *err)
+{
+    struct run run = {.args = args};
+    struct ld_buffer image = {0};
+    struct ld_buffer mask = {0};
+    struct ld_warnings warnings = {.arena = arena};
+    if (!args->server[0] && !args->engine.model_path[0] && !args->engine.model_dir[0])
+        return LD_FAIL(err, LD_E_INVALID,
+                       "--model FILE, --model-dir DIR or --server URL is needed");
+    if (args->mask_path && !args->init_path)
+        return LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
+    enum ld_code code = check_output(args, err);
+    if (code == LD_OK)
+        code = read_input(args->init_path, &image, err);
+    if (code == LD_OK)
+        code = read_input(args->mask_path, &mask, err);
+    if (code == LD_OK && args->init_path) {
+        ld_request_set_object(&args->request, ld_field_find("init"), true);
+        args->request.init.image = content_id(ld_span_of(image.data, image.size), arena);
+        args->request.init.mask =
+            args->mask_path ? content_id(ld_span_of(mask.data, mask.size), arena) : "";
+    }
+    if (code == LD_OK && !args->server[0])
+        code = resolve(args, arena, &warnings, err);
+    for (uint32_t i = 0; code == LD_OK && !args->quiet && i < warnings.count; i++)
+        fprintf(stderr, "latentd: note: %s\n", warnings.items[i]);
+    if (code == LD_OK) {
+        ld_progress_bar_init(&run.bar, stderr);
+        code =
+            args->server[0] ? paint_there(&run, args, err) : paint_here(&run, args, &image, &mask);
+        ld_progress_bar_clear(&run.bar);
+        if (code != LD_OK && run.err.code != LD_OK)
+            *err = run.err;
+    }
+    ld_buffer_deinit(&image);
+    ld_buffer_deinit(&mask);
+    return code;
+}
+
+int ld_cmd_generate(int argc, char **argv)
+{
+    struct ld_arena arena;
+    struct ld_generate_args args;
+    struct ld_error err = {0};
+    ld_arena_init(&arena, "generate", ARENA_MAX);
+    int status = LD_EXIT_USAGE;
+    enum ld_code code = ld_generate_args_parse(&args, &arena, argc, argv, &err);
+    if (code == LD_OK && args.help)
+        status = help();
+    else if (code == LD_OK && args.list)
+        status = list(&args);
+    else if (code == LD_OK) {
+        catch_interrupt();
+        code = generate(&args, &arena, &err);
+        status = code == LD_OK            ? LD_EXIT_OK
+                 : code == LD_E_CANCELLED ? LD_EXIT_INTERRUPTED
+                                          : LD_EXIT_FAILED;
+    }
+    if (code != LD_OK)
+        fprintf(stderr, "latentd: %s\n", err.detail);
+    ld_arena_deinit(&arena);
+    return status;
+}
