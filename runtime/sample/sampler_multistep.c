@@ -101,19 +101,19 @@ static void ipndm_v_weights(const struct ld_sampler *s, uint32_t order, double *
     const double h1 = h[1];
     const double h2 = h[2];
     const double h3 = h[3];
-    const double third = 1 - h0 / (3 * (h0 + h1)); /* meaningful from order 2 on */
     if (order >= 2) {
         w[0] = 1 + h0 / h1 / 2;
         w[1] = -h0 / h1 / 2;
     }
     if (order >= 3) {
-        const double t = 0.5 * third * h0 * (h0 + h1) / (h1 * (h1 + h2));
+        const double t = 0.5 * (1 - h0 / (3 * (h0 + h1)) * h0 * (h0 + h1) / (h1 * (h1 + h2)));
         w[0] += t;
         w[1] -= (1 + h1 / h2) * t;
         w[2] += t * h1 / h2;
     }
     if (order >= 4) {
-        const double t = (0.5 * third + (1 - h0 / (2 * (h0 + h1))) * h0 / (6 * (h0 + h1 + h2))) *
+        const double t = (0.5 * (1 - h0 / (3 * (h0 + h1))) +
+                          (1 - h0 / (2 * (h0 + h1))) * h0 / (6 * (h0 + h1 + h2))) *
                          (h0 * (h0 + h1) * (h0 + h1 + h2) / (h1 * (h1 + h2) * (h1 + h2 + h3)));
         const double g = h1 * (h1 + h2) / (h2 * (h2 + h3));
         w[0] += t;

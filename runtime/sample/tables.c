@@ -13,8 +13,8 @@ static const double beta_end_sd15 = 0.012;
 static const double alpha_cumprod_zsnr_last = 4.8973451890853435e-08;
 
 /* c_skip and c_out of LCM: sigma_data^2 = 0.5^2 and timestep scaling 10 (arXiv:2310.04378). */
-static const double lcm_sigma_data_squared = 0.25;
-static const double lcm_timestep_scaling = 10.0;
+static const float lcm_sigma_data_squared = 0.25F;
+static const float lcm_timestep_scaling = 10.0F;
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
@@ -172,12 +172,13 @@ double ld_percent_to_sigma(const struct ld_sigma_table *table, double percent)
 /* ---- Parametrisation ---------------------------------------------------------------------------
  */
 
+/* In float32 as in the reference, where c_out is 1 for all but the lowest timesteps. */
 static struct ld_wrapping wrap_lcm(double sigma, double timestep)
 {
-    const double scaled = lcm_timestep_scaling * timestep;
-    const double spread = scaled * scaled + lcm_sigma_data_squared;
-    const double c_skip = lcm_sigma_data_squared / spread;
-    const double c_out = scaled / sqrt(spread);
+    const float scaled = lcm_timestep_scaling * (float)timestep;
+    const float spread = scaled * scaled + lcm_sigma_data_squared;
+    const double c_skip = (double)(lcm_sigma_data_squared / spread);
+    const double c_out = (double)(scaled / sqrtf(spread));
     return (struct ld_wrapping){.x = c_out + c_skip, .out = -c_out * sigma};
 }
 
