@@ -1,0 +1,54 @@
+/*
+ * Who follows which jobs. The store hands every committed event to the hub; the hub puts it into
+ * the queue of each stream that follows its job and wakes it. A stream starts behind an event id:
+ * it first reads what the store still has, then lives on its queue; when its queue overflows it
+ * reads from the store again. So nothing is lost or doubled, however slow the client.
+ *
+ *     ld_event_stream_open(&stream, hub, &options, &err);
+ *     while (ld_event_stream_next(stream, &event) == LD_EVENT_NEXT_ONE) ...
+ */
+#ifndef LD_SERVER_EVENTS_H
+#define LD_SERVER_EVENTS_H
+
+#include "server/store.h"
+
+struct ld_event_hub;
+struct ld_event_stream;
+
+enum ld_code ld_event_hub_create(struct ld_event_hub **hub, struct ld_error *err) LD_MUST_USE;
+/* No stream may be open. */
+void ld_event_hub_destroy(struct ld_event_hub *hub);
+
+/* For ld_store_config.on_event; `hub` is the context. Copies. */
+void ld_event_hub_publish(void *hub, const struct ld_store_event *event);
+
+/* Streams open, of `tenant` or (NULL) in all. */
+uint32_t ld_event_hub_streams(struct ld_event_hub *hub, const char *tenant);
+
+struct ld_event_stream_options {
+    struct ld_store *store;
+    const char *tenant;
+    const char *job_id; /* "" follows all of the tenant's jobs */
+    uint64_t after;     /* the last event id that the client has */
+    bool previews;      /* false leaves them out */
+    /* Called when the stream may have something; any thread, must be quick, must not call back. */
+    void (*wake)(void *ctx);
+    void *ctx;
+};
+
+enum ld_code ld_event_stream_open(struct ld_event_stream **stream, struct ld_event_hub *hub,
+                                  const struct ld_event_stream_options *options,
+                                  struct ld_error *err) LD_MUST_USE;
+void ld_event_stream_close(struct ld_event_stream *stream);
+
+enum ld_event_next {
+    LD_EVENT_NEXT_NONE, /* nothing now; wake will be called */
+    LD_EVENT_NEXT_ONE,
+    LD_EVENT_NEXT_FAILED /* the store could not be read */
+};
+
+/* The next event in order; its texts are valid until the next call. One thread at a time. */
+enum ld_event_next ld_event_stream_next(struct ld_event_stream *stream,
+                                        struct ld_store_event *event);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * What the files of the job store share: the store itself, operations of the writer thread, and
+ * loading a job through whatever connection is at hand. Nobody else includes this.
+ */
+#ifndef LD_SERVER_STORE_INTERNAL_H
+#define LD_SERVER_STORE_INTERNAL_H
+
+#include "server/store.h"
+#include "server/store_schema.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    LD_STORE_READERS = 4,
+    LD_STORE_BATCH_MAX = 64,   /* operations of one transaction */
+    LD_STORE_POSTED_MAX = 1024 /* events waiting; beyond, news are dropped */
+};
+
+/* One piece of work for the writer thread, inside a savepoint of its own. */
+struct ld_store_op {
+    enum ld_code (*run)(struct ld_store *store, void *args, struct ld_error *err);
+    void *args;
+    enum ld_code code;
+    struct ld_error err;
+    bool done;
+    bool posted; /* nobody waits: the writer frees it, and its event text with it */
+    struct ld_store_op *next;
+};
+
+/* An event of the running transaction; handed out after its commit. */
+struct ld_store_pending {
+    struct ld_store_event event;
+    struct ld_store_pending *next;
+};
+
+struct ld_store {
+    struct ld_store_config config;
+
+    /* Owned by the writer thread (before it starts: by ld_store_open). */
+    struct ld_db *writer;
+    struct ld_arena batch_arena; /* lives for one transaction */
+    struct ld_store_pending *pending_first, *pending_last;
+    int64_t queued_by_priority[10];
+    uint64_t event_next;
+
+    pthread_t thread;
+    bool thread_started;
+
+    pthread_mutex_t ops_lock;
+    pthread_cond_t ops_ready; /* the writer waits */
+    pthread_cond_t ops_done;  /* callers wait */
+    struct ld_store_op *ops_first, *ops_last;
+    uint32_t posted;
+    bool closing;
+
+    pthread_mutex_t readers_lock; /* taken alone, never with ops_lock */
+    pthread_cond_t reader_free;
+    struct ld_db *readers[LD_STORE_READERS];
+    bool reader_taken[LD_STORE_READERS];
+
+    atomic_uint_least64_t event_newest; /* committed and handed out */
+    atomic_bool broken;
+};
+
+/* ---- Writer ------------------------------------------------------------------------------------
+ */
+
+/* Run on the writer thread and wait for the commit. Errors of `run` or of the commit. */
+enum ld_code ld_store_run(struct ld_store *store,
+                          enum ld_code (*run)(struct ld_store *, void *, struct ld_error *),
+                          void *args, struct ld_error *err) LD_MUST_USE;
+
+/*
+ * Record an event of the running operation, on the writer thread. `stored` also writes the row.
+ * `json` and `tenant` must live until the transaction ends (batch arena, or the operation's own).
+ */
+enum ld_code ld_store_emit(struct ld_store *store, int64_t seq, const char *job_id,
+                           const char *tenant, enum ld_event_kind kind, const char *json,
+                           struct ld_error *err) LD_MUST_USE;
+
+/* Emit the job's status, or for a final status the whole document. */
+enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id,
+                                  struct ld_error *err) LD_MUST_USE;
+
+/* ---- Shared reading -----------------------------------------------------------------------------
+ */
+
+/* Column order of the statements that select a whole job; loads its images too, and its position
+ * while it is queued. */
+enum ld_code ld_store_load_job(struct ld_db *db, struct ld_db_query *row, struct ld_arena *arena,
+                               struct ld_store_job *job, int64_t *seq,
+                               struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_store_load_by_id(struct ld_db *db, const char *tenant, const char *id,
+                                 struct ld_arena *arena, struct ld_store_job *job, int64_t *seq,
+                                 struct ld_error *err) LD_MUST_USE;
+
+/* What decides about a job's next step. */
+struct ld_store_row {
+    int64_t seq;
+    enum ld_job_status status;
+    const char *tenant; /* in the batch arena */
+    uint64_t token;
+    int64_t attempt;
+    bool keep_partial;
+    int64_t priority;
+};
+
+/* On the writer. `tenant` NULL: anyone's. Errors   LD_E_NOT_FOUND, those of ld_db_step. */
+enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const char *id,
+                              struct ld_store_row *row, struct ld_error *err) LD_MUST_USE;
+/* The same for a running attempt. Errors   LD_E_LEASE_LOST too. */
+enum ld_code ld_store_row_attempt(struct ld_store *store, const char *id, uint64_t token,
+                                  struct ld_store_row *row, struct ld_error *err) LD_MUST_USE;
+
+/* A read-only connection of the caller's own until it is given back. */
+struct ld_db *ld_store_reader_take(struct ld_store *store);
+void ld_store_reader_give(struct ld_store *store, struct ld_db *reader);
+
+/* Drop a job's images; their hashes are added to `freed`. On the writer. */
+enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld_arena *arena,
+                                  struct ld_store_freed *freed, struct ld_error *err) LD_MUST_USE;
+
+/* Keep the counts that positions and quotas are made of. On the writer, as the last step of an
+ * operation: a refused one must not have counted. */
+void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t change);
+
+/* Step a statement that answers no row, and end it. */
+enum ld_code ld_store_step_once(struct ld_db_query *query, struct ld_error *err) LD_MUST_USE;
+
+/* On the writer, for ld_store_open. */
+enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
+
+#endif

@@ -1,0 +1,531 @@
+#include "server/store_internal.h"
+
+#include "api/respond.h"
+#include "runtime/base/clock.h"
+
+/* Texts of one transaction; a job document with 16 images and its request is below 200 KiB. */
+enum { DOCUMENT_BYTES_MAX = 1 << 20 };
+
+static struct ld_db_query *use(struct ld_store *store, enum ld_store_sql_index statement,
+                               struct ld_error *err)
+{
+    return ld_db_use(store->writer, (uint32_t)statement, err);
+}
+
+static int64_t queued_total(const struct ld_store *store)
+{
+    int64_t total = 0;
+    for (size_t i = 0; i < 10; i++)
+        total += store->queued_by_priority[i];
+    return total;
+}
+
+void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t change)
+{
+    LD_ASSERT(priority >= 0 && priority < 10);
+    store->queued_by_priority[priority] += change;
+}
+
+/* ---- Rows
+ * ---------------------------------------------------------------------------------------- */
+
+enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const char *id,
+                              struct ld_store_row *out, struct ld_error *err)
+{
+    bool row;
+    struct ld_db_query *query = use(store, SQL_JOB_STATUS, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_text(query, 1, id);
+    enum ld_code code = ld_db_step(query, &row, err);
+    if (code == LD_OK && (!row || (tenant && strcmp(tenant, ld_db_text(query, 2)) != 0)))
+        code = LD_FAIL(err, LD_E_NOT_FOUND, "there is no such job");
+    if (code == LD_OK) {
+        out->seq = ld_db_int(query, 0);
+        out->status = (enum ld_job_status)ld_db_int(query, 1);
+        out->tenant = ld_arena_strdup(&store->batch_arena, ld_db_text(query, 2));
+        out->token = (uint64_t)ld_db_int(query, 3);
+        out->attempt = ld_db_int(query, 4);
+        out->keep_partial = ld_db_int(query, 5) != 0;
+        out->priority = ld_db_int(query, 6);
+        if (!out->tenant)
+            code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    }
+    ld_db_done(query);
+    return code;
+}
+
+enum ld_code ld_store_row_attempt(struct ld_store *store, const char *id, uint64_t token,
+                                  struct ld_store_row *row, struct ld_error *err)
+{
+    const enum ld_code code = ld_store_row_get(store, NULL, id, row, err);
+    if (code != LD_OK && code != LD_E_NOT_FOUND)
+        return code;
+    const bool running =
+        code == LD_OK && (row->status == LD_JOB_RUNNING || row->status == LD_JOB_CANCELLING);
+    if (!running || row->token != token || token == 0)
+        return LD_FAIL(err, LD_E_LEASE_LOST, "the job's lease was lost");
+    return LD_OK;
+}
+
+/* ---- Events of a change
+ * -------------------------------------------------------------------------- */
+
+/* Moves the document into the batch arena. */
+static enum ld_code emit_document(struct ld_store *store, int64_t seq, const char *job_id,
+                                  const char *tenant, enum ld_event_kind kind,
+                                  const struct ld_buffer *document, struct ld_error *err)
+{
+    const char *json = document->failed || !document->data
+                           ? NULL
+                           : ld_arena_strndup(&store->batch_arena, document->data, document->size);
+    if (!json)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    return ld_store_emit(store, seq, job_id, tenant, kind, json, err);
+}
+
+enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id, struct ld_error *err)
+{
+    struct ld_store_job job;
+    int64_t seq;
+    enum ld_code code =
+        ld_store_load_by_id(store->writer, NULL, job_id, &store->batch_arena, &job, &seq, err);
+    if (code != LD_OK)
+        return code;
+    struct ld_buffer out = ld_buffer_make(DOCUMENT_BYTES_MAX);
+    ld_respond_event_status(job_id, job.view.status, job.view.position, &out);
+    code = emit_document(store, seq, job_id, job.tenant, LD_EVENT_STATUS, &out, err);
+    if (code == LD_OK && ld_job_status_is_final(job.view.status)) {
+        ld_buffer_clear(&out);
+        ld_respond_job(&job.view, &out);
+        code = emit_document(store, seq, job_id, job.tenant, LD_EVENT_DONE, &out, err);
+    }
+    ld_buffer_deinit(&out);
+    return code;
+}
+
+/* ---- Submit
+ * -------------------------------------------------------------------------------------- */
+
+struct submit_args {
+    const struct ld_store_submit *submit;
+    char *id;
+    bool *replayed;
+};
+
+/* `*found` when the key is known; then `id` is its job's. */
+static enum ld_code look_up_key(struct ld_store *store, const struct submit_args *args, bool *found,
+                                struct ld_error *err)
+{
+    const struct ld_store_submit *submit = args->submit;
+    struct ld_db_query *query = use(store, SQL_IDEMPOTENCY_GET, err);
+    if (!query)
+        return err->code;
+    const int64_t kept_us = (int64_t)LD_STORE_IDEMPOTENCY_HOURS * 3600 * 1000000;
+    ld_db_bind_text(query, 1, submit->tenant);
+    ld_db_bind_text(query, 2, submit->idempotency_key);
+    ld_db_bind_int(query, 3, ld_clock_wall_us() - kept_us);
+    enum ld_code code = ld_db_step(query, found, err);
+    if (code == LD_OK && *found) {
+        if (strcmp(submit->body_sha256, ld_db_text(query, 0)) != 0)
+            code =
+                LD_FAIL(err, LD_E_CONFLICT, "this Idempotency-Key came with another body before");
+        else
+            (void)ld_fmt(args->id, LD_ID_SIZE, "%s", ld_db_text(query, 1));
+    }
+    ld_db_done(query);
+    if (code != LD_OK || !*found)
+        return code;
+    *args->replayed = true;
+    struct ld_store_row row;
+    code = ld_store_row_get(store, submit->tenant, args->id, &row, err);
+    if (code == LD_E_NOT_FOUND)
+        return LD_FAIL(err, code, "the job of this Idempotency-Key was deleted");
+    return code;
+}
+
+static enum ld_code check_quota(struct ld_store *store, const struct ld_store_submit *submit,
+                                struct ld_error *err)
+{
+    if (queued_total(store) >= submit->queued_max)
+        return LD_FAIL(err, LD_E_QUEUE_FULL, "the queue is full (%lld jobs)",
+                       (long long)submit->queued_max);
+    bool row;
+    struct ld_db_query *query = use(store, SQL_QUEUED_OF_TENANT, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_text(query, 1, submit->tenant);
+    const enum ld_code code = ld_db_step(query, &row, err);
+    const int64_t queued = code == LD_OK && row ? ld_db_int(query, 0) : 0;
+    ld_db_done(query);
+    if (code == LD_OK && queued >= submit->queued_per_tenant_max)
+        return LD_FAIL(err, LD_E_QUEUE_FULL, "%lld of your jobs are waiting already",
+                       (long long)queued);
+    return code;
+}
+
+static enum ld_code insert_job(struct ld_store *store, const struct submit_args *args,
+                               struct ld_error *err)
+{
+    const struct ld_store_submit *submit = args->submit;
+    const int64_t now_us = ld_clock_wall_us();
+    struct ld_db_query *query = use(store, SQL_JOB_INSERT, err);
+    if (!query)
+        return err->code;
+    ld_id_make(args->id);
+    ld_db_bind_text(query, 1, args->id);
+    ld_db_bind_text(query, 2, submit->tenant);
+    ld_db_bind_int(query, 3, submit->priority);
+    ld_db_bind_int(query, 4, submit->work);
+    ld_db_bind_int(query, 5, now_us);
+    ld_db_bind_text(query, 6, submit->request_json);
+    ld_db_bind_text(query, 7, submit->warnings_json);
+    ld_db_bind_text(query, 8, submit->init_sha256);
+    ld_db_bind_text(query, 9, submit->mask_sha256);
+    enum ld_code code = ld_store_step_once(query, err);
+    if (code != LD_OK || !*submit->idempotency_key)
+        return code;
+    if (!(query = use(store, SQL_IDEMPOTENCY_PUT, err)))
+        return err->code;
+    ld_db_bind_text(query, 1, submit->tenant);
+    ld_db_bind_text(query, 2, submit->idempotency_key);
+    ld_db_bind_text(query, 3, submit->body_sha256);
+    ld_db_bind_text(query, 4, args->id);
+    ld_db_bind_int(query, 5, now_us);
+    return ld_store_step_once(query, err);
+}
+
+static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct submit_args *args = pointer;
+    enum ld_code code = LD_OK;
+    bool found = false;
+    *args->replayed = false;
+    if (*args->submit->idempotency_key)
+        code = look_up_key(store, args, &found, err);
+    if (code != LD_OK || found)
+        return code;
+    if ((code = check_quota(store, args->submit, err)) != LD_OK ||
+        (code = insert_job(store, args, err)) != LD_OK ||
+        (code = ld_store_emit_status(store, args->id, err)) != LD_OK)
+        return code;
+    ld_store_count_queued(store, args->submit->priority, 1);
+    return LD_OK;
+}
+
+enum ld_code ld_store_submit(struct ld_store *store, const struct ld_store_submit *submit,
+                             char id[LD_ID_SIZE], bool *replayed, struct ld_error *err)
+{
+    LD_ASSERT(submit->priority >= 0 && submit->priority < 10);
+    struct submit_args args = {submit, id, replayed};
+    return ld_store_run(store, run_submit, &args, err);
+}
+
+/* ---- Claim and lease
+ * ----------------------------------------------------------------------------- */
+
+struct claim_args {
+    const struct ld_fair_worker *worker;
+    struct ld_arena *arena;
+    struct ld_store_job *job;
+    bool *claimed;
+};
+
+static enum ld_code choose(struct ld_store *store, const struct ld_fair_worker *worker,
+                           char id[LD_ID_SIZE], bool *found, struct ld_error *err)
+{
+    struct ld_fair_job jobs[LD_FAIR_CANDIDATES_MAX];
+    char ids[LD_FAIR_CANDIDATES_MAX][LD_ID_SIZE];
+    uint32_t count = 0;
+    bool row;
+    enum ld_code code;
+    struct ld_db_query *query = use(store, SQL_JOB_READY, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_int(query, 1, LD_FAIR_CANDIDATES_MAX);
+    while ((code = ld_db_step(query, &row, err)) == LD_OK && row &&
+           count < LD_FAIR_CANDIDATES_MAX) {
+        jobs[count].seq = ld_db_int(query, 0);
+        jobs[count].priority = (int32_t)ld_db_int(query, 1);
+        jobs[count].work = ld_db_int(query, 2);
+        jobs[count].suspect = ld_db_int(query, 3) != 0;
+        (void)ld_fmt(ids[count], LD_ID_SIZE, "%s", ld_db_text(query, 4));
+        count++;
+    }
+    ld_db_done(query);
+    const int32_t chosen = code == LD_OK ? ld_fair_choose(jobs, count, worker) : LD_FAIR_NONE;
+    *found = chosen != LD_FAIR_NONE;
+    if (*found)
+        memcpy(id, ids[chosen], LD_ID_SIZE);
+    return code;
+}
+
+static enum ld_code run_claim(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct claim_args *args = pointer;
+    char id[LD_ID_SIZE];
+    enum ld_code code = choose(store, args->worker, id, args->claimed, err);
+    if (code != LD_OK || !*args->claimed)
+        return code;
+    struct ld_db_query *query = use(store, SQL_JOB_CLAIM, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_text(query, 1, id);
+    ld_db_bind_int(query, 2, (int64_t)(ld_random_u64() | 1U)); /* 0 means: not running */
+    ld_db_bind_int(query, 3, ld_clock_monotonic_us() + store->config.lease_us);
+    ld_db_bind_int(query, 4, ld_clock_wall_us());
+    int64_t seq;
+    if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (code = ld_store_emit_status(store, id, err)) != LD_OK ||
+        (code = ld_store_load_by_id(store->writer, NULL, id, args->arena, args->job, &seq, err)) !=
+            LD_OK)
+        return code;
+    ld_store_count_queued(store, args->job->priority, -1);
+    return LD_OK;
+}
+
+enum ld_code ld_store_job_claim(struct ld_store *store, const struct ld_fair_worker *worker,
+                                struct ld_arena *arena, struct ld_store_job *job, bool *claimed,
+                                struct ld_error *err)
+{
+    struct claim_args args = {worker, arena, job, claimed};
+    *claimed = false;
+    const enum ld_code code = ld_store_run(store, run_claim, &args, err);
+    if (code != LD_OK)
+        *claimed = false;
+    return code;
+}
+
+struct lease_args {
+    const uint64_t *tokens;
+    uint32_t count;
+};
+
+static enum ld_code run_lease(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct lease_args *args = pointer;
+    const int64_t until_us = ld_clock_monotonic_us() + store->config.lease_us;
+    enum ld_code code = LD_OK;
+    for (uint32_t i = 0; i < args->count && code == LD_OK; i++) {
+        struct ld_db_query *query = use(store, SQL_LEASE_EXTEND, err);
+        if (!query)
+            return err->code;
+        ld_db_bind_int(query, 1, (int64_t)args->tokens[i]);
+        ld_db_bind_int(query, 2, until_us);
+        code = ld_store_step_once(query, err);
+    }
+    return code;
+}
+
+enum ld_code ld_store_lease_extend(struct ld_store *store, const uint64_t *tokens, uint32_t count,
+                                   struct ld_error *err)
+{
+    struct lease_args args = {tokens, count};
+    return ld_store_run(store, run_lease, &args, err);
+}
+
+/* ---- Images and the end of an attempt
+ * -------------------------------------------------------------- */
+
+struct image_args {
+    const char *id;
+    uint64_t token;
+    const struct ld_image_view *image;
+};
+
+static enum ld_code run_image(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct image_args *args = pointer;
+    const struct ld_image_view *image = args->image;
+    struct ld_store_row row;
+    enum ld_code code = ld_store_row_attempt(store, args->id, args->token, &row, err);
+    if (code != LD_OK)
+        return code;
+    struct ld_db_query *query = use(store, SQL_IMAGE_PUT, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_int(query, 1, row.seq);
+    ld_db_bind_int(query, 2, image->index);
+    ld_db_bind_text(query, 3, image->sha256);
+    ld_db_bind_int(query, 4, (int64_t)image->bytes);
+    ld_db_bind_int(query, 5, image->width);
+    ld_db_bind_int(query, 6, image->height);
+    ld_db_bind_int(query, 7, (int64_t)image->seed);
+    ld_db_bind_int(query, 8, image->partial ? 1 : 0);
+    if ((code = ld_store_step_once(query, err)) != LD_OK)
+        return code;
+    struct ld_buffer out = ld_buffer_make(4096);
+    ld_respond_event_image(args->id, image, &out);
+    code = emit_document(store, row.seq, args->id, row.tenant, LD_EVENT_IMAGE, &out, err);
+    ld_buffer_deinit(&out);
+    return code;
+}
+
+enum ld_code ld_store_image_add(struct ld_store *store, const char *id, uint64_t token,
+                                const struct ld_image_view *image, struct ld_error *err)
+{
+    struct image_args args = {id, token, image};
+    return ld_store_run(store, run_image, &args, err);
+}
+
+static int64_t microseconds(double milliseconds)
+{
+    return milliseconds < 0 ? -1 : (int64_t)(milliseconds * 1000.0 + 0.5);
+}
+
+static void bind_finish(struct ld_db_query *query, const struct ld_store_finish *finish,
+                        enum ld_job_status status)
+{
+    const bool failed = status == LD_JOB_FAILED;
+    ld_db_bind_text(query, 1, finish->id);
+    ld_db_bind_int(query, 2, (int64_t)status);
+    ld_db_bind_int(query, 3, ld_clock_wall_us());
+    ld_db_bind_text(query, 4, failed ? finish->error_code : "");
+    ld_db_bind_text(query, 5, failed ? finish->error_detail : "");
+    ld_db_bind_int(query, 6, microseconds(finish->timings.text_ms));
+    ld_db_bind_int(query, 7, microseconds(finish->timings.sample_ms));
+    ld_db_bind_int(query, 8, microseconds(finish->timings.decode_ms));
+    ld_db_bind_int(query, 9, microseconds(finish->timings.encode_ms));
+    ld_db_bind_int(query, 10, (int64_t)finish->unet_rows);
+    ld_db_bind_int(query, 11, (int64_t)finish->unet_rows_saved);
+    ld_db_bind_text(query, 12, finish->adapters_json);
+    ld_db_bind_text(query, 13, finish->warnings_json);
+    ld_db_bind_text(query, 14, finish->resolved_json);
+}
+
+struct finish_args {
+    const struct ld_store_finish *finish;
+    struct ld_arena *arena;
+    struct ld_store_freed *freed;
+};
+
+static enum ld_code run_finish(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct finish_args *args = pointer;
+    const struct ld_store_finish *finish = args->finish;
+    struct ld_store_row row;
+    enum ld_code code = ld_store_row_attempt(store, finish->id, finish->token, &row, err);
+    if (code != LD_OK)
+        return code;
+    const enum ld_job_status status =
+        row.status == LD_JOB_CANCELLING ? LD_JOB_CANCELLED : finish->status;
+    if (status == LD_JOB_CANCELLED && !row.keep_partial &&
+        (code = ld_store_images_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK)
+        return code;
+    struct ld_db_query *query = use(store, SQL_JOB_FINISH, err);
+    if (!query)
+        return err->code;
+    bind_finish(query, finish, status);
+    if ((code = ld_store_step_once(query, err)) != LD_OK)
+        return code;
+    return ld_store_emit_status(store, finish->id, err);
+}
+
+enum ld_code ld_store_job_finish(struct ld_store *store, const struct ld_store_finish *finish,
+                                 struct ld_arena *arena, struct ld_store_freed *freed,
+                                 struct ld_error *err)
+{
+    struct finish_args args = {finish, arena, freed};
+    memset(freed, 0, sizeof *freed);
+    return ld_store_run(store, run_finish, &args, err);
+}
+
+/* ---- Requeue and cancel
+ * ---------------------------------------------------------------------------- */
+
+struct requeue_args {
+    const char *id;
+    uint64_t token;
+    bool suspect, counts;
+};
+
+static enum ld_code requeue(struct ld_store *store, const char *id, const struct ld_store_row *row,
+                            const struct requeue_args *how, struct ld_error *err)
+{
+    if (row->status == LD_JOB_CANCELLING ||
+        (how->counts && row->attempt >= (int64_t)store->config.attempts_max)) {
+        const struct ld_store_finish finish = {
+            .id = id,
+            .token = row->token,
+            .status = row->status == LD_JOB_CANCELLING ? LD_JOB_CANCELLED : LD_JOB_FAILED,
+            .error_code = "attempts_exhausted",
+            .error_detail = "the job was started too often without an end",
+            .timings = {-1, -1, -1, -1, -1, -1},
+            .adapters_json = "",
+            .warnings_json = "",
+            .resolved_json = "",
+        };
+        struct ld_store_freed freed = {0};
+        struct finish_args args = {&finish, &store->batch_arena, &freed};
+        return run_finish(store, &args, err);
+    }
+    struct ld_db_query *query = use(store, SQL_JOB_REQUEUE, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_text(query, 1, id);
+    ld_db_bind_int(query, 2, how->counts ? row->attempt : row->attempt - 1);
+    ld_db_bind_int(query, 3, how->suspect ? 1 : 0);
+    enum ld_code code = ld_store_step_once(query, err);
+    if (code == LD_OK)
+        code = ld_store_emit_status(store, id, err);
+    if (code == LD_OK)
+        ld_store_count_queued(store, row->priority, 1);
+    return code;
+}
+
+static enum ld_code run_requeue(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct requeue_args *args = pointer;
+    struct ld_store_row row;
+    const enum ld_code code = ld_store_row_attempt(store, args->id, args->token, &row, err);
+    return code == LD_OK ? requeue(store, args->id, &row, args, err) : code;
+}
+
+enum ld_code ld_store_job_requeue(struct ld_store *store, const char *id, uint64_t token,
+                                  bool suspect, bool counts, struct ld_error *err)
+{
+    struct requeue_args args = {id, token, suspect, counts};
+    return ld_store_run(store, run_requeue, &args, err);
+}
+
+static enum ld_code list_running(struct ld_store *store, struct requeue_args **jobs,
+                                 uint32_t *count, struct ld_error *err)
+{
+    enum { RUNNING_MAX = 4096 }; /* far above workers times jobs of a worker */
+    bool row;
+    enum ld_code code;
+    struct ld_db_query *query = use(store, SQL_RECOVER_LIST, err);
+    *count = 0;
+    *jobs = ld_arena_calloc(&store->batch_arena, RUNNING_MAX, sizeof **jobs);
+    if (!query)
+        return err->code;
+    if (!*jobs)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    while ((code = ld_db_step(query, &row, err)) == LD_OK && row && *count < RUNNING_MAX) {
+        struct requeue_args *job = &(*jobs)[(*count)++];
+        job->id = ld_arena_strdup(&store->batch_arena, ld_db_text(query, 0));
+        job->token = (uint64_t)ld_db_int(query, 1);
+        if (!job->id) {
+            code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
+            break;
+        }
+    }
+    ld_db_done(query);
+    return code;
+}
+
+enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err)
+{
+    struct requeue_args *jobs;
+    uint32_t count;
+    enum ld_code code = list_running(store, &jobs, &count, err);
+    if (code == LD_OK)
+        code = ld_db_exec(store->writer, "BEGIN IMMEDIATE", err);
+    for (uint32_t i = 0; i < count && code == LD_OK; i++)
+        code = run_requeue(store, &jobs[i], err);
+    if (code == LD_OK)
+        code = ld_db_exec(store->writer, "COMMIT", err);
+    store->pending_first = store->pending_last = NULL; /* nobody listens yet */
+    ld_arena_reset(&store->batch_arena);
+    return code;
+}

@@ -1,0 +1,221 @@
+#include "server/store_schema.h"
+
+#include "runtime/base/log.h"
+
+/*
+ * Status numbers are enum ld_job_status: 0 queued, 1 running, 2 succeeded, 3 failed, 4 cancelling,
+ * 5 cancelled, 6 expired. Times are wall microseconds but lease_until (monotonic: an owner's own).
+ * Seeds and tokens are 64 unsigned bits in a signed column.
+ */
+static const char *const schema_1 =
+    "CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE jobs ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " id TEXT NOT NULL UNIQUE,"
+    " tenant TEXT NOT NULL,"
+    " status INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL,"
+    " work INTEGER NOT NULL,"
+    " created INTEGER NOT NULL,"
+    " started INTEGER NOT NULL DEFAULT 0,"
+    " finished INTEGER NOT NULL DEFAULT 0,"
+    " attempt INTEGER NOT NULL DEFAULT 0,"
+    " token INTEGER NOT NULL DEFAULT 0,"
+    " lease_until INTEGER NOT NULL DEFAULT 0,"
+    " suspect INTEGER NOT NULL DEFAULT 0,"
+    " keep_partial INTEGER NOT NULL DEFAULT 0,"
+    " request TEXT NOT NULL,"
+    " warnings TEXT NOT NULL,"
+    " adapters TEXT NOT NULL DEFAULT '',"
+    " init_sha256 TEXT NOT NULL,"
+    " mask_sha256 TEXT NOT NULL,"
+    " error_code TEXT NOT NULL DEFAULT '',"
+    " error_detail TEXT NOT NULL DEFAULT '',"
+    " text_us INTEGER NOT NULL DEFAULT -1,"
+    " sample_us INTEGER NOT NULL DEFAULT -1,"
+    " decode_us INTEGER NOT NULL DEFAULT -1,"
+    " encode_us INTEGER NOT NULL DEFAULT -1,"
+    " unet_rows INTEGER NOT NULL DEFAULT 0,"
+    " unet_rows_saved INTEGER NOT NULL DEFAULT 0);"
+    "CREATE INDEX jobs_ready ON jobs (priority DESC, seq) WHERE status = 0;"
+    "CREATE INDEX jobs_queued_tenant ON jobs (tenant) WHERE status = 0;"
+    "CREATE INDEX jobs_active ON jobs (token) WHERE status IN (1, 4);"
+    "CREATE INDEX jobs_of_tenant ON jobs (tenant, seq);"
+    "CREATE INDEX jobs_finished ON jobs (finished) WHERE status IN (2, 3, 5, 6);"
+    "CREATE INDEX jobs_init ON jobs (init_sha256) WHERE init_sha256 <> '';"
+    "CREATE INDEX jobs_mask ON jobs (mask_sha256) WHERE mask_sha256 <> '';"
+    "CREATE TABLE images ("
+    " job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,"
+    " number INTEGER NOT NULL,"
+    " sha256 TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL,"
+    " width INTEGER NOT NULL,"
+    " height INTEGER NOT NULL,"
+    " seed INTEGER NOT NULL,"
+    " partial INTEGER NOT NULL,"
+    " PRIMARY KEY (job, number)) WITHOUT ROWID;"
+    "CREATE INDEX images_sha256 ON images (sha256);"
+    "CREATE TABLE events ("
+    " id INTEGER PRIMARY KEY,"
+    " job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,"
+    " kind INTEGER NOT NULL,"
+    " json TEXT NOT NULL);"
+    "CREATE INDEX events_of_job ON events (job, id);"
+    "CREATE TABLE idempotency ("
+    " tenant TEXT NOT NULL,"
+    " key TEXT NOT NULL,"
+    " body_sha256 TEXT NOT NULL,"
+    " job_id TEXT NOT NULL,"
+    " created INTEGER NOT NULL,"
+    " PRIMARY KEY (tenant, key)) WITHOUT ROWID;"
+    "CREATE INDEX idempotency_created ON idempotency (created);"
+    "CREATE TABLE uploads ("
+    " id TEXT NOT NULL UNIQUE,"
+    " tenant TEXT NOT NULL,"
+    " sha256 TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL,"
+    " width INTEGER NOT NULL,"
+    " height INTEGER NOT NULL,"
+    " used INTEGER NOT NULL,"
+    " UNIQUE (tenant, sha256));"
+    "CREATE INDEX uploads_sha256 ON uploads (sha256);"
+    "CREATE INDEX uploads_used ON uploads (used);";
+
+#define JOB_COLUMNS                                                                                \
+    "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
+    " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
+    " error_detail, text_us, sample_us, decode_us, encode_us, unet_rows, unet_rows_saved, seq"
+
+const char *const ld_store_sql[SQL_COUNT] = {
+    [SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_ROLLBACK] = "ROLLBACK",
+    [SQL_SAVE] = "SAVEPOINT one",
+    [SQL_RELEASE] = "RELEASE one",
+    [SQL_UNSAVE] = "ROLLBACK TO one",
+    [SQL_VERSION] = "PRAGMA user_version",
+    [SQL_NOTE_GET] = "SELECT text FROM notes WHERE name = ?1",
+    [SQL_NOTE_PUT] = "INSERT INTO notes (name, text) VALUES (?1, ?2)"
+                     " ON CONFLICT (name) DO UPDATE SET text = ?2",
+    [SQL_RECOVER_LIST] = "SELECT id, token FROM jobs WHERE status IN (1, 4) ORDER BY seq",
+    [SQL_QUEUED_BY_PRIORITY] = "SELECT priority, COUNT(*) FROM jobs WHERE status = 0"
+                               " GROUP BY priority",
+    [SQL_QUEUED_OF_TENANT] = "SELECT COUNT(*) FROM jobs WHERE tenant = ?1 AND status = 0",
+    [SQL_IDEMPOTENCY_GET] = "SELECT body_sha256, job_id FROM idempotency"
+                            " WHERE tenant = ?1 AND key = ?2 AND created >= ?3",
+    [SQL_IDEMPOTENCY_PUT] = "INSERT OR REPLACE INTO idempotency"
+                            " (tenant, key, body_sha256, job_id, created)"
+                            " VALUES (?1, ?2, ?3, ?4, ?5)",
+    [SQL_IDEMPOTENCY_EXPIRE] = "DELETE FROM idempotency WHERE created < ?1",
+    [SQL_JOB_INSERT] = "INSERT INTO jobs (id, tenant, status, priority, work, created, request,"
+                       " warnings, init_sha256, mask_sha256)"
+                       " VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [SQL_JOB_BY_ID] = "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ?1",
+    [SQL_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs"
+                     " WHERE tenant = ?1 AND seq < ?2 AND (?3 < 0 OR status = ?3)"
+                     " ORDER BY seq DESC LIMIT ?4",
+    [SQL_JOB_STATUS] = "SELECT seq, status, tenant, token, attempt, keep_partial, priority"
+                       " FROM jobs WHERE id = ?1",
+    [SQL_JOB_READY] = "SELECT seq, priority, work, suspect, id FROM jobs WHERE status = 0"
+                      " ORDER BY priority DESC, seq LIMIT ?1",
+    [SQL_JOB_CLAIM] = "UPDATE jobs SET status = 1, token = ?2, lease_until = ?3,"
+                      " attempt = attempt + 1, started = ?4 WHERE id = ?1 AND status = 0",
+    [SQL_JOB_FINISH] = "UPDATE jobs SET status = ?2, finished = ?3, token = 0, suspect = 0,"
+                       " error_code = ?4, error_detail = ?5, text_us = ?6, sample_us = ?7,"
+                       " decode_us = ?8, encode_us = ?9, unet_rows = ?10, unet_rows_saved = ?11,"
+                       " adapters = ?12,"
+                       " warnings = CASE ?13 WHEN '' THEN warnings ELSE ?13 END,"
+                       " request = CASE ?14 WHEN '' THEN request ELSE ?14 END"
+                       " WHERE id = ?1",
+    [SQL_JOB_REQUEUE] = "UPDATE jobs SET status = 0, token = 0, started = 0, attempt = ?2,"
+                        " suspect = ?3 WHERE id = ?1",
+    [SQL_JOB_CANCEL] =
+        "UPDATE jobs SET status = ?2, finished = ?3, keep_partial = ?4 WHERE id = ?1",
+    [SQL_JOB_DELETE] = "DELETE FROM jobs WHERE id = ?1",
+    [SQL_JOB_POSITION] = "SELECT COUNT(*) FROM jobs WHERE status = 0"
+                         " AND (priority > ?1 OR (priority = ?1 AND seq < ?2))",
+    [SQL_LEASE_EXTEND] = "UPDATE jobs SET lease_until = ?2 WHERE token = ?1 AND status IN (1, 4)",
+    [SQL_QUEUE_COUNTS] = "SELECT (SELECT COUNT(*) FROM jobs WHERE status = 0),"
+                         " (SELECT COUNT(*) FROM jobs WHERE status IN (1, 4)),"
+                         " (SELECT MIN(created) FROM jobs WHERE status = 0),"
+                         " (SELECT COUNT(*) FROM jobs WHERE status IN (2, 3, 5, 6)"
+                         "  AND finished >= ?1)",
+    [SQL_IMAGE_PUT] = "INSERT OR REPLACE INTO images"
+                      " (job, number, sha256, bytes, width, height, seed, partial)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [SQL_IMAGES_OF_JOB] = "SELECT number, sha256, bytes, width, height, seed, partial FROM images"
+                          " WHERE job = ?1 ORDER BY number",
+    [SQL_IMAGES_DELETE] = "DELETE FROM images WHERE job = ?1",
+    [SQL_EXPIRE_LIST] = "SELECT seq, init_sha256, mask_sha256 FROM jobs"
+                        " WHERE status IN (2, 3, 5, 6) AND finished < ?1 AND status <> 6"
+                        " ORDER BY finished LIMIT ?2",
+    [SQL_EXPIRE_JOB] = "UPDATE jobs SET status = 6, request = '{}', warnings = '', adapters = '',"
+                       " init_sha256 = '', mask_sha256 = '', error_detail = '' WHERE seq = ?1",
+    [SQL_TENANT_BYTES] = "SELECT jobs.tenant, SUM(images.bytes) FROM images"
+                         " JOIN jobs ON jobs.seq = images.job GROUP BY jobs.tenant"
+                         " HAVING SUM(images.bytes) > ?1",
+    [SQL_TENANT_OLDEST] = "SELECT jobs.seq, init_sha256, mask_sha256,"
+                          " (SELECT SUM(bytes) FROM images WHERE job = jobs.seq) FROM jobs"
+                          " WHERE tenant = ?1 AND status IN (2, 3, 5)"
+                          " AND EXISTS (SELECT 1 FROM images WHERE job = jobs.seq)"
+                          " ORDER BY jobs.seq LIMIT ?2",
+    [SQL_TOMBSTONES_DELETE] = "DELETE FROM jobs WHERE status = 6 AND finished < ?1",
+    [SQL_UPLOADS_EXPIRE_LIST] = "SELECT id, sha256 FROM uploads WHERE used < ?1 LIMIT ?2",
+    [SQL_UPLOAD_DELETE] = "DELETE FROM uploads WHERE id = ?1",
+    [SQL_EVENT_INSERT] = "INSERT INTO events (id, job, kind, json) VALUES (?1, ?2, ?3, ?4)",
+    [SQL_EVENT_TRIM] = "DELETE FROM events WHERE job = ?1 AND id <= (SELECT id FROM events"
+                       " WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    [SQL_EVENTS_DELETE] = "DELETE FROM events WHERE job = ?1",
+    [SQL_EVENTS_OF_JOB] = "SELECT events.id, events.kind, events.json, jobs.id FROM events"
+                          " JOIN jobs ON jobs.seq = events.job"
+                          " WHERE jobs.id = ?1 AND jobs.tenant = ?2 AND events.id > ?3"
+                          " ORDER BY events.id LIMIT ?4",
+    [SQL_EVENTS_OF_TENANT] = "SELECT events.id, events.kind, events.json, jobs.id FROM events"
+                             " JOIN jobs ON jobs.seq = events.job"
+                             " WHERE ?1 = '' AND jobs.tenant = ?2 AND events.id > ?3"
+                             " ORDER BY events.id LIMIT ?4",
+    [SQL_UPLOAD_PUT] = "INSERT INTO uploads (id, tenant, sha256, bytes, width, height, used)"
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                       " ON CONFLICT (tenant, sha256) DO UPDATE SET used = ?7",
+    [SQL_UPLOAD_BY_SHA] = "SELECT id, sha256, bytes, width, height FROM uploads"
+                          " WHERE tenant = ?1 AND sha256 = ?2",
+    [SQL_UPLOAD_BY_ID] = "SELECT id, sha256, bytes, width, height FROM uploads"
+                         " WHERE tenant = ?1 AND id = ?2",
+    [SQL_BLOB_REFERENCED] = "SELECT EXISTS (SELECT 1 FROM images WHERE sha256 = ?1)"
+                            " OR EXISTS (SELECT 1 FROM uploads WHERE sha256 = ?1)"
+                            " OR EXISTS (SELECT 1 FROM jobs WHERE init_sha256 = ?1"
+                            "  AND init_sha256 <> '')"
+                            " OR EXISTS (SELECT 1 FROM jobs WHERE mask_sha256 = ?1"
+                            "  AND mask_sha256 <> '')",
+};
+
+enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
+{
+    bool row;
+    struct ld_db_query *query = ld_db_use(db, SQL_VERSION, err);
+    if (!query)
+        return err->code;
+    enum ld_code code = ld_db_step(query, &row, err);
+    const int64_t version = code == LD_OK && row ? ld_db_int(query, 0) : 0;
+    ld_db_done(query);
+    if (code != LD_OK)
+        return code;
+    if (version > LD_STORE_SCHEMA_VERSION)
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "the job store was written by a newer version (schema %lld, known %d)",
+                       (long long)version, LD_STORE_SCHEMA_VERSION);
+    if (version == LD_STORE_SCHEMA_VERSION)
+        return LD_OK;
+    /* All or nothing: a start that is killed here finds the old state again. */
+    if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
+        return code;
+    if ((code = ld_db_exec(db, schema_1, err)) == LD_OK &&
+        (code = ld_db_exec(db, "PRAGMA user_version = 1", err)) == LD_OK)
+        code = ld_db_exec(db, "COMMIT", err);
+    if (code != LD_OK)
+        (void)ld_db_exec(db, "ROLLBACK", NULL);
+    else
+        LD_LOG(LD_LOG_INFO, "store", "schema created",
+               ld_log_int("version", LD_STORE_SCHEMA_VERSION));
+    return code;
+}

@@ -1,0 +1,71 @@
+/*
+ * The tables of the job store and every statement that touches them.
+ */
+#ifndef LD_SERVER_STORE_SCHEMA_H
+#define LD_SERVER_STORE_SCHEMA_H
+
+#include "server/db.h"
+
+enum { LD_STORE_SCHEMA_VERSION = 1 };
+
+/* What ld_store_sql[] holds, in order. */
+enum ld_store_sql_index {
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_ROLLBACK,
+    SQL_SAVE,
+    SQL_RELEASE,
+    SQL_UNSAVE,
+    SQL_VERSION,
+    SQL_NOTE_GET,
+    SQL_NOTE_PUT,
+    SQL_RECOVER_LIST,
+    SQL_QUEUED_BY_PRIORITY,
+    SQL_QUEUED_OF_TENANT,
+    SQL_IDEMPOTENCY_GET,
+    SQL_IDEMPOTENCY_PUT,
+    SQL_IDEMPOTENCY_EXPIRE,
+    SQL_JOB_INSERT,
+    SQL_JOB_BY_ID,
+    SQL_JOB_LIST,
+    SQL_JOB_STATUS,
+    SQL_JOB_READY,
+    SQL_JOB_CLAIM,
+    SQL_JOB_FINISH,
+    SQL_JOB_REQUEUE,
+    SQL_JOB_CANCEL,
+    SQL_JOB_DELETE,
+    SQL_JOB_POSITION,
+    SQL_LEASE_EXTEND,
+    SQL_QUEUE_COUNTS,
+    SQL_IMAGE_PUT,
+    SQL_IMAGES_OF_JOB,
+    SQL_IMAGES_DELETE,
+    SQL_EXPIRE_LIST,
+    SQL_EXPIRE_JOB,
+    SQL_TENANT_BYTES,
+    SQL_TENANT_OLDEST,
+    SQL_TOMBSTONES_DELETE,
+    SQL_UPLOADS_EXPIRE_LIST,
+    SQL_UPLOAD_DELETE,
+    SQL_EVENT_INSERT,
+    SQL_EVENT_TRIM,
+    SQL_EVENTS_DELETE,
+    SQL_EVENTS_OF_JOB,
+    SQL_EVENTS_OF_TENANT,
+    SQL_UPLOAD_PUT,
+    SQL_UPLOAD_BY_SHA,
+    SQL_UPLOAD_BY_ID,
+    SQL_BLOB_REFERENCED,
+    SQL_COUNT
+};
+
+extern const char *const ld_store_sql[SQL_COUNT];
+
+/*
+ * Bring a database to the present schema (an empty one: create it).
+ * Errors   LD_E_UNSUPPORTED (a newer version wrote it), those of ld_db_exec.
+ */
+enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err) LD_MUST_USE;
+
+#endif
