@@ -22,6 +22,7 @@ enum {
 struct state {
     const int32_t *list; /* decreasing; s->steps of them are evaluated */
     bool lone;           /* a grid of one entry, which would evaluate nothing */
+    int32_t stride;      /* ddim_trailing: timesteps a step goes down; 0: to the next entry */
 };
 
 /* ---- Frame
@@ -84,6 +85,23 @@ static enum ld_code begin_grid(struct ld_sampler *s, struct ld_error *err)
     return code;
 }
 
+/* Diffusers' DDIM goes down by 1000 div n whatever the next entry is (they differ where n does not
+ * divide 1000); a list that is not the trailing spacing is walked from entry to entry. */
+static enum ld_code begin_trailing(struct ld_sampler *s, struct ld_error *err)
+{
+    struct state *state = s->state;
+    const enum ld_code code = begin_all(s, err);
+    if (code != LD_OK || s->timestep_total < s->steps || s->timestep_total > LD_TIMESTEPS)
+        return code;
+    state->stride = (int32_t)(LD_TIMESTEPS / s->timestep_total);
+    for (uint32_t i = 0; i < s->steps; i++) {
+        const double left = (double)(s->steps - i) * LD_TIMESTEPS / s->timestep_total;
+        if (state->list[i] != (int32_t)rint(left) - 1)
+            state->stride = 0;
+    }
+    return code;
+}
+
 static void ask_at(struct ld_sampler *s, const double *x, int32_t timestep)
 {
     const double alpha = alpha_at(s, timestep);
@@ -132,7 +150,8 @@ static enum ld_code ddim_trailing_step(struct ld_sampler *s, struct ld_error *er
 {
     const struct state *state = s->state;
     const int32_t t = state->list[s->i];
-    const int32_t previous = t - (int32_t)(LD_TIMESTEPS / s->timestep_total);
+    const int32_t next = s->i + 1 < s->steps ? state->list[s->i + 1] : -1; /* -1: as 0 */
+    const int32_t previous = state->stride > 0 ? t - state->stride : next;
     return ddim_to(s, alpha_at(s, t), alpha_at(s, previous), false, err);
 }
 
@@ -255,7 +274,7 @@ static enum ld_code lcm_trailing_step(struct ld_sampler *s, struct ld_error *err
 
 const struct ld_sampler_kind ld_kind_ddim = {VP_SPACE, .begin = begin_grid, .step = ddim_step};
 const struct ld_sampler_kind ld_kind_plms = {VP_SPACE, .begin = begin_grid, .step = plms_step};
-const struct ld_sampler_kind ld_kind_ddim_trailing = {VP_SPACE, .begin = begin_all,
+const struct ld_sampler_kind ld_kind_ddim_trailing = {VP_SPACE, .begin = begin_trailing,
                                                       .step = ddim_trailing_step};
 const struct ld_sampler_kind ld_kind_tcd = {VP_SPACE, .begin = begin_all, .step = tcd_step};
 const struct ld_sampler_kind ld_kind_lcm_trailing = {VP_SPACE, .begin = begin_all,

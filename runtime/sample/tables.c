@@ -207,13 +207,13 @@ struct ld_wrapping ld_sigma_table_wrap(const struct ld_sigma_table *table,
     return wrapping;
 }
 
-double ld_initial_noise_scale(const struct ld_sigma_table *table, double sigma_first, bool sgm)
+double ld_initial_noise_scale(const struct ld_sigma_table *table, double sigma_first,
+                              bool unit_variance)
 {
-    bool unit_variance = sgm;
     if (table->config.profile == LD_PROFILE_COMFY) {
         const double max = ld_sigma_table_max(table);
-        unit_variance =
-            sigma_first > max || fabs(max - sigma_first) <= 1e-5 * fmax(max, sigma_first);
+        if (sigma_first > max || fabs(max - sigma_first) <= 1e-5 * fmax(max, sigma_first))
+            unit_variance = true;
     }
     return unit_variance ? sqrt(1 + sigma_first * sigma_first) : sigma_first;
 }

@@ -82,10 +82,12 @@ struct ld_wrapping ld_sigma_table_wrap(const struct ld_sigma_table *table,
                                        enum ld_prediction prediction, double sigma);
 
 /*
- * Weights of the initial x = latent + scale * z, sampling.md 1.4.
- * `sgm` is profile a1111's option "SGM noise multiplier"; profile comfy decides by itself.
+ * The scale of the initial x = latent + scale * z, sampling.md 1.4: sqrt(1 + sigma^2) with
+ * `unit_variance` (profile a1111: option "SGM noise multiplier", or a VP-space sampler without a
+ * latent), and in profile comfy whenever the run starts at sigma_max; else sigma.
  */
-double ld_initial_noise_scale(const struct ld_sigma_table *table, double sigma_first, bool sgm);
+double ld_initial_noise_scale(const struct ld_sigma_table *table, double sigma_first,
+                              bool unit_variance);
 
 #ifdef __cplusplus
 }
