@@ -49,6 +49,7 @@ struct ld_setting {
     const char *flag; /* short flag without dashes, "" if none; --SECTION-KEY always works */
     const char *doc, *unit, *words;
     const char *default_text;
+    int64_t default_integer; /* INT; BOOL as 0 or 1 */
     int64_t min, max;
     size_t offset;
     enum ld_setting_kind kind;
