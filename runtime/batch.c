@@ -1,0 +1,157 @@
+#include "runtime/batch.h"
+
+#include <math.h>
+
+void ld_batch_memory_deinit(struct ld_batch_memory *memory)
+{
+    ld_heap_free(memory->data);
+    memset(memory, 0, sizeof *memory);
+}
+
+static bool fits(const struct ld_batch *batch, const struct ld_session *session,
+                 const struct ld_pass_row *row)
+{
+    if (batch->count == 0)
+        return true;
+    const struct ld_session *first = batch->sessions[0];
+    return first->job->model == session->job->model &&
+           first->job->variant_pin.serial == session->job->variant_pin.serial &&
+           first->height == session->height && first->width == session->width &&
+           ld_unet_options_equal(&batch->rows[0]->options, &row->options);
+}
+
+uint32_t ld_batch_add(struct ld_batch *batch, struct ld_session *session, uint32_t rows_max)
+{
+    uint32_t count;
+    uint32_t added = 0;
+    struct ld_pass_row *rows = ld_pass_rows(session->pass, &count);
+    for (uint32_t i = 0; i < count && batch->count < rows_max; i++) {
+        if (rows[i].done || !fits(batch, session, &rows[i]))
+            continue;
+        batch->sessions[batch->count] = session;
+        batch->rows[batch->count++] = &rows[i];
+        added++;
+    }
+    return added;
+}
+
+/*
+ * What SAG looks at: for every key the mean over heads of the sum over queries of the softmax.
+ * qkv: [3C, tokens] planes; `scores` holds 2 * tokens values, `out` [tokens].
+ */
+static void attention_received(const float *qkv, const struct ld_unet_middle *middle, float *out,
+                               float *scores)
+{
+    const size_t tokens = (size_t)middle->height * (size_t)middle->width;
+    const size_t width = (size_t)middle->channels / (size_t)middle->heads;
+    const float scale = 1.0F / sqrtf((float)width);
+    memset(out, 0, tokens * sizeof *out);
+    for (size_t head = 0; head < (size_t)middle->heads; head++) {
+        const float *q = qkv + head * width * tokens;
+        const float *k = q + (size_t)middle->channels * tokens;
+        for (size_t i = 0; i < tokens; i++) {
+            memset(scores, 0, tokens * sizeof *scores);
+            for (size_t d = 0; d < width; d++)
+                for (size_t j = 0; j < tokens; j++)
+                    scores[j] += q[d * tokens + i] * k[d * tokens + j];
+            float largest = -INFINITY;
+            double sum = 0;
+            for (size_t j = 0; j < tokens; j++)
+                largest = fmaxf(largest, scores[j] * scale);
+            for (size_t j = 0; j < tokens; j++) {
+                scores[j] = expf(scores[j] * scale - largest);
+                sum += (double)scores[j];
+            }
+            const float weight = (float)(1.0 / (sum * (double)middle->heads));
+            for (size_t j = 0; j < tokens; j++)
+                out[j] += scores[j] * weight;
+        }
+    }
+}
+
+static float *room(struct ld_batch_memory *memory, size_t count)
+{
+    if (count > memory->count) {
+        ld_heap_free(memory->data);
+        memory->count = 0;
+        memory->data = ld_heap_calloc(count, sizeof(float));
+        if (memory->data)
+            memory->count = count;
+    }
+    return memory->data;
+}
+
+/* Where one row's tensors lie in the shared memory. */
+struct layout {
+    size_t latent, qkv, tokens;
+    size_t row; /* floats a row takes */
+};
+
+static struct layout layout_of(const struct ld_batch *batch, struct ld_unet_middle *middle)
+{
+    const struct ld_session *first = batch->sessions[0];
+    const struct ld_arch *arch = ld_model_arch(first->job->model->model);
+    const struct ld_unet_shape shape = {(int32_t)batch->count, first->height, first->width,
+                                        LD_CHUNK_TOKENS};
+    struct layout layout = {.latent = (size_t)LD_LATENT_CHANNELS * (size_t)first->height *
+                                      (size_t)first->width};
+    if (batch->rows[0]->options.middle_qkv) {
+        *middle = ld_unet_middle(arch, &shape, &batch->rows[0]->options);
+        layout.tokens = (size_t)middle->height * (size_t)middle->width;
+        layout.qkv = 3 * (size_t)middle->channels * layout.tokens;
+    }
+    layout.row = 2 * layout.latent + layout.qkv + 2 * layout.tokens;
+    return layout;
+}
+
+enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory,
+                          const struct ld_cancel *interrupt, struct ld_error *err)
+{
+    struct ld_unet_row rows[LD_BATCH_ROWS_MAX];
+    struct ld_unet_middle middle = {0};
+    LD_ASSERT(batch->count > 0 && batch->count <= LD_BATCH_ROWS_MAX);
+    const struct layout layout = layout_of(batch, &middle);
+    float *data = room(memory, layout.row * batch->count);
+    if (!data)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for this picture size");
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct ld_pass_row *row = batch->rows[i];
+        const struct ld_job *job = batch->sessions[i]->job;
+        float *x = data + i * layout.row;
+        for (size_t k = 0; k < layout.latent; k++)
+            x[k] = (float)row->x[k];
+        const struct ld_context context =
+            ld_conditioning_at(job->conditioning[batch->sessions[i]->second ? 1 : 0], row->prompt,
+                               row->part, ld_pass_call(batch->sessions[i]->pass));
+        rows[i] = (struct ld_unet_row){
+            .x = x,
+            .scale = (float)row->wrapping.c_in,
+            .t = (float)row->wrapping.timestep,
+            .extra = job->extra[batch->sessions[i]->second ? 1 : 0],
+            .context = context.data,
+            .context_tokens = context.tokens,
+            .eps = x + layout.latent,
+            .qkv = layout.qkv ? x + 2 * layout.latent : NULL,
+        };
+    }
+    const struct ld_session *first = batch->sessions[0];
+    const struct ld_unet_request request = {
+        .rows = rows,
+        .row_count = batch->count,
+        .height = first->height,
+        .width = first->width,
+        .options = batch->rows[0]->options,
+        .cancel = interrupt,
+    };
+    if (ld_model_unet(first->job->model->model, first->job->variant_pin.variant, &request, err) !=
+        LD_OK)
+        return err->code;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        float *attention = layout.qkv ? rows[i].qkv + layout.qkv : NULL;
+        if (attention)
+            attention_received(rows[i].qkv, &middle, attention, attention + layout.tokens);
+        ld_pass_row_done(batch->sessions[i]->pass, batch->rows[i], rows[i].eps, attention,
+                         (int32_t)layout.tokens);
+    }
+    return LD_OK;
+}

@@ -1,0 +1,114 @@
+/*
+ * One job inside the engine: what was asked, the texts encoded for it, its pictures in flight and
+ * what has to be told at the end. Internal to the engine; engine.h is the way in.
+ */
+#ifndef LD_RUNTIME_JOB_H
+#define LD_RUNTIME_JOB_H
+
+#include "runtime/conditioning.h"
+#include "runtime/engine.h"
+#include "runtime/library.h"
+#include "runtime/pass.h"
+
+enum ld_session_phase {
+    LD_SESSION_WAITING, /* holds nothing yet */
+    LD_SESSION_SAMPLING,
+    LD_SESSION_UPSCALING, /* first pass done, the second one not yet set up */
+    LD_SESSION_DECODING,
+    LD_SESSION_DONE
+};
+
+/* One picture of a job. */
+struct ld_session {
+    struct ld_job *job;
+    uint32_t image;
+    enum ld_session_phase phase;
+    bool second;           /* in the second (hires) pass */
+    struct ld_arena arena; /* of the pass at hand */
+    struct ld_pass *pass;
+    double *latent;        /* [4, height, width] finished latent of a pass, on the heap */
+    int32_t height, width; /* of `latent`, or of the pass */
+    uint64_t served;       /* tick that last ran a row of it */
+};
+
+enum { LD_JOB_PASSES = 2 };
+
+struct ld_job {
+    struct ld_job *next;
+    uint64_t handle;
+    struct ld_engine_job given;
+    struct ld_request request; /* what runs: model defaults, expanded prompts, all adapters */
+    struct ld_arena arena;
+    bool prepared;
+    bool cancelled, keep_partial;
+
+    struct ld_resident *model; /* pinned while the job lives */
+    struct ld_variant_pin variant_pin;
+    struct ld_model *vae;
+    struct ld_sigma_table table;
+    struct ld_conditioning *conditioning[LD_JOB_PASSES];
+
+    /* Image to image: [4, h, w] scaled latent and [h, w] mask, and the pixels to paste back into.
+     */
+    double *start, *mask;
+    struct ld_pixels *init_pixels;
+    float *mask_pixels;          /* [height, width] 0..1, blurred */
+    float *extra[LD_JOB_PASSES]; /* [Cin - 4, h, w] for inpainting checkpoints, else NULL */
+
+    struct ld_session *sessions;
+    uint32_t session_count;
+
+    struct ld_error err;
+    struct ld_engine_report report;
+    struct ld_buffer warnings, adapters, resolved; /* JSON text */
+    uint32_t last_preview;
+};
+
+/* ---- job.c -------------------------------------------------------------------------------------
+ */
+
+/* Copies what must outlive submit. Errors LD_E_NOMEM. */
+enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *given, uint64_t handle,
+                           struct ld_error *err) LD_MUST_USE;
+void ld_job_destroy(struct ld_job *job, struct ld_library *library);
+
+/* Adds a sentence for the job's author. */
+void ld_job_warn(struct ld_job *job, const char *format, ...) LD_PRINTF(2, 3);
+
+/* Model, adapters, texts, input image: everything before the first step. */
+enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
+                            const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
+
+/* Tell progress, `phase` being what happens now in `session`. */
+void ld_job_tell_progress(const struct ld_job *job, const struct ld_session *session,
+                          enum ld_engine_phase phase);
+
+/* All pictures done, or an error or cancel: on_done is called once. */
+void ld_job_finish(struct ld_job *job, const struct ld_error *err);
+
+/* ---- job_input.c --------------------------------------------------------------------------------
+ */
+
+/* Decode and encode the init image and its mask. Without one nothing happens. */
+enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *interrupt,
+                               struct ld_error *err) LD_MUST_USE;
+
+/* ---- session.c
+ * ----------------------------------------------------------------------------------- */
+
+/* Set up the first pass. */
+enum ld_code ld_session_begin(struct ld_session *session, struct ld_error *err) LD_MUST_USE;
+/* The pass is done: keep its latent, free the rest, move to the next phase. */
+enum ld_code ld_session_end_pass(struct ld_session *session, struct ld_error *err) LD_MUST_USE;
+/* Resize and set up the second pass. */
+enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_cancel *interrupt,
+                                struct ld_error *err) LD_MUST_USE;
+/* Decode, check, encode the PNG and hand it out. `partial`: of the prediction at hand. */
+enum ld_code ld_session_decode(struct ld_session *session, bool partial,
+                               const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
+/* A small PNG of the prediction at hand to on_preview, if it is time for one. */
+void ld_session_preview(struct ld_session *session);
+/* Bytes its pass takes. */
+void ld_session_release(struct ld_session *session);
+
+#endif

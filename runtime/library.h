@@ -1,0 +1,90 @@
+/*
+ * What a worker has: the folders' files by name, the models that are loaded, and the weight
+ * variants that adapters made of them. Models and variants are pinned while a job uses them and
+ * otherwise leave least recently used first, within budgets of bytes.
+ *
+ *     ld_library_open(&library, &config, backend, &err);
+ *     ld_library_model(library, "novelai_v2", &model, &err);
+ *     ld_library_variant(library, model, loras, count, &pin, &report, &err);
+ */
+#ifndef LD_RUNTIME_LIBRARY_H
+#define LD_RUNTIME_LIBRARY_H
+
+#include "runtime/context_cache.h"
+#include "runtime/engine.h"
+#include "runtime/model/model.h"
+#include "runtime/text/embeddings.h"
+
+/* One textual inversion, decoded. */
+struct ld_vectors {
+    const char *name;
+    char sha256[LD_SHA256_HEX_SIZE];
+    uint32_t count;
+    const float *data; /* [count, text width] */
+};
+
+/* A loaded model. Owned by the library. */
+struct ld_resident {
+    const char *name; /* as requests say it */
+    char sha256[LD_SHA256_HEX_SIZE];
+    struct ld_model *model;
+    const struct ld_bpe *bpe;
+    /* Textual inversions of this width; `embeddings` indexes `vectors`. */
+    struct ld_embeddings *embeddings;
+    struct ld_vectors *vectors;
+    uint32_t vector_count;
+    struct ld_context_cache contexts;
+    uint32_t users;
+    uint64_t used; /* stamp */
+};
+
+/* A variant in use. `serial` names its weights among those of this worker, 0 for the model's own.
+ */
+struct ld_variant_pin {
+    struct ld_variant *variant; /* NULL: no adapter changed anything */
+    uint64_t serial;
+};
+
+struct ld_library;
+
+/* Scans the folders. Errors LD_E_NOT_FOUND (a folder), LD_E_NOMEM. The backend is borrowed. */
+enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_config *config,
+                             struct ld_backend *backend, struct ld_error *err) LD_MUST_USE;
+void ld_library_close(struct ld_library *library);
+
+/*
+ * The model called `name` ("" is the default), loaded and pinned; ld_library_release.
+ * Errors   LD_E_NOT_FOUND (names it; or no vocabulary, with the advice), those of ld_model_open,
+ *          LD_E_SHAPE (the vocabulary does not fit the model).
+ */
+enum ld_code ld_library_model(struct ld_library *library, const char *name,
+                              struct ld_resident **out, struct ld_error *err) LD_MUST_USE;
+void ld_library_release(struct ld_library *library, struct ld_resident *resident);
+
+/* The VAE called `name`, loaded; stays as long as the library. Errors as ld_library_model. */
+enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
+                            struct ld_error *err) LD_MUST_USE;
+
+/*
+ * The model with `loras` merged in their order, from the cache or made now. One JSON object an
+ * adapter ({name, sha256, weight, text_weight, tensors_applied, tensors_unmatched}) is appended to
+ * `report`, comma-separated.
+ * Errors   LD_E_NOT_FOUND (names the adapter), LD_E_UNSUPPORTED (not for this model, nothing
+ *          applied), those of ld_adapter_apply and packing.
+ */
+enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *resident,
+                                const struct ld_request_lora *loras, uint32_t count,
+                                struct ld_variant_pin *out, struct ld_buffer *report,
+                                struct ld_error *err) LD_MUST_USE;
+void ld_library_variant_release(struct ld_library *library, const struct ld_variant_pin *pin);
+
+/* JSON object as ld_engine_inventory describes it. */
+const char *ld_library_inventory(const struct ld_library *library);
+
+/* SHA-256 of an adapter by name, for metadata; "" if unknown. */
+const char *ld_library_adapter_sha256(const struct ld_library *library, const char *name);
+
+/* The lines of a wildcard list, or NULL; for ld_wildcards. */
+const char *ld_library_wildcard_dir(const struct ld_library *library);
+
+#endif
