@@ -104,7 +104,7 @@ struct ld_adapter_report {
  * Owner    borrows everything; `report` may be NULL. After an error the overlay may be half merged
  *          and must be closed.
  * Errors   LD_E_UNSUPPORTED (more than half of the tensors are unknown to SD1.5, or OFT),
- *          LD_E_SHAPE (factors of a module contradict each other), LD_E_NOMEM.
+ *          LD_E_NOMEM.
  */
 enum ld_code ld_adapter_apply(const struct ld_adapter *adapter, struct ld_weights *overlay,
                               const struct ld_adapter_options *options,

@@ -14,8 +14,8 @@
 enum {
     DEPTH_MAX = 16, /* legal headers need 3; an ignored extra field may nest a little */
     VALUES_MAX = 4 * 1000 * 1000, /* 100,000 tensors of 8 dimensions need 1.8 million */
-    EXTRA_FIELDS_MAX = 1024, /* fields of one tensor object */
-    QUOTE_SIZE = 64          /* bytes of a name quoted in a sentence */
+    EXTRA_FIELDS_MAX = 1024,      /* fields of one tensor object */
+    QUOTE_SIZE = 64               /* bytes of a name quoted in a sentence */
 };
 
 struct dtype_name {

@@ -1,4 +1,5 @@
 /* Cases of the files themselves: containers, element types, detection, adapters, merging. */
+#include "runtime/model/adapter.h"
 #include "runtime/model/detect.h"
 #include "runtime/model/safetensors.h"
 #include "tests/golden_check/gc.h"
@@ -377,9 +378,117 @@ static void run_detect(struct gc *gc, const char *root, const char *path)
     json_decref(cases);
 }
 
+/* ---- Adapters -------------------------------------------------------------------------------- */
+
+static bool apply_listed(struct gc *gc, const char *root, const json_t *item,
+                         struct ld_weights *overlay)
+{
+    const char *norm = json_string_value(json_object_get(item, "dora_norm"));
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(item, "adapters"), i, entry)
+    {
+        char path[4096];
+        const char *file = json_string_value(json_object_get(entry, "file"));
+        const struct ld_adapter_options options = {
+            .unet_strength = json_number_value(json_object_get(entry, "unet_strength")),
+            .text_strength = json_number_value(json_object_get(entry, "te_strength")),
+            .dora_norm = norm && strcmp(norm, "comfy") == 0 ? LD_DORA_COMFY : LD_DORA_MERGED,
+        };
+        struct ld_adapter *adapter = NULL;
+        struct ld_adapter_report report;
+        const bool done = file && gc_find(gc, root, file, path, sizeof path) &&
+                          ld_adapter_open(&adapter, path, NULL) == LD_OK &&
+                          ld_adapter_apply(adapter, overlay, &options, &report, NULL) == LD_OK &&
+                          report.modules_unmatched == 0;
+        ld_adapter_close(adapter);
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+/* Every merged weight of the case, and that nothing else was touched. */
+static void compare_merged(struct gc *gc, const char *id, const json_t *item,
+                           struct gc_tensors *tensors, const struct ld_weights *overlay)
+{
+    char prefix[128];
+    snprintf(prefix, sizeof prefix, "%s/W.", id);
+    json_int_t compared = 0;
+    size_t i;
+    json_t *name;
+    json_array_foreach(json_object_get(item, "tensors"), i, name)
+    {
+        const char *label = json_string_value(name);
+        if (!starts(label, prefix))
+            continue;
+        struct gc_array expected = {0};
+        struct ld_weight_view view;
+        double *got = NULL;
+        const bool there = gc_tensors_get(tensors, label, &expected) &&
+                           ld_weights_get(overlay, label + strlen(prefix), &view) &&
+                           view.count == expected.count && view.dtype == LD_DTYPE_F32 &&
+                           (got = calloc(view.count, sizeof *got)) != NULL;
+        for (size_t k = 0; there && k < view.count; k++)
+            got[k] = (double)((const float *)view.data)[k];
+        if (there)
+            gc_report(gc, label, gc_relative_l2(got, expected.data, expected.count), 2e-6);
+        else
+            gc_fail(gc, label, "not merged");
+        compared++;
+        free(got);
+        gc_array_free(&expected);
+    }
+    json_int_t edited = 0;
+    for (uint32_t k = 0; k < ld_weights_count(overlay); k++) {
+        struct ld_weight_view view;
+        ld_weights_at(overlay, k, &view);
+        edited += ld_weights_is_edited(overlay, view.name);
+    }
+    snprintf(prefix, sizeof prefix, "%s/only_these", id);
+    gc_exact(gc, prefix,
+             edited == compared &&
+                 edited == json_integer_value(json_object_get(item, "n_weights")));
+}
+
+static void run_adapters(struct gc *gc, const char *root, const char *path)
+{
+    char file[4096];
+    json_t *cases = json_load_file(path, 0, NULL);
+    struct ld_weights *base = NULL;
+    struct gc_tensors *tensors = NULL;
+    const char *tensors_file = json_string_value(json_object_get(cases, "tensors_file"));
+    if (gc_find(gc, root, "tiny.safetensors", file, sizeof file) &&
+        ld_weights_open(&base, file, NULL, NULL) == LD_OK && tensors_file &&
+        gc_find(gc, root, tensors_file, file, sizeof file))
+        tensors = gc_tensors_open(file);
+    if (!cases || !base || !tensors)
+        gc_fail(gc, path, "the case file, its tensors or the base model cannot be read");
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(cases, "cases"), i, item)
+    {
+        const char *id = json_string_value(json_object_get(item, "id"));
+        struct ld_weights *overlay = NULL;
+        if (!base || !tensors || !json_object_get(item, "adapters"))
+            continue;
+        if (ld_weights_overlay(&overlay, base, NULL) == LD_OK &&
+            apply_listed(gc, root, item, overlay))
+            compare_merged(gc, id, item, tensors, overlay);
+        else
+            gc_fail(gc, id, "the adapters cannot be applied");
+        ld_weights_close(overlay);
+    }
+    if (tensors)
+        gc_tensors_close(tensors);
+    ld_weights_close(base);
+    json_decref(cases);
+}
+
 const struct gc_kind gc_kinds_weights[] = {
     {"st_index.json", run_st_index},
     {"dtypes.safetensors", run_dtypes},
     {"detect.json", run_detect},
+    {"adapters.json", run_adapters},
     {NULL, NULL},
 };
