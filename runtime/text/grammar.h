@@ -10,6 +10,7 @@
 #ifndef LD_TEXT_GRAMMAR_H
 #define LD_TEXT_GRAMMAR_H
 
+#include "config/limits.h"
 #include "runtime/params.h"
 #include "runtime/text/segments.h"
 
@@ -17,15 +18,13 @@
 extern "C" {
 #endif
 
-enum { LD_GRAMMAR_DEPTH = 32 }; /* brackets open at once (robustness.md 2) */
-
 /*
  * `a1111` always gives at least one segment and merges neighbours of equal weight; a segment
  * "BREAK" of weight -1 ends a chunk. `comfy` may give none. `plain` gives the text itself.
  *
  * Owner    borrows `text`; the segments live in `arena`.
- * Errors   LD_E_TOO_LARGE (more than LD_GRAMMAR_DEPTH open brackets), LD_E_RANGE (a weight that is
- *          not finite), LD_E_NOMEM.
+ * Errors   LD_E_TOO_LARGE (more than LD_PROMPT_NESTING_MAX open brackets), LD_E_RANGE (a weight
+ * that is not finite), LD_E_NOMEM.
  */
 enum ld_code ld_grammar_parse(struct ld_arena *arena, enum ld_syntax syntax, struct ld_span text,
                               struct ld_segments *out, struct ld_error *err) LD_MUST_USE;

@@ -12,7 +12,7 @@ static const double square_factor = 1.0 / 1.1;
 
 struct parser {
     struct ld_segment_builder builder;
-    uint32_t round[LD_GRAMMAR_DEPTH], square[LD_GRAMMAR_DEPTH];
+    uint32_t round[LD_PROMPT_NESTING_MAX], square[LD_PROMPT_NESTING_MAX];
     uint32_t round_count, square_count;
 };
 
@@ -129,9 +129,9 @@ static enum ld_code take_weight(struct parser *p, struct ld_span whole, struct l
 static enum ld_code open_bracket(struct parser *p, uint32_t *stack, uint32_t *count,
                                  struct ld_error *err)
 {
-    if (p->round_count + p->square_count == LD_GRAMMAR_DEPTH)
+    if (p->round_count + p->square_count == LD_PROMPT_NESTING_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "brackets in the prompt nest deeper than %d",
-                       LD_GRAMMAR_DEPTH);
+                       LD_PROMPT_NESTING_MAX);
     stack[(*count)++] = p->builder.count;
     return LD_OK;
 }

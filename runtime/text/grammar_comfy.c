@@ -103,7 +103,7 @@ static struct frame enter_group(struct ld_span group, double outer)
 static enum ld_code walk(struct ld_segment_builder *builder, struct ld_span text,
                          struct ld_error *err)
 {
-    struct frame stack[LD_GRAMMAR_DEPTH + 1];
+    struct frame stack[LD_PROMPT_NESTING_MAX + 1];
     uint32_t depth = 0;
     stack[0] = (struct frame){.text = text, .weight = 1.0};
     for (;;) {
@@ -114,9 +114,9 @@ static enum ld_code walk(struct ld_segment_builder *builder, struct ld_span text
                 return LD_OK;
         } else if (!is_group(piece)) {
             add_piece(builder, piece, frame->weight);
-        } else if (depth == LD_GRAMMAR_DEPTH) {
+        } else if (depth == LD_PROMPT_NESTING_MAX) {
             return LD_FAIL(err, LD_E_TOO_LARGE, "brackets in the prompt nest deeper than %d",
-                           LD_GRAMMAR_DEPTH);
+                           LD_PROMPT_NESTING_MAX);
         } else {
             stack[++depth] = enter_group(piece, frame->weight);
         }

@@ -9,7 +9,7 @@ static const double bracket_factor = 1.05;
 
 struct parser {
     struct ld_segment_builder builder;
-    uint8_t open[LD_GRAMMAR_DEPTH]; /* '{' or '[' in the order of opening */
+    uint8_t open[LD_PROMPT_NESTING_MAX]; /* '{' or '[' in the order of opening */
     uint32_t open_count;
     double factor; /* of the numeric run */
     bool in_run;
@@ -84,9 +84,9 @@ static enum ld_code take_double_colon(struct parser *p, struct ld_span before,
 
 static enum ld_code open_bracket(struct parser *p, uint8_t bracket, struct ld_error *err)
 {
-    if (p->open_count == LD_GRAMMAR_DEPTH)
+    if (p->open_count == LD_PROMPT_NESTING_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "brackets in the prompt nest deeper than %d",
-                       LD_GRAMMAR_DEPTH);
+                       LD_PROMPT_NESTING_MAX);
     p->open[p->open_count++] = bracket;
     return LD_OK;
 }

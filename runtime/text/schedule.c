@@ -35,7 +35,7 @@ struct parser {
     int32_t group_count;
     struct separator *separators;
     int32_t separator_count;
-    int32_t stack[LD_SCHEDULE_DEPTH]; /* groups that are open */
+    int32_t stack[LD_PROMPT_NESTING_MAX]; /* groups that are open */
     uint32_t depth;
     bool unreadable; /* the reference's grammar refuses the whole text */
     uint32_t loose_pipes;
@@ -45,7 +45,8 @@ struct parser {
  * ------------------------------------------------------------------------------------- */
 
 /* `when` of a scheduled group as a step; the conversions are those of model.md 4.2. */
-static int64_t when_step(double value, bool has_dot, const struct ld_schedule_options *options)
+static int64_t when_step(double value, bool has_dot,
+                         const struct ld_prompt_schedule_options *options)
 {
     const bool second = options->hires_steps > 0 && !options->old;
     const double steps = second ? options->hires_steps : options->steps;
@@ -60,7 +61,7 @@ static int64_t when_step(double value, bool has_dot, const struct ld_schedule_op
     return value < 0 ? 0 : (int64_t)value; /* all steps below 1 mean the same */
 }
 
-static bool parse_when(struct ld_span text, const struct ld_schedule_options *options,
+static bool parse_when(struct ld_span text, const struct ld_prompt_schedule_options *options,
                        int64_t *when)
 {
     const struct ld_span number = ld_text_trim(text);
@@ -75,7 +76,7 @@ static bool parse_when(struct ld_span text, const struct ld_schedule_options *op
  * ------------------------------------------------------------------------------------- */
 
 static enum group_kind kind_of(const struct parser *p, struct group *group,
-                               const struct ld_schedule_options *options)
+                               const struct ld_prompt_schedule_options *options)
 {
     if (group->bracket == '(')
         return group->pipes == 0 && group->colons <= 1 ? GROUP_TEXT : GROUP_STRAY;
@@ -90,7 +91,8 @@ static enum group_kind kind_of(const struct parser *p, struct group *group,
     return scheduled ? GROUP_SCHEDULED : GROUP_STRAY;
 }
 
-static void close_group(struct parser *p, size_t pos, const struct ld_schedule_options *options)
+static void close_group(struct parser *p, size_t pos,
+                        const struct ld_prompt_schedule_options *options)
 {
     const uint8_t bracket = p->text.data[pos] == ')' ? '(' : '[';
     if (p->depth > 0) {
@@ -128,16 +130,16 @@ static void add_separator(struct parser *p, size_t pos)
 
 static enum ld_code open_group(struct parser *p, size_t pos, struct ld_error *err)
 {
-    if (p->depth == LD_SCHEDULE_DEPTH)
+    if (p->depth == LD_PROMPT_NESTING_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "brackets in the prompt nest deeper than %d",
-                       LD_SCHEDULE_DEPTH);
+                       LD_PROMPT_NESTING_MAX);
     p->stack[p->depth++] = p->group_count;
     p->groups[p->group_count++] =
         (struct group){.open = pos, .bracket = p->text.data[pos], .first = NONE, .last = NONE};
     return LD_OK;
 }
 
-static enum ld_code parse(struct parser *p, const struct ld_schedule_options *options,
+static enum ld_code parse(struct parser *p, const struct ld_prompt_schedule_options *options,
                           struct ld_error *err)
 {
     for (size_t pos = 0; pos < p->text.size; pos++) {
@@ -208,7 +210,7 @@ static void write_step(const struct parser *p, uint32_t step, struct ld_buffer *
 {
     struct {
         size_t end, resume; /* where the current stretch ends, and where the outer one goes on */
-    } stack[LD_SCHEDULE_DEPTH + 1];
+    } stack[LD_PROMPT_NESTING_MAX + 1];
     uint32_t depth = 0;
     int32_t next = 0;
     size_t pos = 0;
@@ -247,7 +249,7 @@ static uint64_t hash_bytes(struct ld_span text)
 }
 
 /* Index of `text` among the texts so far, added if it is new. */
-static enum ld_code intern(struct ld_arena *arena, struct ld_schedule *out, uint64_t *hashes,
+static enum ld_code intern(struct ld_arena *arena, struct ld_prompt_schedule *out, uint64_t *hashes,
                            size_t *bytes, struct ld_span text, uint32_t *index,
                            struct ld_error *err)
 {
@@ -259,9 +261,9 @@ static enum ld_code intern(struct ld_arena *arena, struct ld_schedule *out, uint
         }
     }
     *bytes += text.size;
-    if (*bytes > LD_SCHEDULE_BYTES)
+    if (*bytes > LD_PROMPT_SCHEDULE_BYTES)
         return LD_FAIL(err, LD_E_TOO_LARGE, "the prompt's schedule expands to more than %d bytes",
-                       LD_SCHEDULE_BYTES);
+                       LD_PROMPT_SCHEDULE_BYTES);
     const char *copy = ld_arena_strndup(arena, (const char *)text.data, text.size);
     if (!copy)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory while reading the prompt");
@@ -287,10 +289,10 @@ static void mark_changes(const struct parser *p, uint32_t steps, bool *ends)
 }
 
 static enum ld_code expand(const struct parser *p, struct ld_arena *arena, uint32_t steps,
-                           struct ld_schedule *out, struct ld_error *err)
+                           struct ld_prompt_schedule *out, struct ld_error *err)
 {
-    bool ends[LD_SCHEDULE_STEPS_MAX + 1] = {false};
-    uint64_t hashes[LD_SCHEDULE_STEPS_MAX];
+    bool ends[LD_PROMPT_SCHEDULE_STEPS_MAX + 1] = {false};
+    uint64_t hashes[LD_PROMPT_SCHEDULE_STEPS_MAX];
     size_t bytes = 0;
     uint32_t count = 0;
     enum ld_code code = LD_OK;
@@ -316,7 +318,7 @@ static enum ld_code expand(const struct parser *p, struct ld_arena *arena, uint3
             code = LD_FAIL(err, LD_E_NOMEM, "out of memory while reading the prompt");
             goto done;
         }
-        struct ld_schedule_entry *entry = &out->entries[out->entry_count++];
+        struct ld_prompt_schedule_entry *entry = &out->entries[out->entry_count++];
         entry->end_step = step;
         code = intern(arena, out, hashes, &bytes, ld_span_of(buffer.data, buffer.size),
                       &entry->text, err);
@@ -326,17 +328,17 @@ done:
     return code;
 }
 
-enum ld_code ld_schedule_expand(struct ld_arena *arena, struct ld_span text,
-                                const struct ld_schedule_options *options, struct ld_schedule *out,
-                                struct ld_error *err)
+enum ld_code ld_prompt_schedule_expand(struct ld_arena *arena, struct ld_span text,
+                                       const struct ld_prompt_schedule_options *options,
+                                       struct ld_prompt_schedule *out, struct ld_error *err)
 {
     struct parser p = {.depth = 0};
     const uint32_t steps =
         options->hires_steps > 0 && !options->old ? options->hires_steps : options->steps;
     memset(out, 0, sizeof *out);
-    if (steps < 1 || steps > LD_SCHEDULE_STEPS_MAX)
+    if (steps < 1 || steps > LD_PROMPT_SCHEDULE_STEPS_MAX)
         return LD_FAIL(err, LD_E_RANGE, "a prompt schedule needs 1 to %d steps",
-                       LD_SCHEDULE_STEPS_MAX);
+                       LD_PROMPT_SCHEDULE_STEPS_MAX);
     if (text.size > INT32_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "the prompt is longer than %d bytes", INT32_MAX);
     enum ld_code code = parser_init(&p, text, err);

@@ -5,6 +5,8 @@
 #include "tests/golden_check/gc.h"
 
 #include "runtime/text/bpe.h"
+#include "runtime/text/chunks.h"
+#include "runtime/text/emphasis.h"
 #include "runtime/text/grammar.h"
 #include "runtime/text/parts.h"
 #include "runtime/text/schedule.h"
@@ -38,7 +40,7 @@ static const struct ld_bpe *vocabulary(const struct gc *gc, const char *root)
 
 /* Calls `run` for each line of a .jsonl file. */
 static void each_line(struct gc *gc, const char *root, const char *path,
-                      void (*run)(struct gc *gc, const char *root, const json_t *value))
+                      void (*run)(struct gc *gc, const char *root, json_t *value))
 {
     size_t size;
     char *file = gc_read_file(path, &size);
@@ -80,7 +82,7 @@ static bool same_ids(const struct ld_list *ids, const json_t *expected)
 }
 
 /* One line a case: all four profiles must agree. */
-static void run_tokens(struct gc *gc, const char *root, const json_t *value)
+static void run_tokens(struct gc *gc, const char *root, json_t *value)
 {
     static const char *const keys[LD_CLEAN_COUNT] = {"ids", "ids_fast", "ids_webui", "ids_openai"};
     const struct ld_bpe *bpe = vocabulary(gc, root);
@@ -151,18 +153,18 @@ static bool check_schedule(struct ld_arena *arena, const json_t *text, const jso
                            bool old)
 {
     const json_t *expected = json_object_get(value, "schedule");
-    const struct ld_schedule_options options = {
+    const struct ld_prompt_schedule_options options = {
         .steps = (uint32_t)json_integer_value(json_object_get(value, "steps")),
         .hires_steps = (uint32_t)json_integer_value(json_object_get(value, "hires_steps")),
         .old = old};
-    struct ld_schedule schedule;
+    struct ld_prompt_schedule schedule;
     struct ld_error err = {0};
-    if (ld_schedule_expand(arena, span_of(text), &options, &schedule, &err) != LD_OK ||
+    if (ld_prompt_schedule_expand(arena, span_of(text), &options, &schedule, &err) != LD_OK ||
         schedule.entry_count != json_array_size(expected))
         return false;
     for (uint32_t i = 0; i < schedule.entry_count; i++) {
         const json_t *pair = json_array_get(expected, i);
-        const struct ld_schedule_entry *entry = &schedule.entries[i];
+        const struct ld_prompt_schedule_entry *entry = &schedule.entries[i];
         if (json_integer_value(json_array_get(pair, 0)) != (json_int_t)entry->end_step ||
             !same_text(schedule.texts[entry->text], json_array_get(pair, 1)))
             return false;
@@ -231,13 +233,154 @@ static bool check_extra(struct ld_arena *arena, const json_t *value)
     return total == networks.count;
 }
 
-static void run_prompt(struct gc *gc, const char *root, const json_t *value)
+/* ---- Chunks
+ * --------------------------------------------------------------------------------------- */
+
+static struct ld_embeddings *read_embeddings(struct ld_arena *arena, const struct ld_bpe *bpe,
+                                             json_t *list)
+{
+    struct ld_embedding_entry entries[64];
+    struct ld_embeddings *embeddings = NULL;
+    uint32_t count = 0;
+    struct ld_error err = {0};
+    const char *name;
+    json_t *vectors;
+    json_object_foreach(list, name, vectors)
+    {
+        if (count < 64)
+            entries[count++] =
+                (struct ld_embedding_entry){name, (uint32_t)json_integer_value(vectors)};
+    }
+    if (ld_embeddings_create(&embeddings, arena, bpe, LD_CLEAN_COMFY, entries, count, &err) !=
+        LD_OK)
+        return NULL;
+    return embeddings;
+}
+
+static enum ld_code make_chunks(struct ld_arena *arena, const struct ld_bpe *bpe,
+                                struct ld_embeddings *embeddings, enum ld_chunking rule,
+                                const json_t *value, struct ld_chunks *chunks)
+{
+    const bool webui = rule == LD_CHUNKING_WEBUI;
+    const struct ld_unit_options unit_options = {.bpe = bpe,
+                                                 .profile = LD_CLEAN_COMFY,
+                                                 .embeddings = embeddings,
+                                                 .breaks = webui,
+                                                 .token_limit = 100000};
+    const struct ld_chunk_options options = {
+        .rule = rule,
+        .start_id = ld_bpe_start_id(bpe),
+        .end_id = ld_bpe_end_id(bpe),
+        .backtrack = (uint32_t)json_integer_value(json_object_get(value, "backtrack")),
+        .count_limit = 1000};
+    struct ld_segments segments;
+    struct ld_units units = {0};
+    struct ld_error err = {0};
+    enum ld_code code = ld_grammar_parse(arena, webui ? LD_SYNTAX_A1111 : LD_SYNTAX_COMFY,
+                                         span_of(json_object_get(value, "text")), &segments, &err);
+    if (code == LD_OK)
+        code = ld_units_build(&segments, &unit_options, NULL, &units, &err);
+    if (code == LD_OK)
+        code = ld_chunks_build(arena, &units, &options, chunks, &err);
+    ld_units_deinit(&units);
+    return code;
+}
+
+/* Embedding slots of a chunk as the golden data writes them: [offset, name, vectors]. */
+static bool same_fixes(const struct ld_chunk *chunk, const struct ld_embeddings *embeddings,
+                       const json_t *expected)
+{
+    size_t found = 0;
+    for (uint32_t i = 0; i < LD_CHUNK_TOKENS; i++) {
+        if (chunk->embeddings[i] == LD_EMBEDDING_NONE || chunk->vectors[i] != 0)
+            continue;
+        const json_t *fix = json_array_get(expected, found++);
+        if (json_integer_value(json_array_get(fix, 0)) != (json_int_t)i - 1 ||
+            !same_text(ld_span_text(ld_embeddings_name(embeddings, chunk->embeddings[i])),
+                       json_array_get(fix, 1)) ||
+            json_integer_value(json_array_get(fix, 2)) !=
+                (json_int_t)ld_embeddings_vectors(embeddings, chunk->embeddings[i]))
+            return false;
+    }
+    return found == json_array_size(expected);
+}
+
+static bool check_webui_chunks(struct ld_arena *arena, const struct ld_bpe *bpe, json_t *value)
+{
+    json_t *list = json_object_get(value, "embeddings");
+    const json_t *expected = json_object_get(value, "chunks");
+    struct ld_embeddings *embeddings = list ? read_embeddings(arena, bpe, list) : NULL;
+    struct ld_chunks chunks;
+    const enum ld_code code =
+        make_chunks(arena, bpe, embeddings, LD_CHUNKING_WEBUI, value, &chunks);
+    bool too_long = false;
+    for (size_t i = 0; i < json_array_size(expected); i++)
+        too_long = too_long || json_array_size(json_object_get(json_array_get(expected, i),
+                                                               "tokens")) > LD_CHUNK_TOKENS;
+    if (too_long) /* the reference keeps an over-long chunk there, we refuse it */
+        return code == LD_E_TOO_LARGE;
+    if (code != LD_OK || chunks.count != json_array_size(expected) ||
+        json_integer_value(json_object_get(value, "token_count")) != (json_int_t)chunks.token_count)
+        return false;
+    for (uint32_t i = 0; i < chunks.count; i++) {
+        const struct ld_chunk *chunk = &chunks.items[i];
+        const json_t *want = json_array_get(expected, i);
+        const json_t *tokens = json_object_get(want, "tokens");
+        const json_t *weights = json_object_get(want, "mult");
+        for (uint32_t t = 0; t < LD_CHUNK_TOKENS; t++) {
+            const json_int_t id = chunk->ids[t] < 0 ? 0 : chunk->ids[t];
+            if (json_integer_value(json_array_get(tokens, t)) != id ||
+                !same_weight(chunk->weights[t], json_array_get(weights, t)))
+                return false;
+        }
+        if (json_array_size(tokens) != LD_CHUNK_TOKENS ||
+            !same_fixes(chunk, embeddings, json_object_get(want, "fixes")))
+            return false;
+    }
+    return true;
+}
+
+static bool check_comfy_chunks(struct ld_arena *arena, const struct ld_bpe *bpe, json_t *value)
+{
+    json_t *list = json_object_get(value, "embeddings");
+    const json_t *expected = json_object_get(value, "batches");
+    struct ld_chunks chunks;
+    if (make_chunks(arena, bpe, list ? read_embeddings(arena, bpe, list) : NULL, LD_CHUNKING_COMFY,
+                    value, &chunks) != LD_OK ||
+        chunks.count != json_array_size(expected))
+        return false;
+    for (uint32_t i = 0; i < chunks.count; i++) {
+        const json_t *batch = json_array_get(expected, i);
+        if (json_array_size(batch) != LD_CHUNK_TOKENS)
+            return false;
+        for (uint32_t t = 0; t < LD_CHUNK_TOKENS; t++) {
+            const json_t *pair = json_array_get(batch, t);
+            if (json_integer_value(json_array_get(pair, 0)) != chunks.items[i].ids[t] ||
+                !same_weight(chunks.items[i].weights[t], json_array_get(pair, 1)))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void run_chunks(struct gc *gc, const char *root, struct ld_arena *arena, json_t *value)
+{
+    const struct ld_bpe *bpe = vocabulary(gc, root);
+    const char *id = text_of(value, "id");
+    if (!bpe)
+        gc_skip(gc, id, "needs the CLIP vocabulary");
+    else if (strncmp(text_of(value, "kind"), "webui", 5) == 0)
+        gc_exact(gc, id, check_webui_chunks(arena, bpe, value));
+    else
+        gc_exact(gc, id, check_comfy_chunks(arena, bpe, value));
+}
+
+static void run_prompt(struct gc *gc, const char *root, json_t *value)
 {
     const char *kind = text_of(value, "kind");
     const char *id = text_of(value, "id");
     const json_t *text = json_object_get(value, "text");
     struct ld_arena arena;
-    (void)root;
     ld_arena_init(&arena, "case", 64 << 20);
     if (strcmp(kind, "webui_attention") == 0)
         gc_exact(gc, id, check_segments(&arena, LD_SYNTAX_A1111, value));
@@ -253,6 +396,8 @@ static void run_prompt(struct gc *gc, const char *root, const json_t *value)
         gc_exact(gc, id, check_and(text, json_object_get(value, "parts")));
     else if (strcmp(kind, "webui_extra") == 0)
         gc_exact(gc, id, check_extra(&arena, value));
+    else if (strncmp(kind, "webui_chunks", 12) == 0 || strncmp(kind, "comfy_chunks", 12) == 0)
+        run_chunks(gc, root, &arena, value);
     else
         gc_fail(gc, id, "is of an unknown kind");
     ld_arena_deinit(&arena);
@@ -295,7 +440,186 @@ static void schedules_file(struct gc *gc, const char *root, const char *path)
     json_decref(all);
 }
 
+/* ---- Weights on the encoder's output
+ * ---------------------------------------------------------------- */
+
+enum { EMPHASIS_ARRAYS = 8 };
+
+struct emphasis_case {
+    char id[64];
+    struct gc_array z, mult, restored, scaled, tokens, comfy_tokens, comfy_weights, comfy_result;
+    size_t width, chunks;
+};
+
+static bool load_emphasis(struct gc_tensors *tensors, const json_t *value,
+                          struct emphasis_case *out)
+{
+    const struct {
+        const char *name;
+        struct gc_array *array;
+    } arrays[EMPHASIS_ARRAYS] = {{"z", &out->z},
+                                 {"webui_mult", &out->mult},
+                                 {"webui_mean_restore", &out->restored},
+                                 {"webui_no_norm", &out->scaled},
+                                 {"webui_tokens", &out->tokens},
+                                 {"comfy_tokens", &out->comfy_tokens},
+                                 {"comfy_weights", &out->comfy_weights},
+                                 {"comfy_result", &out->comfy_result}};
+    memset(out, 0, sizeof *out);
+    snprintf(out->id, sizeof out->id, "%s", text_of(value, "id"));
+    for (size_t i = 0; i < EMPHASIS_ARRAYS; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "%s/%s", out->id, arrays[i].name);
+        if (!gc_tensors_get(tensors, name, arrays[i].array))
+            return false;
+    }
+    out->chunks = (size_t)out->z.shape[0];
+    out->width = (size_t)out->z.shape[2];
+    return true;
+}
+
+static void free_emphasis(struct emphasis_case *c)
+{
+    struct gc_array *arrays[EMPHASIS_ARRAYS] = {
+        &c->z,      &c->mult,         &c->restored,      &c->scaled,
+        &c->tokens, &c->comfy_tokens, &c->comfy_weights, &c->comfy_result};
+    for (size_t i = 0; i < EMPHASIS_ARRAYS; i++)
+        gc_array_free(arrays[i]);
+}
+
+/* z of a case as float, `rule` applied chunk by chunk, as double again in `out`. */
+static void apply_emphasis(const struct emphasis_case *c, enum ld_emphasis_rule rule,
+                           const double *weights, const float *empty, double *out)
+{
+    const size_t size = LD_CHUNK_TOKENS * c->width;
+    float *z = calloc(c->z.count, sizeof *z);
+    for (size_t i = 0; z && i < c->z.count; i++)
+        z[i] = (float)c->z.data[i];
+    for (size_t k = 0; z && k < c->chunks; k++)
+        ld_emphasis_apply(rule, z + k * size, empty, weights + k * LD_CHUNK_TOKENS, LD_CHUNK_TOKENS,
+                          c->width);
+    for (size_t i = 0; i < c->z.count; i++)
+        out[i] = z ? (double)z[i] : (double)NAN;
+    free(z);
+}
+
+static void check_webui_emphasis(struct gc *gc, const struct emphasis_case *c)
+{
+    double mean = 0;
+    double square = 0;
+    char name[96];
+    double *out = calloc(c->z.count, sizeof *out);
+    if (!out)
+        return;
+    for (size_t i = 0; i < c->z.count; i++) {
+        mean += c->z.data[i] / (double)c->z.count;
+        square += c->z.data[i] * c->z.data[i] / (double)c->z.count;
+    }
+    const double ratio = sqrt(square - mean * mean) / fabs(mean);
+    apply_emphasis(c, LD_EMPHASIS_RULE_ORIGINAL, c->mult.data, NULL, out);
+    ld_fmt(name, sizeof name, "emphasis/%s/mean_restore", c->id);
+    gc_report(gc, name, gc_relative_l2(out, c->restored.data, c->z.count),
+              1e-5 * (ratio > 1 ? ratio : 1));
+    apply_emphasis(c, LD_EMPHASIS_RULE_SCALE, c->mult.data, NULL, out);
+    ld_fmt(name, sizeof name, "emphasis/%s/no_norm", c->id);
+    gc_report(gc, name, gc_relative_l2(out, c->scaled.data, c->z.count), 2e-6);
+    free(out);
+}
+
+/* The two programs read the same tokens, so that z is the encoding of the comfy tokens too. */
+static bool reads_alike(const struct emphasis_case *c)
+{
+    return c->chunks == 1 && c->comfy_tokens.count == c->tokens.count &&
+           gc_absolute_max(c->tokens.data, c->comfy_tokens.data, c->tokens.count) == 0;
+}
+
+/*
+ * The data has no encoding of the empty prompt, but a weighted token of one case reveals its row:
+ * e = (result - w z) / (1 - w). Rows taken from case `from` must then explain the weighted tokens
+ * of case `c` at the same positions.
+ */
+static void check_comfy_emphasis(struct gc *gc, const struct emphasis_case *c,
+                                 const struct emphasis_case *from)
+{
+    char name[96];
+    float *empty = calloc(LD_CHUNK_TOKENS * c->width, sizeof *empty);
+    double *weights = calloc(LD_CHUNK_TOKENS, sizeof *weights);
+    double *out = calloc(c->z.count, sizeof *out);
+    double *want = calloc(c->z.count, sizeof *want);
+    size_t explained = 0;
+    for (size_t t = 0; empty && weights && out && want && t < LD_CHUNK_TOKENS; t++) {
+        const double other = from->comfy_weights.data[t];
+        const bool known = other != 1.0;
+        weights[t] = known ? c->comfy_weights.data[t] : 1.0;
+        explained += known && weights[t] != 1.0;
+        for (size_t i = t * c->width; i < (t + 1) * c->width; i++) {
+            if (known)
+                empty[i] =
+                    (float)((from->comfy_result.data[i] - other * from->z.data[i]) / (1 - other));
+            want[i] =
+                known || c->comfy_weights.data[t] == 1.0 ? c->comfy_result.data[i] : c->z.data[i];
+        }
+    }
+    if (explained > 0) {
+        apply_emphasis(c, LD_EMPHASIS_RULE_LERP, weights, empty, out);
+        ld_fmt(name, sizeof name, "emphasis/%s/comfy", c->id);
+        gc_report(gc, name, gc_relative_l2(out, want, c->z.count), 2e-6);
+    }
+    free(empty);
+    free(weights);
+    free(out);
+    free(want);
+}
+
+static void emphasis_file(struct gc *gc, const char *root, const char *path)
+{
+    static struct emphasis_case cases[64];
+    size_t size;
+    size_t count = 0;
+    char tensors_path[4096];
+    char *file = gc_read_file(path, &size);
+    json_t *all = file ? json_loadb(file, size, 0, NULL) : NULL;
+    struct gc_tensors *tensors = NULL;
+    free(file);
+    if (gc_find(gc, root, text_of(all, "tensors_file"), tensors_path, sizeof tensors_path))
+        tensors = gc_tensors_open(tensors_path);
+    if (!all || !tensors)
+        gc_fail(gc, path, "or its tensors cannot be read");
+    size_t i;
+    json_t *value;
+    json_array_foreach(json_object_get(all, "cases"), i, value)
+    {
+        if (!tensors || count == 64)
+            break;
+        if (load_emphasis(tensors, value, &cases[count]))
+            count++;
+        else
+            gc_fail(gc, text_of(value, "id"), "lacks a tensor");
+    }
+    size_t richest = 0; /* the case with most weighted tokens */
+    size_t most = 0;
+    for (size_t k = 0; k < count; k++) {
+        size_t weighted = 0;
+        for (size_t t = 0; t < cases[k].comfy_weights.count; t++)
+            weighted += cases[k].comfy_weights.data[t] != 1.0;
+        if (reads_alike(&cases[k]) && weighted > most) {
+            richest = k;
+            most = weighted;
+        }
+    }
+    for (size_t k = 0; k < count; k++) {
+        check_webui_emphasis(gc, &cases[k]);
+        if (k != richest && most > 0 && reads_alike(&cases[k]))
+            check_comfy_emphasis(gc, &cases[k], &cases[richest]);
+    }
+    for (size_t k = 0; k < count; k++)
+        free_emphasis(&cases[k]);
+    gc_tensors_close(tensors);
+    json_decref(all);
+}
+
 const struct gc_kind gc_kinds_text[] = {{"tokenizer.jsonl", tokenizer_file},
                                         {"prompts.jsonl", prompts_file},
                                         {"prompt/schedules.json", schedules_file},
+                                        {"emphasis.json", emphasis_file},
                                         {NULL, NULL}};
