@@ -12,25 +12,35 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* One row of the classic table at a time. */
+/* Three rows of the classic table at a time; a swap of neighbours is one edit, as slips go. */
 uint32_t ld_edit_distance(struct ld_span a, struct ld_span b)
 {
-    uint32_t row[LD_NEAREST_BYTES_MAX + 1];
+    uint32_t rows[3][LD_NEAREST_BYTES_MAX + 1];
+    uint32_t *older = rows[0];
+    uint32_t *above = rows[1];
+    uint32_t *row = rows[2];
     if (a.size > LD_NEAREST_BYTES_MAX || b.size > LD_NEAREST_BYTES_MAX)
         return UINT32_MAX;
-    for (uint32_t j = 0; j <= b.size; j++)
-        row[j] = j;
+    for (uint32_t j = 0; j <= b.size; j++) {
+        older[j] = 0;
+        above[j] = j;
+    }
     for (uint32_t i = 1; i <= a.size; i++) {
-        uint32_t diagonal = row[0];
         row[0] = i;
         for (uint32_t j = 1; j <= b.size; j++) {
-            const uint32_t above = row[j];
-            const uint32_t change = folded(a.data[i - 1]) == folded(b.data[j - 1]) ? 0 : 1;
-            row[j] = smaller(smaller(above + 1, row[j - 1] + 1), diagonal + change);
-            diagonal = above;
+            const uint8_t x = folded(a.data[i - 1]);
+            const uint8_t y = folded(b.data[j - 1]);
+            row[j] =
+                smaller(smaller(above[j] + 1, row[j - 1] + 1), above[j - 1] + (x == y ? 0 : 1));
+            if (i > 1 && j > 1 && x == folded(b.data[j - 2]) && folded(a.data[i - 2]) == y)
+                row[j] = smaller(row[j], older[j - 2] + 1);
         }
+        uint32_t *const spare = older;
+        older = above;
+        above = row;
+        row = spare;
     }
-    return row[b.size];
+    return above[b.size];
 }
 
 struct ld_nearest ld_nearest_to(struct ld_span wanted)

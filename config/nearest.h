@@ -24,7 +24,8 @@ struct ld_nearest ld_nearest_to(struct ld_span wanted);
 /* Borrows `known` for as long as `best` is used. Letter case, '-' and '_' do not count. */
 void ld_nearest_offer(struct ld_nearest *nearest, const char *known);
 
-/* Levenshtein distance of two spans, at most LD_NEAREST_BYTES_MAX bytes each (else UINT32_MAX). */
+/* Levenshtein distance with swaps of neighbours (optimal string alignment) of two spans, at most
+ * LD_NEAREST_BYTES_MAX bytes each (else UINT32_MAX). */
 uint32_t ld_edit_distance(struct ld_span a, struct ld_span b);
 
 #endif
