@@ -92,6 +92,7 @@ void ld_job_finish(struct ld_job *job, const struct ld_error *err);
 /* Decode and encode the init image and its mask. Without one nothing happens. */
 enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *interrupt,
                                struct ld_error *err) LD_MUST_USE;
+void ld_job_release_input(struct ld_job *job);
 
 /* ---- session.c
  * ----------------------------------------------------------------------------------- */

@@ -84,7 +84,11 @@ const char *ld_library_inventory(const struct ld_library *library);
 /* SHA-256 of an adapter by name, for metadata; "" if unknown. */
 const char *ld_library_adapter_sha256(const struct ld_library *library, const char *name);
 
-/* The lines of a wildcard list, or NULL; for ld_wildcards. */
-const char *ld_library_wildcard_dir(const struct ld_library *library);
+/*
+ * Wildcards and variants in the request's prompts, replaced in place where the request asks for it.
+ * Texts are made in `arena`. Errors LD_E_TOO_LARGE (names the field), LD_E_NOMEM.
+ */
+enum ld_code ld_library_expand(struct ld_library *library, struct ld_request *request,
+                               struct ld_arena *arena, struct ld_error *err) LD_MUST_USE;
 
 #endif

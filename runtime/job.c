@@ -1,0 +1,248 @@
+#include "runtime/job.h"
+
+#include "runtime/base/clock.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { JOB_ARENA_MAX = 64 << 20, REPORT_MAX = 256 * 1024 };
+
+/* ---- Life
+ * ------------------------------------------------------------------------------------------- */
+
+enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *given, uint64_t handle,
+                           struct ld_error *err)
+{
+    struct ld_job *job = ld_heap_alloc(sizeof *job);
+    if (!job)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    job->given = *given;
+    job->handle = handle;
+    job->request = *given->request;
+    ld_arena_init(&job->arena, "job", JOB_ARENA_MAX);
+    job->warnings = ld_buffer_make(REPORT_MAX);
+    job->adapters = ld_buffer_make(REPORT_MAX);
+    job->resolved = ld_buffer_make(4 * REPORT_MAX);
+    *out = job;
+    return LD_OK;
+}
+
+void ld_job_destroy(struct ld_job *job, struct ld_library *library)
+{
+    for (uint32_t i = 0; i < job->session_count; i++)
+        ld_session_release(&job->sessions[i]);
+    for (int pass = 0; pass < LD_JOB_PASSES; pass++)
+        ld_conditioning_release(job->conditioning[pass]);
+    ld_library_variant_release(library, &job->variant_pin);
+    if (job->model)
+        ld_library_release(library, job->model);
+    ld_job_release_input(job);
+    ld_buffer_deinit(&job->warnings);
+    ld_buffer_deinit(&job->adapters);
+    ld_buffer_deinit(&job->resolved);
+    ld_arena_deinit(&job->arena);
+    ld_heap_free(job);
+}
+
+void ld_job_warn(struct ld_job *job, const char *format, ...)
+{
+    char sentence[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    ld_buffer_byte(&job->warnings, job->warnings.size ? ',' : '[');
+    ld_buffer_json_string(&job->warnings, sentence);
+}
+
+/* ---- Preparing
+ * ---------------------------------------------------------------------------------------- */
+
+/* Adapters mentioned in the prompt join those of the request. */
+static enum ld_code add_mentions(struct ld_job *job, const struct ld_prompt *prompt,
+                                 struct ld_error *err)
+{
+    for (uint32_t i = 0; i < prompt->adapter_count; i++) {
+        const struct ld_lora_mention *mention = &prompt->adapters[i];
+        if (job->request.lora_count == LD_REQUEST_LORAS_MAX)
+            return LD_FAIL(err, LD_E_TOO_LARGE, "at most %d adapters may be used at once",
+                           LD_REQUEST_LORAS_MAX);
+        job->request.loras[job->request.lora_count++] = (struct ld_request_lora){
+            .name = mention->name,
+            .weight = mention->unet_weight,
+            .text_weight = mention->text_weight,
+            .start = 0,
+            .end = 1,
+        };
+    }
+    return LD_OK;
+}
+
+static enum ld_code compile_prompts(struct ld_job *job, struct ld_error *err)
+{
+    const uint32_t calls = ld_pass_calls_expected(&job->request, false);
+    for (int pass = 0; pass < LD_JOB_PASSES; pass++) {
+        if (pass == 1 && !job->request.hires.present)
+            break;
+        const struct ld_conditioning_config config = {
+            .request = &job->request,
+            .model = job->model,
+            .hires = pass == 1,
+            .calls = calls,
+            .calls_hires = pass == 1 ? ld_pass_calls_expected(&job->request, true) : 0,
+        };
+        if (ld_conditioning_create(&job->conditioning[pass], &job->arena, &config, err) != LD_OK)
+            return err->code;
+        for (int which = 0; which < 2; which++) {
+            const struct ld_prompt *prompt =
+                ld_conditioning_prompt(job->conditioning[pass], (enum ld_pass_prompt)which);
+            for (uint32_t i = 0; pass == 0 && i < prompt->notes.count; i++)
+                ld_job_warn(job, "%s", prompt->notes.items[i]);
+        }
+    }
+    const struct ld_prompt *first = ld_conditioning_prompt(job->conditioning[0], LD_PASS_POSITIVE);
+    if (job->conditioning[1] &&
+        ld_conditioning_prompt(job->conditioning[1], LD_PASS_POSITIVE)->adapter_count >
+            first->adapter_count)
+        ld_job_warn(job, "adapters in the second pass's prompt are not applied; the first pass's "
+                         "are used for both");
+    return add_mentions(job, first, err);
+}
+
+/* What the model's own parametrisation and the profile make of sigma. */
+static void init_table(struct ld_job *job)
+{
+    const struct ld_arch *arch = ld_model_arch(job->model->model);
+    const struct ld_sigma_table_config config = {
+        .profile = job->request.profile,
+        .beta_start = arch->beta_start,
+        .beta_end = arch->beta_end,
+        .zsnr = arch->zero_terminal_snr,
+    };
+    ld_sigma_table_init(&job->table, &config);
+}
+
+static enum ld_code make_sessions(struct ld_job *job, struct ld_error *err)
+{
+    const uint32_t count = (uint32_t)job->request.images;
+    job->sessions = ld_arena_calloc(&job->arena, count, sizeof *job->sessions);
+    if (!job->sessions)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the job");
+    job->session_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        job->sessions[i].job = job;
+        job->sessions[i].image = i;
+        job->sessions[i].height = job->request.height / 8;
+        job->sessions[i].width = job->request.width / 8;
+    }
+    return LD_OK;
+}
+
+enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
+                            const struct ld_cancel *interrupt, struct ld_error *err)
+{
+    const int64_t start_us = ld_clock_monotonic_us();
+    ld_job_tell_progress(job, NULL, LD_PHASE_TEXT);
+    if (ld_library_expand(library, &job->request, &job->arena, err) != LD_OK ||
+        ld_library_model(library, job->request.model, &job->model, err) != LD_OK)
+        return err->code;
+    job->request.model = job->model->name;
+    init_table(job);
+    if (compile_prompts(job, err) != LD_OK)
+        return err->code;
+    if (job->request.lora_count > 0 &&
+        ld_library_variant(library, job->model, job->request.loras, job->request.lora_count,
+                           &job->variant_pin, &job->adapters, err) != LD_OK)
+        return err->code;
+    if (job->request.vae[0] && ld_library_vae(library, job->request.vae, &job->vae, err) != LD_OK)
+        return err->code;
+    for (int pass = 0; pass < LD_JOB_PASSES; pass++)
+        if (job->conditioning[pass] &&
+            ld_conditioning_encode(job->conditioning[pass], &job->variant_pin, err) != LD_OK)
+            return err->code;
+    job->report.text_us = ld_clock_monotonic_us() - start_us;
+    if (ld_job_take_input(job, interrupt, err) != LD_OK || make_sessions(job, err) != LD_OK)
+        return err->code;
+    job->prepared = true;
+    return LD_OK;
+}
+
+/* ---- Telling
+ * ------------------------------------------------------------------------------------------ */
+
+/* Share of the job that is done: every step of every pass counts the same, decoding as one step. */
+static double fraction_done(const struct ld_job *job)
+{
+    const bool hires = job->request.hires.present;
+    const double first = (double)ld_pass_calls_expected(&job->request, false);
+    const double second = hires ? (double)ld_pass_calls_expected(&job->request, true) : 0;
+    const double each = first + second + 1;
+    double done = 0;
+    for (uint32_t i = 0; i < job->session_count; i++) {
+        const struct ld_session *session = &job->sessions[i];
+        if (session->phase == LD_SESSION_DONE)
+            done += each;
+        else if (session->phase == LD_SESSION_DECODING)
+            done += first + second;
+        else {
+            done += session->second || session->phase == LD_SESSION_UPSCALING ? first : 0;
+            done += session->pass ? (double)ld_pass_call(session->pass) : 0;
+        }
+    }
+    const double all = each * (double)(job->session_count ? job->session_count : 1);
+    return fmin(1.0, done / all);
+}
+
+void ld_job_tell_progress(const struct ld_job *job, const struct ld_session *session,
+                          enum ld_engine_phase phase)
+{
+    if (!job->given.on_progress)
+        return;
+    struct ld_engine_progress progress = {
+        .phase = phase,
+        .images = (uint32_t)job->request.images,
+        .fraction = fraction_done(job),
+        .steps = (uint32_t)job->request.steps,
+    };
+    if (session) {
+        progress.image = session->image;
+        if (session->pass) {
+            const uint32_t calls = ld_pass_calls_total(session->pass);
+            progress.steps = ld_pass_steps(session->pass);
+            progress.step = ld_pass_step(session->pass);
+            /* Samplers report the step they are in; the call just closed may have finished it. */
+            if (calls == progress.steps)
+                progress.step = ld_pass_call(session->pass);
+            if (progress.step > progress.steps)
+                progress.step = progress.steps;
+        }
+    }
+    job->given.on_progress(job->given.ctx, &progress);
+}
+
+void ld_job_finish(struct ld_job *job, const struct ld_error *err)
+{
+    const struct ld_error none = {0};
+    for (uint32_t i = 0; i < job->session_count; i++) {
+        uint64_t run = 0;
+        uint64_t saved = 0;
+        if (job->sessions[i].pass)
+            ld_pass_row_counts(job->sessions[i].pass, &run, &saved);
+        job->report.unet_rows += run;
+        job->report.unet_rows_saved += saved;
+    }
+    ld_buffer_text(&job->warnings, job->warnings.size ? "]" : "[]");
+    struct ld_buffer adapters = ld_buffer_make(REPORT_MAX + 2);
+    ld_buffer_text(&adapters, "[");
+    if (job->adapters.size)
+        ld_buffer_text(&adapters, job->adapters.data);
+    ld_buffer_text(&adapters, "]");
+    ld_request_write_json(&job->request, &job->resolved);
+    job->report.warnings_json = job->warnings.failed ? "[]" : job->warnings.data;
+    job->report.adapters_json = adapters.failed ? "[]" : adapters.data;
+    job->report.resolved_json = job->resolved.failed ? "{}" : job->resolved.data;
+    if (job->given.on_done)
+        job->given.on_done(job->given.ctx, &job->report, err ? err : &none);
+    ld_buffer_deinit(&adapters);
+}
