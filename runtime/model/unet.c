@@ -9,13 +9,7 @@
 
 #define PREFIX "model.diffusion_model."
 
-enum {
-    RES_PER_LEVEL = 2,
-    BLOCKS_MAX = LD_LEVELS_MAX * (RES_PER_LEVEL + 1),
-    BATCH_MAX = 1024,
-    CONTEXT_TOKENS_MAX = 1 << 20,
-    LATENT_SIDE_MAX = 1 << 14
-};
+enum { RES_PER_LEVEL = 2, BLOCKS_MAX = LD_LEVELS_MAX * (RES_PER_LEVEL + 1) };
 static const double OUTPUT_EPSILON = 1e-5; /* model.md 2.1 */
 
 /* ---- Options --------------------------------------------------------------------------------- */
@@ -57,9 +51,10 @@ static void check(struct ld_graph *graph, const struct ld_arch *arch,
 {
     if (!arch_ok(arch))
         ld_graph_fail(graph, LD_E_UNSUPPORTED, "the UNet's widths are not supported");
-    if (!in_range(shape->batch, BATCH_MAX) || !in_range(shape->height, LATENT_SIDE_MAX) ||
-        !in_range(shape->width, LATENT_SIDE_MAX) ||
-        !in_range(shape->context_tokens, CONTEXT_TOKENS_MAX))
+    if (!in_range(shape->batch, LD_UNET_BATCH_MAX) ||
+        !in_range(shape->height, LD_LATENT_SIDE_MAX) ||
+        !in_range(shape->width, LD_LATENT_SIDE_MAX) ||
+        !in_range(shape->context_tokens, LD_UNET_CONTEXT_TOKENS_MAX))
         ld_graph_fail(graph, LD_E_RANGE, "batch, picture size or context is out of range");
     if (options->shrink &&
         (options->shrink_block < 0 || options->shrink_block >= 3 * arch->unet_levels ||

@@ -15,7 +15,12 @@
 
 #include "runtime/model/graph.h"
 
-enum { LD_LATENT_CHANNELS = 4 };
+enum {
+    LD_LATENT_CHANNELS = 4,
+    LD_LATENT_SIDE_MAX = 1 << 14, /* 131,072 pixels; keeps every product of sizes in 64 bits */
+    LD_UNET_BATCH_MAX = 1024,
+    LD_UNET_CONTEXT_TOKENS_MAX = 1 << 20
+};
 
 enum ld_freeu_version { LD_FREEU_OFF, LD_FREEU_V1, LD_FREEU_V2 };
 

@@ -1,0 +1,248 @@
+#include "runtime/model/model.h"
+
+#include "runtime/model/model_state.h"
+
+#include <string.h>
+
+/* Plans hold a prompt's keys and values (31 MB for two rows of 154 tokens at SD1.5's widths) and
+ * host rows; 512 MiB keep a dozen shapes. */
+static const size_t PLAN_BYTES_MAX = (size_t)512 << 20;
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static enum ld_code create(struct ld_model **out, struct ld_backend *backend,
+                           const struct ld_weights *weights, struct ld_weights *owned,
+                           struct ld_error *err)
+{
+    struct ld_model *model = ld_heap_alloc(sizeof *model);
+    *out = model;
+    if (!model)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the model");
+    model->backend = backend;
+    model->weights = weights;
+    model->owned_weights = owned;
+    model->serials = LD_MODEL_SERIAL;
+    ld_plan_cache_init(&model->cache, backend, PLAN_BYTES_MAX);
+    ld_workspace_init(&model->workspace, backend);
+    for (int p = 0; p < LD_PART_COUNT; p++) {
+        ld_weight_layout_init(&model->parts[p].layout);
+        ld_weight_pack_init(&model->parts[p].pack, backend);
+    }
+    return LD_OK;
+}
+
+enum ld_code ld_model_create(struct ld_model **out, struct ld_backend *backend,
+                             const struct ld_weights *weights, struct ld_error *err)
+{
+    return create(out, backend, weights, NULL, err);
+}
+
+enum ld_code ld_model_open(struct ld_model **out, struct ld_backend *backend, const char *path,
+                           const struct ld_weights_options *options, struct ld_error *err)
+{
+    struct ld_weights *weights = NULL;
+    *out = NULL;
+    enum ld_code code = ld_weights_open(&weights, path, options, err);
+    if (code != LD_OK)
+        return code;
+    code = create(out, backend, weights, weights, err);
+    if (code != LD_OK)
+        ld_weights_close(weights);
+    return code;
+}
+
+void ld_model_destroy(struct ld_model *model)
+{
+    if (!model)
+        return;
+    ld_plan_cache_deinit(&model->cache);
+    ld_workspace_deinit(&model->workspace);
+    for (int p = 0; p < LD_PART_COUNT; p++) {
+        ld_weight_pack_deinit(&model->parts[p].pack);
+        ld_weight_layout_deinit(&model->parts[p].layout);
+    }
+    ld_weights_close(model->owned_weights);
+    ld_heap_free(model);
+}
+
+const struct ld_arch *ld_model_arch(const struct ld_model *model)
+{
+    return ld_weights_arch(model->weights);
+}
+
+const struct ld_weights *ld_model_weights(const struct ld_model *model)
+{
+    return model->weights;
+}
+
+size_t ld_model_weight_bytes(const struct ld_model *model)
+{
+    size_t bytes = 0;
+    for (int p = 0; p < LD_PART_COUNT; p++)
+        bytes += model->parts[p].pack.bytes;
+    return bytes;
+}
+
+void ld_model_trim(struct ld_model *model)
+{
+    ld_workspace_trim(&model->workspace);
+}
+
+void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *tap)
+{
+    model->tap = tap;
+}
+
+/* ---- Parts -------------------------------------------------------------------------------------
+ */
+
+static bool has_part(const struct ld_arch *arch, enum ld_part part)
+{
+    return (part == LD_PART_UNET && arch->has_unet) || (part == LD_PART_TEXT && arch->has_text) ||
+           (part == LD_PART_VAE_DECODER && arch->has_vae_decoder) ||
+           (part == LD_PART_VAE_ENCODER && arch->has_vae_encoder);
+}
+
+static const char *part_name(enum ld_part part)
+{
+    static const char *const names[LD_PART_COUNT] = {[LD_PART_UNET] = "UNet",
+                                                     [LD_PART_VAE_ENCODER] = "VAE encoder",
+                                                     [LD_PART_VAE_DECODER] = "VAE decoder",
+                                                     [LD_PART_TEXT] = "text encoder"};
+    return names[part];
+}
+
+/* Build the smallest graph of `key` for the slots it lists. */
+static enum ld_code list_slots(struct ld_model *model, const struct ld_plan_key *key,
+                               struct ld_error *err)
+{
+    struct ld_graph graph;
+    ld_graph_init(&graph, model->backend->act_dtype, &model->parts[key->part].layout);
+    ld_plan_build(&graph, ld_model_arch(model), key);
+    enum ld_code code = ld_graph_finish(&graph, err);
+    ld_graph_deinit(&graph);
+    return code;
+}
+
+/*
+ * Every slot that any shape or option of the part can ask for, so that a pack is filled once and an
+ * overlay is not needed afterwards: all text layers, and the middle block's lone V projection.
+ */
+static enum ld_code list_all_slots(struct ld_model *model, enum ld_part part, struct ld_error *err)
+{
+    const int32_t side = ld_vae_factor(ld_model_arch(model));
+    struct ld_plan_key key = {.part = part,
+                              .unet = {1, 1, 1, 1},
+                              .vae = {1, side, side},
+                              .clip = {.chunks = 1, .skip = 1}};
+    enum ld_code code = list_slots(model, &key, err);
+    if (code == LD_OK && part == LD_PART_UNET) {
+        key.options.middle_identity = true;
+        code = list_slots(model, &key, err);
+    }
+    model->parts[part].listed = code == LD_OK;
+    return code;
+}
+
+enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_error *err)
+{
+    struct ld_model_part *state = &model->parts[part];
+    if (!has_part(ld_model_arch(model), part))
+        return LD_FAIL(err, LD_E_NOT_FOUND, "the model has no %s", part_name(part));
+    enum ld_code code = LD_OK;
+    if (!state->listed)
+        code = list_all_slots(model, part, err);
+    if (code == LD_OK)
+        code = ld_weight_pack_fill(&state->pack, &state->layout, model->weights, NULL, err);
+    return code;
+}
+
+enum ld_code ld_model_pack(struct ld_model *model, struct ld_variant *variant, enum ld_part part,
+                           const struct ld_weight_pack **out, struct ld_error *err)
+{
+    const struct ld_model_part *state = &model->parts[part];
+    enum ld_code code = ld_model_load(model, part, err);
+    *out = &state->pack;
+    if (code != LD_OK || !variant)
+        return code;
+    LD_ASSERT(variant->model == model);
+    *out = &variant->packs[part];
+    if (!variant->overlay)
+        return LD_OK;
+    return ld_weight_pack_fill(&variant->packs[part], &state->layout, variant->overlay,
+                               &state->pack, err);
+}
+
+/* ---- Variants ----------------------------------------------------------------------------------
+ */
+
+enum ld_code ld_variant_create(struct ld_variant **out, struct ld_model *model,
+                               const struct ld_weights *overlay, struct ld_error *err)
+{
+    struct ld_variant *variant = ld_heap_alloc(sizeof *variant);
+    *out = variant;
+    if (!variant)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the model's variant");
+    variant->model = model;
+    variant->overlay = overlay;
+    variant->serial = ++model->serials;
+    for (int p = 0; p < LD_PART_COUNT; p++)
+        ld_weight_pack_init(&variant->packs[p], model->backend);
+    return LD_OK;
+}
+
+void ld_variant_destroy(struct ld_variant *variant)
+{
+    if (!variant)
+        return;
+    for (int p = 0; p < LD_PART_COUNT; p++)
+        ld_weight_pack_deinit(&variant->packs[p]);
+    ld_heap_free(variant);
+}
+
+enum ld_code ld_variant_load(struct ld_variant *variant, struct ld_error *err)
+{
+    const struct ld_weight_pack *pack;
+    enum ld_code code = LD_OK;
+    for (int p = 0; code == LD_OK && p < LD_PART_COUNT; p++)
+        if (has_part(ld_model_arch(variant->model), (enum ld_part)p))
+            code = ld_model_pack(variant->model, variant, (enum ld_part)p, &pack, err);
+    if (code == LD_OK)
+        variant->overlay = NULL;
+    return code;
+}
+
+size_t ld_variant_bytes(const struct ld_variant *variant)
+{
+    size_t bytes = 0;
+    for (int p = 0; p < LD_PART_COUNT; p++)
+        bytes += variant->packs[p].bytes;
+    return bytes;
+}
+
+/* ---- Running -----------------------------------------------------------------------------------
+ */
+
+enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant,
+                              const struct ld_plan_key *key, size_t host_bytes,
+                              struct ld_plan **plan, struct ld_graph_run *run, struct ld_error *err)
+{
+    const struct ld_weight_pack *pack;
+    memset(run, 0, sizeof *run);
+    enum ld_code code = ld_model_pack(model, variant, key->part, &pack, err);
+    if (code == LD_OK)
+        code = ld_plan_cache_get(&model->cache, ld_model_arch(model),
+                                 &model->parts[key->part].layout, key, host_bytes, plan, err);
+    if (code == LD_OK)
+        code = ld_workspace_fit(&model->workspace, &(*plan)->graph, err);
+    if (code != LD_OK)
+        return code;
+    LD_ASSERT(pack->count == model->parts[key->part].layout.count);
+    *run = (struct ld_graph_run){.backend = model->backend,
+                                 .scratch = model->workspace.scratch,
+                                 .persistent = (*plan)->persistent,
+                                 .staging = model->workspace.staging,
+                                 .weights = pack,
+                                 .tap = model->tap};
+    return LD_OK;
+}

@@ -1,0 +1,152 @@
+/*
+ * A model: named weights, packed for a backend part by part on first use, and the three networks
+ * behind plain functions. A *variant* is the same model with some tensors replaced (adapters); it
+ * shares everything that is not.
+ *
+ *     ld_model_open(&model, backend, path, NULL, &err);
+ *     ld_model_encode_text(model, NULL, &text, context, &err);       // [chunks * 77, 768]
+ *     ld_model_unet(model, NULL, &request, &err);                     // eps of every row
+ *     ld_model_decode(model, latent, 64, 64, 1 / 0.18215F, NULL, picture, &err);
+ *
+ * One thread at a time uses a model, its variants and its backend. Rows of a batch are independent
+ * of each other bit for bit.
+ */
+#ifndef LD_MODEL_MODEL_H
+#define LD_MODEL_MODEL_H
+
+#include "runtime/model/graph_run.h"
+#include "runtime/model/keymap.h"
+#include "runtime/model/unet.h"
+
+struct ld_model;
+struct ld_variant;
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+/*
+ * Open a checkpoint (errors of ld_weights_open). Nothing is packed yet. `options` may be NULL.
+ * Owner    returns owned; the backend is borrowed and outlives the model.
+ */
+enum ld_code ld_model_open(struct ld_model **out, struct ld_backend *backend, const char *path,
+                           const struct ld_weights_options *options,
+                           struct ld_error *err) LD_MUST_USE;
+
+/* The same over weights that the caller keeps open for as long as the model lives. */
+enum ld_code ld_model_create(struct ld_model **out, struct ld_backend *backend,
+                             const struct ld_weights *weights, struct ld_error *err) LD_MUST_USE;
+
+/* Variants go first. */
+void ld_model_destroy(struct ld_model *model);
+
+const struct ld_arch *ld_model_arch(const struct ld_model *model);
+const struct ld_weights *ld_model_weights(const struct ld_model *model);
+
+/*
+ * Pack a part now instead of at its first use.
+ * Errors   LD_E_NOT_FOUND (the file lacks the part), LD_E_SHAPE, LD_E_NOMEM, a backend's own.
+ */
+enum ld_code ld_model_load(struct ld_model *model, enum ld_part part,
+                           struct ld_error *err) LD_MUST_USE;
+
+/* Bytes of packed weights so far; give the activations' memory back until the next call. */
+size_t ld_model_weight_bytes(const struct ld_model *model);
+void ld_model_trim(struct ld_model *model);
+
+/* Tests: called with every named block; NULL: none. Borrowed. */
+void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *tap);
+
+/* ---- Variants -------------------------------------------------------------------------------- */
+
+/*
+ * `overlay` (ld_weights_overlay over ld_model_weights(model)) is borrowed until ld_variant_load has
+ * packed what it edits; after that it may be closed.
+ */
+enum ld_code ld_variant_create(struct ld_variant **out, struct ld_model *model,
+                               const struct ld_weights *overlay, struct ld_error *err) LD_MUST_USE;
+void ld_variant_destroy(struct ld_variant *variant);
+/* Pack every part that the model has. Errors as ld_model_load. */
+enum ld_code ld_variant_load(struct ld_variant *variant, struct ld_error *err) LD_MUST_USE;
+/* Bytes that this variant holds beyond the model. */
+size_t ld_variant_bytes(const struct ld_variant *variant);
+
+/* ---- Text ------------------------------------------------------------------------------------ */
+
+struct ld_text_request {
+    const int32_t *ids;          /* [chunks * 77] */
+    const float *const *vectors; /* [chunks * 77] or NULL; a vector replaces that id's table row */
+    int32_t chunks;
+    int32_t skip; /* clip skip k >= 1 */
+};
+
+/*
+ * `out` [chunks * 77, width]. `variant` NULL: the model itself.
+ * Errors   LD_E_RANGE (skip, an id beyond the vocabulary), and as ld_model_load.
+ */
+enum ld_code ld_model_encode_text(struct ld_model *model, struct ld_variant *variant,
+                                  const struct ld_text_request *request, float *out,
+                                  struct ld_error *err) LD_MUST_USE;
+
+/* ---- UNet ------------------------------------------------------------------------------------ */
+
+struct ld_unet_row {
+    const float *x;       /* [4, H, W] */
+    float scale;          /* multiplies x: c_in */
+    float t;              /* timestep, may be fractional */
+    const float *extra;   /* [Cin - 4, H, W] where the model has such channels, else NULL */
+    const float *context; /* [context_tokens, width] */
+    int32_t context_tokens;
+    float *eps; /* out [4, H, W]: the network's output, whatever it predicts */
+    float *qkv; /* out [3C, h, w] with options.middle_qkv, else NULL */
+};
+
+struct ld_unet_request {
+    const struct ld_unet_row *rows;
+    uint32_t row_count;
+    int32_t height, width;
+    struct ld_unet_options options;
+    const struct ld_cancel *cancel; /* NULL: runs to its end */
+};
+
+/* Errors   LD_E_RANGE, LD_E_TOO_LARGE, LD_E_CANCELLED, and as ld_model_load. */
+enum ld_code ld_model_unet(struct ld_model *model, struct ld_variant *variant,
+                           const struct ld_unet_request *request, struct ld_error *err) LD_MUST_USE;
+
+/* ---- VAE ------------------------------------------------------------------------------------- */
+
+/* latent [4, h, w] times `scale` -> picture [3, 8h, 8w], not clamped (model.md 2.2). */
+enum ld_code ld_model_decode(struct ld_model *model, const float *latent, int32_t height,
+                             int32_t width, float scale, const struct ld_cancel *cancel,
+                             float *picture, struct ld_error *err) LD_MUST_USE;
+
+/* picture [3, H, W] in [-1, 1], sides multiples of 8 -> moments [8, H/8, W/8]: four planes of the
+ * mean, four of the logarithm of the variance, clamped to [-30, 20]. */
+enum ld_code ld_model_encode_image(struct ld_model *model, const float *picture, int32_t height,
+                                   int32_t width, const struct ld_cancel *cancel, float *moments,
+                                   struct ld_error *err) LD_MUST_USE;
+
+/* ---- Price ----------------------------------------------------------------------------------- */
+
+struct ld_cost {
+    size_t scratch_bytes;    /* activations, shared by all plans of a model */
+    size_t persistent_bytes; /* what the plan keeps for itself */
+    uint64_t macs;           /* multiply-accumulates of one run */
+    uint64_t parameters;     /* of the part */
+};
+
+/* Without weights or device: build the graph, read its plan, forget it. `act_dtype` is the
+ * backend's. Errors as the build. */
+enum ld_code ld_cost_unet(struct ld_cost *cost, const struct ld_arch *arch, enum ld_dtype act_dtype,
+                          const struct ld_unet_shape *shape, const struct ld_unet_options *options,
+                          struct ld_error *err) LD_MUST_USE;
+/* height, width: of the latent */
+enum ld_code ld_cost_decode(struct ld_cost *cost, const struct ld_arch *arch,
+                            enum ld_dtype act_dtype, int32_t height, int32_t width,
+                            struct ld_error *err) LD_MUST_USE;
+/* height, width: of the picture */
+enum ld_code ld_cost_encode_image(struct ld_cost *cost, const struct ld_arch *arch,
+                                  enum ld_dtype act_dtype, int32_t height, int32_t width,
+                                  struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_cost_text(struct ld_cost *cost, const struct ld_arch *arch, enum ld_dtype act_dtype,
+                          int32_t chunks, int32_t skip, struct ld_error *err) LD_MUST_USE;
+
+#endif
