@@ -10,6 +10,7 @@
 #include "runtime/text/grammar.h"
 #include "runtime/text/parts.h"
 #include "runtime/text/schedule.h"
+#include "runtime/text/wildcards.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -618,8 +619,73 @@ static void emphasis_file(struct gc *gc, const char *root, const char *path)
     json_decref(all);
 }
 
-const struct gc_kind gc_kinds_text[] = {{"tokenizer.jsonl", tokenizer_file},
-                                        {"prompts.jsonl", prompts_file},
-                                        {"prompt/schedules.json", schedules_file},
-                                        {"emphasis.json", emphasis_file},
-                                        {NULL, NULL}};
+/* ---- Wildcards
+ * -------------------------------------------------------------------------------------- */
+
+/* The source of the cases: `files` of the case file, path -> lines. */
+static enum ld_code read_list(void *ctx, const char *pattern, struct ld_buffer *out,
+                              struct ld_error *err)
+{
+    const char *path;
+    json_t *lines;
+    (void)err;
+    json_object_foreach((json_t *)ctx, path, lines)
+    {
+        char name[256];
+        ld_fmt(name, sizeof name, "%.*s", (int)(strlen(path) - strlen(".txt")), path);
+        for (size_t i = 0; ld_wildcard_matches(pattern, name) && i < json_array_size(lines); i++) {
+            ld_buffer_text(out, json_string_value(json_array_get(lines, i)));
+            ld_buffer_byte(out, '\n');
+        }
+    }
+    return LD_OK;
+}
+
+static bool check_wildcards(const struct ld_wildcard_source *source, const json_t *value,
+                            uint32_t count_max)
+{
+    const struct ld_wildcard_options options = {
+        .mode = LD_WILDCARDS_COMBINATORIAL, .syntax = LD_SYNTAX_A1111, .source = source};
+    const json_t *expected = json_object_get(value, "results");
+    struct ld_wildcard_results results;
+    struct ld_arena arena;
+    struct ld_error err = {0};
+    ld_arena_init(&arena, "case", 64 << 20);
+    bool ok = ld_wildcards_expand(&arena, span_of(json_object_get(value, "template")), &options,
+                                  count_max, &results, NULL, &err) == LD_OK &&
+              results.count == json_array_size(expected);
+    for (uint32_t i = 0; ok && i < results.count; i++)
+        ok = same_text(ld_span_text(results.items[i]), json_array_get(expected, i));
+    ld_arena_deinit(&arena);
+    return ok;
+}
+
+static void wildcards_file(struct gc *gc, const char *root, const char *path)
+{
+    size_t size;
+    char *file = gc_read_file(path, &size);
+    json_t *all = file ? json_loadb(file, size, 0, NULL) : NULL;
+    const struct ld_wildcard_source source = {json_object_get(all, "files"), read_list};
+    size_t i;
+    json_t *value;
+    (void)root;
+    free(file);
+    if (!all)
+        gc_fail(gc, path, "cannot be read");
+    json_array_foreach(json_object_get(all, "cases"), i, value)
+    {
+        if (strcmp(text_of(value, "kind"), "combinatorial") != 0)
+            gc_fail(gc, text_of(value, "id"), "is of an unknown kind");
+        else
+            gc_exact(
+                gc, text_of(value, "id"),
+                check_wildcards(&source, value,
+                                (uint32_t)json_integer_value(json_object_get(all, "max_prompts"))));
+    }
+    json_decref(all);
+}
+
+const struct gc_kind gc_kinds_text[] = {
+    {"tokenizer.jsonl", tokenizer_file},       {"prompts.jsonl", prompts_file},
+    {"prompt/schedules.json", schedules_file}, {"emphasis.json", emphasis_file},
+    {"wildcards.json", wildcards_file},        {NULL, NULL}};
