@@ -1,6 +1,6 @@
 #include "runtime/sample/schedule.h"
 
-#include "runtime/base/bytes.h"
+#include "runtime/sample/float32.h"
 #include "runtime/sample/schedule_shape.h"
 
 #include <math.h>
@@ -162,6 +162,8 @@ static void drop_repeats(struct ld_schedule *schedule, struct ld_shape_list *lis
 static enum ld_code copy_sigmas(struct ld_schedule *schedule, struct ld_arena *arena,
                                 const double *sigmas, uint32_t count, struct ld_error *err)
 {
+    if (count == 1 && sigmas[0] == 0) /* cut down to its end: nothing to run, no noise to add */
+        return LD_OK;
     schedule->sigmas = ld_arena_calloc(arena, count, sizeof *sigmas);
     if (!schedule->sigmas)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the schedule");
@@ -196,8 +198,6 @@ static enum ld_code build_sigmas(struct ld_schedule *schedule, struct ld_arena *
         list.count--;
     }
     note_range(schedule, &list);
-    if (options->denoise >= 1 && list.count > options->steps + 1)
-        warn(schedule, "this schedule runs %u steps instead of %u", list.count - 1, options->steps);
     /* Profile a1111 counts its cut from the front of the list, comfy from the end. */
     uint32_t first = 0;
     if (profile_of(options) == LD_PROFILE_A1111)
@@ -207,6 +207,8 @@ static enum ld_code build_sigmas(struct ld_schedule *schedule, struct ld_arena *
     list.values += first;
     list.count -= first;
     drop_repeats(schedule, &list);
+    if (options->denoise >= 1 && list.count > 0 && list.count != options->steps + 1)
+        warn(schedule, "this schedule runs %u steps instead of %u", list.count - 1, options->steps);
     code = copy_sigmas(schedule, arena, list.values, list.count, err);
     list.values -= first;
 done:
@@ -237,7 +239,7 @@ static enum ld_spacing spacing_of(const struct ld_sampler_info *sampler)
 static double sigma_at(const struct ld_sigma_table *table, int32_t timestep)
 {
     const double alpha = table->alphas_cumprod[timestep];
-    return (double)(float)sqrt((1 - alpha) / alpha);
+    return ld_float32(sqrt((1 - alpha) / alpha));
 }
 
 /* Sigmas for a list of timesteps, and a final 0. */
@@ -269,6 +271,10 @@ static enum ld_code build_timesteps(struct ld_schedule *schedule, struct ld_aren
     int32_t list[LD_TIMESTEPS + 1];
     const uint32_t total = cut->total < LD_TIMESTEPS ? cut->total : LD_TIMESTEPS;
     uint32_t count = ld_timesteps_spaced(spacing, total, list, LD_TIMESTEPS + 1);
+    if (spacing == LD_SPACING_UNIFORM && count == 1) {
+        list[0] = LD_TIMESTEPS - 1; /* its grid is {1} here, on which nothing would run */
+        warn(schedule, "one step of this sampler is one Euler step from the highest noise level");
+    }
     schedule->uncut_sigma_max = sigma_at(options->table, list[0]);
     schedule->uncut_sigma_min = sigma_at(options->table, list[count - 1]);
     schedule->timestep_total = total;
@@ -278,10 +284,6 @@ static enum ld_code build_timesteps(struct ld_schedule *schedule, struct ld_aren
         /* A1111's DDIM walks from entry to entry and evaluates the last one never: one more. */
         if (spacing == LD_SPACING_UNIFORM && keep < count)
             keep++;
-    }
-    if (spacing == LD_SPACING_UNIFORM && count == 1) {
-        list[0] = LD_TIMESTEPS - 1; /* its grid is {1} here, on which nothing would run */
-        warn(schedule, "one step of this sampler is one Euler step from the highest noise level");
     }
     return adopt_timesteps(schedule, arena, options, list + (count - keep), keep, err);
 }
@@ -350,7 +352,7 @@ enum ld_code ld_schedule_from_list(struct ld_schedule *schedule, struct ld_arena
     if (code != LD_OK)
         return code;
     for (uint32_t i = 0; i < count; i++)
-        schedule->sigmas[i] = (double)(float)sigmas[i];
+        schedule->sigmas[i] = ld_float32(sigmas[i]);
     note_range(schedule, &(struct ld_shape_list){schedule->sigmas, count});
     if (!ld_sampler_walks_timesteps(options.sampler, profile_of(&options)))
         return LD_OK;

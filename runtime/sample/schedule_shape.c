@@ -1,5 +1,6 @@
 #include "runtime/sample/schedule_shape.h"
 
+#include "runtime/sample/float32.h"
 #include "runtime/sample/gits_table.h"
 
 #include <math.h>
@@ -19,7 +20,7 @@ static float spaced(double a, double b, uint32_t n, uint32_t i)
 
 static void push(struct ld_shape_list *list, double sigma)
 {
-    list->values[list->count++] = (double)(float)sigma;
+    list->values[list->count++] = ld_float32(sigma);
 }
 
 static double option_or(double value, double fallback)

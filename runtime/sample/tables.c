@@ -1,5 +1,7 @@
 #include "runtime/sample/tables.h"
 
+#include "runtime/sample/float32.h"
+
 #include <math.h>
 #include <string.h>
 #include <threads.h>
@@ -157,7 +159,7 @@ double ld_timestep_to_sigma(const struct ld_sigma_table *table, double timestep)
     const double weight = entry - below;
     const double low = (double)table->log_sigmas[(uint32_t)below];
     const double high = (double)table->log_sigmas[(uint32_t)ceil(entry)];
-    return (double)(float)exp((1 - weight) * low + weight * high);
+    return ld_float32(exp((1 - weight) * low + weight * high));
 }
 
 double ld_percent_to_sigma(const struct ld_sigma_table *table, double percent)

@@ -1,0 +1,2 @@
+ld_unit_test(test_sampler ld_sample)
+ld_unit_test(test_schedule ld_sample)
