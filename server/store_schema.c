@@ -212,9 +212,9 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
     if ((code = ld_db_exec(db, schema_1, err)) == LD_OK &&
         (code = ld_db_exec(db, "PRAGMA user_version = 1", err)) == LD_OK)
         code = ld_db_exec(db, "COMMIT", err);
-    if (code != LD_OK)
-        (void)ld_db_exec(db, "ROLLBACK", NULL);
-    else
+    if (code != LD_OK && ld_db_exec(db, "ROLLBACK", NULL) != LD_OK)
+        LD_LOG(LD_LOG_WARN, "store", "the schema could not be taken back");
+    if (code == LD_OK)
         LD_LOG(LD_LOG_INFO, "store", "schema created",
                ld_log_int("version", LD_STORE_SCHEMA_VERSION));
     return code;

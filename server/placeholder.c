@@ -1,1 +1,0 @@
-typedef int ld_server_pending;

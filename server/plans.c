@@ -1,0 +1,126 @@
+#include "server/supervisor_internal.h"
+
+#include "runtime/base/clock.h"
+
+/* A worker answers between two ticks, and one tick of a large picture on a CPU takes long. */
+static const int64_t plan_patience_us = (int64_t)60 * 1000000;
+
+void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
+                        ld_plan_answer answer, void *ctx)
+{
+    const size_t size = strlen(request_json) + 1;
+    struct ld_plan_note *note = ld_heap_alloc(sizeof *note + size);
+    if (!note) {
+        answer(ctx, LD_E_NOMEM, "out of memory", "");
+        return;
+    }
+    memcpy(note->request_json, request_json, size);
+    note->answer = answer;
+    note->ctx = ctx;
+    note->until_us = ld_clock_monotonic_us() + plan_patience_us;
+    pthread_mutex_lock(&supervisor->lock);
+    note->next = supervisor->plans;
+    supervisor->plans = note;
+    pthread_mutex_unlock(&supervisor->lock);
+    ld_supervisor_wake(supervisor);
+}
+
+/* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
+ * ld_supervisor_plan_drop final. */
+static void answer_note(struct ld_plan_note **place, enum ld_code code, const char *detail,
+                        const char *json)
+{
+    struct ld_plan_note *note = *place;
+    *place = note->next;
+    note->answer(note->ctx, code, detail, json);
+    ld_heap_free(note);
+}
+
+void ld_supervisor_plan_drop(struct ld_supervisor *supervisor, void *ctx)
+{
+    pthread_mutex_lock(&supervisor->lock);
+    for (struct ld_plan_note **place = &supervisor->plans; *place;) {
+        struct ld_plan_note *note = *place;
+        if (note->ctx != ctx) {
+            place = &note->next;
+            continue;
+        }
+        *place = note->next;
+        ld_heap_free(note);
+    }
+    pthread_mutex_unlock(&supervisor->lock);
+}
+
+static struct ld_slot *ready_slot(struct ld_supervisor *supervisor)
+{
+    for (uint32_t i = 0; i < supervisor->config.workers; i++) {
+        if (supervisor->slots[i].state == LD_SLOT_READY)
+            return &supervisor->slots[i];
+    }
+    return NULL;
+}
+
+static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
+                      struct ld_plan_note *note)
+{
+    struct ld_error err;
+    const struct ld_message_job job = {.request = ld_span_text(note->request_json)};
+    struct ld_buffer payload = ld_buffer_make(1 << 20);
+    ld_message_job_encode(&payload, &job);
+    note->number = ++supervisor->plan_next;
+    note->slot = slot->index;
+    const bool sent =
+        !payload.failed && ld_slot_send(slot, LD_FRAME_PLAN, "", note->number,
+                                        ld_span_of(payload.data, payload.size), &err) == LD_OK;
+    ld_buffer_deinit(&payload);
+    return sent;
+}
+
+void ld_supervisor_send_plans(struct ld_supervisor *supervisor, int64_t now_us)
+{
+    struct ld_slot *slot = ready_slot(supervisor);
+    pthread_mutex_lock(&supervisor->lock);
+    for (struct ld_plan_note **place = &supervisor->plans; *place;) {
+        struct ld_plan_note *note = *place;
+        if (note->until_us < now_us)
+            answer_note(place, LD_E_TIMEOUT, "no worker answered in time", "");
+        else if (note->number == 0 && !slot)
+            answer_note(place, LD_E_UNSUPPORTED, "no worker is ready", "");
+        else if (note->number == 0 && !send_note(supervisor, slot, note))
+            answer_note(place, LD_E_NOMEM, "out of memory", "");
+        else
+            place = &note->next;
+    }
+    pthread_mutex_unlock(&supervisor->lock);
+}
+
+void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t number,
+                                 enum ld_code code, struct ld_span detail, struct ld_span plan)
+{
+    char sentence[LD_ERROR_DETAIL_SIZE];
+    struct ld_buffer json = ld_buffer_make(plan.size + 1);
+    (void)ld_fmt(sentence, sizeof sentence, "%.*s", (int)detail.size, (const char *)detail.data);
+    ld_buffer_bytes(&json, plan.data, plan.size);
+    pthread_mutex_lock(&supervisor->lock);
+    for (struct ld_plan_note **place = &supervisor->plans; *place;) {
+        if ((*place)->number == number && number != 0)
+            answer_note(place, json.failed ? LD_E_NOMEM : code, sentence,
+                        json.data ? json.data : "");
+        else
+            place = &(*place)->next;
+    }
+    pthread_mutex_unlock(&supervisor->lock);
+    ld_buffer_deinit(&json);
+}
+
+void ld_supervisor_plans_lost(struct ld_supervisor *supervisor, uint32_t slot)
+{
+    pthread_mutex_lock(&supervisor->lock);
+    for (struct ld_plan_note **place = &supervisor->plans; *place;) {
+        if (slot == UINT32_MAX || ((*place)->number != 0 && (*place)->slot == slot))
+            answer_note(place, LD_E_UNSUPPORTED, "the worker ended before it answered", "");
+        else
+            place = &(*place)->next;
+    }
+    pthread_mutex_unlock(&supervisor->lock);
+}

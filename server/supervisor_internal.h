@@ -1,0 +1,90 @@
+/*
+ * What the files of the supervisor share. Nobody else includes this.
+ */
+#ifndef LD_SERVER_SUPERVISOR_INTERNAL_H
+#define LD_SERVER_SUPERVISOR_INTERNAL_H
+
+#include "server/slot.h"
+#include "server/supervisor.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { LD_WORKERS_MAX = 16 };
+
+/* A job that lost its worker and whose fate is not in the store yet. */
+struct ld_orphan {
+    char id[LD_ID_SIZE];
+    uint64_t token;
+    bool crashed; /* it fails as worker_crash; else it is queued again */
+    bool suspect, counts;
+    struct ld_orphan *next;
+};
+
+struct ld_cancel_note {
+    char job_id[LD_ID_SIZE];
+    bool keep_partial;
+    struct ld_cancel_note *next;
+};
+
+struct ld_plan_note {
+    uint64_t number; /* the frame's token; 0: not sent yet */
+    uint32_t slot;
+    int64_t until_us;
+    ld_plan_answer answer;
+    void *ctx;
+    struct ld_plan_note *next;
+    char request_json[];
+};
+
+struct ld_supervisor {
+    struct ld_supervisor_config config;
+    pthread_t thread;
+    int wake_fd;
+    atomic_bool draining, stopping, claim_wanted;
+
+    /* The supervisor thread's own; it changes jobs and progress under `lock` for readers. */
+    struct ld_slot slots[LD_WORKERS_MAX];
+    struct ld_orphan *orphans;
+    int64_t claim_not_before_us, retry_at_us;
+    uint64_t plan_next;
+    int64_t stop_until_us;
+    bool stop_sent;
+
+    pthread_mutex_t lock; /* guards what follows, and readers' view of the slots */
+    struct ld_cancel_note *cancels;
+    struct ld_plan_note *plans;
+    char reason[256];
+    struct ld_supervisor_status status;
+};
+
+/* ---- delivery.c -------------------------------------------------------- */
+
+/* Act on one frame; false when it is not a frame that a sane worker sends. */
+bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *slot,
+                              const struct ld_frame *frame);
+
+/* Try again what a full disk held up. */
+void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slot *slot);
+
+/* ---- blame.c ----------------------------------------------------------- */
+
+/* The slot's process has ended with this wait status: judge it, decide its jobs' fate and when it
+ * is started again. */
+void ld_supervisor_bury(struct ld_supervisor *supervisor, struct ld_slot *slot, int status);
+
+/* Write the fates that are not in the store yet; false while some are left. */
+bool ld_supervisor_settle_orphans(struct ld_supervisor *supervisor);
+
+/* The breaker: may this slot be started again? */
+bool ld_slot_may_start(struct ld_slot *slot, int64_t now_us);
+
+/* ---- plans.c ----------------------------------------------------------- */
+
+void ld_supervisor_send_plans(struct ld_supervisor *supervisor, int64_t now_us);
+void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t number,
+                                 enum ld_code code, struct ld_span detail, struct ld_span plan);
+/* A worker is gone, or (slot UINT32_MAX) all are. */
+void ld_supervisor_plans_lost(struct ld_supervisor *supervisor, uint32_t slot);
+
+#endif
