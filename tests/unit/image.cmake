@@ -1,1 +1,2 @@
 ld_unit_test(test_png ld_image PkgConfig::DEFLATE)
+ld_unit_test(test_pixels ld_image)
