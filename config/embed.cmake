@@ -20,7 +20,6 @@ if(CMAKE_SCRIPT_MODE_FILE)
   return()
 endif()
 
-set(LATENTD_EMBED_SCRIPT ${CMAKE_CURRENT_LIST_FILE})
 function(ld_embed target symbol)
   set(files "")
   foreach(file IN LISTS ARGN)
@@ -30,7 +29,7 @@ function(ld_embed target symbol)
   string(REPLACE ";" "|" joined "${files}") # a list would be torn apart on the way
   add_custom_command(OUTPUT ${out}
     COMMAND ${CMAKE_COMMAND} -DOUT=${out} -DSYMBOL=${symbol} "-DFILES=${joined}"
-            -P ${LATENTD_EMBED_SCRIPT}
-    DEPENDS ${files} ${LATENTD_EMBED_SCRIPT} VERBATIM)
+            -P ${CMAKE_CURRENT_FUNCTION_LIST_FILE}
+    DEPENDS ${files} ${CMAKE_CURRENT_FUNCTION_LIST_FILE} VERBATIM)
   target_sources(${target} PRIVATE ${out})
 endfunction()

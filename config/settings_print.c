@@ -87,7 +87,9 @@ void ld_settings_write_example(struct ld_buffer *out)
             ld_buffer_format(out, "\n[%s]\n", rows[i].section);
         ld_buffer_format(out, "\n; %s\n; ", rows[i].doc);
         write_bounds(&rows[i], out);
-        ld_buffer_format(out, "\n;%s = ", rows[i].key);
+        const bool empty = rows[i].kind != LD_SETTING_INT && rows[i].kind != LD_SETTING_BOOL &&
+                           rows[i].default_text[0] == '\0';
+        ld_buffer_format(out, "\n;%s =%s", rows[i].key, empty ? "" : " ");
         write_default(&rows[i], out);
         ld_buffer_byte(out, '\n');
     }
@@ -113,9 +115,9 @@ void ld_settings_write_docs(struct ld_buffer *out)
         ld_buffer_format(out, "| `%s` | ", rows[i].key);
         if (rows[i].flag[0])
             ld_buffer_format(out, "`--%s`", rows[i].flag);
-        ld_buffer_text(out, " | `");
+        ld_buffer_text(out, " | ");
         write_default(&rows[i], out);
-        ld_buffer_text(out, "` | ");
+        ld_buffer_text(out, " | ");
         write_bounds(&rows[i], out);
         ld_buffer_format(out, " | %s |\n", rows[i].doc);
     }
