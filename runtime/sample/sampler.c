@@ -3,8 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Options
- * -------------------------------------------------------------------------------------- */
+/* ---- Options --------------------------------------------------------------------------------- */
 
 struct ld_sampler_options ld_sampler_options_default(void)
 {
@@ -68,8 +67,7 @@ static enum ld_code resolve_options(struct ld_sampler *s, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- Creation
- * ------------------------------------------------------------------------------------- */
+/* ---- Creation -------------------------------------------------------------------------------- */
 
 /* Copies the list without steps that change nothing (h = 0), which no formula could divide by. */
 static enum ld_code take_sigmas(struct ld_sampler *s, const struct ld_sampler_config *config,
@@ -175,8 +173,7 @@ enum ld_code ld_sampler_create(struct ld_sampler **out, struct ld_arena *arena,
     return code;
 }
 
-/* ---- The machine
- * ---------------------------------------------------------------------------------- */
+/* ---- The machine ----------------------------------------------------------------------------- */
 
 enum ld_sampler_status ld_sampler_next(struct ld_sampler *s, struct ld_sampler_eval *eval)
 {
@@ -218,8 +215,7 @@ enum ld_code ld_sampler_accept(struct ld_sampler *s, const double *denoised, con
     return code;
 }
 
-/* ---- What samplers call
- * ---------------------------------------------------------------------------- */
+/* ---- What samplers call ---------------------------------------------------------------------- */
 
 void ld_sampler_ask(struct ld_sampler *s, const double *x, double sigma)
 {

@@ -87,8 +87,7 @@ static void take_eps(struct ld_sampler *s, double *dst, const double *x)
     LD_COMBINE(s, dst, {1 / s->ask_sigma, x}, {-1 / s->ask_sigma, s->denoised});
 }
 
-/* ---- The solver steps, eps in slot[EPS] and the first inner estimate in slot[EPS1]
- * ---------------- */
+/* ---- The solver steps, eps in slot[EPS] and the first inner estimate in slot[EPS1] ----------- */
 
 static void solve_1(struct ld_sampler *s, double *dst)
 {
@@ -152,8 +151,7 @@ static enum ld_code add_noise(struct ld_sampler *s, struct ld_error *err)
     return code;
 }
 
-/* ---- fast
- * ------------------------------------------------------------------------------------------ */
+/* ---- fast ------------------------------------------------------------------------------------ */
 
 /* Orders 3, 3, ... 3, 2, 1 where 3 divides the step count, else 3, ... 3 and the remainder, so that
  * the evaluations are exactly as many as the steps. */
@@ -222,8 +220,7 @@ static enum ld_code fast_step(struct ld_sampler *s, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- adaptive
- * -------------------------------------------------------------------------------------- */
+/* ---- adaptive -------------------------------------------------------------------------------- */
 
 static void open_attempt(struct ld_sampler *s)
 {

@@ -15,8 +15,7 @@ struct history {
     double h1, h2; /* step sizes in ln sigma of the last step and the one before */
 };
 
-/* ---- 2M
- * -------------------------------------------------------------------------------------------- */
+/* ---- 2M -------------------------------------------------------------------------------------- */
 
 static enum ld_code dpmpp_2m_step(struct ld_sampler *s, struct ld_error *err)
 {
@@ -58,8 +57,7 @@ static enum ld_code dpmpp_2m_cfg_pp_step(struct ld_sampler *s, struct ld_error *
     return LD_OK;
 }
 
-/* ---- SDE
- * ------------------------------------------------------------------------------------------- */
+/* ---- SDE ------------------------------------------------------------------------------------- */
 
 /* x = (sigma'/sigma) e^(-h eta) x - expm1(-g) D, what all SDE forms start with. */
 static void sde_base(struct ld_sampler *s, double h)

@@ -110,8 +110,7 @@ void ld_slot_swap(struct ld_sampler *s, uint32_t a, uint32_t b);
 /* x becomes a copy of `src`: the last step of most samplers. */
 void ld_sampler_take(struct ld_sampler *s, const double *src);
 
-/* ---- Kinds
- * --------------------------------------------------------------------------------------- */
+/* ---- Kinds ----------------------------------------------------------------------------------- */
 
 extern const struct ld_sampler_kind ld_kind_euler, ld_kind_euler_ancestral, ld_kind_euler_cfg_pp;
 extern const struct ld_sampler_kind ld_kind_heun, ld_kind_heunpp2;

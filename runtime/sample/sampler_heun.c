@@ -13,8 +13,7 @@ static void slope(struct ld_sampler *s, double *dst, const double *x, double sig
     LD_COMBINE(s, dst, {1 / sigma, x}, {-1 / sigma, s->denoised});
 }
 
-/* ---- heun
- * ------------------------------------------------------------------------------------------ */
+/* ---- heun ------------------------------------------------------------------------------------ */
 
 static enum ld_code heun_open(struct ld_sampler *s, struct ld_error *err)
 {
@@ -40,8 +39,7 @@ static enum ld_code heun_step(struct ld_sampler *s, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- heunpp2
- * --------------------------------------------------------------------------------------- */
+/* ---- heunpp2 --------------------------------------------------------------------------------- */
 
 /* The reference takes a tensor from the stream on every step, used or not. */
 static enum ld_code heunpp2_open(struct ld_sampler *s, struct ld_error *err)

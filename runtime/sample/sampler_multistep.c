@@ -53,8 +53,7 @@ static double lagrange(const double *nodes, uint32_t order, uint32_t j, double t
     return product;
 }
 
-/* ---- lms
- * ------------------------------------------------------------------------------------------- */
+/* ---- lms ------------------------------------------------------------------------------------- */
 
 /* Integrals of the basis over the step. Gauss-Legendre with two points is exact up to degree 3. */
 static void lms_weights(const struct ld_sampler *s, uint32_t order, double *weights)
@@ -76,8 +75,7 @@ static enum ld_code lms_step(struct ld_sampler *s, struct ld_error *err)
     return multistep(s, !s->options.a1111 && !s->options.extrapolate_last, lms_weights);
 }
 
-/* ---- ipndm
- * ----------------------------------------------------------------------------------------- */
+/* ---- ipndm ----------------------------------------------------------------------------------- */
 
 static void ipndm_weights(const struct ld_sampler *s, uint32_t order, double *weights)
 {
@@ -137,8 +135,7 @@ static enum ld_code ipndm_v_step(struct ld_sampler *s, struct ld_error *err)
     return multistep(s, !s->options.extrapolate_last, ipndm_v_weights);
 }
 
-/* ---- deis
- * ------------------------------------------------------------------------------------------ */
+/* ---- deis ------------------------------------------------------------------------------------ */
 
 /* The linear VP process whose time sigma is mapped to: it runs from sigma 0.002 at time 1e-3 to
  * sigma 80 at time 1, the range of EDM. */

@@ -25,8 +25,7 @@ struct state {
     int32_t stride;      /* ddim_trailing: timesteps a step goes down; 0: to the next entry */
 };
 
-/* ---- Frame
- * ------------------------------------------------------------------------------------------ */
+/* ---- Frame ----------------------------------------------------------------------------------- */
 
 static double alpha_at(const struct ld_sampler *s, int32_t timestep)
 {
@@ -127,8 +126,7 @@ static enum ld_code draw(struct ld_sampler *s, struct ld_error *err)
     return ld_sampler_draw(s, LD_NOISE_ANCESTRAL, s->sigma, s->sigma_next, s->slot[NOISE], err);
 }
 
-/* ---- DDIM
- * -------------------------------------------------------------------------------------------- */
+/* ---- DDIM ------------------------------------------------------------------------------------ */
 
 static enum ld_code ddim_to(struct ld_sampler *s, double alpha, double alpha_prev, bool always_draw,
                             struct ld_error *err)
@@ -166,8 +164,7 @@ static enum ld_code ddim_step(struct ld_sampler *s, struct ld_error *err)
                    err);
 }
 
-/* ---- PLMS
- * -------------------------------------------------------------------------------------------- */
+/* ---- PLMS ------------------------------------------------------------------------------------ */
 
 /* x_prev for a noise estimate given as a sum: sqrt(a') x0 + sqrt(1 - a') e, x0 from x and e. */
 static void plms_move(struct ld_sampler *s, double *dst, const struct ld_term *eps, uint32_t n)
@@ -229,8 +226,7 @@ static enum ld_code plms_step(struct ld_sampler *s, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- TCD and LCM
- * -------------------------------------------------------------------------------------- */
+/* ---- TCD and LCM ----------------------------------------------------------------------------- */
 
 static enum ld_code tcd_step(struct ld_sampler *s, struct ld_error *err)
 {

@@ -42,8 +42,7 @@ static enum ld_profile profile_of(const struct ld_schedule_options *options)
     return options->table->config.profile;
 }
 
-/* ---- What to build and what to keep
- * -------------------------------------------------------------- */
+/* ---- What to build and what to keep ---------------------------------------------------------- */
 
 /* A strength s in (0,1) either makes a denser schedule of which the tail runs, or cuts the tail. */
 struct cut {
@@ -101,8 +100,7 @@ static bool discards_penultimate(const struct ld_schedule_options *options,
            !(scheduler->traits & LD_SCHEDULER_EXPLICIT);
 }
 
-/* ---- Sigma-space lists -------------------------------------------------------------------------
- */
+/* ---- Sigma-space lists ----------------------------------------------------------------------- */
 
 static enum ld_code resolve_shape(const struct ld_schedule_options *options, uint32_t n,
                                   struct ld_shape *shape, struct ld_error *err)
@@ -216,8 +214,7 @@ done:
     return code;
 }
 
-/* ---- Lists of integer timesteps
- * ------------------------------------------------------------------ */
+/* ---- Lists of integer timesteps -------------------------------------------------------------- */
 
 bool ld_sampler_walks_timesteps(const struct ld_sampler_info *sampler, enum ld_profile profile)
 {
@@ -288,8 +285,7 @@ static enum ld_code build_timesteps(struct ld_schedule *schedule, struct ld_aren
     return adopt_timesteps(schedule, arena, options, list + (count - keep), keep, err);
 }
 
-/* ---- Entries ------------------------------------------------------------------------------------
- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 enum ld_code ld_schedule_build(struct ld_schedule *schedule, struct ld_arena *arena,
                                const struct ld_schedule_options *given, struct ld_error *err)

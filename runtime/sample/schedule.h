@@ -115,7 +115,7 @@ void ld_schedule_slice(struct ld_schedule *schedule, uint32_t start, uint32_t en
 /* Does this sampler walk integer timesteps? `ddim` does in profile a1111 only. */
 bool ld_sampler_walks_timesteps(const struct ld_sampler_info *sampler, enum ld_profile profile);
 
-/* ---- Integer timesteps (sampling.md 2.2) ---------------------------------------------------- */
+/* ---- Integer timesteps (sampling.md 2.2) ----------------------------------------------------- */
 
 enum ld_spacing {
     LD_SPACING_TRAILING,

@@ -5,8 +5,7 @@
 
 #include <math.h>
 
-/* ---- Pieces -----------------------------------------------------------------------------------
- */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 /* Element i of n equally spaced float32 values from a to b. The second half is counted back from
  * the end, as the reference's tensor library does. */
@@ -60,8 +59,7 @@ static void push_log_linear(struct ld_shape_list *list, const double *knots, uin
     }
 }
 
-/* ---- From the table ----------------------------------------------------------------------------
- */
+/* ---- From the table -------------------------------------------------------------------------- */
 
 enum ld_code ld_shape_simple(const struct ld_shape *shape, struct ld_shape_list *list,
                              struct ld_error *err)
@@ -143,8 +141,7 @@ enum ld_code ld_shape_beta(const struct ld_shape *shape, struct ld_shape_list *l
     return LD_OK;
 }
 
-/* ---- From sigma_min and sigma_max ---------------------------------------------------------------
- */
+/* ---- From sigma_min and sigma_max ------------------------------------------------------------ */
 
 /* Karras et al. 2022, arXiv:2206.00364, eq. 5. */
 enum ld_code ld_shape_karras(const struct ld_shape *shape, struct ld_shape_list *list,
@@ -257,8 +254,7 @@ enum ld_code ld_shape_vp(const struct ld_shape *shape, struct ld_shape_list *lis
     return LD_OK;
 }
 
-/* ---- Published lists
- * ----------------------------------------------------------------------------- */
+/* ---- Published lists ------------------------------------------------------------------------- */
 
 enum { AYS_COUNT = 11 };
 

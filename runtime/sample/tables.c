@@ -102,8 +102,7 @@ double ld_sigma_table_max(const struct ld_sigma_table *table)
     return (double)table->sigmas[table->count - 1];
 }
 
-/* ---- sigma and t ------------------------------------------------------------------------------
- */
+/* ---- sigma and t ----------------------------------------------------------------------------- */
 
 /* The last entry with log_sigma <= x, or 0. */
 static uint32_t entry_below(const struct ld_sigma_table *table, double x)
@@ -171,8 +170,7 @@ double ld_percent_to_sigma(const struct ld_sigma_table *table, double percent)
     return ld_timestep_to_sigma(table, (1 - percent) * (LD_TIMESTEPS - 1));
 }
 
-/* ---- Parametrisation ---------------------------------------------------------------------------
- */
+/* ---- Parametrisation ------------------------------------------------------------------------- */
 
 /* In float32 as in the reference, where c_out is 1 for all but the lowest timesteps. */
 static struct ld_wrapping wrap_lcm(double sigma, double timestep)

@@ -61,8 +61,7 @@ const struct ld_sigma_table *ld_sigma_table_default(void);
 double ld_sigma_table_min(const struct ld_sigma_table *table);
 double ld_sigma_table_max(const struct ld_sigma_table *table);
 
-/* ---- sigma and t ------------------------------------------------------------------------------
- */
+/* ---- sigma and t ----------------------------------------------------------------------------- */
 
 /* The timestep for `sigma`: nearest entry, lowest index on ties (comfy), or interpolated in
  * ln sigma (a1111). sigma <= 0 gives the lowest timestep. */
@@ -75,8 +74,7 @@ double ld_timestep_to_sigma(const struct ld_sigma_table *table, double timestep)
  * start/end range is compared through it. */
 double ld_percent_to_sigma(const struct ld_sigma_table *table, double percent);
 
-/* ---- Parametrisation ---------------------------------------------------------------------------
- */
+/* ---- Parametrisation ------------------------------------------------------------------------- */
 
 struct ld_wrapping ld_sigma_table_wrap(const struct ld_sigma_table *table,
                                        enum ld_prediction prediction, double sigma);

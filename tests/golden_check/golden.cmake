@@ -1,7 +1,8 @@
 add_executable(golden_check
   golden_check/main.c golden_check/gc.c
   golden_check/gc_text.c golden_check/gc_weights.c golden_check/gc_model.c
-  golden_check/gc_schedule.c golden_check/gc_noise.c golden_check/gc_guidance.c)
+  golden_check/gc_schedule.c golden_check/gc_noise.c golden_check/gc_guidance.c
+  golden_check/gc_traj.c)
 target_link_libraries(golden_check PRIVATE ld_runtime PkgConfig::JANSSON)
 
 # One family alone, not built by default: `cmake --build build --target gc_text`.
@@ -17,3 +18,4 @@ ld_golden_family(model ld_model ld_text ld_sample)
 ld_golden_family(schedule ld_sample)
 ld_golden_family(noise ld_sample)
 target_sources(gc_noise PRIVATE golden_check/gc_guidance.c)
+target_sources(gc_schedule PRIVATE golden_check/gc_traj.c)

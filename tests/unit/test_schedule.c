@@ -87,8 +87,7 @@ static void assert_usable(const struct ld_schedule *schedule)
         assert_true(schedule->uncut_sigma_max >= schedule->sigmas[0]);
 }
 
-/* ---- All of them
- * ------------------------------------------------------------------------------------- */
+/* ---- All of them ----------------------------------------------------------------------------- */
 
 static void every_schedule_is_usable(void **state)
 {
@@ -133,8 +132,7 @@ static void whole_schedules_run_the_steps_asked_for(void **state)
     }
 }
 
-/* ---- The special cases
- * -------------------------------------------------------------------------------- */
+/* ---- The special cases ----------------------------------------------------------------------- */
 
 static void ddim_uniform_may_run_one_step_more_and_says_so(void **state)
 {
@@ -320,8 +318,7 @@ static void automatic_is_the_samplers_usual_schedule(void **state)
     }
 }
 
-/* ---- Timesteps
- * ------------------------------------------------------------------------------------------ */
+/* ---- Timesteps ------------------------------------------------------------------------------- */
 
 static void vp_samplers_get_their_own_timesteps(void **state)
 {
@@ -367,8 +364,7 @@ static void ddim_walks_timesteps_in_one_profile_only(void **state)
     assert_int_equal(schedule.warning_count, 1);
 }
 
-/* ---- Explicit lists
- * --------------------------------------------------------------------------------------- */
+/* ---- Explicit lists -------------------------------------------------------------------------- */
 
 static void explicit_lists_are_taken_or_refused(void **state)
 {
@@ -427,8 +423,7 @@ static void a_slice_is_a_part_of_the_run(void **state)
     assert_int_equal(part.sigma_count, 0);
 }
 
-/* ---- Tables and functions
- * ----------------------------------------------------------------------------------- */
+/* ---- Tables and functions -------------------------------------------------------------------- */
 
 static void sigma_and_timestep_are_inverse(void **state)
 {
