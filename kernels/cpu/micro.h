@@ -71,7 +71,7 @@ struct ld_micro_softmax {
     unsigned char *p; /* A operand: [key-block][term][pixel][32], first pixel of this tile */
     size_t p_block_stride, p_term_stride;
     float *largest, *total; /* [sub] running state of each row */
-    float *o;               /* C tiles of the values: [panel][tile][sub][nr] */
+    float *o;               /* C tiles of the values, from this tile on: [panel][tile][sub][nr] */
     int32_t o_panels, o_panel_tiles;
     bool first; /* no state yet */
 };

@@ -64,7 +64,7 @@ static inline void softmax_scale_values(const struct ld_micro_softmax *s, int32_
                                         int32_t r, float factor)
 {
     for (int32_t panel = 0; panel < s->o_panels; panel++) {
-        int32_t tile = panel * s->o_panel_tiles + s->tile;
+        int32_t tile = panel * s->o_panel_tiles;
         float *o = s->o + ((size_t)tile * (size_t)sub + (size_t)r) * (size_t)nr;
         for (int32_t j = 0; j < nr; j += VF)
             vf_store(o + j, vf_mul(vf_load(o + j), vf_set(factor)));

@@ -1,4 +1,6 @@
 ld_unit_test(test_cpu_matmul ld_kernels)
+ld_unit_test(test_cpu_attention ld_kernels)
+ld_unit_test(test_cpu_norm ld_kernels)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   add_executable(bench_kernels bench/bench_kernels.c)
