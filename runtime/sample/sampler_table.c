@@ -238,11 +238,12 @@ const struct ld_sampler_info *ld_sampler_info_at(uint32_t index)
 
 const struct ld_sampler_row *ld_sampler_row_of(const struct ld_sampler_info *info)
 {
+    const struct ld_sampler_row *row = NULL;
     for (uint32_t i = 0; i < ROW_COUNT; i++)
         if (&rows[i].info == info)
-            return &rows[i];
-    LD_ASSERT(!"a sampler's info comes from the registry");
-    return NULL;
+            row = &rows[i];
+    LD_ASSERT(row != NULL); /* an info that did not come from this registry */
+    return row;
 }
 
 const struct ld_sampler_info *ld_sampler_info_find(const char *name)
