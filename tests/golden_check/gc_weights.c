@@ -1,6 +1,8 @@
 /* Cases of the files themselves: containers, element types, detection, adapters, merging. */
 #include "runtime/model/adapter.h"
 #include "runtime/model/detect.h"
+#include "runtime/model/embedding.h"
+#include "runtime/model/merge.h"
 #include "runtime/model/safetensors.h"
 #include "tests/golden_check/gc.h"
 
@@ -485,10 +487,176 @@ static void run_adapters(struct gc *gc, const char *root, const char *path)
     json_decref(cases);
 }
 
+/* ---- Embeddings ------------------------------------------------------------------------------ */
+
+/* The files that the README says hold the same numbers do, and a width of the wrong model is
+ * refused. Their effect on text is checked with the text encoder. */
+static void run_embeddings(struct gc *gc, const char *root, const char *path)
+{
+    (void)path;
+    static const char *const files[] = {"badhands.safetensors", "badhands_pt.pt",
+                                        "badhands_concept.bin"};
+    struct ld_embedding first = {0};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        char relative[128];
+        char file[4096];
+        struct ld_embedding embedding = {0};
+        struct ld_error err = {0};
+        snprintf(relative, sizeof relative, "embeddings/%s", files[i]);
+        if (!gc_find(gc, root, relative, file, sizeof file)) {
+            gc_skip(gc, relative, "not there");
+            continue;
+        }
+        const bool read = ld_embedding_open(&embedding, file, 0, &err) == LD_OK;
+        if (!read)
+            fprintf(stderr, "%s: %s\n", relative, err.detail);
+        if (read && !first.values) {
+            first = embedding;
+            memset(&embedding, 0, sizeof embedding);
+            gc_exact(gc, relative, true);
+        } else {
+            gc_exact(gc, relative,
+                     read && embedding.vectors == first.vectors && embedding.width == first.width &&
+                         memcmp(embedding.values, first.values,
+                                sizeof(float) * (size_t)(first.vectors * first.width)) == 0);
+        }
+        ld_embedding_deinit(&embedding);
+        snprintf(relative, sizeof relative, "embeddings/%s/other_width", files[i]);
+        gc_exact(gc, relative,
+                 ld_embedding_open(&embedding, file, first.width + 1, NULL) == LD_E_SHAPE);
+        ld_embedding_deinit(&embedding);
+    }
+    ld_embedding_deinit(&first);
+}
+
+/* ---- Merging --------------------------------------------------------------------------------- */
+
+/* `key` of the case names one of the inputs A, B, C. */
+static const char *input_named(const json_t *item, const char *key, const char *otherwise)
+{
+    const char *name = json_string_value(json_object_get(item, key));
+    return name ? name : otherwise;
+}
+
+static void read_list(const json_t *list, double *out)
+{
+    for (size_t i = 0; i < LD_MERGE_BLOCKS; i++)
+        out[i] = json_number_value(json_array_get(list, i));
+}
+
+/* The recipe and which input is A, B and C of the operation. */
+static bool read_recipe(const json_t *item, struct ld_merge_recipe *recipe, const char *inputs[3])
+{
+    const char *op = json_string_value(json_object_get(item, "op"));
+    const json_t *weights = json_object_get(item, "weights");
+    memset(recipe, 0, sizeof *recipe);
+    inputs[0] = "A", inputs[1] = "B", inputs[2] = "C";
+    int found = 0;
+    while (found < LD_MERGE_OP_COUNT && strcmp(op, ld_merge_op_name((enum ld_merge_op)found)) != 0)
+        found++;
+    recipe->op = (enum ld_merge_op)found;
+    recipe->alpha = json_number_value(json_object_get(item, "alpha"));
+    recipe->density = json_number_value(json_object_get(item, "density"));
+    recipe->drop = json_number_value(json_object_get(item, "drop"));
+    recipe->lambda = json_number_value(json_object_get(item, "lam"));
+    recipe->base = json_number_value(json_object_get(weights, "base"));
+    recipe->middle = json_number_value(json_object_get(weights, "M"));
+    read_list(json_object_get(weights, "IN"), recipe->in);
+    read_list(json_object_get(weights, "OUT"), recipe->out);
+    if (recipe->op == LD_MERGE_TIES) {
+        const json_t *experts = json_object_get(item, "experts");
+        inputs[0] = json_string_value(json_array_get(experts, 0));
+        inputs[1] = json_string_value(json_array_get(experts, 1));
+        inputs[2] = input_named(item, "base", "C");
+    }
+    if (recipe->op == LD_MERGE_DARE) {
+        inputs[0] = input_named(item, "base", "A");
+        inputs[1] = input_named(item, "expert", "B");
+    }
+    return found < LD_MERGE_OP_COUNT && inputs[0] && inputs[1];
+}
+
+static float *input_values(struct gc_tensors *tensors, const char *input, const char *name,
+                           size_t count)
+{
+    char label[512];
+    struct gc_array array = {0};
+    float *values = calloc(count, sizeof *values);
+    snprintf(label, sizeof label, "inputs/%s.%s", input, name);
+    if (!values || !gc_tensors_get(tensors, label, &array) || array.count != count) {
+        free(values);
+        values = NULL;
+    }
+    for (size_t i = 0; values && i < count; i++)
+        values[i] = (float)array.data[i];
+    gc_array_free(&array);
+    return values;
+}
+
+static void run_merge(struct gc *gc, const json_t *item, struct gc_tensors *tensors)
+{
+    const char *id = json_string_value(json_object_get(item, "id"));
+    struct ld_merge_recipe recipe;
+    const char *inputs[3];
+    if (!read_recipe(item, &recipe, inputs)) {
+        gc_fail(gc, id, "unknown operation");
+        return;
+    }
+    size_t i;
+    json_t *label;
+    json_array_foreach(json_object_get(item, "tensors"), i, label)
+    {
+        const char *full = json_string_value(label);
+        const char *name = full + strlen(id) + 1;
+        struct gc_array expected = {0};
+        float *values[3] = {NULL, NULL, NULL};
+        bool ready = gc_tensors_get(tensors, full, &expected);
+        for (int k = 0; ready && k < 3; k++)
+            ready = (values[k] = input_values(tensors, inputs[k], name, expected.count)) != NULL;
+        ready = ready && ld_merge_tensor(values[0], &recipe, name, values[0], values[1], values[2],
+                                         expected.count, NULL) == LD_OK;
+        double *got = calloc(expected.count + 1, sizeof *got);
+        for (size_t k = 0; ready && got && k < expected.count; k++)
+            got[k] = (double)values[0][k];
+        if (ready && got)
+            gc_report(gc, full, gc_relative_l2(got, expected.data, expected.count), 2e-6);
+        else
+            gc_fail(gc, full, "not merged");
+        free(got);
+        for (int k = 0; k < 3; k++)
+            free(values[k]);
+        gc_array_free(&expected);
+    }
+}
+
+static void run_merges(struct gc *gc, const char *root, const char *path)
+{
+    char file[4096];
+    json_t *cases = json_load_file(path, 0, NULL);
+    const char *tensors_file = json_string_value(json_object_get(cases, "tensors_file"));
+    struct gc_tensors *tensors = NULL;
+    if (tensors_file && gc_find(gc, root, tensors_file, file, sizeof file))
+        tensors = gc_tensors_open(file);
+    if (!tensors)
+        gc_fail(gc, path, "the case file or its tensors cannot be read");
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(cases, "cases"), i, item)
+    {
+        if (tensors && json_object_get(item, "op"))
+            run_merge(gc, item, tensors);
+    }
+    if (tensors)
+        gc_tensors_close(tensors);
+    json_decref(cases);
+}
+
 const struct gc_kind gc_kinds_weights[] = {
     {"st_index.json", run_st_index},
     {"dtypes.safetensors", run_dtypes},
     {"detect.json", run_detect},
     {"adapters.json", run_adapters},
+    {"ti.json", run_embeddings},
+    {"merges.json", run_merges},
     {NULL, NULL},
 };

@@ -1,0 +1,68 @@
+/*
+ * Merging checkpoints: one new model out of two or three. The functions here work on one tensor in
+ * float32; merge_model.h applies them to whole files.
+ *
+ * Source   weighted sum, add difference and block weights: the common practice of checkpoint
+ *          mergers (AUTOMATIC1111 webui, supermerger); Yadav et al. 2023, arXiv:2306.01708 (TIES);
+ *          Yu et al. 2023, arXiv:2311.03099 (DARE).
+ */
+#ifndef LD_MODEL_MERGE_H
+#define LD_MODEL_MERGE_H
+
+#include "runtime/base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LD_MERGE_BLOCKS = 12 };
+
+enum ld_merge_op {
+    LD_MERGE_WEIGHTED_SUM,   /* (1 - alpha) A + alpha B */
+    LD_MERGE_BLOCK_WEIGHTED, /* the same with one alpha for each block of the UNet */
+    LD_MERGE_ADD_DIFFERENCE, /* A + alpha (B - C) */
+    LD_MERGE_TIES,           /* C + lambda * merged deltas of A and B over C */
+    LD_MERGE_DARE,           /* A + lambda * thinned delta of B over A */
+    LD_MERGE_OP_COUNT
+};
+
+struct ld_merge_recipe {
+    enum ld_merge_op op;
+    double alpha;
+    /* Block weights: `base` is for the text encoder and all that is no block. */
+    double base, in[LD_MERGE_BLOCKS], middle, out[LD_MERGE_BLOCKS];
+    double density; /* TIES: share of each delta that is kept, by magnitude */
+    double drop;    /* DARE: probability that an element of the delta is dropped */
+    double lambda;
+};
+
+/* "weighted_sum", "block_weighted_sum", "add_difference", "ties", "dare". */
+const char *ld_merge_op_name(enum ld_merge_op op);
+
+/* How many models an operation needs: 2 or 3. */
+uint32_t ld_merge_models(enum ld_merge_op op);
+
+/* Errors   LD_E_RANGE: a share outside 0..1 or a weight that is not finite. */
+enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_error *err) LD_MUST_USE;
+
+/* The alpha of a canonical tensor name under block weights. */
+double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *name);
+
+/*
+ * Merge one tensor of `count` elements; `c` may be NULL where the operation needs two models.
+ * `name` seeds DARE, so that the result does not depend on the order of tensors. dst may be any of
+ * the inputs.
+ * Errors   LD_E_NOMEM (TIES needs scratch of three tensors).
+ */
+enum ld_code ld_merge_tensor(float *dst, const struct ld_merge_recipe *recipe, const char *name,
+                             const float *a, const float *b, const float *c, size_t count,
+                             struct ld_error *err) LD_MUST_USE;
+
+/* Cosine similarity of two tensors; 0 if one of them is zero. */
+double ld_merge_cosine(const float *a, const float *b, size_t count);
+
+/* The uniform number in [0, 1) of element `index` under `name`: FNV-1a of the name, then SplitMix64
+ * at that position. */
+double ld_merge_uniform(uint64_t name_hash, uint64_t index);
+uint64_t ld_merge_name_hash(const char *prefix, const char *name);
+
+#endif
