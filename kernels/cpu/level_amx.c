@@ -11,7 +11,7 @@
  *
  * Each product of bfloat16s is exact in float32; the unit adds 16 pairs in float32, even and odd
  * members apart, and then both sums to the accumulator, subnormals as zero. Small products go
- * first. The error is that of float32 sums, not of bfloat16 (tests/unit/test_cpu_accuracy.c).
+ * first. The error is that of float32 sums, not of bfloat16 (tests/unit/test_cpu_matmul.c).
  *
  * Pairs: the unit multiplies pairs of neighbouring K values. Splitting leaves value i and value
  * i + 16 of a step side by side (shift one, mask the other, no shuffle), so weights are packed in

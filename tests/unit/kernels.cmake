@@ -1,4 +1,5 @@
 ld_unit_test(test_cpu_matmul ld_kernels)
+ld_unit_test(test_cpu_determinism ld_kernels)
 ld_unit_test(test_cpu_attention ld_kernels)
 ld_unit_test(test_cpu_norm ld_kernels)
 

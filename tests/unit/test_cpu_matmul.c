@@ -5,6 +5,8 @@
  */
 #include "cpu_reference.h"
 
+#include <stdlib.h>
+
 enum { CASES = 60 };
 
 /* float32 sums of a few thousand terms; measured below 3e-7. */
@@ -21,7 +23,7 @@ static void check(const float *y, const double *expected, size_t count, const ch
                   const char *what)
 {
     double error = relative_l2(y, expected, count);
-    if (error > TOLERANCE)
+    if (error > TOLERANCE || getenv("SHOW_ERRORS") != NULL)
         print_message("%s on %s: relative error %.3g\n", what, level, error);
     assert_true(error <= TOLERANCE);
     assert_true(guards_intact(y, count));
@@ -225,12 +227,55 @@ static void stacked_parts_keep_their_own_type_scale_and_bias(void **state)
         free_weight(&part[p]);
 }
 
+/* The longest sums of the network: 2560 channels under a 3x3 kernel. */
+static void long_sums_keep_the_error_of_short_ones(void **state)
+{
+    (void)state;
+    static const enum ld_dtype types[] = {LD_DTYPE_F16, LD_DTYPE_BF16, LD_DTYPE_F32};
+    enum { SIDE = 3, C = 2560, N = 40, COUNT = SIDE * SIDE * N };
+    struct rng rng = {4};
+    float *x = random_buffer(SIDE * SIDE * C, 1.0f, &rng);
+    for (size_t i = 0; i < SIDE * SIDE * C; i++)
+        x[i] += 0.3f; /* a mean, as after SiLU: sums grow steadily */
+    for (size_t t = 0; t < 3; t++) {
+        struct test_weight w = make_weight(LD_WEIGHT_CONV, N, C, 3, types[t], true, &rng);
+        struct ld_conv2d op = {.x0 = x,
+                               .c0 = C,
+                               .batch = 1,
+                               .in_h = SIDE,
+                               .in_w = SIDE,
+                               .stride = 1,
+                               .pad_before = 1,
+                               .pad_after = 1};
+        double expected[COUNT];
+        ref_conv2d(&op, &w, expected);
+        for (size_t i = 0; i < LEVELS; i++) {
+            struct ld_backend *backend = open_level(all_levels[i], 2);
+            if (backend == NULL)
+                continue;
+            struct ld_weight *weight = load_weight(backend, &w);
+            float *y = guarded_alloc(COUNT);
+            struct ld_error err = {0};
+            op.weight = weight;
+            op.y = y;
+            assert_int_equal(backend->ops->conv2d(backend, &op, &err), LD_OK);
+            check(y, expected, COUNT, backend->description, "a long sum");
+            guarded_free(y);
+            backend->ops->weight_destroy(backend, weight);
+            backend->ops->destroy(backend);
+        }
+        free_weight(&w);
+    }
+    guarded_free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions_match_float64),
         cmocka_unit_test(linear_layers_match_float64),
         cmocka_unit_test(stacked_parts_keep_their_own_type_scale_and_bias),
+        cmocka_unit_test(long_sums_keep_the_error_of_short_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
