@@ -5,8 +5,8 @@
 /* One open container on the way to the present token. */
 struct level {
     bool is_object;
-    bool escaped;
-    struct ld_span key; /* raw key of the member under way */
+    bool has_key;
+    struct ld_span key; /* raw key of the member under way, once there is one */
     uint32_t index;     /* of the array item under way */
 };
 
@@ -24,9 +24,10 @@ static bool append_part(char *out, size_t out_size, size_t *used, struct ld_span
     out[pos++] = '/';
     for (size_t i = 0; i < part.size; i++) {
         const char c = (char)part.data[i];
-        if (pos + 2 >= out_size)
+        const bool escape = c == '~' || c == '/';
+        if (pos + (escape ? 2 : 1) >= out_size)
             return false;
-        if (c == '~' || c == '/')
+        if (escape)
             out[pos++] = '~';
         out[pos++] = c == '~' ? '0' : c == '/' ? '1' : c;
     }
@@ -51,6 +52,8 @@ static void set_pointer(const struct path *path, struct ld_error *err)
     err->pointer[0] = '\0';
     for (uint32_t i = 0; i < path->depth; i++) {
         const struct level *level = &path->levels[i];
+        if (level->is_object && !level->has_key)
+            break;
         const bool fits =
             level->is_object ? append_part(err->pointer, sizeof err->pointer, &used, level->key)
                              : append_index(err->pointer, sizeof err->pointer, &used, level->index);
@@ -68,8 +71,10 @@ static void follow(struct path *path, const struct ld_json_token *token)
     struct level *top = path->depth ? &path->levels[path->depth - 1] : NULL;
     switch (token->kind) {
     case LD_JSON_KEY:
-        if (top)
+        if (top) {
             top->key = token->text;
+            top->has_key = true;
+        }
         return;
     case LD_JSON_OBJECT_BEGIN:
     case LD_JSON_ARRAY_BEGIN:

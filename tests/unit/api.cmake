@@ -1,3 +1,4 @@
+ld_unit_test(test_json_scan ld_api PkgConfig::JANSSON)
 ld_unit_test(test_fields ld_api)
 ld_unit_test(test_native ld_api)
 

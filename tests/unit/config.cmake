@@ -1,0 +1,5 @@
+ld_unit_test(test_nearest ld_config)
+ld_unit_test(test_settings ld_config)
+target_compile_definitions(test_settings PRIVATE LATENTD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+ld_unit_test(test_manifest ld_params)
+ld_unit_test(test_params ld_params)
