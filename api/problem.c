@@ -72,6 +72,7 @@ int ld_code_status(enum ld_code code)
     case LD_E_IO:
     case LD_E_LEASE_LOST:
     case LD_E_BUG:
+    case LD_E_NUMERICAL:
         return 500;
     case LD_E_NOMEM:
     case LD_E_TIMEOUT:
@@ -100,7 +101,7 @@ static const char *code_public_name(enum ld_code code)
     case LD_E_IO: case LD_E_BUG: case LD_E_DEVICE: case LD_E_LEASE_LOST: return "internal";
     case LD_E_TOO_LARGE: case LD_E_NOT_FOUND: case LD_E_CONFLICT: case LD_E_FORBIDDEN:
     case LD_E_RATE: case LD_E_QUEUE_FULL: case LD_E_TIMEOUT: case LD_E_CANCELLED:
-    case LD_E_DRAINING: case LD_E_UNSUPPORTED: case LD_CODE_COUNT: break;
+    case LD_E_DRAINING: case LD_E_UNSUPPORTED: case LD_E_NUMERICAL: case LD_CODE_COUNT: break;
     } // clang-format on
     return ld_code_name(code);
 }

@@ -48,12 +48,12 @@ struct ld_job {
     struct ld_sigma_table table;
     struct ld_conditioning *conditioning[LD_JOB_PASSES];
 
-    /* Image to image: [4, h, w] scaled latent and [h, w] mask, and the pixels to paste back into.
-     */
-    double *start, *mask;
-    struct ld_pixels *init_pixels;
-    float *mask_pixels;          /* [height, width] 0..1, blurred */
-    float *extra[LD_JOB_PASSES]; /* [Cin - 4, h, w] for inpainting checkpoints, else NULL */
+    /* Image to image: [4, h, w] scaled latent, [h, w] masks of both passes; and for pasting back
+     * the original picture and the blurred mask [height, width]. NULL where there are none. */
+    double *start, *mask, *second_mask;
+    uint8_t *init_rgb;
+    float *mask_pixels;
+    float *extra[LD_JOB_PASSES]; /* [Cin - 4, h, w] for inpainting checkpoints */
 
     struct ld_session *sessions;
     uint32_t session_count;
@@ -93,6 +93,15 @@ void ld_job_finish(struct ld_job *job, const struct ld_error *err);
 enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *interrupt,
                                struct ld_error *err) LD_MUST_USE;
 void ld_job_release_input(struct ld_job *job);
+
+/* The scaled latent of a picture, [4, height / 8, width / 8] on the heap. */
+enum ld_code ld_job_encode_pixels(struct ld_job *job, const uint8_t *rgb, int32_t height,
+                                  int32_t width, const struct ld_cancel *interrupt, double **latent,
+                                  struct ld_error *err) LD_MUST_USE;
+
+/* Mask (and inpainting channels) at the second pass's size, in latent cells. */
+enum ld_code ld_job_second_mask(struct ld_job *job, int32_t height, int32_t width,
+                                struct ld_error *err) LD_MUST_USE;
 
 /* ---- session.c
  * ----------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ struct ld_pass {
     struct ld_guidance *guidance;
     struct ld_sampler *sampler;
     struct ld_unet_options options; /* without deep shrink, which depends on sigma */
-    double shrink_high, shrink_low; /* deep shrink's range of sigma */
+    struct ld_deep_shrink shrink;
 
     double *x;          /* the sampler's */
     double *mask_noise; /* z0 of the inpaint blend, profile comfy */
@@ -101,26 +101,21 @@ static enum ld_code build_schedule(struct ld_pass *pass, struct ld_arena *arena,
     return ld_schedule_build(&pass->schedule, arena, &options, err);
 }
 
-static void override_number(double *target, double value)
-{
-    if (!isnan(value))
-        *target = value;
-}
-
+/* NaN means the sampler's own, here as there. */
 static struct ld_sampler_options sampler_options(const struct ld_request *request)
 {
     const struct ld_request_sampler_options *given = &request->sampler_options;
     struct ld_sampler_options options = ld_sampler_options_default();
-    override_number(&options.eta, given->eta);
-    override_number(&options.s_noise, given->s_noise);
-    override_number(&options.s_churn, given->s_churn);
-    override_number(&options.s_tmin, given->s_tmin);
-    override_number(&options.s_tmax, given->s_tmax);
-    override_number(&options.gamma, given->gamma);
-    override_number(&options.r, given->r);
-    override_number(&options.rtol, given->rtol);
-    override_number(&options.atol, given->atol);
-    override_number(&options.h_init, given->h_init);
+    options.eta = given->eta;
+    options.s_noise = given->s_noise;
+    options.s_churn = given->s_churn;
+    options.s_tmin = given->s_tmin;
+    options.s_tmax = given->s_tmax;
+    options.gamma = given->gamma;
+    options.r = given->r;
+    options.rtol = given->rtol;
+    options.atol = given->atol;
+    options.h_init = given->h_init;
     options.solver_heun = strcmp(given->solver, "heun") == 0;
     options.extrapolate_last = given->extrapolate_last;
     options.order = given->order;
@@ -128,19 +123,9 @@ static struct ld_sampler_options sampler_options(const struct ld_request *reques
     return options;
 }
 
-static enum ld_resize_mode resize_mode(const char *name)
-{
-    return strcmp(name, "nearest-exact") == 0 ? LD_RESIZE_NEAREST_EXACT
-           : strcmp(name, "bilinear") == 0    ? LD_RESIZE_BILINEAR
-           : strcmp(name, "area") == 0        ? LD_RESIZE_AREA
-           : strcmp(name, "bislerp") == 0     ? LD_RESIZE_BISLERP
-                                              : LD_RESIZE_BICUBIC;
-}
-
-static void plan_network(struct ld_pass *pass)
+static enum ld_code plan_network(struct ld_pass *pass, struct ld_error *err)
 {
     const struct ld_request *request = pass->config.request;
-    const struct ld_request_deep_shrink *shrink = &request->deep_shrink;
     const struct ld_request_guidance *guidance = &request->guidance;
     struct ld_unet_options *options = &pass->options;
     if (guidance->freeu[0]) {
@@ -150,15 +135,7 @@ static void plan_network(struct ld_pass *pass)
         options->freeu_s1 = (float)guidance->freeu_s1;
         options->freeu_s2 = (float)guidance->freeu_s2;
     }
-    if (shrink->present) {
-        options->shrink_block = shrink->block;
-        options->shrink_factor = shrink->factor;
-        options->shrink_after_skip = shrink->after_skip;
-        options->shrink_down = resize_mode(shrink->downscale);
-        options->shrink_up = resize_mode(shrink->upscale);
-        pass->shrink_high = ld_percent_to_sigma(pass->config.table, shrink->start);
-        pass->shrink_low = ld_percent_to_sigma(pass->config.table, shrink->end);
-    }
+    return ld_deep_shrink_init(&pass->shrink, &request->deep_shrink, pass->config.table, err);
 }
 
 /* ---- Noise and the starting point
@@ -224,8 +201,12 @@ static enum ld_code start_at(struct ld_pass *pass, struct ld_arena *arena, struc
     }
     if (ld_noise_initial(pass->noise, z, pass->count, err) != LD_OK)
         return err->code;
+    const struct ld_sampler_info *info =
+        ld_sampler_info_find(sampler_name(request, pass->config.hires));
+    const bool unit_variance = request->profile == LD_PROFILE_A1111 && !start &&
+                               ld_sampler_walks_timesteps(info, request->profile);
     const double scale =
-        ld_initial_noise_scale(pass->config.table, pass->schedule.sigmas[0], false);
+        ld_initial_noise_scale(pass->config.table, pass->schedule.sigmas[0], unit_variance);
     for (size_t i = 0; i < pass->count; i++)
         pass->x[i] = (start ? start[i] : 0.0) + (scale + extra) * z[i];
     if (pass->config.mask && request->profile == LD_PROFILE_COMFY)
@@ -264,7 +245,8 @@ static enum ld_code create_parts(struct ld_pass *pass, struct ld_arena *arena, s
     };
     if (ld_guidance_create(&pass->guidance, arena, &guidance, err) != LD_OK)
         return err->code;
-    plan_network(pass);
+    if (plan_network(pass, err) != LD_OK)
+        return err->code;
 
     const struct ld_noise_source source = ld_noise_source_of(pass->noise);
     const struct ld_sampler_config sampler = {
@@ -272,6 +254,8 @@ static enum ld_code create_parts(struct ld_pass *pass, struct ld_arena *arena, s
         .sigmas = pass->schedule.sigmas,
         .sigma_count = pass->schedule.sigma_count,
         .timesteps = pass->schedule.timesteps,
+        .timestep_total = pass->schedule.timestep_total,
+        .table = pass->config.table,
         .sigma_min = ld_sigma_table_min(pass->config.table),
         .sigma_max = ld_sigma_table_max(pass->config.table),
         .count = pass->count,
@@ -307,16 +291,17 @@ enum ld_code ld_pass_create(struct ld_pass **out, struct ld_arena *arena,
 /* ---- Opening a call
  * -------------------------------------------------------------------------------- */
 
+/* Without the shrink its options stay zero, so that all such evaluations share one plan. */
 static struct ld_unet_options options_at(const struct ld_pass *pass, double sigma)
 {
     struct ld_unet_options options = pass->options;
-    options.shrink = pass->config.request->deep_shrink.present && sigma <= pass->shrink_high &&
-                     sigma >= pass->shrink_low;
-    if (!options.shrink) { /* one plan for all evaluations without it */
-        options.shrink_block = 0;
-        options.shrink_factor = 0;
-        options.shrink_after_skip = false;
-        options.shrink_down = options.shrink_up = (enum ld_resize_mode)0;
+    options.shrink = ld_deep_shrink_active(&pass->shrink, sigma);
+    if (options.shrink) {
+        options.shrink_block = pass->shrink.block;
+        options.shrink_factor = pass->shrink.factor;
+        options.shrink_after_skip = pass->shrink.after_skip;
+        options.shrink_down = pass->shrink.down;
+        options.shrink_up = pass->shrink.up;
     }
     return options;
 }

@@ -19,6 +19,7 @@
 
 #include "runtime/model/unet.h"
 #include "runtime/params.h"
+#include "runtime/sample/deep_shrink.h"
 #include "runtime/sample/guidance.h"
 #include "runtime/sample/noise.h"
 #include "runtime/sample/schedule.h"

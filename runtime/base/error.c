@@ -10,8 +10,7 @@ static const char *const code_names[LD_CODE_COUNT] = {
     "format",     "too_large", "not_found",    "conflict",      "auth",
     "forbidden",  "rate",      "queue_full",   "out_of_memory", "gpu_out_of_memory",
     "device",     "io",        "storage_full", "timeout",       "cancelled",
-    "lease_lost", "draining",  "unsupported",  "bug",
-};
+    "lease_lost", "draining",  "unsupported",  "bug",           "numerical"};
 
 const char *ld_code_name(enum ld_code code)
 {

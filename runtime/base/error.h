@@ -46,6 +46,7 @@ enum ld_code {
     LD_E_DRAINING,
     LD_E_UNSUPPORTED,
     LD_E_BUG,
+    LD_E_NUMERICAL, /* a model produced values that are no numbers */
     LD_CODE_COUNT
 };
 

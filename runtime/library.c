@@ -1,0 +1,317 @@
+#include "runtime/library_state.h"
+
+#include "runtime/base/fsx.h"
+#include "runtime/text/wildcards.h"
+
+#include <sys/stat.h>
+
+enum {
+    LIBRARY_ARENA_MAX = 64 << 20,
+    RESIDENT_ARENA_MAX = 512 << 20, /* vocabulary and embeddings */
+    CONTEXT_BYTES_MAX = 64 << 20,
+    INVENTORY_MAX = 16 << 20
+};
+
+/* Budget of merged adapters that nobody uses at the moment. */
+#define VARIANT_BYTES_MAX ((size_t)4 << 30)
+
+/* ---- Life
+ * ------------------------------------------------------------------------------------------ */
+
+static const char *keep(struct ld_library *library, const char *text)
+{
+    const char *copy = ld_arena_strdup(&library->arena, text ? text : "");
+    return copy ? copy : "";
+}
+
+static void copy_config(struct ld_library *library, const struct ld_engine_config *config)
+{
+    library->config = *config;
+    library->config.model_dir = keep(library, config->model_dir);
+    library->config.adapter_dir = keep(library, config->adapter_dir);
+    library->config.embedding_dir = keep(library, config->embedding_dir);
+    library->config.wildcard_dir = keep(library, config->wildcard_dir);
+    library->config.vae_dir = keep(library, config->vae_dir);
+    library->config.default_model = keep(library, config->default_model);
+    library->config.model_path = keep(library, config->model_path);
+    library->config.vocab_path = keep(library, config->vocab_path);
+}
+
+/* The name a directly given file goes by: its own, without folder and ending. */
+static const char *name_of_path(struct ld_library *library, const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    size_t start = length;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    const char *dot = NULL;
+    for (size_t i = start + 1; i < length; i++)
+        if (path[i] == '.')
+            dot = path + i;
+    const char *name = ld_arena_strndup(&library->arena, path + start,
+                                        (dot ? (size_t)(dot - path) : length) - start);
+    return name ? name : "";
+}
+
+static bool exists(const char *path)
+{
+    struct stat info;
+    return path[0] && stat(path, &info) == 0;
+}
+
+static enum ld_code choose_default(struct ld_library *library, struct ld_error *err)
+{
+    const char *given = library->config.model_path;
+    const char *wanted = library->config.default_model;
+    if (exists(given)) {
+        library->default_name = name_of_path(library, given);
+        return LD_OK;
+    }
+    if (given[0])
+        wanted = given; /* a name in the model folder */
+    if (wanted[0]) {
+        if (!ld_registry_find(library->registry, LD_REGISTRY_MODEL, wanted))
+            return LD_FAIL(err, LD_E_NOT_FOUND,
+                           "there is no file or model called '%.100s'; --model takes a "
+                           ".safetensors file, a diffusers folder, or a name in --model-dir",
+                           wanted);
+        library->default_name = wanted;
+        return LD_OK;
+    }
+    if (ld_registry_count(library->registry, LD_REGISTRY_MODEL) == 0)
+        return LD_FAIL(err, LD_E_NOT_FOUND,
+                       "no model is configured; give one with --model FILE, or a folder of them "
+                       "with --model-dir DIR");
+    library->default_name = ld_registry_at(library->registry, LD_REGISTRY_MODEL, 0)->name;
+    return LD_OK;
+}
+
+enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_config *config,
+                             struct ld_backend *backend, struct ld_error *err)
+{
+    struct ld_library *library = ld_heap_alloc(sizeof *library);
+    if (!library)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    ld_arena_init(&library->arena, "library", LIBRARY_ARENA_MAX);
+    library->backend = backend;
+    library->variant_bytes_max = VARIANT_BYTES_MAX;
+    library->next_serial = 1;
+    library->inventory = ld_buffer_make(INVENTORY_MAX);
+    copy_config(library, config);
+    const struct ld_registry_folders folders = {
+        .folder = {library->config.model_dir, library->config.adapter_dir,
+                   library->config.embedding_dir, library->config.vae_dir,
+                   library->config.wildcard_dir},
+        .cache_path = "",
+    };
+    enum ld_code code = ld_registry_open(&library->registry, &folders, err);
+    if (code == LD_OK)
+        code = choose_default(library, err);
+    if (code == LD_OK)
+        code = ld_pool_create(&library->pool, config->threads, err);
+    if (code == LD_OK)
+        code = ld_library_write_inventory(library, err);
+    if (code != LD_OK) {
+        ld_library_close(library);
+        return code;
+    }
+    *out = library;
+    return LD_OK;
+}
+
+static void unload(struct ld_library *library, struct ld_resident_entry *entry)
+{
+    ld_library_drop_variants(library, &entry->resident);
+    ld_context_cache_deinit(&entry->resident.contexts);
+    ld_model_destroy(entry->resident.model);
+    ld_weights_close(entry->weights);
+    ld_arena_deinit(&entry->arena);
+    memset(entry, 0, sizeof *entry);
+}
+
+void ld_library_close(struct ld_library *library)
+{
+    if (!library)
+        return;
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
+        if (library->residents[i].loaded)
+            unload(library, &library->residents[i]);
+    for (uint32_t i = 0; i < library->vae_count; i++)
+        ld_model_destroy(library->vaes[i].model);
+    ld_pool_destroy(library->pool);
+    ld_registry_close(library->registry);
+    ld_buffer_deinit(&library->inventory);
+    ld_arena_deinit(&library->arena);
+    ld_heap_free(library);
+}
+
+/* ---- Models
+ * ----------------------------------------------------------------------------------------- */
+
+static enum ld_code model_path(struct ld_library *library, const char *name, const char **path,
+                               struct ld_error *err)
+{
+    const bool is_default = strcmp(name, library->default_name) == 0;
+    if (is_default && exists(library->config.model_path)) {
+        *path = library->config.model_path;
+        return LD_OK;
+    }
+    const struct ld_registry_entry *entry =
+        ld_registry_find(library->registry, LD_REGISTRY_MODEL, name);
+    if (!entry)
+        return LD_FAIL(err, LD_E_NOT_FOUND, "model '%.100s' is not one that this server has", name);
+    *path = entry->path;
+    return LD_OK;
+}
+
+/* A free place, or that of the model unused for longest; NULL if all are in use. */
+static struct ld_resident_entry *free_place(struct ld_library *library)
+{
+    struct ld_resident_entry *oldest = NULL;
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
+        struct ld_resident_entry *entry = &library->residents[i];
+        if (!entry->loaded)
+            return entry;
+        if (entry->resident.users == 0 && (!oldest || entry->resident.used < oldest->resident.used))
+            oldest = entry;
+    }
+    if (oldest)
+        unload(library, oldest);
+    return oldest;
+}
+
+static enum ld_code load(struct ld_library *library, struct ld_resident_entry *entry,
+                         const char *name, const char *path, struct ld_error *err)
+{
+    struct ld_resident *resident = &entry->resident;
+    ld_arena_init(&entry->arena, "model", RESIDENT_ARENA_MAX);
+    ld_context_cache_init(&resident->contexts, CONTEXT_BYTES_MAX);
+    entry->loaded = true;
+    resident->name = ld_arena_strdup(&entry->arena, name);
+    if (!resident->name)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    if (ld_weights_open(&entry->weights, path, NULL, err) != LD_OK ||
+        ld_model_create(&resident->model, library->backend, entry->weights, err) != LD_OK)
+        return err->code;
+    const struct ld_arch *arch = ld_model_arch(resident->model);
+    if (!arch->has_unet || !arch->has_vae_decoder)
+        return LD_FAIL(err, LD_E_UNSUPPORTED, "model '%.100s' has no %s", name,
+                       arch->has_unet ? "VAE decoder" : "UNet");
+    if (ld_library_load_text(library, entry, path, err) != LD_OK)
+        return err->code;
+    return ld_weights_sha256(entry->weights, resident->sha256, err);
+}
+
+enum ld_code ld_library_model(struct ld_library *library, const char *name,
+                              struct ld_resident **out, struct ld_error *err)
+{
+    if (!name[0])
+        name = library->default_name;
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
+        struct ld_resident_entry *entry = &library->residents[i];
+        if (entry->loaded && strcmp(entry->resident.name, name) == 0) {
+            entry->resident.users++;
+            entry->resident.used = ++library->clock;
+            *out = &entry->resident;
+            return LD_OK;
+        }
+    }
+    const char *path;
+    if (model_path(library, name, &path, err) != LD_OK)
+        return err->code;
+    struct ld_resident_entry *entry = free_place(library);
+    if (!entry)
+        return LD_FAIL(err, LD_E_NOMEM, "too many models are in use at once; try again later");
+    if (load(library, entry, name, path, err) != LD_OK) {
+        unload(library, entry);
+        return err->code;
+    }
+    entry->resident.users = 1;
+    entry->resident.used = ++library->clock;
+    *out = &entry->resident;
+    return LD_OK;
+}
+
+void ld_library_release(struct ld_library *library, struct ld_resident *resident)
+{
+    (void)library;
+    LD_ASSERT(resident->users > 0);
+    resident->users--;
+}
+
+enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
+                            struct ld_error *err)
+{
+    for (uint32_t i = 0; i < library->vae_count; i++) {
+        if (strcmp(library->vaes[i].name, name) == 0) {
+            *out = library->vaes[i].model;
+            return LD_OK;
+        }
+    }
+    const struct ld_registry_entry *entry =
+        ld_registry_find(library->registry, LD_REGISTRY_VAE, name);
+    if (!entry)
+        return LD_FAIL(err, LD_E_NOT_FOUND, "vae '%.100s' is not one that this server has", name);
+    if (library->vae_count == LD_VAES_MAX)
+        return LD_FAIL(err, LD_E_NOMEM, "too many VAEs are loaded");
+    struct ld_model *model = NULL;
+    if (ld_model_open(&model, library->backend, entry->path, NULL, err) != LD_OK)
+        return err->code;
+    if (!ld_model_arch(model)->has_vae_decoder) {
+        ld_model_destroy(model);
+        return LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
+    }
+    library->vaes[library->vae_count++] = (struct ld_vae_entry){entry->name, model};
+    *out = model;
+    return LD_OK;
+}
+
+/* ---- Wildcards
+ * ----------------------------------------------------------------------------------------- */
+
+static enum ld_code read_lists(void *ctx, const char *pattern, struct ld_buffer *out,
+                               struct ld_error *err)
+{
+    const struct ld_library *library = ctx;
+    const uint32_t count = ld_registry_count(library->registry, LD_REGISTRY_WILDCARD);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ld_registry_entry *entry =
+            ld_registry_at(library->registry, LD_REGISTRY_WILDCARD, i);
+        if (!ld_wildcard_matches(pattern, entry->name))
+            continue;
+        if (ld_fsx_read_file(entry->path, out, err) != LD_OK)
+            return err->code;
+        ld_buffer_byte(out, '\n');
+    }
+    return LD_OK;
+}
+
+enum ld_code ld_library_expand(struct ld_library *library, struct ld_request *request,
+                               struct ld_arena *arena, struct ld_error *err)
+{
+    if (!request->wildcards)
+        return LD_OK;
+    const struct ld_wildcard_source source = {library, read_lists};
+    const char **texts[] = {&request->prompt, &request->negative_prompt, &request->hires.prompt,
+                            &request->hires.negative_prompt};
+    static const char *const pointers[] = {"/prompt", "/negative_prompt", "/hires/prompt",
+                                           "/hires/negative_prompt"};
+    for (uint32_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const struct ld_wildcard_options options = {
+            .mode = LD_WILDCARDS_RANDOM,
+            .seed = request->wildcards_seeded ? request->wildcards_seed : request->seed,
+            .syntax = request->syntax,
+            .source = &source,
+        };
+        struct ld_wildcard_results results;
+        if (!*texts[i])
+            continue;
+        if (ld_wildcards_expand(arena, ld_span_text(*texts[i]), &options, 1, &results, NULL, err) !=
+            LD_OK)
+            return ld_error_at(err, "%s", pointers[i]);
+        *texts[i] = results.items[0];
+    }
+    return LD_OK;
+}

@@ -1,0 +1,73 @@
+#include "runtime/library_state.h"
+
+/* "name": ..., then what the registry found out, as one object. */
+static enum ld_code write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
+                                struct ld_buffer *out, struct ld_error *err)
+{
+    char digest[LD_SHA256_HEX_SIZE] = "";
+    const bool hashed = entry->kind != LD_REGISTRY_WILDCARD;
+    if (hashed && ld_registry_sha256(library->registry, entry, digest, err) != LD_OK)
+        return err->code;
+    ld_buffer_text(out, "{\"name\":");
+    ld_buffer_json_string(out, entry->name);
+    ld_buffer_format(out, ",\"sha256\":\"%s\",\"bytes\":%llu,\"created_us\":%lld", digest,
+                     (unsigned long long)entry->bytes, (long long)entry->modified_us);
+    if (entry->kind == LD_REGISTRY_MODEL)
+        ld_buffer_format(out, ",\"default\":%s",
+                         strcmp(entry->name, library->default_name) == 0 ? "true" : "false");
+    ld_buffer_text(out, ",\"detail\":");
+    ld_buffer_text(out, entry->detail[0] ? entry->detail : "{}");
+    ld_buffer_text(out, "}");
+    return LD_OK;
+}
+
+/* A model given by path stands beside those of the folder. */
+static void write_direct_model(const struct ld_library *library, struct ld_buffer *out)
+{
+    ld_buffer_text(out, "{\"name\":");
+    ld_buffer_json_string(out, library->default_name);
+    ld_buffer_text(out, ",\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
+                        "\"detail\":{}}");
+}
+
+static enum ld_code write_kind(struct ld_library *library, enum ld_registry_kind kind,
+                               const char *key, struct ld_buffer *out, struct ld_error *err)
+{
+    const uint32_t count = ld_registry_count(library->registry, kind);
+    const bool direct = kind == LD_REGISTRY_MODEL &&
+                        !ld_registry_find(library->registry, kind, library->default_name);
+    ld_buffer_format(out, ",\"%s\":[", key);
+    if (direct)
+        write_direct_model(library, out);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i > 0 || direct)
+            ld_buffer_byte(out, ',');
+        if (write_entry(library, ld_registry_at(library->registry, kind, i), out, err) != LD_OK)
+            return err->code;
+    }
+    ld_buffer_text(out, "]");
+    return LD_OK;
+}
+
+enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_error *err)
+{
+    struct ld_buffer *out = &library->inventory;
+    static const char *const keys[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
+                                                             "vaes", "wildcards"};
+    ld_buffer_clear(out);
+    ld_buffer_text(out, "{\"backend\":");
+    ld_buffer_json_string(out, library->backend->name);
+    ld_buffer_text(out, ",\"device\":");
+    ld_buffer_json_string(out, library->backend->description);
+    for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
+        if (write_kind(library, (enum ld_registry_kind)kind, keys[kind], out, err) != LD_OK)
+            return err->code;
+    ld_buffer_text(out, "}");
+    return out->failed ? LD_FAIL(err, LD_E_TOO_LARGE, "the model folders hold too many files")
+                       : LD_OK;
+}
+
+const char *ld_library_inventory(const struct ld_library *library)
+{
+    return library->inventory.data;
+}

@@ -1,0 +1,61 @@
+/* What the files of the library share. Internal; library.h is the way in. */
+#ifndef LD_RUNTIME_LIBRARY_STATE_H
+#define LD_RUNTIME_LIBRARY_STATE_H
+
+#include "runtime/library.h"
+#include "runtime/model/registry.h"
+
+enum { LD_RESIDENTS_MAX = 4, LD_VAES_MAX = 8, LD_VARIANTS_MAX = 64 };
+
+struct ld_variant_entry {
+    char key[LD_SHA256_HEX_SIZE]; /* of model, adapters in order, weights */
+    struct ld_resident *model;
+    struct ld_variant *variant;
+    struct ld_weights *overlay; /* closed once packed */
+    struct ld_buffer report;    /* what applying told, for later users */
+    size_t bytes;
+    uint64_t serial, used;
+    uint32_t users;
+};
+
+struct ld_vae_entry {
+    const char *name;
+    struct ld_model *model;
+};
+
+/* A resident and what it owns. */
+struct ld_resident_entry {
+    struct ld_resident resident;
+    struct ld_weights *weights;
+    struct ld_arena arena; /* names, vocabulary, vectors */
+    bool loaded;
+};
+
+struct ld_library {
+    struct ld_arena arena;
+    struct ld_engine_config config; /* texts copied into the arena */
+    struct ld_backend *backend;
+    struct ld_registry *registry;
+    struct ld_pool *pool; /* for merging adapters */
+    const char *default_name;
+    struct ld_resident_entry residents[LD_RESIDENTS_MAX];
+    struct ld_vae_entry vaes[LD_VAES_MAX];
+    uint32_t vae_count;
+    struct ld_variant_entry variants[LD_VARIANTS_MAX];
+    size_t variant_bytes_max;
+    uint64_t clock, next_serial;
+    struct ld_buffer inventory;
+};
+
+/* library_text.c: load vocabulary and embeddings of a model just opened. */
+enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident_entry *entry,
+                                  const char *path, struct ld_error *err) LD_MUST_USE;
+
+/* library_inventory.c: what the folders hold, as JSON. */
+enum ld_code ld_library_write_inventory(struct ld_library *library,
+                                        struct ld_error *err) LD_MUST_USE;
+
+/* library_variant.c: forget all variants of a model that is about to go. */
+void ld_library_drop_variants(struct ld_library *library, const struct ld_resident *model);
+
+#endif

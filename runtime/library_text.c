@@ -1,0 +1,135 @@
+/*
+ * A model's way from text: its vocabulary, wherever it is, and the textual inversions that fit its
+ * text encoder.
+ */
+#include "runtime/library_state.h"
+
+#include "runtime/model/embedding.h"
+#include "runtime/model/hash.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Key of __metadata__ under which a small model carries its own merges. */
+#define VOCABULARY_KEY "latentd.bpe_merges"
+
+enum { PATH_SIZE = 4096 };
+
+/* ---- Vocabulary
+ * ------------------------------------------------------------------------------------ */
+
+/* Where get_clip_vocab.sh puts it. */
+static bool default_vocabulary(char *out, size_t size)
+{
+    const char *data = getenv("XDG_DATA_HOME");
+    const char *home = getenv("HOME");
+    if (data && data[0] == '/')
+        return ld_fmt(out, size, "%s/latentd/clip", data);
+    return home && home[0] && ld_fmt(out, size, "%s/.local/share/latentd/clip", home);
+}
+
+static bool folder_of(const char *path, char *out, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    return ld_fmt(out, size, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+}
+
+/* In this order: the model's own, the configured one, one beside the model, the installed one. */
+static enum ld_code load_vocabulary(struct ld_library *library, struct ld_resident_entry *entry,
+                                    const char *path, uint32_t merges, struct ld_bpe **out,
+                                    struct ld_error *err)
+{
+    const struct ld_weights *weights = ld_model_weights(entry->resident.model);
+    const char *own = ld_weights_metadata(weights, VOCABULARY_KEY);
+    char place[PATH_SIZE];
+    if (own)
+        return ld_bpe_create(out, &entry->arena, ld_span_text(own), merges, err);
+    if (library->config.vocab_path[0])
+        return ld_bpe_load(out, &entry->arena, library->config.vocab_path, merges, err);
+    struct ld_error ignored = {0};
+    if (ld_bpe_load(out, &entry->arena, path, merges, &ignored) == LD_OK)
+        return LD_OK;
+    if (folder_of(path, place, sizeof place) &&
+        ld_bpe_load(out, &entry->arena, place, merges, &ignored) == LD_OK)
+        return LD_OK;
+    if (default_vocabulary(place, sizeof place) &&
+        ld_bpe_load(out, &entry->arena, place, merges, &ignored) == LD_OK)
+        return LD_OK;
+    return LD_FAIL(err, LD_E_NOT_FOUND,
+                   "the model has no vocabulary of its own and the CLIP vocabulary is not "
+                   "installed; run deploy/get_clip_vocab.sh, or name it with --vocab");
+}
+
+/* ---- Textual inversions
+ * ------------------------------------------------------------------------------- */
+
+static enum ld_code load_vectors(struct ld_resident_entry *entry, struct ld_registry *registry,
+                                 const struct ld_registry_entry *file, int32_t width,
+                                 struct ld_vectors *out, struct ld_error *err)
+{
+    struct ld_embedding embedding = {0};
+    enum ld_code code = ld_embedding_open(&embedding, file->path, width, err);
+    if (code == LD_OK) {
+        const size_t size = (size_t)embedding.vectors * (size_t)width * sizeof(float);
+        float *data = ld_arena_alloc(&entry->arena, size);
+        if (data) {
+            memcpy(data, embedding.values, size);
+            out->name = file->name;
+            out->count = (uint32_t)embedding.vectors;
+            out->data = data;
+            code = ld_registry_sha256(registry, file, out->sha256, err);
+        } else {
+            code = LD_FAIL(err, LD_E_NOMEM, "out of memory for the embeddings");
+        }
+    }
+    ld_embedding_deinit(&embedding);
+    return code;
+}
+
+/* Files that do not fit this model (another width, damaged) are left out: they may be meant for
+ * another one, and the inventory tells what they are. */
+static enum ld_code load_embeddings(struct ld_library *library, struct ld_resident_entry *entry,
+                                    struct ld_error *err)
+{
+    struct ld_resident *resident = &entry->resident;
+    const int32_t width = ld_model_arch(resident->model)->text_width;
+    const uint32_t files = ld_registry_count(library->registry, LD_REGISTRY_EMBEDDING);
+    struct ld_embedding_entry *names = ld_arena_calloc(&entry->arena, files + 1, sizeof *names);
+    resident->vectors = ld_arena_calloc(&entry->arena, files + 1, sizeof *resident->vectors);
+    if (!names || !resident->vectors)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the embeddings");
+    for (uint32_t i = 0; i < files; i++) {
+        const struct ld_registry_entry *file =
+            ld_registry_at(library->registry, LD_REGISTRY_EMBEDDING, i);
+        struct ld_error ignored = {0};
+        struct ld_vectors *vectors = &resident->vectors[resident->vector_count];
+        if (load_vectors(entry, library->registry, file, width, vectors, &ignored) != LD_OK)
+            continue;
+        names[resident->vector_count].name = vectors->name;
+        names[resident->vector_count].vectors = vectors->count;
+        resident->vector_count++;
+    }
+    return ld_embeddings_create(&resident->embeddings, &entry->arena, resident->bpe, LD_CLEAN_COMFY,
+                                names, resident->vector_count, err);
+}
+
+enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident_entry *entry,
+                                  const char *path, struct ld_error *err)
+{
+    const struct ld_arch *arch = ld_model_arch(entry->resident.model);
+    struct ld_bpe *bpe = NULL;
+    const int32_t special = LD_BPE_FIRST_MERGE + 2; /* alphabet twice, start and end */
+    if (!arch->has_text)
+        return LD_FAIL(err, LD_E_UNSUPPORTED, "the model has no text encoder");
+    if (arch->text_vocabulary <= special)
+        return LD_FAIL(err, LD_E_SHAPE, "the model's token table is too small for any vocabulary");
+    const uint32_t merges = (uint32_t)(arch->text_vocabulary - special);
+    if (load_vocabulary(library, entry, path, merges, &bpe, err) != LD_OK)
+        return err->code;
+    if (ld_bpe_merge_count(bpe) != merges)
+        return LD_FAIL(err, LD_E_SHAPE, "the vocabulary has %u merges, the model needs %u",
+                       ld_bpe_merge_count(bpe), merges);
+    entry->resident.bpe = bpe;
+    return load_embeddings(library, entry, err);
+}

@@ -1,0 +1,403 @@
+/*
+ * One picture from its first noise to PNG bytes: first pass, optional second pass at a larger size,
+ * decoding, the guard against broken pictures, and the metadata.
+ */
+#include "runtime/job.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/image/infotext.h"
+#include "runtime/image/pixels.h"
+#include "runtime/image/pixels_resize.h"
+#include "runtime/image/png_write.h"
+#include "runtime/sample/resize.h"
+
+/* VAE scale factor of SD1.5: latent = 0.18215 * encoder output (sampling.md 1.4). */
+static const float LATENT_SCALE = 0.18215F;
+
+enum { PREVIEW_SIDE_DEFAULT = 256, METADATA_MAX = 512 * 1024 };
+
+static size_t latent_count(const struct ld_session *session)
+{
+    return (size_t)LD_LATENT_CHANNELS * (size_t)session->height * (size_t)session->width;
+}
+
+/* ---- Passes
+ * ------------------------------------------------------------------------------------------ */
+
+static void note_rows(struct ld_session *session)
+{
+    uint64_t run;
+    uint64_t saved;
+    if (!session->pass)
+        return;
+    ld_pass_row_counts(session->pass, &run, &saved);
+    session->job->report.unet_rows += run;
+    session->job->report.unet_rows_saved += saved;
+    session->pass = NULL;
+}
+
+void ld_session_release(struct ld_session *session)
+{
+    note_rows(session);
+    ld_arena_deinit(&session->arena);
+    ld_heap_free(session->latent);
+    session->latent = NULL;
+}
+
+static enum ld_code begin_pass(struct ld_session *session, const double *start, const double *mask,
+                               struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    const int which = session->second ? 1 : 0;
+    struct ld_pass_config config = {
+        .request = &job->request,
+        .table = &job->table,
+        .prediction = ld_model_arch(job->model->model)->prediction,
+        .hires = session->second,
+        .image = session->image,
+        .height = session->height,
+        .width = session->width,
+        .start = start,
+        .mask = mask,
+    };
+    config.parts = ld_conditioning_parts(job->conditioning[which], &config.part_weights);
+    ld_arena_init(&session->arena, "pass", ld_pass_arena_bytes(session->height, session->width));
+    if (ld_pass_create(&session->pass, &session->arena, &config, err) != LD_OK)
+        return err->code;
+    const struct ld_schedule *schedule = ld_pass_schedule(session->pass);
+    for (uint32_t i = 0; session->image == 0 && i < schedule->warning_count; i++)
+        ld_job_warn(job, "%s", schedule->warnings[i]);
+    session->phase = LD_SESSION_SAMPLING;
+    return LD_OK;
+}
+
+enum ld_code ld_session_begin(struct ld_session *session, struct ld_error *err)
+{
+    return begin_pass(session, session->job->start, session->job->mask, err);
+}
+
+enum ld_code ld_session_end_pass(struct ld_session *session, struct ld_error *err)
+{
+    const size_t count = latent_count(session);
+    double *latent = ld_heap_calloc(count, sizeof *latent);
+    if (!latent)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    memcpy(latent, ld_pass_latent(session->pass), count * sizeof *latent);
+    note_rows(session);
+    ld_arena_deinit(&session->arena);
+    ld_heap_free(session->latent);
+    session->latent = latent;
+    if (!ld_values_finite_f64(latent, count))
+        return LD_FAIL(err, LD_E_NUMERICAL,
+                       "sampling produced values that are no numbers; try another sampler, a lower "
+                       "cfg_scale, or weaker adapters");
+    const bool more = session->job->request.hires.present && !session->second;
+    session->phase = more ? LD_SESSION_UPSCALING : LD_SESSION_DECODING;
+    return LD_OK;
+}
+
+/* ---- The second pass
+ * ----------------------------------------------------------------------------------- */
+
+/* Resize a latent in its own space. */
+static enum ld_code resize_latent(struct ld_session *session, int32_t height, int32_t width,
+                                  enum ld_resize_mode mode, struct ld_error *err)
+{
+    const size_t count = latent_count(session);
+    const size_t target = (size_t)LD_LATENT_CHANNELS * (size_t)height * (size_t)width;
+    enum ld_code code = LD_OK;
+    float *in = ld_heap_calloc(count, sizeof *in);
+    float *out = ld_heap_calloc(target, sizeof *out);
+    double *latent = ld_heap_calloc(target, sizeof *latent);
+    if (!in || !out || !latent) {
+        code = LD_FAIL(err, LD_E_NOMEM, "out of memory for the second pass");
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++)
+        in[i] = (float)session->latent[i];
+    const struct ld_resample op = {
+        .in = in,
+        .images = 1,
+        .channels = LD_LATENT_CHANNELS,
+        .in_height = session->height,
+        .in_width = session->width,
+        .out_height = height,
+        .out_width = width,
+        .mode = mode,
+        .out = out,
+    };
+    code = ld_resample(&op, err);
+    if (code != LD_OK)
+        goto done;
+    for (size_t i = 0; i < target; i++)
+        latent[i] = (double)out[i];
+    ld_heap_free(session->latent);
+    session->latent = latent;
+    latent = NULL;
+done:
+    ld_heap_free(latent);
+    ld_heap_free(out);
+    ld_heap_free(in);
+    return code;
+}
+
+/* Decode to RGB8. */
+static enum ld_code decode_pixels(const struct ld_session *session, const double *latent,
+                                  const struct ld_cancel *interrupt, uint8_t *rgb,
+                                  struct ld_error *err)
+{
+    const struct ld_job *job = session->job;
+    const size_t count = latent_count(session);
+    const int32_t height = session->height * 8;
+    const int32_t width = session->width * 8;
+    const size_t plane_count = 3 * (size_t)height * (size_t)width;
+    enum ld_code code = LD_OK;
+    float *in = ld_heap_calloc(count, sizeof *in);
+    float *planes = ld_block_alloc(plane_count * sizeof *planes);
+    if (!in || !planes) {
+        code = LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+        goto done;
+    }
+    for (size_t i = 0; i < count; i++)
+        in[i] = (float)latent[i];
+    code = ld_model_decode(job->vae ? job->vae : job->model->model, in, session->height,
+                           session->width, 1.0F / LATENT_SCALE, interrupt, planes, err);
+    if (code == LD_OK && !ld_values_finite(planes, plane_count))
+        code = LD_FAIL(err, LD_E_NUMERICAL,
+                       "the decoder produced values that are no numbers; try another VAE");
+    if (code == LD_OK)
+        ld_pixels_from_planes(rgb, planes, height, width);
+done:
+    ld_block_free(planes, plane_count * sizeof *planes);
+    ld_heap_free(in);
+    return code;
+}
+
+/* Decode, resize the pixels, encode again. */
+static enum ld_code resize_pixels(struct ld_session *session, int32_t height, int32_t width,
+                                  const struct ld_cancel *interrupt, struct ld_error *err)
+{
+    const size_t small = 3 * 64 * (size_t)session->height * (size_t)session->width;
+    const size_t large = 3 * 64 * (size_t)height * (size_t)width;
+    enum ld_code code = LD_OK;
+    uint8_t *before = ld_block_alloc(small);
+    uint8_t *after = ld_block_alloc(large);
+    double *latent = NULL;
+    if (!before || !after) {
+        code = LD_FAIL(err, LD_E_NOMEM, "out of memory for the second pass");
+        goto done;
+    }
+    code = decode_pixels(session, session->latent, interrupt, before, err);
+    if (code != LD_OK)
+        goto done;
+    const struct ld_pixel_resize op = {
+        .in = before,
+        .in_height = session->height * 8,
+        .in_width = session->width * 8,
+        .channels = 3,
+        .out_height = height * 8,
+        .out_width = width * 8,
+        .filter = LD_PIXEL_LANCZOS,
+        .out = after,
+    };
+    code = ld_pixels_resize(&op, err);
+    if (code == LD_OK)
+        code = ld_job_encode_pixels(session->job, after, height * 8, width * 8, interrupt, &latent,
+                                    err);
+    if (code != LD_OK)
+        goto done;
+    ld_heap_free(session->latent);
+    session->latent = latent;
+done:
+    ld_block_free(after, large);
+    ld_block_free(before, small);
+    return code;
+}
+
+enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_cancel *interrupt,
+                                struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    const char *upscaler = job->request.hires.upscaler;
+    int64_t width;
+    int64_t height;
+    enum ld_resize_mode mode;
+    ld_request_final_size(&job->request, &width, &height);
+    const int32_t latent_height = (int32_t)(height / 8);
+    const int32_t latent_width = (int32_t)(width / 8);
+    enum ld_code code;
+    if (ld_resize_mode_named(upscaler, &mode))
+        code = resize_latent(session, latent_height, latent_width, mode, err);
+    else
+        code = resize_pixels(session, latent_height, latent_width, interrupt, err);
+    if (code == LD_OK && (job->mask || job->extra[0]))
+        code = ld_job_second_mask(job, latent_height, latent_width, err);
+    if (code != LD_OK)
+        return code;
+    session->height = latent_height;
+    session->width = latent_width;
+    session->second = true;
+    return begin_pass(session, session->latent, job->second_mask, err);
+}
+
+/* ---- Pictures
+ * ------------------------------------------------------------------------------------------ */
+
+static void adapters_line(const struct ld_job *job, struct ld_infotext_facts *facts)
+{
+    facts->adapters_json = job->adapters.size ? job->adapters.data : "";
+}
+
+/* The request of this one picture, as it would be asked for alone. */
+static struct ld_request single_request(const struct ld_session *session)
+{
+    struct ld_request request = session->job->request;
+    request.seed = ld_noise_seed_of(&session->job->request, session->image);
+    request.images = 1;
+    return request;
+}
+
+static enum ld_code write_png(const struct ld_session *session, const uint8_t *rgb, bool partial,
+                              struct ld_buffer *png, struct ld_error *err)
+{
+    const struct ld_job *job = session->job;
+    const struct ld_request request = single_request(session);
+    struct ld_buffer infotext = ld_buffer_make(METADATA_MAX);
+    struct ld_buffer graph = ld_buffer_make(METADATA_MAX);
+    struct ld_buffer own = ld_buffer_make(METADATA_MAX);
+    struct ld_infotext_facts facts = {
+        .model_name = job->model->name,
+        .model_sha256 = job->model->sha256,
+        .version = "latentd " LATENTD_VERSION,
+        .image = session->image,
+    };
+    adapters_line(job, &facts);
+    ld_infotext_write(&infotext, &request, &facts);
+    ld_infotext_write_graph(&graph, &request, &facts);
+    ld_buffer_format(&own,
+                     "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"request\":", LATENTD_VERSION,
+                     job->model->sha256, partial ? "\"partial\":true," : "");
+    ld_request_write_replay_json(&request, &own);
+    ld_buffer_text(&own, "}");
+    const struct ld_png_text texts[] = {
+        {"parameters", infotext.data, false},
+        {"prompt", graph.data, false},
+        {"latentd", own.data, true},
+    };
+    const struct ld_png_image image = {
+        .pixels = rgb,
+        .width = session->width * 8,
+        .height = session->height * 8,
+        .channels = 3,
+        .compression = request.compression,
+        .texts = texts,
+        .text_count = request.metadata_full ? sizeof texts / sizeof texts[0] : 0,
+    };
+    enum ld_code code = infotext.failed || graph.failed || own.failed
+                            ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the metadata")
+                            : ld_png_write(png, &image, err);
+    ld_buffer_deinit(&own);
+    ld_buffer_deinit(&graph);
+    ld_buffer_deinit(&infotext);
+    return code;
+}
+
+enum ld_code ld_session_decode(struct ld_session *session, bool partial,
+                               const struct ld_cancel *interrupt, struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    const double *latent = partial ? ld_pass_prediction(session->pass) : session->latent;
+    const size_t pixels = 64 * (size_t)session->height * (size_t)session->width;
+    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
+    uint8_t *rgb = ld_block_alloc(3 * pixels);
+    const int64_t start_us = ld_clock_monotonic_us();
+    enum ld_code code = rgb ? decode_pixels(session, latent, interrupt, rgb, err)
+                            : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    const int64_t decoded_us = ld_clock_monotonic_us();
+    if (code != LD_OK)
+        goto done;
+    if (job->mask_pixels && job->request.init.paste_back && !session->second)
+        ld_pixels_paste_back(rgb, job->init_rgb, job->mask_pixels, pixels);
+    if (ld_pixels_black(rgb, 3 * pixels))
+        ld_job_warn(job, "picture %u is entirely black", session->image);
+    code = write_png(session, rgb, partial, &png, err);
+    job->report.decode_us += decoded_us - start_us;
+    job->report.encode_us += ld_clock_monotonic_us() - decoded_us;
+    if (code != LD_OK)
+        goto done;
+    if (!partial)
+        session->phase = LD_SESSION_DONE;
+    ld_job_tell_progress(job, session, LD_PHASE_DECODE);
+    const struct ld_engine_image image = {
+        .index = session->image,
+        .seed = ld_noise_seed_of(&job->request, session->image),
+        .width = session->width * 8,
+        .height = session->height * 8,
+        .png = ld_span_of(png.data, png.size),
+        .partial = partial,
+    };
+    if (job->given.on_image)
+        job->given.on_image(job->given.ctx, &image);
+    if (!partial)
+        ld_session_release(session);
+done:
+    ld_block_free(rgb, 3 * pixels);
+    ld_buffer_deinit(&png);
+    return code;
+}
+
+/* ---- Previews
+ * ------------------------------------------------------------------------------------------ */
+
+/* Failing to make one is nobody's error: the next one may succeed, the picture will. */
+static void make_preview(struct ld_session *session, struct ld_buffer *png)
+{
+    const struct ld_job *job = session->job;
+    const int32_t longest = session->height > session->width ? session->height : session->width;
+    const int32_t side =
+        job->request.preview_size > 0 ? job->request.preview_size : PREVIEW_SIDE_DEFAULT;
+    const int32_t height =
+        session->height * side / longest > 0 ? session->height * side / longest : 1;
+    const int32_t width = session->width * side / longest > 0 ? session->width * side / longest : 1;
+    const size_t small = 3 * (size_t)session->height * (size_t)session->width;
+    const size_t large = 3 * (size_t)height * (size_t)width;
+    struct ld_error ignored = {0};
+    uint8_t *colours = ld_heap_alloc(small);
+    uint8_t *rgb = ld_heap_alloc(large);
+    if (colours && rgb) {
+        ld_preview_from_latent(colours, ld_pass_prediction(session->pass), session->height,
+                               session->width);
+        const struct ld_pixel_resize op = {colours, session->height, session->width,    3,
+                                           height,  width,           LD_PIXEL_BILINEAR, rgb};
+        const struct ld_png_image image = {
+            .pixels = rgb, .width = width, .height = height, .channels = 3};
+        if (ld_pixels_resize(&op, &ignored) == LD_OK &&
+            ld_png_write(png, &image, &ignored) != LD_OK)
+            ld_buffer_clear(png);
+    }
+    ld_heap_free(rgb);
+    ld_heap_free(colours);
+}
+
+void ld_session_preview(struct ld_session *session)
+{
+    struct ld_job *job = session->job;
+    const int32_t every = job->request.preview_every;
+    if (!job->given.on_preview || every <= 0 || !session->pass ||
+        !ld_pass_prediction(session->pass) || ld_pass_call(session->pass) % (uint32_t)every != 0)
+        return;
+    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
+    make_preview(session, &png);
+    if (png.size > 0) {
+        const struct ld_engine_image image = {
+            .index = session->image,
+            .seed = ld_noise_seed_of(&job->request, session->image),
+            .width = session->width * 8,
+            .height = session->height * 8,
+            .png = ld_span_of(png.data, png.size),
+            .partial = true,
+        };
+        job->given.on_preview(job->given.ctx, &image);
+    }
+    ld_buffer_deinit(&png);
+}
