@@ -1,0 +1,67 @@
+/*
+ * The files a worker has, by name: checkpoints, adapters, embeddings, VAEs and wildcard lists from
+ * the configured folders. A name is the path below its folder without the ending; requests name
+ * entries and never paths. Scanned at start or on an administrator's word; what is new is hashed, and
+ * digests are remembered by path, size, mtime and inode, so an unchanged start hashes nothing.
+ *
+ *     ld_registry_open(&registry, &folders, &err);
+ *     entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "styles/ink");
+ */
+#ifndef LD_MODEL_REGISTRY_H
+#define LD_MODEL_REGISTRY_H
+
+#include "runtime/base/arena.h"
+#include "runtime/base/id.h"
+
+enum ld_registry_kind {
+    LD_REGISTRY_MODEL,
+    LD_REGISTRY_ADAPTER,
+    LD_REGISTRY_EMBEDDING,
+    LD_REGISTRY_VAE,
+    LD_REGISTRY_WILDCARD,
+    LD_REGISTRY_KIND_COUNT
+};
+
+/* "" for a folder that is not configured. `cache_path` keeps digests between starts; "": none. */
+struct ld_registry_folders {
+    const char *folder[LD_REGISTRY_KIND_COUNT];
+    const char *cache_path;
+};
+
+/* Strings live as long as the registry. */
+struct ld_registry_entry {
+    const char *name; /* "styles/ink" */
+    const char *path; /* to open; never shown */
+    enum ld_registry_kind kind;
+    uint64_t bytes;
+    int64_t modified_us; /* since 1970 */
+    const char *detail;  /* JSON object of what a listing tells (kind, rank, vectors, ...), "{}" */
+};
+
+struct ld_registry;
+
+/*
+ * Scan all folders (a few levels deep, no symbolic links out of them, files that are not what the
+ * folder is for are left out).
+ * Owner    returns owned; ld_registry_close.
+ * Errors   LD_E_NOT_FOUND (a configured folder does not exist), LD_E_FORBIDDEN (a folder that
+ *          everybody may write to), LD_E_IO, LD_E_NOMEM.
+ */
+enum ld_code ld_registry_open(struct ld_registry **out, const struct ld_registry_folders *folders,
+                              struct ld_error *err) LD_MUST_USE;
+void ld_registry_close(struct ld_registry *registry);
+
+/* Sorted by name. */
+uint32_t ld_registry_count(const struct ld_registry *registry, enum ld_registry_kind kind);
+const struct ld_registry_entry *ld_registry_at(const struct ld_registry *registry,
+                                               enum ld_registry_kind kind, uint32_t index);
+/* Exact name; NULL if there is none. */
+const struct ld_registry_entry *ld_registry_find(const struct ld_registry *registry,
+                                                 enum ld_registry_kind kind, const char *name);
+
+/* Digest of the whole file; hashes on the first call for a new file. Errors LD_E_IO. */
+enum ld_code ld_registry_sha256(struct ld_registry *registry,
+                                const struct ld_registry_entry *entry,
+                                char out[LD_SHA256_HEX_SIZE], struct ld_error *err) LD_MUST_USE;
+
+#endif
