@@ -3,6 +3,7 @@
 #include "runtime/base/arena.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 enum ld_code ld_hash_add_fd(struct ld_sha256 *hash, int fd, uint64_t offset, struct ld_error *err)
@@ -39,5 +40,18 @@ enum ld_code ld_hash_fd(int fd, uint64_t offset, char out[LD_SHA256_HEX_SIZE], s
         ld_hex(ld_span_of(digest, sizeof digest), out);
     }
     ld_sha256_deinit(&hash);
+    return code;
+}
+
+enum ld_code ld_hash_path(const char *path, char out[LD_SHA256_HEX_SIZE], struct ld_error *err)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        const int os_code = errno;
+        return LD_FAIL_OS(err, os_code == ENOENT ? LD_E_NOT_FOUND : LD_E_IO, os_code,
+                          "the file cannot be opened");
+    }
+    const enum ld_code code = ld_hash_fd(fd, 0, out, err);
+    (void)close(fd);
     return code;
 }

@@ -12,4 +12,8 @@ enum ld_code ld_hash_add_fd(struct ld_sha256 *hash, int fd, uint64_t offset,
 enum ld_code ld_hash_fd(int fd, uint64_t offset, char out[LD_SHA256_HEX_SIZE],
                         struct ld_error *err) LD_MUST_USE;
 
+/* The digest of a whole regular file. Errors LD_E_NOT_FOUND, LD_E_IO, LD_E_NOMEM. */
+enum ld_code ld_hash_path(const char *path, char out[LD_SHA256_HEX_SIZE],
+                          struct ld_error *err) LD_MUST_USE;
+
 #endif

@@ -1,8 +1,8 @@
 /*
  * The files a worker has, by name: checkpoints, adapters, embeddings, VAEs and wildcard lists from
  * the configured folders. A name is the path below its folder without the ending; requests name
- * entries and never paths. Scanned at start or on an administrator's word; what is new is hashed, and
- * digests are remembered by path, size, mtime and inode, so an unchanged start hashes nothing.
+ * entries and never paths. Scanned at start or on an administrator's word; what is new is hashed,
+ * and digests are remembered by path, size, mtime and inode, so an unchanged start hashes nothing.
  *
  *     ld_registry_open(&registry, &folders, &err);
  *     entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "styles/ink");
@@ -60,8 +60,7 @@ const struct ld_registry_entry *ld_registry_find(const struct ld_registry *regis
                                                  enum ld_registry_kind kind, const char *name);
 
 /* Digest of the whole file; hashes on the first call for a new file. Errors LD_E_IO. */
-enum ld_code ld_registry_sha256(struct ld_registry *registry,
-                                const struct ld_registry_entry *entry,
+enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,
                                 char out[LD_SHA256_HEX_SIZE], struct ld_error *err) LD_MUST_USE;
 
 #endif

@@ -1,80 +1,27 @@
 #include "runtime/model/weights.h"
 
-#include "runtime/model/arch.h"
 #include "runtime/model/hash.h"
 #include "runtime/model/weights_private.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- Inventory ------------------------------------------------------------------------------ */
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct ld_inventory_item *)a)->name,
-                  ((const struct ld_inventory_item *)b)->name);
-}
-
-static enum ld_code collect(struct ld_weights *weights, struct ld_error *err)
-{
-    uint32_t total = 0;
-    for (uint32_t f = 0; f < weights->files.count; f++)
-        total += ld_safetensors_count(weights->files.files[f]);
-    weights->items = ld_heap_calloc(total, sizeof *weights->items);
-    weights->sources = ld_heap_calloc(total, sizeof *weights->sources);
-    if (!weights->items || !weights->sources)
-        return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the names of a model");
-    for (uint32_t f = 0; f < weights->files.count; f++) {
-        const struct ld_safetensors *file = weights->files.files[f];
-        for (uint32_t i = 0; i < ld_safetensors_count(file); i++) {
-            const struct ld_st_tensor *tensor = ld_safetensors_at(file, i);
-            struct ld_inventory_item *item = &weights->items[weights->item_count];
-            item->name = tensor->name;
-            item->dtype = tensor->dtype;
-            item->rank = tensor->rank;
-            memcpy(item->shape, tensor->shape, sizeof item->shape);
-            item->source = weights->item_count;
-            weights->sources[weights->item_count++] = (struct ld_weight_source){file, tensor};
-        }
-    }
-    if (total)
-        qsort(weights->items, total, sizeof *weights->items, by_name);
-    for (uint32_t i = 1; i < total; i++) {
-        if (by_name(&weights->items[i - 1], &weights->items[i]) == 0)
-            return LD_FAIL(err, LD_E_FORMAT, "two files of the model hold the same tensor");
-    }
-    return LD_OK;
-}
-
-static const char *any_metadata(const struct ld_weights *weights, const char *key)
-{
-    for (uint32_t f = 0; f < weights->files.count; f++) {
-        const char *value = ld_safetensors_metadata(weights->files.files[f], key);
-        if (value)
-            return value;
-    }
-    return NULL;
-}
+/* ---- Understanding the files ------------------------------------------------------------------
+ */
 
 const struct ld_weight_source *ld_weights_source(const struct ld_weights *weights, int32_t item)
 {
-    return &weights->sources[weights->items[item].source];
+    return &weights->tensors.sources[weights->tensors.items[item].source];
 }
 
 static enum ld_code detect(struct ld_weights *weights, const struct ld_weights_options *options,
                            struct ld_error *err)
 {
-    const struct ld_inventory inventory = {
-        .items = weights->items,
-        .count = weights->item_count,
-        .test_config = any_metadata(weights, LD_TEST_CONFIG_KEY),
-        .prediction_type = any_metadata(weights, "modelspec.prediction_type"),
-    };
     const struct ld_detect_options wanted = {
         .use_ema = options && options->use_ema,
         .prediction = options ? options->prediction : -1,
     };
-    enum ld_code code = ld_detect(&weights->detection, &inventory, &wanted, err);
+    enum ld_code code = ld_detect(&weights->detection, &weights->tensors.inventory, &wanted, err);
     if (code == LD_OK)
         code = ld_detection_error(&weights->detection, err);
     if (code != LD_OK)
@@ -125,7 +72,8 @@ enum ld_code ld_weights_open(struct ld_weights **out, const char *path,
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory for a model");
     enum ld_code code = ld_weight_files_open(&weights->files, path, err);
     if (code == LD_OK)
-        code = collect(weights, err);
+        code = ld_file_inventory_init(&weights->tensors, weights->files.files, weights->files.count,
+                                      err);
     if (code == LD_OK)
         code = detect(weights, options, err);
     if (code == LD_OK)
@@ -154,8 +102,7 @@ void ld_weights_close(struct ld_weights *weights)
         ld_detection_deinit(&weights->detection);
         ld_weight_files_close(&weights->files);
     }
-    ld_heap_free(weights->items);
-    ld_heap_free(weights->sources);
+    ld_file_inventory_deinit(&weights->tensors);
     ld_heap_free(weights->scales);
     ld_heap_free(weights->present);
     ld_heap_free(weights);

@@ -3,23 +3,14 @@
 #define LD_MODEL_WEIGHTS_PRIVATE_H
 
 #include "runtime/base/id.h"
-#include "runtime/model/detect.h"
-#include "runtime/model/weights_files.h"
-
-/* What an inventory item stands for. */
-struct ld_weight_source {
-    const struct ld_safetensors *file;
-    const struct ld_st_tensor *tensor;
-};
+#include "runtime/model/inventory.h"
 
 struct ld_weights {
     const struct ld_weights *base; /* an overlay borrows everything but its edits from here */
     float **edits;                 /* overlay only: by key, NULL where the base's data stands */
     /* The rest belongs to a set of files and is empty in an overlay. */
     struct ld_weight_files files;
-    struct ld_inventory_item *items;
-    struct ld_weight_source *sources;
-    uint32_t item_count;
+    struct ld_file_inventory tensors;
     struct ld_detection detection;
     float *scales;     /* by key */
     uint32_t *present; /* keys that are bound, ascending */

@@ -1,0 +1,33 @@
+/*
+ * Facts about files as members of a JSON object ("a":1,"b":2, without braces), shared by listings
+ * and by `inspect`.
+ */
+#ifndef LD_MODEL_DESCRIBE_H
+#define LD_MODEL_DESCRIBE_H
+
+#include "runtime/base/buffer.h"
+#include "runtime/model/adapter.h"
+#include "runtime/model/detect.h"
+#include "runtime/model/embedding.h"
+#include "runtime/model/safetensors.h"
+
+/* kind, arch, usable, fault, parts, prediction, ... */
+void ld_describe_detection(struct ld_buffer *out, const struct ld_detection *detection);
+
+/* families, rank, alpha, modules, and what trainers wrote down (trigger words, base model). */
+void ld_describe_adapter(struct ld_buffer *out, const struct ld_adapter *adapter);
+
+/* vectors, width, form, name, step */
+void ld_describe_embedding(struct ld_buffer *out, const struct ld_embedding *embedding);
+
+/* tensors, parameters, dtypes: {"F16": {"tensors", "parameters"}, ...} */
+void ld_describe_tensors(struct ld_buffer *out, const struct ld_safetensors *file);
+
+/* metadata: {...}; values longer than `value_max` bytes are cut and end with "...". */
+void ld_describe_metadata(struct ld_buffer *out, const struct ld_safetensors *file,
+                          size_t value_max);
+
+/* "model", "vae", "adapter", ...: the word for listings. */
+const char *ld_file_kind_name(enum ld_file_kind kind);
+
+#endif
