@@ -295,9 +295,16 @@ static void run_full_vae(struct gc *gc, const char *root, const char *path)
               check_vae_case);
 }
 
-const struct gc_kind gc_kinds_model[] = {
-    {"ops.json", gc_run_ops},          {"generator_check.json", gc_run_generator},
-    {"tiny_clip.json", run_tiny_clip}, {"tiny_unet.json", run_tiny_unet},
-    {"tiny_vae.json", run_tiny_vae},   {"full_clip.json", run_full_clip},
-    {"full_unet.json", run_full_unet}, {"full64_unet.json", run_full_unet},
-    {"full_vae.json", run_full_vae},   {NULL, NULL}};
+const struct gc_kind gc_kinds_model[] = {{"ops.json", gc_run_ops},
+                                         {"generator_check.json", gc_run_generator},
+                                         {"tiny_clip.json", run_tiny_clip},
+                                         {"tiny_unet.json", run_tiny_unet},
+                                         {"tiny_vae.json", run_tiny_vae},
+                                         {"full_clip.json", run_full_clip},
+                                         {"full_unet.json", run_full_unet},
+                                         {"full64_unet.json", run_full_unet},
+                                         {"full_vae.json", run_full_vae},
+                                         {"adapters.json", gc_run_adapter_outputs},
+                                         {"ti.json", gc_run_inversion},
+                                         {"emphasis.json", gc_run_emphasis_encodings},
+                                         {NULL, NULL}};
