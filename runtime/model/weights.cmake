@@ -1,11 +1,12 @@
 add_library(ld_weights STATIC
-  safetensors.c safetensors_header.c magic.c hash.c
+  safetensors.c safetensors_header.c safetensors_write.c magic.c hash.c
   arch.c keymap.c alias.c detect_kind.c detect.c
   weights_files.c inventory.c weights.c weights_scan.c overlay.c
   adapter.c adapter_names.c adapter_delta.c adapter_apply.c lowrank.c
   zip_store.c pickle_machine.c pickle.c embedding.c merge.c
-  describe.c digest_cache.c registry_look.c registry_scan.c registry.c)
-target_link_libraries(ld_weights PUBLIC ld_kernels ld_base)
+  describe.c digest_cache.c registry_look.c registry_scan.c registry.c
+  inspect.c inspect_text.c)
+target_link_libraries(ld_weights PUBLIC ld_kernels ld_base PRIVATE ld_image)
 
 # The loops over whole weights are worth vectorising; -O2 leaves them scalar.
 set_source_files_properties(adapter_delta.c adapter_apply.c lowrank.c merge.c weights_scan.c
