@@ -218,7 +218,7 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
             return LD_OK;
         }
     }
-    const char *path;
+    const char *path = NULL;
     if (model_path(library, name, &path, err) != LD_OK)
         return err->code;
     struct ld_resident_entry *entry = free_place(library);

@@ -225,9 +225,8 @@ static enum ld_code resolve(struct ld_generate_args *args, struct ld_arena *aren
     if (ld_manifests_load(&manifests, NULL, arena, err) != LD_OK)
         return err->code;
     const struct ld_manifest *manifest = ld_manifests_for(&manifests, model_name(args, arena));
-    if (ld_request_resolve(&args->request, manifest, &random, arena, warnings, &problem) == LD_OK)
-        (void)ld_request_check(&args->request, &names, NULL, arena, warnings, &problem);
-    if (problem.code != LD_OK) {
+    if (ld_request_resolve(&args->request, manifest, &random, arena, warnings, &problem) != LD_OK ||
+        ld_request_check(&args->request, &names, NULL, arena, warnings, &problem) != LD_OK) {
         for (uint32_t i = 1; i < problem.item_count && i < 3; i++)
             fprintf(stderr, "latentd: %s\n", problem.items[i].message);
         return LD_FAIL(err, problem.code, "%s", problem.detail);

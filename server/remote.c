@@ -104,7 +104,8 @@ static void tell_progress(struct session *session, struct ld_span data)
         progress.step = (uint32_t)value;
     if (ld_json_find_u64(data, "/steps", &value))
         progress.steps = (uint32_t)value;
-    (void)(ld_json_find_double(data, "/fraction", &progress.fraction) || true);
+    if (!ld_json_find_double(data, "/fraction", &progress.fraction))
+        progress.fraction = 0;
     session->remote->on_progress(session->remote->ctx, &progress);
 }
 
