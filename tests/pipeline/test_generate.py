@@ -67,7 +67,7 @@ def test_every_sampler_and_scheduler_paints(generate, latentd, tmp_path, png):
     ("--guidance-rescale", "0.7"), ("--guidance-uncond-zero-scale", "0.75"),
     ("--guidance-auto-cfg-mode", "hard"), ("--guidance-skip-above-sigma", "5"),
     ("--guidance-dynamic-threshold-mimic-scale", "5"), ("--guidance-apg-eta", "0.5"),
-    ("--guidance-pag", "3"), ("--guidance-sag-scale", "0.5"), ("--guidance-freeu-version", "v2"),
+    ("--guidance-pag", "3"), ("--guidance-sag", "0.5"), ("--guidance-freeu-version", "v2"),
     ("--guidance-perp-neg", "1"), ("--deep-shrink-factor", "2"), ("--hires-scale", "1.5"),
     ("--variation-strength", "0.3"), ("--clip-skip", "1"), ("--syntax", "comfy"),
     ("--profile", "a1111"), ("--noise", "philox"), ("--sigmas", "14.6,5,2,0.5,0"),
@@ -79,6 +79,22 @@ def test_each_feature_changes_the_picture(generate, tmp_path, flags):
     plain = picture(tmp_path)
     generate(*base, *flags)
     assert picture(tmp_path) != plain
+
+
+UPSCALERS = ("latent-bislerp", "latent-nearest", "latent-nearest-exact", "latent-bilinear",
+             "latent-bicubic", "latent-area", "latent-bilinear-aa", "latent-bicubic-aa",
+             "pixel-nearest-exact", "pixel-bilinear", "pixel-bicubic", "pixel-area", "pixel-lanczos")
+
+
+def test_every_upscaler_makes_its_own_second_pass(generate, tmp_path, png):
+    seen = set()
+    for upscaler in UPSCALERS:
+        generate("--prompt", "cat", "--seed", "3", "--hires-scale", "1.5", "--hires-upscaler",
+                 upscaler, "--steps", "3")
+        image = png(picture(tmp_path))
+        assert (image.width, image.height) == (96, 96)
+        seen.add(picture(tmp_path))
+    assert len(seen) == len(UPSCALERS)
 
 
 def test_prompt_schedules_alternation_and_and(generate, tmp_path):
