@@ -29,7 +29,6 @@ struct encoder {
     const struct ld_bpe *bpe;
     struct symbol *symbols; /* capacity bytes of the longest piece */
     struct pair *heap;      /* at most 3 pairs a symbol: one at the start, two for each merge */
-    struct pair *round;     /* pairs of one merge */
     size_t heap_count;
     size_t capacity;
 };
@@ -102,18 +101,14 @@ static void join(struct encoder *e, const struct pair *pair)
     push_if_merging(e, pair->left);
 }
 
-/* All occurrences of one pair are joined, left to right, before any pair that they create: such a
- * pair may stand earlier in an unusual vocabulary, and the reference finishes the round first. */
+/* A merge only names tokens that earlier lines made, so the pairs that joining creates come later
+ * than the pair just joined: all its occurrences leave the heap first, left to right. */
 static void merge_all(struct encoder *e)
 {
     while (e->heap_count > 0) {
-        const uint32_t merged = e->heap[0].merged;
-        size_t count = 0;
-        while (e->heap_count > 0 && e->heap[0].merged == merged)
-            e->round[count++] = heap_pop(e);
-        for (size_t i = 0; i < count; i++)
-            if (still_there(e, &e->round[i]))
-                join(e, &e->round[i]);
+        const struct pair pair = heap_pop(e);
+        if (still_there(e, &pair))
+            join(e, &pair);
     }
 }
 
@@ -223,12 +218,10 @@ static bool encoder_reserve(struct encoder *e, size_t bytes)
         return true;
     ld_heap_free(e->symbols);
     ld_heap_free(e->heap);
-    ld_heap_free(e->round);
     e->capacity = bytes;
     e->symbols = ld_heap_calloc(bytes, sizeof *e->symbols);
     e->heap = ld_heap_calloc(3 * bytes, sizeof *e->heap);
-    e->round = ld_heap_calloc(3 * bytes, sizeof *e->round);
-    return e->symbols && e->heap && e->round;
+    return e->symbols && e->heap;
 }
 
 /* Clean and encode text without special tokens in it. */
@@ -290,7 +283,6 @@ enum ld_code ld_bpe_encode(const struct ld_bpe *bpe, enum ld_clean profile, stru
     }
     ld_heap_free(e.symbols);
     ld_heap_free(e.heap);
-    ld_heap_free(e.round);
     if (!ok)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory while reading the prompt");
     if (ids->failed)

@@ -187,7 +187,8 @@ bool ld_wildcard_mention(struct ld_span text, size_t pos, struct ld_wildcard_men
     while (end < text.size && is_name_byte(text.data[end]) && !is_pair(text, end, '_') &&
            end - start <= LD_NAME_BYTES_MAX)
         end++;
-    if (end == start || end - start > LD_NAME_BYTES_MAX || !is_pair(text, end, '_'))
+    if (end == start || end - start > LD_NAME_BYTES_MAX || !is_pair(text, end, '_') ||
+        text.data[start] == ' ' || text.data[end - 1] == ' ')
         return false;
     out->name = ld_span_of(text.data + start, end - start);
     out->size = end + 2 - pos;

@@ -1,0 +1,8 @@
+ld_unit_test(test_bpe ld_text)
+ld_unit_test(test_clean ld_text)
+ld_unit_test(test_grammar ld_text)
+ld_unit_test(test_prompt_schedule ld_text)
+ld_unit_test(test_parts ld_text)
+ld_unit_test(test_prompt ld_text)
+ld_unit_test(test_emphasis ld_text)
+ld_unit_test(test_wildcards ld_text)
