@@ -107,6 +107,8 @@ static const struct {
     {"bislerp", LD_RESIZE_BISLERP},
     {"bilinear-antialias", LD_RESIZE_BILINEAR_ANTIALIAS},
     {"bicubic-antialias", LD_RESIZE_BICUBIC_ANTIALIAS},
+    {"bilinear-aa", LD_RESIZE_BILINEAR_ANTIALIAS},
+    {"bicubic-aa", LD_RESIZE_BICUBIC_ANTIALIAS},
     /* A1111's labels, without "latent". */
     {"", LD_RESIZE_BILINEAR},
     {"(nearest)", LD_RESIZE_NEAREST},
