@@ -19,6 +19,8 @@ enum {
     STATE_BYTES = 8 << 20 /* of the shared scratch: maximum and sum of rows between chunks */
 };
 
+static const double LOG2_E = 1.44269504088896340736;
+
 struct attention {
     struct ld_cpu_backend *cpu;
     const struct ld_micro *micro;
@@ -186,7 +188,6 @@ static void weigh_scores(const struct attention *a, const struct query_task *t, 
             .tile = i,
             .keys = keys,
             .valid = valid,
-            .scale = a->op->scale,
             .p = t->p + (size_t)(i * micro->sub) * micro->row_bytes,
             .p_block_stride = t->p_term_stride * (size_t)micro->a_terms,
             .p_term_stride = t->p_term_stride,
@@ -301,7 +302,7 @@ static void attend_task(void *pointer, uint32_t task, uint32_t worker)
     micro->begin();
     const float *q = (const float *)op->q + head_at(op, t.pair, op->q_rows, t.row, op->q_stride);
     micro->pack_q(t.q, t.q_term_stride * (size_t)a->qk.a_terms, t.q_term_stride, q,
-                  (size_t)op->q_stride, t.rows, op->head_dim);
+                  (size_t)op->q_stride, t.rows, op->head_dim, (double)op->scale * LOG2_E);
     if (!a->first_chunk)
         load_state(a, &t);
     const unsigned char *packed = a->packed + (size_t)(pair * a->blocks) * a->block_bytes;

@@ -2,7 +2,7 @@
  * Shape checks of the CPU operators. Every product that later becomes an index is bounded here, so
  * that the kernels compute in size_t and int32_t without looking.
  */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/micro.h"
 
 /* Activations above this many elements are refused: 2^40 bytes of float32. */
 static const int64_t ELEMENTS_MAX = INT64_C(1) << 38;
@@ -144,7 +144,7 @@ enum ld_code ld_cpu_check_attention(const struct ld_attention *op, struct ld_err
 {
     if (op->q == NULL || op->k == NULL || op->v == NULL || op->o == NULL)
         return shape_error(err, "attention needs q, k, v and o");
-    if (op->heads < 1 || op->head_dim < 1 || op->head_dim > 1024 ||
+    if (op->heads < 1 || op->head_dim < 1 || op->head_dim > LD_HEAD_DIM_MAX ||
         op->heads > (1 << 20) / op->head_dim)
         return shape_error(err, "attention heads are out of range");
     int32_t width = op->heads * op->head_dim;

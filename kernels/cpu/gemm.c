@@ -15,7 +15,7 @@
 
 enum {
     BLOCK_STEPS = 10,     /* steps of K between two additions to C, at most */
-    FLAT_RUN = 64,        /* pixels that one packing task of a flat chunk takes */
+    FLAT_RUN = 4,         /* tiles that one packing task of a flat chunk takes */
     TABLE_BYTES = 8 << 20 /* of the shared scratch; the rest holds the packed input */
 };
 
@@ -40,6 +40,11 @@ struct gemm {
     int32_t *tile_row;   /* [tiles * sub] */
     struct ld_gemm_tasks tasks;
 };
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
 
 /* ---- Packing the input -------------------------------------------------------------------------
  */
@@ -132,25 +137,29 @@ static void pack_map_task(void *pointer, uint32_t task, uint32_t worker)
     }
 }
 
-/* Task: FLAT_RUN pixels of a flat chunk. */
+/*
+ * Flat chunks are packed tile by tile, all k-blocks of a tile behind one another, so that a tile's
+ * input is one contiguous run. Task: FLAT_RUN tiles.
+ */
 static void pack_flat_task(void *pointer, uint32_t task, uint32_t worker)
 {
     (void)worker;
     const struct gemm *g = pointer;
+    int32_t sub = g->micro->sub;
     struct ld_gemm_strip strip = ld_gemm_strip_of(&g->geometry, &g->cut, g->first_strip);
-    int32_t first = (int32_t)task * FLAT_RUN;
-    int32_t pixels = strip.rows - first < FLAT_RUN ? strip.rows - first : FLAT_RUN;
-    unsigned char *dst = g->a + (size_t)first * g->micro->row_bytes;
-    for (int32_t block = 0; block < g->k_blocks; block++, dst += g->block_stride)
-        pack_run(g, dst, (size_t)(strip.row + first), pixels, block);
+    for (int32_t tile = (int32_t)task * FLAT_RUN; tile < ((int32_t)task + 1) * FLAT_RUN; tile++) {
+        int32_t pixels = smaller(strip.rows - tile * sub, sub);
+        unsigned char *dst = g->a + (size_t)tile * (size_t)g->k_blocks * g->block_stride;
+        for (int32_t block = 0; pixels > 0 && block < g->k_blocks; block++, dst += g->block_stride)
+            pack_run(g, dst, (size_t)(strip.row + tile * sub), pixels, block);
+    }
 }
 
 static void pack_chunk(struct gemm *g)
 {
     if (g->geometry.flat) {
-        struct ld_gemm_strip strip = ld_gemm_strip_of(&g->geometry, &g->cut, g->first_strip);
-        ld_pool_run(g->cpu->pool, (uint32_t)((strip.rows + FLAT_RUN - 1) / FLAT_RUN),
-                    pack_flat_task, g);
+        ld_pool_run(g->cpu->pool, (uint32_t)((g->tiles + FLAT_RUN - 1) / FLAT_RUN), pack_flat_task,
+                    g);
         return;
     }
     uint32_t rows = (uint32_t)(g->cut.plane_rows * g->geometry.phases);
@@ -171,6 +180,14 @@ static float *c_tile(const struct gemm *g, const struct block_task *t, int32_t p
 {
     int32_t index = (panel - t->panel) * g->tasks.tiles_per_task + (tile - t->tile);
     return t->c + (size_t)index * (size_t)(g->micro->sub * g->micro->nr);
+}
+
+/* Bytes from the chunk's start to a tile's first pixel, first k-block. */
+static size_t tile_offset(const struct gemm *g, int32_t tile)
+{
+    if (g->geometry.flat)
+        return (size_t)tile * (size_t)g->k_blocks * g->block_stride;
+    return (size_t)g->tile_start[tile] * g->micro->row_bytes;
 }
 
 static void multiply_panel(const struct gemm *g, const struct block_task *t, int32_t panel,
@@ -198,7 +215,7 @@ static void multiply_panel(const struct gemm *g, const struct block_task *t, int
     for (int32_t tile = t->tile; tile < t->tile_end; tile += micro->tiles) {
         call.tiles = t->tile_end - tile < micro->tiles ? t->tile_end - tile : micro->tiles;
         for (int32_t i = 0; i < call.tiles; i++) {
-            call.a[i] = a + (size_t)g->tile_start[tile + i] * micro->row_bytes;
+            call.a[i] = a + tile_offset(g, tile + i);
             call.c[i] = c_tile(g, t, panel, tile + i);
         }
         micro->multiply(&call);
@@ -234,11 +251,6 @@ static void finish_task(const struct gemm *g, const struct block_task *t)
             micro->finish(&f);
         }
     }
-}
-
-static int32_t smaller(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
 }
 
 static void multiply_task(void *pointer, uint32_t task, uint32_t worker)
@@ -303,7 +315,8 @@ static void run_chunks(struct gemm *g)
     int32_t most_tiles = (TABLE_BYTES / (int32_t)sizeof(int32_t)) / (micro->sub + 1);
     LD_ASSERT(g->cut.strip_tiles <= most_tiles);
     g->cut.strips_per_chunk = smaller(g->cut.strips_per_chunk, most_tiles / g->cut.strip_tiles);
-    g->term_stride = (size_t)g->cut.chunk_pixels * micro->row_bytes;
+    g->term_stride =
+        (size_t)(g->geometry.flat ? micro->sub : g->cut.chunk_pixels) * micro->row_bytes;
     g->block_stride = g->term_stride * (size_t)micro->a_terms;
     for (int32_t t = 0; t < g->taps; t++)
         g->tap_offset[t] = (size_t)ld_gemm_tap_pixels(&g->geometry, &g->cut, t) * micro->row_bytes;

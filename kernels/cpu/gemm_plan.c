@@ -92,6 +92,8 @@ bool ld_gemm_cut_of(struct ld_gemm_cut *cut, const struct ld_gemm_geometry *g, s
     cut->strip_pixels = strip_pixels(g, cut->strip_rows);
     int64_t fit = pixels / cut->strip_pixels;
     cut->strips_per_chunk = fit < cut->strips_total ? (int32_t)fit : cut->strips_total;
+    if (g->flat)
+        cut->strips_per_chunk = 1;
     cut->chunk_pixels = cut->strips_per_chunk * cut->strip_pixels + LD_MICRO_SUB_MAX;
     int64_t on = tiles_running_on(g, cut->strip_rows, sub);
     int64_t each = tiles_each_row(g, cut->strip_rows, sub);

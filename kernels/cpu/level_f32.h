@@ -7,7 +7,7 @@
 #define LD_KERNELS_CPU_LEVEL_F32_H
 
 #include "kernels/cpu/micro.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/simd_math.h"
 
 #include <string.h>
 
@@ -138,10 +138,15 @@ static struct ld_micro_qk qk(int32_t d)
 }
 
 static void pack_q(unsigned char *dst, size_t block_stride, size_t term_stride, const float *src,
-                   size_t src_stride, int32_t rows, int32_t d)
+                   size_t src_stride, int32_t rows, int32_t d, double scale)
 {
-    for (int32_t k = 0; k < d; k += LD_STEP_K, dst += block_stride)
-        pack_a(dst, term_stride, src + k, src_stride, rows, d - k < LD_STEP_K ? d - k : LD_STEP_K);
+    float row[LD_HEAD_DIM_MAX];
+    for (int32_t r = 0; r < rows; r++, dst += LEVEL_ROW_BYTES, src += src_stride) {
+        vf_scaled_row(row, src, d, scale);
+        unsigned char *at = dst;
+        for (int32_t k = 0; k < d; k += LD_STEP_K, at += block_stride)
+            pack_a(at, term_stride, row + k, 0, 1, d - k < LD_STEP_K ? d - k : LD_STEP_K);
+    }
 }
 
 static void pack_k(unsigned char *dst, const float *src, size_t src_stride, int32_t keys, int32_t d)

@@ -3,8 +3,9 @@
  * it. A product is a sum over *steps*; a step is 32 values of K (of one tap, for a convolution).
  *
  *   A  rows are pixels or tokens. Packed [k-block][term][pixel][32 values]: one step of one pixel
- *      is `row_bytes` contiguous bytes, so a tap of a convolution is a pixel offset, and no value
- *      is ever copied for each tap.
+ *      is `row_bytes` contiguous bytes and pixels follow one another, so a tap of a convolution is
+ *      a pixel offset, and no value is ever copied for each tap. Without taps the same order holds
+ *      within each tile alone.
  *   B  is cut into panels of `nr` columns. A panel is a row of steps, each `terms` blocks of
  *      32 x nr elements in an order of the level's own (`b_index`).
  *   C  is cut into tiles of `sub` rows by `nr` columns, row-major float32, contiguous.
@@ -25,7 +26,7 @@ enum {
     LD_MICRO_SUB_MAX = 16,
     LD_MICRO_NR_MAX = 32,
     LD_MICRO_TERMS_MAX = 3,
-    LD_MICRO_ROW_MAX = 128 /* bytes of one pixel, one step, one term */
+    LD_HEAD_DIM_MAX = 1024
 };
 
 /* C tile t (t < tiles) = [C tile t +] sum over blocks and taps of A B. */
@@ -60,15 +61,14 @@ struct ld_micro_finish {
     int32_t y_stride; /* of residual and y, in values */
 };
 
-/* One call of softmax over a block of scores held as C tiles. */
+/* One call of softmax, in powers of 2, over a block of scores held as C tiles. */
 struct ld_micro_softmax {
     const float *scores;  /* tiles of sub rows: [panel][tile][sub][nr] */
     int32_t panel_tiles;  /* tiles from one panel to the next */
     int32_t tile;         /* the tile to work on */
     int32_t keys;         /* columns in use over all panels */
     const int32_t *valid; /* [sub] keys visible to each row, clipped to 0..keys */
-    float scale;
-    unsigned char *p; /* A operand: [key-block][term][pixel][32], first pixel of this tile */
+    unsigned char *p;     /* A operand: [key-block][term][pixel][32], first pixel of this tile */
     size_t p_block_stride, p_term_stride;
     float *largest, *total; /* [sub] running state of each row */
     float *o;               /* C tiles of the values, from this tile on: [panel][tile][sub][nr] */
@@ -108,11 +108,12 @@ struct ld_micro {
     void (*multiply)(const struct ld_micro_call *call);
     void (*finish)(const struct ld_micro_finish *finish);
 
-    /* Attention: how q and k are laid out for head width d, and the packing of whole rows; then
-     * one step of B from `keys` (<= 32) rows of v. Missing rows and columns become zero. */
+    /* Attention: how q and k are laid out for head width d, and the packing of whole rows, q times
+     * `scale`; then one step of B from `keys` (<= 32) rows of v. Missing rows and columns become
+     * zero. */
     struct ld_micro_qk (*qk)(int32_t d);
     void (*pack_q)(unsigned char *dst, size_t block_stride, size_t term_stride, const float *src,
-                   size_t src_stride, int32_t rows, int32_t d);
+                   size_t src_stride, int32_t rows, int32_t d, double scale);
     void (*pack_k)(unsigned char *dst, const float *src, size_t src_stride, int32_t keys,
                    int32_t d);
     void (*pack_v)(unsigned char *dst, const float *src, size_t src_stride, int32_t keys,

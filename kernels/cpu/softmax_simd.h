@@ -1,7 +1,8 @@
 /*
  * Softmax over a block of keys with running maximum and sum, in the form that the next product
- * takes: weights go out as an A operand through `softmax_store_p`, which the level defines before
- * it includes this file. See struct ld_micro_softmax.
+ * takes: scores come as exponents of 2 (the queries carry the scale), weights go out as an A
+ * operand through `softmax_store_p`, which the level defines before it includes this file. See
+ * struct ld_micro_softmax.
  */
 #ifndef LD_KERNELS_CPU_SOFTMAX_SIMD_H
 #define LD_KERNELS_CPU_SOFTMAX_SIMD_H
@@ -31,6 +32,13 @@ static inline float softmax_largest(const struct ld_micro_softmax *s, int32_t su
     return vf_largest(largest);
 }
 
+/* Weights of VF keys, of which the first `left` count. */
+static inline vf softmax_weights(const float *scores, vf shift, int32_t left)
+{
+    vf v = vf_exp2_negative(vf_sub(vf_load(scores), shift));
+    return left < VF ? vf_keep(v, left, vf_set(0.0f)) : v;
+}
+
 /* Weights of one row; returns their sum. */
 static inline float softmax_row(const struct ld_micro_softmax *s, int32_t sub, int32_t nr,
                                 int32_t r, float largest, size_t row_bytes)
@@ -38,24 +46,21 @@ static inline float softmax_row(const struct ld_micro_softmax *s, int32_t sub, i
     enum { PIECES = LD_STEP_K / VF };
     vf zero = vf_set(0.0f);
     vf shift = vf_set(largest);
-    vf scale = vf_set(s->scale);
     vf total = zero;
+    int32_t valid = s->valid[r];
+    size_t block_stride = s->p_block_stride;
+    size_t term_stride = s->p_term_stride;
     unsigned char *p = s->p + (size_t)r * row_bytes;
-    for (int32_t j = 0; j < s->keys; j += LD_STEP_K, p += s->p_block_stride) {
+    for (int32_t j = 0; j < s->keys; j += LD_STEP_K, p += block_stride) {
         vf weight[PIECES];
         for (int32_t i = 0; i < PIECES; i++) {
             int32_t key = j + i * VF;
-            int32_t left = s->valid[r] - key;
-            if (left <= 0) {
-                weight[i] = zero;
-                continue;
-            }
-            vf v = vf_load(softmax_scores(s, sub, nr, r, key));
-            v = vf_exp(vf_mul(vf_sub(v, shift), scale));
-            weight[i] = left < VF ? vf_keep(v, left, zero) : v;
+            weight[i] = zero;
+            if (key < valid)
+                weight[i] = softmax_weights(softmax_scores(s, sub, nr, r, key), shift, valid - key);
             total = vf_add(total, weight[i]);
         }
-        softmax_store_p(p, s->p_term_stride, weight);
+        softmax_store_p(p, term_stride, weight);
     }
     return vf_sum(total);
 }
@@ -84,7 +89,7 @@ static inline void softmax_block(const struct ld_micro_softmax *s, int32_t sub, 
     for (int32_t r = 0; r < sub && !s->first; r += VF) {
         int32_t n = sub - r < VF ? sub - r : VF;
         vf step = vf_sub(vf_load_part(s->largest + r, n), vf_load_part(largest + r, n));
-        vf_store_part(factor + r, vf_exp(vf_mul(step, vf_set(s->scale))), n);
+        vf_store_part(factor + r, vf_exp2_negative(step), n);
     }
     for (int32_t r = 0; r < sub; r++) {
         float total = softmax_row(s, sub, nr, r, largest[r], row_bytes);
