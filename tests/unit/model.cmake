@@ -1,6 +1,6 @@
 ld_unit_test(test_plan_mem ld_model)
 ld_unit_test(test_model_graph ld_model)
 ld_unit_test(test_model ld_model ld_test_tools)
-target_sources(test_model PRIVATE unit/model_fixture.c)
+target_sources(test_model PRIVATE unit/network_fixture.c)
 ld_unit_test(test_unet_options ld_model ld_test_tools)
-target_sources(test_unet_options PRIVATE unit/model_fixture.c)
+target_sources(test_unet_options PRIVATE unit/network_fixture.c)

@@ -2,7 +2,7 @@
  * give the same bits whatever the batch, the threads or the run before. How: a small model is run
  * in both ways and the results are compared byte for byte. */
 #include "tests/tools/checkpoint_write.h"
-#include "tests/unit/model_fixture.h"
+#include "tests/unit/network_fixture.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -16,7 +16,7 @@
 
 enum { H = 9, W = 12, LATENT = 4 * H * W, CHUNK = 77, ROWS = 3 };
 
-static struct model_fixture fixture;
+static struct network_fixture fixture;
 static float inputs[ROWS][LATENT];
 static float contexts[ROWS][FIXTURE_TOKENS_MAX * FIXTURE_WIDTH];
 static const int32_t lengths[ROWS] = {CHUNK, 2 * CHUNK, CHUNK};
@@ -26,10 +26,10 @@ static const float scales[ROWS] = {0.07F, 1, 0.5F};
 static int open_all(void **state)
 {
     (void)state;
-    model_fixture_open(&fixture, 2, LD_PARTS_ALL);
+    network_fixture_open(&fixture, 2, LD_PARTS_ALL);
     for (uint32_t r = 0; r < ROWS; r++) {
-        model_fixture_fill(inputs[r], LATENT, 10 + r);
-        model_fixture_fill(contexts[r], FIXTURE_TOKENS_MAX * FIXTURE_WIDTH, 20 + r);
+        network_fixture_fill(inputs[r], LATENT, 10 + r);
+        network_fixture_fill(contexts[r], FIXTURE_TOKENS_MAX * FIXTURE_WIDTH, 20 + r);
     }
     return 0;
 }
@@ -37,7 +37,7 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     (void)state;
-    model_fixture_close(&fixture);
+    network_fixture_close(&fixture);
     return 0;
 }
 
@@ -51,7 +51,7 @@ static struct ld_unet_row row_of(uint32_t r, float *eps)
                                 .eps = eps};
 }
 
-static void run_rows(struct model_fixture *on, struct ld_variant *variant,
+static void run_rows(struct network_fixture *on, struct ld_variant *variant,
                      const struct ld_unet_row *rows, uint32_t count,
                      const struct ld_unet_options *options)
 {
@@ -104,10 +104,10 @@ static void the_number_of_threads_changes_no_bit(void **state)
     static float one[ROWS][LATENT];
     static float picture_two[3 * 64 * H * W];
     static float picture_one[3 * 64 * H * W];
-    struct model_fixture single;
+    struct network_fixture single;
     struct ld_unet_row rows[ROWS];
     struct ld_error err = {0};
-    model_fixture_open(&single, 1, LD_PARTS_ALL);
+    network_fixture_open(&single, 1, LD_PARTS_ALL);
     for (uint32_t r = 0; r < ROWS; r++)
         rows[r] = row_of(r, one[r]);
     run_rows(&single, NULL, rows, ROWS, NULL);
@@ -120,7 +120,7 @@ static void the_number_of_threads_changes_no_bit(void **state)
     assert_int_equal(ld_model_decode(fixture.model, two[0], H, W, 1, NULL, picture_two, &err),
                      LD_OK);
     assert_memory_equal(picture_one, picture_two, sizeof picture_one);
-    model_fixture_close(&single);
+    network_fixture_close(&single);
 }
 
 static void kept_keys_and_values_are_those_of_the_context(void **state)
@@ -379,13 +379,13 @@ static void a_missing_part_is_named(void **state)
 {
     (void)state;
     static float out[3 * 64 * H * W];
-    struct model_fixture partial;
+    struct network_fixture partial;
     struct ld_error err = {0};
-    model_fixture_open(&partial, 1, LD_PART_BIT(LD_PART_UNET));
+    network_fixture_open(&partial, 1, LD_PART_BIT(LD_PART_UNET));
     assert_int_equal(ld_model_decode(partial.model, inputs[0], H, W, 1, NULL, out, &err),
                      LD_E_NOT_FOUND);
     assert_non_null(strstr(err.detail, "VAE decoder"));
-    model_fixture_close(&partial);
+    network_fixture_close(&partial);
 }
 
 int main(void)

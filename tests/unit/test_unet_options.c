@@ -3,7 +3,7 @@
 #include "runtime/model/unet_freeu.h"
 #include "runtime/model/unet_sag.h"
 #include "tests/tools/checkpoint_write.h"
-#include "tests/unit/model_fixture.h"
+#include "tests/unit/network_fixture.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,23 +17,23 @@
 enum { H = 16, W = 24, LATENT = 4 * H * W, CHUNK = 77 };
 static const double PI = 3.141592653589793;
 
-static struct model_fixture fixture;
+static struct network_fixture fixture;
 static float input[LATENT];
 static float context[CHUNK * FIXTURE_WIDTH];
 
 static int open_all(void **state)
 {
     (void)state;
-    model_fixture_open(&fixture, 2, LD_PART_BIT(LD_PART_UNET));
-    model_fixture_fill(input, LATENT, 1);
-    model_fixture_fill(context, CHUNK * FIXTURE_WIDTH, 2);
+    network_fixture_open(&fixture, 2, LD_PART_BIT(LD_PART_UNET));
+    network_fixture_fill(input, LATENT, 1);
+    network_fixture_fill(context, CHUNK * FIXTURE_WIDTH, 2);
     return 0;
 }
 
 static int close_all(void **state)
 {
     (void)state;
-    model_fixture_close(&fixture);
+    network_fixture_close(&fixture);
     return 0;
 }
 
@@ -169,7 +169,7 @@ static void the_skip_filter_is_the_transform_it_stands_for(void **state)
         float filtered[2 * 35];
         double expected[35];
         const struct ld_freeu freeu = {.version = LD_FREEU_V1, .backbone = 1, .skip = 0.25F};
-        model_fixture_fill(plane, 2 * 35, 40 + s);
+        network_fixture_fill(plane, 2 * 35, 40 + s);
         memcpy(filtered, plane, sizeof plane);
         ld_freeu_skip(&freeu, filtered, 1, 2, height, width);
         for (int c = 0; c < 2; c++) {

@@ -1,0 +1,69 @@
+#include "tests/unit/network_fixture.h"
+
+#include "runtime/base/buffer.h"
+#include "runtime/model/arch.h"
+#include "tests/tools/checkpoint_write.h"
+#include "tests/tools/demo_weights.h"
+#include "tests/tools/genweights.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static enum ld_code write_demo(int fd, uint32_t parts, struct ld_error *err)
+{
+    struct ld_arch arch;
+    struct ld_keymap *map = NULL;
+    struct ld_pool *pool = NULL;
+    struct ld_buffer metadata = ld_buffer_make(4096);
+    ld_buffer_text(&metadata, "{\"latentd.test_config\":");
+    ld_buffer_json_string(&metadata, LD_DEMO_CONFIG);
+    ld_buffer_text(&metadata, "}");
+    ld_arch_set_sd15(&arch);
+    enum ld_code code = ld_arch_set_test_config(&arch, LD_DEMO_CONFIG, err);
+    arch.text_vocabulary = FIXTURE_VOCABULARY;
+    if (code == LD_OK)
+        code = ld_keymap_create(&map, &arch, err);
+    if (code == LD_OK)
+        code = ld_pool_create(&pool, 1, err);
+    if (code == LD_OK)
+        code = ld_checkpoint_write(fd, map, parts, metadata.data, ld_demo_weights_fill, NULL, pool,
+                                   err);
+    ld_pool_destroy(pool);
+    ld_keymap_destroy(map);
+    ld_buffer_deinit(&metadata);
+    return code;
+}
+
+void network_fixture_open(struct network_fixture *fixture, uint32_t threads, uint32_t parts)
+{
+    struct ld_error err = {0};
+    char path[64];
+    const int fd = memfd_create("fixture", MFD_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    enum ld_code code = write_demo(fd, parts, &err);
+    if (code == LD_OK)
+        code = ld_cpu_backend_create(&fixture->backend, threads, LD_CPU_AUTO, &err);
+    if (code == LD_OK)
+        code = ld_model_open(&fixture->model, fixture->backend, path, NULL, &err);
+    if (code != LD_OK)
+        fprintf(stderr, "fixture: %s\n", err.detail);
+    LD_ASSERT(code == LD_OK);
+    close(fd);
+}
+
+void network_fixture_close(struct network_fixture *fixture)
+{
+    ld_model_destroy(fixture->model);
+    fixture->backend->ops->destroy(fixture->backend);
+}
+
+void network_fixture_fill(float *values, size_t count, uint64_t seed)
+{
+    for (size_t i = 0; i < count; i++) {
+        double sum = 0;
+        for (uint64_t k = 0; k < 3; k++)
+            sum += ld_genweights_uniform(seed * 0x9E3779B9U, 3 * i + k);
+        values[i] = (float)sum; /* three uniforms: variance one */
+    }
+}

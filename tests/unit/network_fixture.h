@@ -1,0 +1,21 @@
+/* A small model for the tests of the networks: the demonstration checkpoint in a memory file. */
+#ifndef LD_TESTS_NETWORK_FIXTURE_H
+#define LD_TESTS_NETWORK_FIXTURE_H
+
+#include "runtime/model/model.h"
+
+enum { FIXTURE_TOKENS_MAX = 231, FIXTURE_WIDTH = 64, FIXTURE_VOCABULARY = 600 };
+
+struct network_fixture {
+    struct ld_backend *backend;
+    struct ld_model *model;
+};
+
+/* `parts`: mask of LD_PART_BIT. Aborts the test on failure. */
+void network_fixture_open(struct network_fixture *fixture, uint32_t threads, uint32_t parts);
+void network_fixture_close(struct network_fixture *fixture);
+
+/* Reproducible values, roughly normal, from a seed. */
+void network_fixture_fill(float *values, size_t count, uint64_t seed);
+
+#endif
