@@ -5,6 +5,7 @@
 #ifndef LD_CONFIG_LIMITS_H
 #define LD_CONFIG_LIMITS_H
 
+#include <assert.h>
 #include <stdint.h>
 
 /* ---- Connections and HTTP ---------------------------------------------------------------- */
@@ -118,23 +119,23 @@ enum {
 
 /* ---- Bounds that depend on one another --------------------------------------------------- */
 
-_Static_assert(LD_JSON_BODY_BYTES_MAX >= 3 * 3 * (LD_PROMPT_BYTES_MAX + 0),
-               "three prompts of two-byte characters written as \\uXXXX fit a body");
-_Static_assert(LD_CONNECTIONS_PER_ADDRESS_MAX <= LD_CONNECTIONS_MAX, "one address, all addresses");
-_Static_assert(LD_QUEUED_PER_KEY_MAX <= LD_QUEUED_MAX, "one key, all keys");
-_Static_assert(LD_JSON_IMAGE_BODY_BYTES_MAX <= LD_BODIES_BYTES_MAX, "one body, all bodies");
-_Static_assert(LD_UPLOAD_BYTES_MAX + 0 < LD_FRAME_BYTES_MAX + 0,
-               "an uploaded image fits a worker frame");
-_Static_assert(LD_SIDE_MIN % LD_SIDE_STEP == 0 && LD_SIDE_MAX % LD_SIDE_STEP == 0,
-               "the smallest and the largest side are themselves legal");
-_Static_assert(LD_SIDE_MAX *LD_SIDE_MAX == LD_AREA_MAX, "the largest square is the largest area");
-_Static_assert(LD_AREA_DEFAULT <= LD_AREA_MAX, "a default lies below its ceiling");
-_Static_assert((LD_AREA_MAX / LD_WORK_UNIT_PIXELS) * LD_STEPS_MAX * LD_IMAGES_MAX == LD_WORK_MAX,
-               "the work ceiling is the largest request");
-_Static_assert(LD_WORK_DEFAULT <= LD_WORK_MAX, "a default lies below its ceiling");
-_Static_assert(LD_SIGMAS_MAX == LD_STEPS_MAX + 1, "a sigma list has one value more than steps");
-_Static_assert(2 * LD_HEARTBEAT_S < LD_LEASE_S, "a lease survives one lost heartbeat");
-_Static_assert(LD_JSON_DEPTH <= 64, "the tokenizer's own ceiling");
-_Static_assert(LD_PROMPT_BYTES_MAX <= LD_PROMPT_EXPANSION_BYTES_MAX, "expansion may be a no-op");
+static_assert(LD_JSON_BODY_BYTES_MAX >= 3 * 3 * (LD_PROMPT_BYTES_MAX + 0),
+              "three prompts of two-byte characters written as \\uXXXX fit a body");
+static_assert(LD_CONNECTIONS_PER_ADDRESS_MAX <= LD_CONNECTIONS_MAX, "one address, all addresses");
+static_assert(LD_QUEUED_PER_KEY_MAX <= LD_QUEUED_MAX, "one key, all keys");
+static_assert(LD_JSON_IMAGE_BODY_BYTES_MAX <= LD_BODIES_BYTES_MAX, "one body, all bodies");
+static_assert(LD_UPLOAD_BYTES_MAX + 0 < LD_FRAME_BYTES_MAX + 0,
+              "an uploaded image fits a worker frame");
+static_assert(LD_SIDE_MIN % LD_SIDE_STEP == 0 && LD_SIDE_MAX % LD_SIDE_STEP == 0,
+              "the smallest and the largest side are themselves legal");
+static_assert(LD_SIDE_MAX * LD_SIDE_MAX == LD_AREA_MAX, "the largest square is the largest area");
+static_assert(LD_AREA_DEFAULT <= LD_AREA_MAX, "a default lies below its ceiling");
+static_assert((LD_AREA_MAX / LD_WORK_UNIT_PIXELS) * LD_STEPS_MAX * LD_IMAGES_MAX == LD_WORK_MAX,
+              "the work ceiling is the largest request");
+static_assert(LD_WORK_DEFAULT <= LD_WORK_MAX, "a default lies below its ceiling");
+static_assert(LD_SIGMAS_MAX == LD_STEPS_MAX + 1, "a sigma list has one value more than steps");
+static_assert(2 * LD_HEARTBEAT_S < LD_LEASE_S, "a lease survives one lost heartbeat");
+static_assert(LD_JSON_DEPTH <= 64, "the tokenizer's own ceiling");
+static_assert(LD_PROMPT_BYTES_MAX <= LD_PROMPT_EXPANSION_BYTES_MAX, "expansion may be a no-op");
 
 #endif

@@ -7,8 +7,10 @@
 
 #include "runtime/base/error.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
+#ifndef __cplusplus
+#include <stdatomic.h>
+#endif
 
 /* One part of a loop: `task` in [0, task_count), `worker` in [0, threads of the pool). */
 typedef void (*ld_pool_task)(void *ctx, uint32_t task, uint32_t worker);
@@ -29,8 +31,12 @@ uint32_t ld_pool_threads(const struct ld_pool *pool);
 void ld_pool_run(struct ld_pool *pool, uint32_t task_count, ld_pool_task run, void *ctx);
 
 /* Set from any thread or a signal handler, read at step boundaries. */
+#ifdef __cplusplus
+struct ld_cancel; /* a name only: C++ cannot spell C11's atomics */
+#else
 struct ld_cancel {
     atomic_bool requested;
 };
+#endif
 
 #endif
