@@ -1,6 +1,6 @@
 #include "runtime/batch.h"
 
-#include <math.h>
+#include "runtime/model/unet_sag.h"
 
 void ld_batch_memory_deinit(struct ld_batch_memory *memory)
 {
@@ -35,40 +35,6 @@ uint32_t ld_batch_add(struct ld_batch *batch, struct ld_session *session, uint32
     return added;
 }
 
-/*
- * What SAG looks at: for every key the mean over heads of the sum over queries of the softmax.
- * qkv: [3C, tokens] planes; `scores` holds 2 * tokens values, `out` [tokens].
- */
-static void attention_received(const float *qkv, const struct ld_unet_middle *middle, float *out,
-                               float *scores)
-{
-    const size_t tokens = (size_t)middle->height * (size_t)middle->width;
-    const size_t width = (size_t)middle->channels / (size_t)middle->heads;
-    const float scale = 1.0F / sqrtf((float)width);
-    memset(out, 0, tokens * sizeof *out);
-    for (size_t head = 0; head < (size_t)middle->heads; head++) {
-        const float *q = qkv + head * width * tokens;
-        const float *k = q + (size_t)middle->channels * tokens;
-        for (size_t i = 0; i < tokens; i++) {
-            memset(scores, 0, tokens * sizeof *scores);
-            for (size_t d = 0; d < width; d++)
-                for (size_t j = 0; j < tokens; j++)
-                    scores[j] += q[d * tokens + i] * k[d * tokens + j];
-            float largest = -INFINITY;
-            double sum = 0;
-            for (size_t j = 0; j < tokens; j++)
-                largest = fmaxf(largest, scores[j] * scale);
-            for (size_t j = 0; j < tokens; j++) {
-                scores[j] = expf(scores[j] * scale - largest);
-                sum += (double)scores[j];
-            }
-            const float weight = (float)(1.0 / (sum * (double)middle->heads));
-            for (size_t j = 0; j < tokens; j++)
-                out[j] += scores[j] * weight;
-        }
-    }
-}
-
 static float *room(struct ld_batch_memory *memory, size_t count)
 {
     if (count > memory->count) {
@@ -100,7 +66,7 @@ static struct layout layout_of(const struct ld_batch *batch, struct ld_unet_midd
         layout.tokens = (size_t)middle->height * (size_t)middle->width;
         layout.qkv = 3 * (size_t)middle->channels * layout.tokens;
     }
-    layout.row = 2 * layout.latent + layout.qkv + 2 * layout.tokens;
+    layout.row = 2 * layout.latent + layout.qkv + layout.tokens;
     return layout;
 }
 
@@ -148,8 +114,9 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         return err->code;
     for (uint32_t i = 0; i < batch->count; i++) {
         float *attention = layout.qkv ? rows[i].qkv + layout.qkv : NULL;
-        if (attention)
-            attention_received(rows[i].qkv, &middle, attention, attention + layout.tokens);
+        if (attention && ld_sag_scores(rows[i].qkv, middle.channels, middle.heads,
+                                       (int32_t)layout.tokens, attention, err) != LD_OK)
+            return err->code;
         ld_pass_row_done(batch->sessions[i]->pass, batch->rows[i], rows[i].eps, attention,
                          (int32_t)layout.tokens);
     }
