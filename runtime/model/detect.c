@@ -50,26 +50,30 @@ static void set_prediction(struct ld_detection *out, const struct ld_inventory *
     arch->zero_terminal_snr = ld_inventory_find(inventory, "ztsnr") >= 0;
 }
 
+/* Rows of the token table, whatever its prefix; 0 without one. */
+static int32_t token_rows(const struct ld_inventory *inventory)
+{
+    enum { ROWS_MAX = 1 << 20 };
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        const struct ld_inventory_item *item = &inventory->items[i];
+        if (ld_has_suffix(item->name, "embeddings.token_embedding.weight") && item->rank == 2 &&
+            item->shape[0] <= ROWS_MAX)
+            return (int32_t)item->shape[0];
+    }
+    return 0;
+}
+
 /* Widths: SD1.5's, or a test model's; what varies within the family comes from shapes. */
 static enum ld_code set_arch(struct ld_detection *out, const struct ld_inventory *inventory,
                              const struct ld_probe *probe, struct ld_error *err)
 {
-    static const char *const vocabulary[] = {
-        LD_PREFIX_TEXT "text_model.embeddings.token_embedding.weight",
-        LD_PREFIX_TEXT "embeddings.token_embedding.weight",
-        "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight",
-        "text_model.embeddings.token_embedding.weight",
-    };
     if (inventory->test_config) {
         const enum ld_code code = ld_arch_set_test_config(&out->arch, inventory->test_config, err);
         if (code != LD_OK)
             return code;
-        for (size_t i = 0; i < sizeof vocabulary / sizeof vocabulary[0]; i++) {
-            const int32_t item = ld_inventory_find(inventory, vocabulary[i]);
-            const uint64_t rows = item >= 0 ? inventory->items[item].shape[0] : 0;
-            if (item >= 0 && inventory->items[item].rank == 2 && rows > 0 && rows < 1 << 20)
-                out->arch.text_vocabulary = (int32_t)rows;
-        }
+        const int32_t rows = token_rows(inventory);
+        if (rows > 0)
+            out->arch.text_vocabulary = rows;
     }
     if (probe->conv_in >= 0 && inventory->items[probe->conv_in].rank == 4) {
         const uint64_t channels = inventory->items[probe->conv_in].shape[1];
