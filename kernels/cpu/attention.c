@@ -125,7 +125,7 @@ static void lay_scratch(const struct attention *a, struct query_task *t, unsigne
     t->largest = (float *)(void *)scratch;
     t->total = t->largest + rows;
     t->q = scratch + ((2 * rows * sizeof(float) + 63) & ~(size_t)63);
-    t->p = t->q + (size_t)a->qk.blocks * (size_t)a->qk.a_terms * t->q_term_stride;
+    t->p = t->q + (size_t)(a->qk.blocks * a->qk.a_terms + a->qk.tail) * t->q_term_stride;
     unsigned char *at = t->p + (size_t)a->key_steps * (size_t)micro->a_terms * t->p_term_stride;
     t->scores = (float *)(void *)at;
     t->o = t->scores + (size_t)a->key_block * call_rows;
@@ -154,6 +154,7 @@ static void multiply_scores(const struct attention *a, const struct query_task *
         .taps = 1,
         .blocks = a->qk.blocks,
         .last_k = a->qk.last_k,
+        .tail = a->qk.tail,
         .a_terms = a->qk.a_terms,
         .b_terms = a->qk.b_terms,
         .tiles = tiles,
@@ -345,7 +346,7 @@ void ld_tiled_attention(struct ld_cpu_backend *cpu, const struct ld_micro *micro
         .query_tiles = (wide ? QUERY_ROWS_WIDE : QUERY_ROWS) / micro->sub & ~1,
     };
     a.key_steps = a.key_block / LD_STEP_K;
-    a.k_panel_bytes = (size_t)(a.qk.blocks * a.qk.b_terms) * micro->term_bytes;
+    a.k_panel_bytes = (size_t)(a.qk.blocks * a.qk.b_terms + a.qk.tail) * micro->term_bytes;
     a.v_panel_bytes = (size_t)(a.key_steps * a.v_terms) * micro->term_bytes;
     a.k_block_bytes = (size_t)ceil_div(a.key_block, micro->nr) * a.k_panel_bytes;
     a.block_bytes = a.k_block_bytes + (size_t)a.d_panels * a.v_panel_bytes;

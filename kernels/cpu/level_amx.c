@@ -203,33 +203,45 @@ static inline __attribute__((always_inline)) void multiply_steps(const struct ld
             const unsigned char *a0 = call->a[0] + at;
             const unsigned char *a1 = two_rows ? call->a[1] + at : a0;
             LOAD_B(0);
-            if (call->a_terms == TERMS) {
-                LOAD_A(2);
+            LOAD_A(2);
+            ADD_PRODUCT();
+            LOAD_A(1);
+            ADD_PRODUCT();
+            if (b_terms >= 2) {
+                LOAD_B(1);
                 ADD_PRODUCT();
-                LOAD_A(1);
-                if (b_terms >= 2) {
-                    ADD_PRODUCT();
-                    LOAD_B(1);
-                    ADD_PRODUCT();
-                    LOAD_A(0);
-                    ADD_PRODUCT();
-                    if (b_terms == 3) {
-                        LOAD_B(2);
-                        ADD_PRODUCT();
-                    }
-                    LOAD_B(0);
-                } else {
-                    ADD_PRODUCT();
-                    LOAD_A(0);
-                }
-            } else {
-                LOAD_A(0);
             }
+            LOAD_A(0);
+            if (b_terms >= 2)
+                ADD_PRODUCT();
+            if (b_terms == 3) {
+                LOAD_B(2);
+                ADD_PRODUCT();
+            }
+            if (b_terms >= 2)
+                LOAD_B(0);
             ADD_PRODUCT();
             if (++step % AWAKE_STEPS == 0)
                 _tile_stored(6, idle, ROW_BYTES);
             b += (size_t)b_terms * TERM_BYTES;
         }
+    }
+}
+
+/* The steps of one term behind the others. */
+static inline __attribute__((always_inline)) void multiply_tail(const struct ld_micro_call *call,
+                                                                bool two_rows, bool two_columns)
+{
+    size_t at = (size_t)call->blocks * call->a_block_stride;
+    size_t a_term = call->a_term_stride;
+    const unsigned char *b = call->b + (size_t)(call->blocks * call->b_terms) * TERM_BYTES;
+    const unsigned char *a0 = call->a[0] + at;
+    const unsigned char *a1 = two_rows ? call->a[1] + at : a0;
+    for (int32_t step = 0; step < call->tail; step++, a0 += a_term, a1 += a_term) {
+        LOAD_A(0);
+        LOAD_B(0);
+        ADD_PRODUCT();
+        b += TERM_BYTES;
     }
 }
 
@@ -257,6 +269,8 @@ static inline __attribute__((always_inline)) void multiply_tiles(const struct ld
         multiply_steps(call, two_rows, two_columns, 3, sum);
     else
         multiply_steps(call, two_rows, two_columns, 1, sum);
+    if (call->tail > 0)
+        multiply_tail(call, two_rows, two_columns);
     _tile_stored(0, c0, NR * 4);
     if (two_columns)
         _tile_stored(1, c0 + SUB, NR * 4);
@@ -288,27 +302,25 @@ static void multiply(const struct ld_micro_call *call)
  * ---------------------------------------------------------------------------- */
 
 /*
- * A head whose width is a multiple of 32 is split like any other operand. Other widths would waste
- * up to half of each step, so all six products of terms are laid behind one another instead, as one
- * long K of 6 d values: q as (q3 q1 q2 q2 q1 q1), k as (k1 k3 k2 k1 k2 k1), smallest first.
+ * Of a head's values whole steps of 32 are split like any other operand. The r < 32 that are left
+ * would waste most of a step in each of its six products, so their products are laid behind one
+ * another instead, as one K of 6 r values: q as (q3 q1 q2 q2 q1 q1), k as (k1 k3 k2 k1 k2 k1).
  */
 static const uint8_t q_order[6] = {2, 0, 1, 1, 0, 0};
 static const uint8_t k_order[6] = {0, 2, 1, 0, 1, 0};
 
 static struct ld_micro_qk qk(int32_t d)
 {
-    struct ld_micro_qk shape = {.blocks = d / LD_STEP_K, .last_k = LD_STEP_K};
-    bool whole = d % LD_STEP_K == 0;
-    shape.a_terms = whole ? TERMS : 1;
-    shape.b_terms = whole ? TERMS : 1;
-    if (!whole)
-        shape.blocks = (6 * d + LD_STEP_K - 1) / LD_STEP_K;
-    return shape;
+    return (struct ld_micro_qk){.blocks = d / LD_STEP_K,
+                                .last_k = LD_STEP_K,
+                                .tail = (6 * (d % LD_STEP_K) + LD_STEP_K - 1) / LD_STEP_K,
+                                .a_terms = TERMS,
+                                .b_terms = TERMS};
 }
 
-enum { CHAIN_MAX = 6 * LD_HEAD_DIM_MAX + LD_STEP_K };
+enum { CHAIN_MAX = 7 * LD_STEP_K };
 
-/* One row of q or k as a chain of 6 d bfloat16 in `order`, zeros up to a whole step. */
+/* d < 32 values as a chain of 6 d bfloat16 in `order`, zeros up to a whole step. */
 static void chain_row(uint16_t *chain, const float *src, int32_t d, const uint8_t order[6])
 {
     const __m512i upper = _mm512_set1_epi32((int32_t)0xFFFF0000u);
@@ -331,20 +343,18 @@ static void chain_row(uint16_t *chain, const float *src, int32_t d, const uint8_
 static void pack_q(unsigned char *dst, size_t block_stride, size_t term_stride, const float *src,
                    size_t src_stride, int32_t rows, int32_t d, double scale)
 {
-    int32_t blocks = qk(d).blocks;
+    struct ld_micro_qk shape = qk(d);
     float row[LD_HEAD_DIM_MAX];
     uint16_t chain[CHAIN_MAX];
     for (int32_t r = 0; r < rows; r++, dst += ROW_BYTES, src += src_stride) {
         vf_scaled_row(row, src, d, scale);
         unsigned char *at = dst;
-        if (d % LD_STEP_K == 0) {
-            for (int32_t k = 0; k < d; k += LD_STEP_K, at += block_stride)
-                pack_a(at, term_stride, row + k, 0, 1, LD_STEP_K);
-            continue;
-        }
-        chain_row(chain, row, d, q_order);
-        for (int32_t block = 0; block < blocks; block++, at += block_stride)
-            memcpy(at, chain + block * LD_STEP_K, ROW_BYTES);
+        for (int32_t block = 0; block < shape.blocks; block++, at += block_stride)
+            pack_a(at, term_stride, row + block * LD_STEP_K, 0, 1, LD_STEP_K);
+        if (shape.tail > 0)
+            chain_row(chain, row + shape.blocks * LD_STEP_K, d % LD_STEP_K, q_order);
+        for (int32_t step = 0; step < shape.tail; step++, at += term_stride)
+            memcpy(at, chain + step * LD_STEP_K, ROW_BYTES);
     }
 }
 
@@ -359,24 +369,21 @@ static inline void place_pairs(unsigned char *dst, int32_t n, const unsigned cha
 static void pack_k(unsigned char *dst, const float *src, size_t src_stride, int32_t keys, int32_t d)
 {
     struct ld_micro_qk shape = qk(d);
+    uint16_t chain[CHAIN_MAX];
+    _Alignas(64) unsigned char terms[TERMS * ROW_BYTES];
     if (keys < NR)
-        memset(dst, 0, (size_t)(shape.blocks * shape.b_terms) * TERM_BYTES);
+        memset(dst, 0, (size_t)(shape.blocks * TERMS + shape.tail) * TERM_BYTES);
     for (int32_t n = 0; n < keys; n++, src += src_stride) {
-        if (shape.b_terms == 1) {
-            uint16_t chain[CHAIN_MAX];
-            chain_row(chain, src, d, k_order);
-            for (int32_t block = 0; block < shape.blocks; block++)
-                place_pairs(dst + (size_t)block * TERM_BYTES, n,
-                            (const unsigned char *)(chain + block * LD_STEP_K));
-            continue;
-        }
+        unsigned char *at = dst;
         for (int32_t block = 0; block < shape.blocks; block++) {
-            _Alignas(64) unsigned char terms[TERMS * ROW_BYTES];
-            pack_a(terms, ROW_BYTES, src + block * LD_STEP_K, src_stride, 1, LD_STEP_K);
-            for (int32_t t = 0; t < TERMS; t++)
-                place_pairs(dst + (size_t)(block * TERMS + t) * TERM_BYTES, n,
-                            terms + t * ROW_BYTES);
+            pack_a(terms, ROW_BYTES, src + block * LD_STEP_K, 0, 1, LD_STEP_K);
+            for (int32_t t = 0; t < TERMS; t++, at += TERM_BYTES)
+                place_pairs(at, n, terms + t * ROW_BYTES);
         }
+        if (shape.tail > 0)
+            chain_row(chain, src + shape.blocks * LD_STEP_K, d % LD_STEP_K, k_order);
+        for (int32_t step = 0; step < shape.tail; step++, at += TERM_BYTES)
+            place_pairs(at, n, (const unsigned char *)(chain + step * LD_STEP_K));
     }
 }
 

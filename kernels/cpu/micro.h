@@ -38,6 +38,7 @@ struct ld_micro_call {
     int32_t taps;
     int32_t blocks; /* k-blocks; steps = blocks * taps, taps innermost */
     int32_t last_k; /* values in use in the last k-block, 1..32; the others are zero in B */
+    int32_t tail;   /* further steps of one term: A one term stride apart, B one after another */
     const unsigned char *b;
     int32_t a_terms, b_terms;
     float *c[LD_MICRO_TILES];
@@ -76,9 +77,9 @@ struct ld_micro_softmax {
     bool first; /* no state yet */
 };
 
-/* Steps and terms of the product of scores; both operands of one row have blocks * 32 values. */
+/* The product of scores: `blocks` steps of so many terms, then `tail` steps of one term. */
 struct ld_micro_qk {
-    int32_t blocks, last_k;
+    int32_t blocks, last_k, tail;
     int32_t a_terms, b_terms;
 };
 
