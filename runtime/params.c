@@ -11,7 +11,7 @@
 #define LD_UPSCALERS                                                                               \
     "latent-bislerp|latent-nearest|latent-nearest-exact|latent-bilinear|latent-bicubic|"           \
     "latent-area|latent-bilinear-aa|latent-bicubic-aa|pixel-nearest-exact|pixel-bilinear|"         \
-    "pixel-bicubic|pixel-area"
+    "pixel-bicubic|pixel-area|pixel-lanczos"
 
 /* ---- Rows -------------------------------------------------------------------------------- */
 
