@@ -6,3 +6,6 @@ foreach(program golden_check gc_model)
     golden_check/gc_model_text.c)
   target_link_libraries(${program} PRIVATE ld_test_tools)
 endforeach()
+
+add_executable(cpu_vs_torch EXCLUDE_FROM_ALL bench/cpu_vs_torch.c)
+target_link_libraries(cpu_vs_torch PRIVATE ld_model)
