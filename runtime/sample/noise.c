@@ -25,8 +25,7 @@ struct ld_noise {
     struct ld_brownian *tree;   /* NULL until the first Brownian draw */
 };
 
-/* ---- Generators
- * ---------------------------------------------------------------------------------- */
+/* ---- Generators -------------------------------------------------------------------------- */
 
 static void generator_seed(struct generator *g, enum ld_noise_kind kind, uint64_t seed)
 {
@@ -55,8 +54,7 @@ static void generator_skip(struct generator *g, size_t total)
         ld_mt19937_normal_f32(&g->mt, NULL, total, 0, 0);
 }
 
-/* ---- Configuration
- * --------------------------------------------------------------------------------- */
+/* ---- Configuration ----------------------------------------------------------------------- */
 
 static bool steps_variation_seed(const struct ld_request *request)
 {
@@ -66,6 +64,11 @@ static bool steps_variation_seed(const struct ld_request *request)
 uint64_t ld_noise_seed_of(const struct ld_request *request, uint32_t index)
 {
     return steps_variation_seed(request) ? request->seed : request->seed + index;
+}
+
+uint64_t ld_noise_variation_seed_of(const struct ld_request *request, uint32_t index)
+{
+    return request->variation_seed + (steps_variation_seed(request) ? index : 0);
 }
 
 static enum ld_noise_kind kind_named(const char *name, enum ld_noise_kind fallback)
@@ -82,13 +85,13 @@ struct ld_noise_config ld_noise_config_of(const struct ld_request *request, uint
 {
     const struct ld_request_sampler_options *options = &request->sampler_options;
     const bool a1111 = request->profile == LD_PROFILE_A1111;
-    struct ld_noise_config config = {
+    return (struct ld_noise_config){
         .profile = request->profile,
         .initial = request->noise,
         .ancestral = kind_named(options->ancestral_rng, a1111 ? request->noise : LD_NOISE_PHILOX),
         .brownian = kind_named(options->brownian_rng, a1111 ? request->noise : LD_NOISE_CPU),
         .seed = ld_noise_seed_of(request, index),
-        .variation_seed = request->variation_seed,
+        .variation_seed = ld_noise_variation_seed_of(request, index),
         .variation_strength = request->variation_strength,
         .ensd = options->ensd,
         .channels = channels,
@@ -96,9 +99,6 @@ struct ld_noise_config ld_noise_config_of(const struct ld_request *request, uint
         .width = width,
         .batch_count = 1,
     };
-    if (steps_variation_seed(request))
-        config.variation_seed += index;
-    return config;
 }
 
 /* Seed stream A and G as the head of noise.h says. */
@@ -147,8 +147,7 @@ no_memory:
     return LD_FAIL(err, LD_E_NOMEM, "no memory for the noise of this job");
 }
 
-/* ---- Initial noise
- * ----------------------------------------------------------------------------------- */
+/* ---- Initial noise ----------------------------------------------------------------------- */
 
 static void fresh_draw(const struct ld_noise *noise, uint64_t seed, size_t count, float *out)
 {
@@ -223,8 +222,7 @@ done:
     return code;
 }
 
-/* ---- Streams
- * ----------------------------------------------------------------------------------------- */
+/* ---- Streams ----------------------------------------------------------------------------- */
 
 static enum ld_code draw_brownian(struct ld_noise *noise, double from, double to,
                                   struct ld_error *err)
@@ -273,8 +271,7 @@ struct ld_noise_source ld_noise_source_of(struct ld_noise *noise)
     return (struct ld_noise_source){.state = noise, .draw = draw};
 }
 
-/* ---- Whole batches
- * ----------------------------------------------------------------------------------- */
+/* ---- Whole batches ----------------------------------------------------------------------- */
 
 enum ld_code ld_noise_batch(uint64_t seed, uint32_t images, const uint32_t *indices,
                             size_t image_count, float *out, struct ld_error *err)

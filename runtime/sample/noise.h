@@ -55,6 +55,9 @@ struct ld_noise_config ld_noise_config_of(const struct ld_request *request, uint
 /* The main seed of image `index` by the same rule: what the answer and the metadata tell. */
 uint64_t ld_noise_seed_of(const struct ld_request *request, uint32_t index);
 
+/* And its variation seed: profile a1111 steps that one. */
+uint64_t ld_noise_variation_seed_of(const struct ld_request *request, uint32_t index);
+
 struct ld_noise;
 
 /* Everything comes from `arena`. Errors LD_E_NOMEM, LD_E_RANGE (batch_index). */
