@@ -1,0 +1,164 @@
+/*
+ * `latentd png-info FILE [--json]`: what a picture's metadata says, in the form of the native
+ * request, and the texts themselves. Every text is shown, also those that no reader here
+ * understands.
+ */
+#include "config/limits.h"
+#include "runtime/base/fsx.h"
+#include "runtime/image/png_meta.h"
+#include "runtime/model/inspect.h"
+#include "server/cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { ARENA_BYTES_MAX = 8 << 20, ANSWER_BYTES_MAX = 16 << 20, NOTE_SIZE = 640 };
+
+struct picture {
+    struct ld_arena arena;
+    struct ld_buffer bytes;
+    struct ld_png_texts texts;
+    struct ld_recipe recipe;
+};
+
+/* Notes are a JSON array; a further sentence goes before its end. */
+static void add_note(struct ld_buffer *notes, const char *sentence)
+{
+    if (notes->failed || notes->size < 2)
+        return;
+    const bool first = notes->size == 2;
+    notes->size--;
+    if (!first)
+        ld_buffer_byte(notes, ',');
+    ld_buffer_json_string(notes, sentence);
+    ld_buffer_byte(notes, ']');
+}
+
+/* A keyword may occur more than once in a PNG, a member of an object may not: the first counts, as
+ * it does for the recipe. */
+static bool occurred_before(const struct ld_png_texts *texts, size_t index)
+{
+    const char *keyword = texts->entry[index].keyword;
+    return ld_png_text_find(texts, keyword) != texts->entry[index].text;
+}
+
+static void write_texts(struct ld_buffer *out, const struct ld_png_texts *texts)
+{
+    const char *comma = "";
+    ld_buffer_text(out, "{");
+    for (size_t i = 0; i < texts->count; i++) {
+        if (occurred_before(texts, i))
+            continue;
+        ld_buffer_text(out, comma);
+        ld_buffer_json_string(out, texts->entry[i].keyword);
+        ld_buffer_text(out, ":");
+        ld_buffer_json_span(out, ld_span_of(texts->entry[i].text, texts->entry[i].text_size));
+        comma = ",";
+    }
+    ld_buffer_text(out, "}");
+}
+
+/* A recipe that cannot be read does not hide the texts: it becomes a note. */
+static enum ld_code read_picture(struct picture *picture, const char *path, struct ld_error *err)
+{
+    struct ld_png_header header;
+    struct ld_error why = {0};
+    enum ld_code code = ld_fsx_read_file(path, &picture->bytes, err);
+    const struct ld_span png = ld_span_of(picture->bytes.data, picture->bytes.size);
+    if (code == LD_OK)
+        code = ld_png_check_header(&header, png, false, err);
+    if (code == LD_OK)
+        code = ld_png_texts_read(&picture->texts, &picture->arena, png, false, err);
+    if (code != LD_OK)
+        return code;
+    code = ld_recipe_read(&picture->recipe, &picture->texts, &why);
+    if (code == LD_E_FORMAT || code == LD_E_TOO_LARGE) {
+        const struct ld_png_texts none = {.count = 0};
+        ld_recipe_deinit(&picture->recipe);
+        code = ld_recipe_read(&picture->recipe, &none, err);
+        char note[NOTE_SIZE];
+        if (code == LD_OK && ld_fmt(note, sizeof note, "the recipe is damaged: %s", why.detail))
+            add_note(&picture->recipe.notes, note);
+    }
+    for (size_t i = 0; code == LD_OK && i < picture->texts.count; i++) {
+        char note[NOTE_SIZE];
+        if (occurred_before(&picture->texts, i) &&
+            ld_fmt(note, sizeof note, "'%s' occurs more than once; its first text is shown",
+                   picture->texts.entry[i].keyword))
+            add_note(&picture->recipe.notes, note);
+    }
+    return code;
+}
+
+static void write_answer(struct ld_buffer *out, const struct picture *picture)
+{
+    const struct ld_recipe *recipe = &picture->recipe;
+    ld_buffer_text(out, "{\"source\":");
+    ld_buffer_json_string(out, ld_recipe_source_name(recipe->source));
+    ld_buffer_text(out, ",\"model_hash\":");
+    ld_buffer_json_string(out, recipe->model_hash);
+    ld_buffer_text(out, ",\"request\":");
+    ld_buffer_bytes(out, recipe->request.data, recipe->request.size);
+    ld_buffer_text(out, ",\"notes\":");
+    ld_buffer_bytes(out, recipe->notes.data, recipe->notes.size);
+    ld_buffer_text(out, ",\"texts\":");
+    write_texts(out, &picture->texts);
+    ld_buffer_text(out, "}");
+}
+
+static enum ld_code show(const char *path, bool json, struct ld_error *err)
+{
+    struct picture picture = {.bytes = ld_buffer_make(LD_UPLOAD_BYTES_MAX)};
+    struct ld_buffer answer = ld_buffer_make(ANSWER_BYTES_MAX);
+    struct ld_buffer text = ld_buffer_make(ANSWER_BYTES_MAX);
+    ld_arena_init(&picture.arena, "png-info", ARENA_BYTES_MAX);
+    enum ld_code code = read_picture(&picture, path, err);
+    if (code == LD_OK) {
+        write_answer(&answer, &picture);
+        ld_buffer_text(&answer, "\n");
+        if (!json)
+            ld_inspect_text(&text, ld_span_of(answer.data, answer.size));
+        if (answer.failed || text.failed)
+            code = LD_FAIL(err, LD_E_TOO_LARGE, "the answer is larger than %d bytes",
+                           ANSWER_BYTES_MAX);
+        else if (fputs(json ? answer.data : text.data, stdout) == EOF || fflush(stdout) != 0)
+            code = LD_FAIL(err, LD_E_IO, "the answer cannot be written");
+    }
+    ld_recipe_deinit(&picture.recipe);
+    ld_buffer_deinit(&picture.bytes);
+    ld_buffer_deinit(&text);
+    ld_buffer_deinit(&answer);
+    ld_arena_deinit(&picture.arena);
+    return code;
+}
+
+int ld_cmd_png_info(int argc, char **argv)
+{
+    static const char usage[] = "usage: latentd png-info FILE [--json]\n"
+                                "Shows the texts of a PNG and the request that they amount to.\n";
+    const char *path = NULL;
+    bool json = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return LD_EXIT_OK;
+        }
+        if (strcmp(argv[i], "--json") == 0) {
+            json = true;
+        } else if (argv[i][0] == '-' || path) {
+            path = NULL;
+            break;
+        } else {
+            path = argv[i];
+        }
+    }
+    if (!path) {
+        fputs(usage, stderr);
+        return LD_EXIT_USAGE;
+    }
+    struct ld_error err = {0};
+    if (show(path, json, &err) == LD_OK)
+        return LD_EXIT_OK;
+    fprintf(stderr, "latentd: '%s': %s\n", path, err.detail);
+    return LD_EXIT_FAILED;
+}
