@@ -20,8 +20,11 @@ for harness in "$build"/tests/fuzz_*; do
     mkdir -p "$work/$name"
     start=$SECONDS
     seeds=()
+    dictionary=()
+    [ -f "${name#fuzz_}.dict" ] && dictionary=(-dict="${name#fuzz_}.dict")
     [ -d "$corpus" ] && seeds=("$corpus")
     if "$harness" -runs="$executions" -timeout=5 -rss_limit_mb=512 -seed=1 -verbosity=0 \
+            "${dictionary[@]}" \
             -artifact_prefix="$work/" "$work/$name" "${seeds[@]}" >"$work/log" 2>&1; then
         passed=$((passed + 1))
         echo "ok $name: $executions executions in $((SECONDS - start)) s"
