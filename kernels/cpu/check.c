@@ -87,6 +87,12 @@ enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *er
     int32_t widest = shape.cin > weight->rows ? shape.cin : weight->rows;
     if (!product_fits(op->batch, positions, widest) || positions > INT32_MAX / 4)
         return shape_error(err, "conv2d map size is out of range");
+    /* Three packed rows fit the fast levels' scratch: 6 bytes a value, 4 planes with stride 2. */
+    int64_t widest_row = ((int64_t)shape.src_w + 2) * (shape.cin + 31);
+    if (weight->kernel == 3 && widest_row > (INT64_C(1) << 20) * 2)
+        return shape_error(err, "conv2d rows are too wide");
+    if (weight->kernel == 1 && (op->stride != 1 || margin != 0))
+        return shape_error(err, "a 1x1 convolution has stride 1 and no padding");
     if (op->row_add != NULL && op->row_add_stride < weight->rows)
         return shape_error(err, "conv2d row_add is narrower than the output");
     return LD_OK;

@@ -300,6 +300,27 @@ static void list_tiles(struct gemm *g)
     }
 }
 
+/*
+ * Bytes of packed input in one chunk: what the near caches of all threads hold, so that packing is
+ * not paid in memory traffic, but enough rows to be worth the expansion of every panel, and for a
+ * convolution enough that the rows shared with the next strip stay few.
+ */
+static size_t chunk_budget(const struct gemm *g, size_t pixel_bytes)
+{
+    enum { NEAR_BYTES = 2 << 20, FLAT_ROWS = 256, MAP_PIXELS = 1024, MAP_ROWS = 10 };
+    size_t threads = g->cpu->threads;
+    size_t most = g->cpu->shared_bytes - TABLE_BYTES;
+    size_t budget = threads * NEAR_BYTES;
+    size_t least = threads * FLAT_ROWS * pixel_bytes;
+    if (!g->geometry.flat) {
+        size_t row = (size_t)(g->geometry.phases * g->geometry.row_pixels);
+        size_t pixels = row * MAP_ROWS > MAP_PIXELS ? row * MAP_ROWS : MAP_PIXELS;
+        least = pixels * pixel_bytes;
+    }
+    budget = budget > least ? budget : least;
+    return budget < most ? budget : most;
+}
+
 static void run_chunks(struct gemm *g)
 {
     struct ld_cpu_backend *cpu = g->cpu;
@@ -309,9 +330,9 @@ static void run_chunks(struct gemm *g)
     g->taps = g->weight->kernel * g->weight->kernel;
     g->b_terms = micro->b_terms(g->weight->dtype);
     size_t pixel_bytes = (size_t)g->k_blocks * (size_t)micro->a_terms * micro->row_bytes;
-    bool fits = ld_gemm_cut_of(&g->cut, &g->geometry, pixel_bytes, cpu->shared_bytes - TABLE_BYTES,
-                               micro->sub);
-    LD_ASSERT(fits);
+    /* The checks bound a row's bytes, so that one row of output fits at least. */
+    LD_ASSERT(ld_gemm_cut_of(&g->cut, &g->geometry, pixel_bytes, chunk_budget(g, pixel_bytes),
+                             micro->sub));
     int32_t most_tiles = (TABLE_BYTES / (int32_t)sizeof(int32_t)) / (micro->sub + 1);
     LD_ASSERT(g->cut.strip_tiles <= most_tiles);
     g->cut.strips_per_chunk = smaller(g->cut.strips_per_chunk, most_tiles / g->cut.strip_tiles);
