@@ -1,0 +1,238 @@
+/*
+ * Proves that folders become names exactly, that links and foreign files stay out, and that an
+ * unchanged file is hashed once. Folders are laid out in a temporary place.
+ */
+#include "runtime/model/registry.h"
+
+#include "runtime/base/fsx.h"
+#include "runtime/base/log.h"
+#include "runtime/model/digest_cache.h"
+#include "runtime/model/registry_scan.h"
+#include "tests/unit/model_fixture.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct fixture fixture;
+static char root[256];
+static char paths[LD_REGISTRY_KIND_COUNT][300];
+
+static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
+                                                          "vaes", "wildcards"};
+
+static int set_up(void **state)
+{
+    (void)state;
+    fixture_folder(root);
+    for (int i = 0; i < LD_REGISTRY_KIND_COUNT; i++) {
+        if (!ld_fmt(paths[i], sizeof paths[i], "%s/%s", root, kinds[i]) ||
+            mkdir(paths[i], 0700) != 0)
+            return 1;
+    }
+    ld_log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    ld_log_set_fd(-1);
+    fixture_remove_folder(root);
+    return 0;
+}
+
+static void write_lora(const char *path)
+{
+    memset(&fixture, 0, sizeof fixture);
+    fixture_add_matrix(&fixture, "lora_unet_conv_in.lora_up.weight", LD_DTYPE_F16, 320, 2);
+    fixture_add_matrix(&fixture, "lora_unet_conv_in.lora_down.weight", LD_DTYPE_F16, 2, 36);
+    fixture_write(&fixture, path);
+}
+
+static void write_embedding(const char *path)
+{
+    memset(&fixture, 0, sizeof fixture);
+    fixture_add_matrix(&fixture, "emb_params", LD_DTYPE_F16, 2, 32);
+    fixture_write(&fixture, path);
+}
+
+static struct ld_registry *open_registry(const char *cache)
+{
+    struct ld_registry *registry;
+    struct ld_error err = {0};
+    struct ld_registry_folders folders = {.cache_path = cache};
+    for (int i = 0; i < LD_REGISTRY_KIND_COUNT; i++)
+        folders.folder[i] = paths[i];
+    if (ld_registry_open(&registry, &folders, &err) != LD_OK)
+        fail_msg("%s", err.detail);
+    return registry;
+}
+
+static void folders_become_names(void **state)
+{
+    (void)state;
+    const char *const adapters = paths[LD_REGISTRY_ADAPTER];
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_write(&fixture, fixture_path(paths[LD_REGISTRY_MODEL], "nai.v2.safetensors"));
+    fixture_remove(&fixture, "model.");
+    fixture_remove(&fixture, "cond_stage_model.");
+    fixture_write(&fixture, fixture_path(paths[LD_REGISTRY_VAE], "soft.safetensors"));
+    fixture_write(&fixture, fixture_path(paths[LD_REGISTRY_MODEL], "only_vae.safetensors"));
+    assert_int_equal(mkdir(fixture_path(adapters, "styles"), 0700), 0);
+    write_lora(fixture_path(adapters, "styles/ink.safetensors"));
+    write_lora(fixture_path(adapters, "B.safetensors"));
+    write_lora(fixture_path(adapters, "a.safetensors"));
+    write_lora(fixture_path(adapters, ".hidden.safetensors"));
+    write_lora(fixture_path(adapters, "back\\slash.safetensors"));
+    fixture_text(fixture_path(adapters, "fake.safetensors"), "<html>", 6);
+    fixture_text(fixture_path(adapters, "readme.txt"), "x", 1);
+    write_embedding(fixture_path(paths[LD_REGISTRY_EMBEDDING], "bad.safetensors"));
+    write_embedding(fixture_path(paths[LD_REGISTRY_EMBEDDING], "bad.pt"));
+    fixture_text(fixture_path(paths[LD_REGISTRY_WILDCARD], "colour.txt"), "red\n", 4);
+    assert_int_equal(symlink(fixture_path(adapters, "a.safetensors"),
+                             fixture_path(adapters, "link.safetensors")),
+                     0);
+    assert_int_equal(symlink("/", fixture_path(adapters, "slash")), 0);
+
+    struct ld_registry *registry = open_registry("");
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_MODEL), 1);
+    assert_string_equal(ld_registry_at(registry, LD_REGISTRY_MODEL, 0)->name, "nai.v2");
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_ADAPTER), 3);
+    assert_string_equal(ld_registry_at(registry, LD_REGISTRY_ADAPTER, 0)->name, "B");
+    assert_string_equal(ld_registry_at(registry, LD_REGISTRY_ADAPTER, 1)->name, "a");
+    assert_string_equal(ld_registry_at(registry, LD_REGISTRY_ADAPTER, 2)->name, "styles/ink");
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_VAE), 1);
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_WILDCARD), 1);
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_EMBEDDING), 1); /* one of two forms */
+    const struct ld_registry_entry *entry =
+        ld_registry_find(registry, LD_REGISTRY_EMBEDDING, "bad");
+    assert_non_null(entry);
+    assert_non_null(strstr(entry->path, ".safetensors"));
+    assert_non_null(strstr(entry->detail, "\"vectors\":2"));
+    entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "styles/ink");
+    assert_non_null(entry);
+    assert_true(entry->bytes > 0 && entry->modified_us > 0);
+    assert_non_null(strstr(entry->detail, "\"rank\":{\"min\":2,\"max\":2}"));
+    static const char *const absent[] = {"A",  "ink", "styles/../a", "styles//ink", "a.safetensors",
+                                         "..", "",    "link",        "/a"};
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
+        assert_null(ld_registry_find(registry, LD_REGISTRY_ADAPTER, absent[i]));
+    ld_registry_close(registry);
+}
+
+static void digests_are_remembered_while_the_file_stays(void **state)
+{
+    (void)state;
+    const char *file = fixture_path(paths[LD_REGISTRY_ADAPTER], "a.safetensors");
+    char cache[300];
+    char digest[LD_SHA256_HEX_SIZE];
+    char again[LD_SHA256_HEX_SIZE];
+    struct stat info;
+    assert_true(ld_fmt(cache, sizeof cache, "%s/digests", root));
+    struct ld_registry *registry = open_registry(cache);
+    const struct ld_registry_entry *entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "a");
+    assert_int_equal(ld_registry_sha256(registry, entry, digest, NULL), LD_OK);
+    ld_registry_close(registry);
+
+    /* A digest of another number under the same key shows that the file is not read again. */
+    struct ld_digest_cache *digests;
+    char forged[LD_SHA256_HEX_SIZE];
+    memset(forged, 'a', sizeof forged - 1);
+    forged[sizeof forged - 1] = 0;
+    assert_int_equal(stat(file, &info), 0);
+    const struct ld_digest_key key = {
+        .path = file,
+        .bytes = (uint64_t)info.st_size,
+        .modified_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec,
+        .inode = (uint64_t)info.st_ino,
+    };
+    assert_int_equal(ld_digest_cache_open(&digests, cache, NULL), LD_OK);
+    assert_true(ld_digest_cache_get(digests, &key, again));
+    assert_string_equal(again, digest);
+    ld_digest_cache_put(digests, &key, forged);
+    assert_int_equal(ld_digest_cache_save(digests, NULL), LD_OK);
+    ld_digest_cache_close(digests);
+    registry = open_registry(cache);
+    entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "a");
+    assert_int_equal(ld_registry_sha256(registry, entry, again, NULL), LD_OK);
+    assert_string_equal(again, forged);
+    ld_registry_close(registry);
+
+    const struct timespec times[2] = {{.tv_sec = 5}, {.tv_sec = 5}}; /* another time: read again */
+    assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+    registry = open_registry(cache);
+    entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "a");
+    assert_int_equal(ld_registry_sha256(registry, entry, again, NULL), LD_OK);
+    assert_string_equal(again, digest);
+    ld_registry_close(registry);
+}
+
+static void a_damaged_cache_is_an_empty_one(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "nonsense", "latentd digests 2\n",
+                                      "latentd digests 1\nzz 1 1 1 /x\nshort\n\n 1 1 1 1\n"};
+    const struct ld_digest_key key = {.path = "/x", .bytes = 1, .modified_ns = 1, .inode = 1};
+    char digest[LD_SHA256_HEX_SIZE];
+    char cache[300];
+    assert_true(ld_fmt(cache, sizeof cache, "%s/damaged", root));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct ld_digest_cache *digests;
+        fixture_text(cache, bad[i], strlen(bad[i]));
+        assert_int_equal(ld_digest_cache_open(&digests, cache, NULL), LD_OK);
+        assert_false(ld_digest_cache_get(digests, &key, digest));
+        ld_digest_cache_close(digests);
+    }
+}
+
+static void unsafe_and_absent_folders_are_refused(void **state)
+{
+    (void)state;
+    struct ld_registry *registry;
+    struct ld_registry_folders folders = {.cache_path = ""};
+    char open_folder[300];
+    assert_true(ld_fmt(open_folder, sizeof open_folder, "%s/open", root));
+    assert_int_equal(mkdir(open_folder, 0700), 0);
+    assert_int_equal(chmod(open_folder, 0777), 0);
+    folders.folder[LD_REGISTRY_ADAPTER] = open_folder;
+    assert_int_equal(ld_registry_open(&registry, &folders, NULL), LD_E_FORBIDDEN);
+    folders.folder[LD_REGISTRY_ADAPTER] = fixture_path(root, "none");
+    assert_int_equal(ld_registry_open(&registry, &folders, NULL), LD_E_NOT_FOUND);
+    assert_null(registry);
+}
+
+static void names_have_rules(void **state)
+{
+    (void)state;
+    char longest[LD_REGISTRY_NAME_MAX + 2];
+    static const char *const good[] = {"a", "a/b", "a b", "\xc3\xa9", "x.y", "a..b"};
+    static const char *const bad[] = {"",     "/a",   "a/",   "a//b", ".",    "..",
+                                      "a/..", "a/.b", "a\\b", "a\nb", "\x7f", "\xff\xfe"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(ld_registry_name_valid(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(ld_registry_name_valid(bad[i]));
+    memset(longest, 'x', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    assert_false(ld_registry_name_valid(longest));
+    longest[LD_REGISTRY_NAME_MAX] = 0;
+    assert_true(ld_registry_name_valid(longest));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(folders_become_names),
+        cmocka_unit_test(digests_are_remembered_while_the_file_stays),
+        cmocka_unit_test(a_damaged_cache_is_an_empty_one),
+        cmocka_unit_test(unsafe_and_absent_folders_are_refused),
+        cmocka_unit_test(names_have_rules),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
