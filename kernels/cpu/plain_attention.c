@@ -28,7 +28,7 @@ static double score(const struct attention_row *row, int32_t j)
 
 static void attend(const struct attention_row *row, float *o)
 {
-    double largest = -INFINITY;
+    double largest = -(double)INFINITY;
     for (int32_t j = 0; j < row->keys; j++) {
         double s = score(row, j);
         if (s > largest || isnan(s))
