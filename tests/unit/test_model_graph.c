@@ -2,7 +2,9 @@
  * odd shapes, memory plans. How: graphs are built without weights and their totals compared with
  * the published counts of the architecture and with independent sums. */
 #include "runtime/gpu/plan_mem.h"
+#include "runtime/model/arch.h"
 #include "runtime/model/clip.h"
+#include "runtime/model/keymap.h"
 #include "runtime/model/unet.h"
 #include "runtime/model/vae_graph.h"
 
@@ -131,6 +133,45 @@ static void the_text_encoder_has_the_parameters_of_clip(void **state)
     assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
     assert_int_equal(ld_weight_layout_values(&built.layout), 123060480);
     end(&built);
+}
+
+/* How many slots want tensor `name`. */
+static uint32_t uses_of(const struct ld_weight_layout *layout, const char *name)
+{
+    uint32_t uses = 0;
+    for (uint32_t i = 0; i < layout->count; i++)
+        for (uint32_t p = 0; p < layout->slots[i].part_count; p++) {
+            const struct ld_weight_slot *slot = &layout->slots[i];
+            uses += strcmp(slot->weight[p], name) == 0;
+            uses += slot->bias[p] && strcmp(slot->bias[p], name) == 0;
+        }
+    return uses;
+}
+
+static void every_tensor_of_the_checkpoint_is_used_once(void **state)
+{
+    (void)state;
+    struct built built;
+    struct ld_error err = {0};
+    struct ld_arch arch;
+    struct ld_keymap *map;
+    ld_arch_set_sd15(&arch);
+    arch.text_vocabulary = 49408;
+    assert_int_equal(ld_keymap_create(&map, &arch, &err), LD_OK);
+    begin(&built);
+    ld_unet_build(&built.graph, &SD15, &(struct ld_unet_shape){1, 8, 8, 77}, &PLAIN);
+    ld_vae_build_decoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 8, 8});
+    ld_vae_build_encoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 8, 8});
+    ld_clip_build(&built.graph, &SD15, &(struct ld_clip_shape){.chunks = 1, .skip = 1});
+    assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
+    assert_int_equal(ld_keymap_count(map), 1130);
+    for (uint32_t i = 0; i < ld_keymap_count(map); i++)
+        if (uses_of(&built.layout, ld_keymap_at(map, i)->name) != 1)
+            fail_msg("%s is not used once", ld_keymap_at(map, i)->name);
+    /* Nothing else is asked for: the totals agree. */
+    assert_int_equal(ld_weight_layout_values(&built.layout), 859520964 + 83653863 + 123060480);
+    end(&built);
+    ld_keymap_destroy(map);
 }
 
 /* ---- Memory ------------------------------------------------------------------------------------
@@ -327,6 +368,7 @@ int main(void)
         cmocka_unit_test(the_unet_costs_what_the_shapes_say),
         cmocka_unit_test(the_vae_has_the_parameters_and_cost_of_sd15),
         cmocka_unit_test(the_text_encoder_has_the_parameters_of_clip),
+        cmocka_unit_test(every_tensor_of_the_checkpoint_is_used_once),
         cmocka_unit_test(the_unets_plan_is_sound_and_tight),
         cmocka_unit_test(the_decoders_plan_needs_the_least),
         cmocka_unit_test(every_latent_size_has_a_graph),
