@@ -172,7 +172,7 @@ static inline double relative_l2(const float *a, const double *b, size_t count)
         norm += b[i] * b[i];
     }
     if (!isfinite(error))
-        return INFINITY;
+        return (double)INFINITY;
     return norm > 0.0 ? sqrt(error / norm) : sqrt(error);
 }
 

@@ -108,8 +108,8 @@ static void strange_parts_are_refused(void **state)
         "--XyZ\r\nContent-Type: text/plain\r\n\r\nx\r\n--XyZ--",
         "--XyZ\r\nContent-Disposition: form-data\r\n\r\nx\r\n--XyZ--",
         "--XyZ\r\nContent-Disposition: form-data; name=\"a\\\"b\"\r\n\r\nx\r\n--XyZ--",
-        "--XyZ\r\nContent-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64\r\n"
-        "\r\nx\r\n--XyZ--",
+        ("--XyZ\r\nContent-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64\r\n"
+         "\r\nx\r\n--XyZ--"),
         "--XyZ\nContent-Disposition: form-data; name=a\n\nx\n--XyZ--",
         "--XyZgarbage\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--XyZ--",
     };
