@@ -68,7 +68,7 @@ static enum ld_code read_inputs(struct ld_graph *graph, struct ld_graph_node *no
         enum ld_code code = ld_json_next(json, &key, err);
         if (code != LD_OK || key.kind != LD_JSON_KEY)
             return code;
-        if (graph->input_count == LD_GRAPH_INPUTS_MAX)
+        if (graph->input_count == graph->input_limit)
             return LD_FAIL(err, LD_E_TOO_LARGE, "the image's graph must have at most %d inputs",
                            LD_GRAPH_INPUTS_MAX);
         struct ld_graph_input *input = &graph->input[graph->input_count];
@@ -122,7 +122,7 @@ static enum ld_code read_nodes(struct ld_graph *graph, struct ld_json *json, str
         }
         if (code != LD_OK)
             return code;
-        if (graph->node_count == LD_GRAPH_NODES_MAX)
+        if (graph->node_count == graph->node_limit)
             return LD_FAIL(err, LD_E_TOO_LARGE, "the image's graph must have at most %d nodes",
                            LD_GRAPH_NODES_MAX);
         struct ld_graph_node *node = &graph->node[graph->node_count++];
@@ -133,14 +133,21 @@ static enum ld_code read_nodes(struct ld_graph *graph, struct ld_json *json, str
     }
 }
 
+static uint32_t smaller(size_t a, uint32_t b)
+{
+    return a < b ? (uint32_t)a : b;
+}
+
 enum ld_code ld_graph_read(struct ld_graph *graph, struct ld_span text, struct ld_error *err)
 {
     struct ld_json json;
     struct ld_json_token token;
-    *graph = (struct ld_graph){
-        .node = ld_heap_calloc(LD_GRAPH_NODES_MAX, sizeof *graph->node),
-        .input = ld_heap_calloc(LD_GRAPH_INPUTS_MAX, sizeof *graph->input),
-    };
+    /* A node takes five characters at least, an input four; short texts get short tables. */
+    graph->node_limit = smaller(text.size / 5 + 1, LD_GRAPH_NODES_MAX);
+    graph->input_limit = smaller(text.size / 4 + 1, LD_GRAPH_INPUTS_MAX);
+    graph->node_count = graph->input_count = 0;
+    graph->node = ld_heap_calloc(graph->node_limit, sizeof *graph->node);
+    graph->input = ld_heap_calloc(graph->input_limit, sizeof *graph->input);
     if (!graph->node || !graph->input)
         return LD_FAIL(err, LD_E_NOMEM, "no memory to read the image's graph");
     ld_json_init(&json, text, 32, LD_GRAPH_VALUES_MAX);

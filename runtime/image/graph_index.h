@@ -42,6 +42,7 @@ struct ld_graph {
     struct ld_graph_node *node; /* [node_count], on the heap */
     struct ld_graph_input *input;
     uint32_t node_count, input_count;
+    uint32_t node_limit, input_limit;
 };
 
 /* Errors LD_E_FORMAT (no such graph), LD_E_TOO_LARGE, LD_E_NOMEM. Deinit also after an error. */
