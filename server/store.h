@@ -248,6 +248,11 @@ enum ld_code ld_store_upload_add(struct ld_store *store, const char *tenant,
 enum ld_code ld_store_upload_get(struct ld_store *store, const char *tenant, const char *id,
                                  struct ld_store_upload *upload, struct ld_error *err) LD_MUST_USE;
 
+/* The tenant's own, newest use first, at most 1000. */
+enum ld_code ld_store_upload_list(struct ld_store *store, const char *tenant,
+                                  struct ld_arena *arena, struct ld_store_upload **uploads,
+                                  uint32_t *count, struct ld_error *err) LD_MUST_USE;
+
 /* Whether an image, an upload or a waiting job's input has this hash. */
 enum ld_code ld_store_blob_referenced(struct ld_store *store, const char *sha256, bool *referenced,
                                       struct ld_error *err) LD_MUST_USE;

@@ -264,6 +264,15 @@ enum ld_code ld_store_event_list(struct ld_store *store, const char *tenant, con
 
 /* ---- Uploads, blobs, notes --------------------------------------------- */
 
+static void load_upload(struct ld_db_query *row, struct ld_store_upload *upload)
+{
+    (void)ld_fmt(upload->id, sizeof upload->id, "%s", ld_db_text(row, 0));
+    (void)ld_fmt(upload->sha256, sizeof upload->sha256, "%s", ld_db_text(row, 1));
+    upload->bytes = (uint64_t)ld_db_int(row, 2);
+    upload->width = (int32_t)ld_db_int(row, 3);
+    upload->height = (int32_t)ld_db_int(row, 4);
+}
+
 enum ld_code ld_store_upload_get(struct ld_store *store, const char *tenant, const char *id,
                                  struct ld_store_upload *upload, struct ld_error *err)
 {
@@ -275,17 +284,38 @@ enum ld_code ld_store_upload_get(struct ld_store *store, const char *tenant, con
         ld_db_bind_text(query, 1, tenant);
         ld_db_bind_text(query, 2, id);
         code = ld_db_step(query, &row, err);
-        if (code == LD_OK && row) {
-            (void)ld_fmt(upload->id, sizeof upload->id, "%s", ld_db_text(query, 0));
-            (void)ld_fmt(upload->sha256, sizeof upload->sha256, "%s", ld_db_text(query, 1));
-            upload->bytes = (uint64_t)ld_db_int(query, 2);
-            upload->width = (int32_t)ld_db_int(query, 3);
-            upload->height = (int32_t)ld_db_int(query, 4);
-        } else if (code == LD_OK) {
+        if (code == LD_OK && row)
+            load_upload(query, upload);
+        else if (code == LD_OK)
             code = LD_FAIL(err, LD_E_NOT_FOUND, "there is no such uploaded image");
-        }
         ld_db_done(query);
     }
+    ld_store_reader_give(store, reader);
+    return code;
+}
+
+enum ld_code ld_store_upload_list(struct ld_store *store, const char *tenant,
+                                  struct ld_arena *arena, struct ld_store_upload **uploads,
+                                  uint32_t *count, struct ld_error *err)
+{
+    enum { UPLOADS_MAX = 1000 };
+    *count = 0;
+    *uploads = ld_arena_calloc(arena, UPLOADS_MAX, sizeof **uploads);
+    if (!*uploads)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    bool row = true;
+    struct ld_db *reader = ld_store_reader_take(store);
+    struct ld_db_query *query = ld_db_use(reader, SQL_UPLOADS_OF_TENANT, err);
+    enum ld_code code = query ? LD_OK : err->code;
+    if (query) {
+        ld_db_bind_text(query, 1, tenant);
+        ld_db_bind_int(query, 2, UPLOADS_MAX);
+    }
+    while (code == LD_OK && *count < UPLOADS_MAX &&
+           (code = ld_db_step(query, &row, err)) == LD_OK && row)
+        load_upload(query, &(*uploads)[(*count)++]);
+    if (query)
+        ld_db_done(query);
     ld_store_reader_give(store, reader);
     return code;
 }

@@ -181,6 +181,8 @@ const char *const ld_store_sql[SQL_COUNT] = {
                           " WHERE tenant = ?1 AND sha256 = ?2",
     [SQL_UPLOAD_BY_ID] = "SELECT id, sha256, bytes, width, height FROM uploads"
                          " WHERE tenant = ?1 AND id = ?2",
+    [SQL_UPLOADS_OF_TENANT] = "SELECT id, sha256, bytes, width, height FROM uploads"
+                              " WHERE tenant = ?1 ORDER BY used DESC LIMIT ?2",
     [SQL_BLOB_REFERENCED] = "SELECT EXISTS (SELECT 1 FROM images WHERE sha256 = ?1)"
                             " OR EXISTS (SELECT 1 FROM uploads WHERE sha256 = ?1)"
                             " OR EXISTS (SELECT 1 FROM jobs WHERE init_sha256 = ?1"

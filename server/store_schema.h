@@ -56,6 +56,7 @@ enum ld_store_sql_index {
     SQL_UPLOAD_PUT,
     SQL_UPLOAD_BY_SHA,
     SQL_UPLOAD_BY_ID,
+    SQL_UPLOADS_OF_TENANT,
     SQL_BLOB_REFERENCED,
     SQL_COUNT
 };

@@ -1,0 +1,397 @@
+/*
+ * `latentd serve`: the front. Brings the parts up in order, waits for signals, takes them down.
+ */
+#include "config/limits.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "server/cmd.h"
+#include "server/cmd_options.h"
+#include "server/front.h"
+#include "server/http.h"
+#include "server/listen.h"
+#include "server/state.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    EXIT_CONFIG = 78,   /* EX_CONFIG */
+    EXIT_TEMPFAIL = 75, /* EX_TEMPFAIL: the supervisor of this process starts it again */
+    HTTP_THREADS = 4,
+    WORKER_ARGS_MAX = 256,
+    UPKEEP_PERIOD_S = 60,
+    EXPIRE_BATCH = 100,
+    FILES_WANTED = 4096
+};
+static const int64_t hour_us = INT64_C(3600) * 1000000;
+static const int64_t day_us = INT64_C(24) * 3600 * 1000000;
+
+struct server {
+    struct ld_cmd_options options;
+    struct ld_state state;
+    struct ld_front front;
+    struct ld_http *http;
+    struct ld_arena arena; /* manifests */
+    char *worker_argv[WORKER_ARGS_MAX];
+    int64_t upkeep_at_us;
+};
+
+/* ---- Parts ------------------------------------------------------------- */
+
+static bool blob_referenced(void *ctx, const char *sha256)
+{
+    const struct server *server = ctx;
+    struct ld_error err;
+    bool referenced;
+    return ld_store_blob_referenced(server->front.store, sha256, &referenced, &err) != LD_OK ||
+           referenced;
+}
+
+static void on_inventory(void *ctx, const char *json)
+{
+    struct server *server = ctx;
+    struct ld_error err;
+    if (ld_inventory_set(server->front.inventory, json, &err) != LD_OK)
+        ld_log_error(LD_LOG_ERROR, "serve", "the inventory of a worker was not taken", &err);
+}
+
+/* What the last worker said, so that listings are answered before the next one is up. */
+static enum ld_code recall_inventory(struct server *server, struct ld_error *err)
+{
+    const char *json;
+    struct ld_arena arena;
+    ld_arena_init(&arena, "inventory note", 64 << 20);
+    const enum ld_code code =
+        ld_store_note_get(server->front.store, "inventory", &arena, &json, err);
+    if (code == LD_OK && *json)
+        on_inventory(server, json);
+    ld_arena_deinit(&arena);
+    return code;
+}
+
+static enum ld_code open_parts(struct server *server, struct ld_error *err)
+{
+    struct ld_front *front = &server->front;
+    const struct ld_settings *settings = &server->options.settings;
+    enum ld_code code = ld_event_hub_create(&front->hub, err);
+    if (code != LD_OK)
+        return code;
+    const struct ld_store_config store = {
+        .path = server->state.db_path,
+        .lease_us = LD_LEASE_S * INT64_C(1000000),
+        .attempts_max = LD_ATTEMPTS_MAX,
+        .on_event = ld_event_hub_publish,
+        .ctx = front->hub,
+    };
+    if ((code = ld_store_open(&front->store, &store, err)) != LD_OK ||
+        (code = ld_blobs_open(&front->blobs, server->state.blob_dir, blob_referenced, server,
+                              err)) != LD_OK ||
+        (code = ld_inventory_box_create(&front->inventory, err)) != LD_OK ||
+        (code = recall_inventory(server, err)) != LD_OK)
+        return code;
+    ld_arena_init(&server->arena, "manifests", LD_ARENA_PROCESS_BYTES);
+    return ld_manifests_load(&front->manifests, settings->manifest_dir, &server->arena, err);
+}
+
+/* The workers are started with the very flags of this front. */
+static enum ld_code start_workers(struct server *server, int argc, char **argv,
+                                  struct ld_error *err)
+{
+    static char program[] = "latentd";
+    static char verb[] = "worker";
+    if (argc + 2 > WORKER_ARGS_MAX)
+        return LD_FAIL(err, LD_E_INVALID, "too many options");
+    server->worker_argv[0] = program;
+    server->worker_argv[1] = verb;
+    for (int i = 1; i < argc; i++)
+        server->worker_argv[i + 1] = argv[i];
+    const struct ld_supervisor_config config = {
+        .store = server->front.store,
+        .blobs = server->front.blobs,
+        .worker_argv = server->worker_argv,
+        .workers = (uint32_t)server->options.workers,
+        .jobs_per_worker = (uint32_t)server->options.worker_jobs,
+        .hang_us = server->options.settings.hang_s * 1000000,
+        .lease_us = LD_LEASE_S * INT64_C(1000000),
+        .storage_us = INT64_C(60) * 1000000,
+        .on_inventory = on_inventory,
+        .ctx = server,
+    };
+    return ld_supervisor_start(&server->front.supervisor, &config, err);
+}
+
+static enum ld_code listen_all(const struct ld_settings *settings, struct ld_http_config *config,
+                               struct ld_error *err)
+{
+    struct ld_span item;
+    size_t pos = 0;
+    int64_t port = settings->port;
+    enum ld_code code;
+    if (settings->unix_socket[0]) {
+        code = ld_listen_unix(settings->unix_socket, &config->listen_fds[0], err);
+        if (code == LD_OK) {
+            config->listen_count = 1;
+            (void)printf("latentd is listening on %s\n", settings->unix_socket);
+        }
+        return code;
+    }
+    if ((code = ld_listen_tcp(settings->bind, &port, &config->listen_fds[0], err)) != LD_OK)
+        return code;
+    config->listen_count = 1;
+    const bool v6 = strchr(settings->bind, ':') != NULL;
+    (void)printf("latentd is listening on http://%s%s%s:%lld\n", v6 ? "[" : "", settings->bind,
+                 v6 ? "]" : "", (long long)port);
+    while (ld_settings_list_next(settings->also_listen, &pos, &item)) {
+        if (config->listen_count == LD_HTTP_LISTENERS_MAX)
+            return LD_FAIL(err, LD_E_RANGE, "also_listen may name at most 3 ports");
+        if (!ld_parse_i64(item, &port) || port < 0 || port > 65535)
+            return LD_FAIL(err, LD_E_RANGE, "also_listen must be ports between 0 and 65535");
+        code = ld_listen_tcp(settings->bind, &port, &config->listen_fds[config->listen_count], err);
+        if (code != LD_OK)
+            return code;
+        config->listen_count++;
+    }
+    return LD_OK;
+}
+
+static enum ld_code start_http(struct server *server, struct ld_error *err)
+{
+    const struct ld_settings *settings = &server->options.settings;
+    const bool local = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
+    struct ld_http_config config = {
+        .front = &server->front,
+        .threads = HTTP_THREADS,
+        .connections_max = (uint32_t)settings->connections,
+        /* Behind a proxy all connections come from one address. */
+        .connections_per_address_max = settings->behind_proxy || settings->unix_socket[0]
+                                           ? 0
+                                           : (uint32_t)settings->connections_per_address,
+        .loopback_host_only = local && !settings->unix_socket[0] && !settings->behind_proxy,
+        .cors_origins = settings->cors_origins,
+        .tenant = "anonymous",
+    };
+    config.routes = ld_routes(&config.route_count);
+    const enum ld_code code = listen_all(settings, &config, err);
+    if (code != LD_OK) {
+        for (uint32_t i = 0; i < config.listen_count; i++)
+            (void)close(config.listen_fds[i]);
+        return code;
+    }
+    (void)fflush(stdout);
+    return ld_http_start(&server->http, &config, err);
+}
+
+/* ---- Upkeep ------------------------------------------------------------ */
+
+/* Old results, then what nobody refers to any more. */
+static void keep_up(struct server *server)
+{
+    const struct ld_settings *settings = &server->options.settings;
+    const int64_t now_us = ld_clock_wall_us();
+    const struct ld_store_retention retention = {
+        .finished_before_us = now_us - settings->retention_days * day_us,
+        .expired_before_us = now_us - 2 * settings->retention_days * day_us,
+        .result_bytes_per_tenant_max = settings->result_mib_per_key * 1024 * 1024,
+        .jobs_max = EXPIRE_BATCH,
+    };
+    struct ld_error err;
+    bool more = true;
+    for (int round = 0; more && round < 20; round++) {
+        struct ld_arena arena;
+        struct ld_store_freed freed;
+        ld_arena_init(&arena, "upkeep", 8 << 20);
+        if (ld_store_expire(server->front.store, &retention, &arena, &freed, &more, &err) !=
+            LD_OK) {
+            ld_log_error(LD_LOG_WARN, "serve", "old results were not removed", &err);
+            more = false;
+            freed.count = 0;
+        }
+        ld_front_drop_blobs(&server->front, &freed);
+        ld_arena_deinit(&arena);
+    }
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= FILES_WANTED)
+        return;
+    limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* ---- Signals ----------------------------------------------------------- */
+
+static void block_signals(sigset_t *set)
+{
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    (void)sigemptyset(set);
+    (void)sigaddset(set, SIGTERM);
+    (void)sigaddset(set, SIGINT);
+    (void)sigaddset(set, SIGHUP);
+    (void)sigaddset(set, SIGUSR1);
+    (void)sigaddset(set, SIGUSR2);
+    (void)pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static int next_signal(const sigset_t *set, int64_t wait_ms)
+{
+    const struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000),
+                                  .tv_nsec = (long)(wait_ms % 1000) * 1000000};
+    return sigtimedwait(set, NULL, &wait);
+}
+
+static void tell_state(struct server *server)
+{
+    struct ld_supervisor_status workers;
+    struct ld_store_queue queue;
+    struct ld_error err;
+    ld_supervisor_status_get(server->front.supervisor, &workers);
+    if (ld_store_queue(server->front.store, &queue, &err) != LD_OK)
+        return;
+    LD_LOG(LD_LOG_INFO, "serve", "state", ld_log_int("queued", queue.queued),
+           ld_log_int("running", queue.running), ld_log_int("workers_ready", workers.ready),
+           ld_log_int("restarts", (int64_t)workers.restarts),
+           ld_log_int("connections", ld_http_connections(server->http)));
+}
+
+/* Not ready at once, no new work; what runs may end, a second signal hurries. */
+static void drain(struct server *server, const sigset_t *set)
+{
+    const int64_t until_us = ld_clock_monotonic_us() + server->options.settings.drain_s * 1000000;
+    atomic_store(&server->front.draining, true);
+    ld_http_quiesce(server->http);
+    ld_supervisor_drain(server->front.supervisor);
+    LD_LOG(LD_LOG_INFO, "serve", "draining");
+    while (!ld_supervisor_is_idle(server->front.supervisor) && ld_clock_monotonic_us() < until_us) {
+        const int signal_number = next_signal(set, 50);
+        if (signal_number == SIGTERM || signal_number == SIGINT)
+            break;
+    }
+}
+
+/* Until it is time to end; the exit status. */
+static int attend(struct server *server, const sigset_t *set)
+{
+    (void)ld_blobs_sweep(server->front.blobs, ld_clock_wall_us() - hour_us);
+    for (;;) {
+        const int signal_number = next_signal(set, 1000);
+        if (signal_number == SIGTERM || signal_number == SIGINT) {
+            drain(server, set);
+            return LD_EXIT_OK;
+        }
+        if (signal_number == SIGUSR2)
+            tell_state(server);
+        else if (signal_number == SIGHUP || signal_number == SIGUSR1)
+            ld_cmd_options_log(&server->options.settings);
+        if (ld_store_is_broken(server->front.store)) {
+            LD_LOG(LD_LOG_ERROR, "serve", "the job store is damaged; ending for a fresh start");
+            return EXIT_TEMPFAIL;
+        }
+        if (ld_clock_monotonic_us() >= server->upkeep_at_us) {
+            keep_up(server);
+            server->upkeep_at_us = ld_clock_monotonic_us() + UPKEEP_PERIOD_S * INT64_C(1000000);
+        }
+    }
+}
+
+/* ---- The verb ---------------------------------------------------------- */
+
+static enum ld_code check(const struct ld_settings *settings, struct ld_error *err)
+{
+    const bool loopback = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
+    enum ld_code code = ld_settings_check(settings, false, err);
+    if (code == LD_OK && geteuid() == 0 && !loopback)
+        code = LD_FAIL(err, LD_E_FORBIDDEN,
+                       "as root it listens on loopback only; run it as a user of its own");
+    if (code == LD_OK)
+        code = ld_state_check_folder(settings->model_dir, "models.dir", err);
+    if (code == LD_OK)
+        code = ld_state_check_folder(settings->adapter_dir, "models.adapter_dir", err);
+    if (code == LD_OK && geteuid() == 0)
+        LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
+    return code;
+}
+
+static void close_all(struct server *server)
+{
+    ld_http_stop(server->http);
+    ld_supervisor_stop(server->front.supervisor);
+    ld_blobs_close(server->front.blobs);
+    ld_store_close(server->front.store);
+    ld_event_hub_destroy(server->front.hub);
+    ld_inventory_box_destroy(server->front.inventory);
+    ld_arena_deinit(&server->arena);
+    ld_state_close(&server->state);
+}
+
+static int serve(struct server *server, int argc, char **argv)
+{
+    sigset_t signals;
+    struct ld_error err = {0};
+    const struct ld_settings *settings = &server->options.settings;
+    server->front.settings = settings;
+    server->front.started_us = ld_clock_wall_us();
+    server->state.lock_fd = -1;
+    enum ld_code code = check(settings, &err);
+    if (code == LD_OK && server->options.check_config) {
+        (void)puts("the settings are good");
+        return LD_EXIT_OK;
+    }
+    block_signals(&signals);
+    raise_file_limit();
+    (void)umask(0077);
+    int status = LD_EXIT_FAILED;
+    if (code == LD_OK && (code = ld_state_open(&server->state, settings, &err)) == LD_OK &&
+        (code = open_parts(server, &err)) == LD_OK &&
+        (code = start_workers(server, argc, argv, &err)) == LD_OK &&
+        (code = start_http(server, &err)) == LD_OK)
+        status = attend(server, &signals);
+    if (code != LD_OK) {
+        ld_log_error(LD_LOG_ERROR, "serve", "the server cannot start", &err);
+        (void)fprintf(stderr, "latentd: %s\n", err.detail);
+        status = code == LD_E_FORBIDDEN || code == LD_E_INVALID || code == LD_E_RANGE
+                     ? EXIT_CONFIG
+                     : LD_EXIT_FAILED;
+    }
+    close_all(server);
+    return status;
+}
+
+static void print_help(void)
+{
+    struct ld_buffer text = ld_buffer_make(64 * 1024);
+    ld_buffer_text(&text, "usage: latentd serve [OPTION]...\n\nServes pictures over HTTP.\n\n");
+    ld_cmd_options_help(&text);
+    (void)fputs(text.failed ? "" : text.data, stdout);
+    ld_buffer_deinit(&text);
+}
+
+int ld_cmd_serve(int argc, char **argv)
+{
+    static struct server server; /* large, one a process */
+    struct ld_error err = {0};
+    int status = LD_EXIT_OK;
+    const enum ld_code code = ld_cmd_options_read(&server.options, argc, argv, &err);
+    if (code != LD_OK) {
+        (void)fprintf(stderr, "latentd serve: %s\n", err.detail);
+        status = code == LD_E_INVALID || code == LD_E_NOT_FOUND ? LD_EXIT_USAGE : EXIT_CONFIG;
+    } else if (server.options.help) {
+        print_help();
+    } else if (server.options.print_config) {
+        struct ld_buffer text = ld_buffer_make(256 * 1024);
+        ld_settings_print(&server.options.settings, &text);
+        (void)fputs(text.failed ? "" : text.data, stdout);
+        ld_buffer_deinit(&text);
+    } else {
+        ld_cmd_options_log(&server.options.settings);
+        status = serve(&server, argc, argv);
+    }
+    ld_cmd_options_deinit(&server.options);
+    return status;
+}

@@ -1,0 +1,121 @@
+/*
+ * The front as its handlers see it: what they may use, and the few things several of them need.
+ * Made and ended by cmd_serve.c.
+ */
+#ifndef LD_SERVER_FRONT_H
+#define LD_SERVER_FRONT_H
+
+#include "api/dialect_native.h"
+#include "config/manifest.h"
+#include "config/settings.h"
+#include "server/events.h"
+#include "server/exchange.h"
+#include "server/inventory.h"
+#include "server/supervisor.h"
+
+#include <stdatomic.h>
+
+struct ld_front {
+    const struct ld_settings *settings;
+    struct ld_store *store;
+    struct ld_blobs *blobs;
+    struct ld_event_hub *hub;
+    struct ld_supervisor *supervisor;
+    struct ld_inventory_box *inventory;
+    struct ld_manifests manifests;
+    int64_t started_us; /* wall */
+    atomic_bool draining;
+};
+
+/* ---- Requests (intake.c) ----------------------------------------------- */
+
+/* A checked request on its way into the store. */
+struct ld_intake {
+    struct ld_front *front;
+    struct ld_arena *arena;
+    const struct ld_inventory *inventory; /* acquired */
+    struct ld_native native;
+    struct ld_api_names names;
+    struct ld_request_limits limits;
+    struct ld_random random;
+    struct ld_api_context context;
+    char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
+    bool init_held, mask_held; /* published here, not referenced yet */
+    struct ld_buffer request_json, warnings_json;
+};
+
+void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_arena *arena);
+void ld_intake_deinit(struct ld_intake *intake);
+
+/*
+ * Decode, resolve and check a body; store the pictures it carries; write the canonical JSON.
+ * False after intake->native.problem was filled.
+ */
+bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body);
+
+/*
+ * Into the queue. `key` is the Idempotency-Key or "".
+ * Errors   those of ld_store_submit.
+ */
+enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
+                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
+                              struct ld_error *err) LD_MUST_USE;
+
+/* Check a picture of a stranger by its header and store it as an upload.
+ * Errors   LD_E_UNSUPPORTED (not a PNG that is taken here), LD_E_TOO_LARGE, those of the store. */
+enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct ld_span png,
+                              struct ld_store_upload *upload, struct ld_error *err) LD_MUST_USE;
+
+/* ---- Jobs (jobs.c) ------------------------------------------------------ */
+
+/* Live progress and an estimate into a job's view; `buffer` keeps the phase. */
+void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buffer[32]);
+
+/* Seconds after which a place in the queue is likely, from the measured rate; 1..3600. */
+uint32_t ld_front_retry_after(struct ld_front *front);
+
+/* Cancel and tell the worker. */
+enum ld_code ld_front_cancel(struct ld_front *front, const char *tenant, const char *id,
+                             bool keep_partial, enum ld_job_status *status,
+                             struct ld_error *err) LD_MUST_USE;
+
+/* Remove blobs that lost a reference. */
+void ld_front_drop_blobs(struct ld_front *front, const struct ld_store_freed *freed);
+
+/* The job's document as the reply, 410 if it expired. */
+enum ld_handled ld_front_reply_job(struct ld_exchange *ex, const char *id, int status);
+/* The bytes of image `index` of a job as the reply. */
+enum ld_handled ld_front_reply_image(struct ld_exchange *ex, const struct ld_job_view *job,
+                                     const struct ld_image_view *image);
+
+/* The picture in a body: the body itself, or the first part of a form that is a file or called
+ * "image". Errors   those of the multipart reader, LD_E_INVALID (no such part). */
+enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *png,
+                                   struct ld_error *err) LD_MUST_USE;
+
+/* ---- Waiting (wait.c) --------------------------------------------------- */
+
+/* What a call does when its job has ended or its time is up. */
+typedef enum ld_handled (*ld_wait_reply)(struct ld_exchange *ex, const struct ld_job_view *job,
+                                         void *ctx);
+
+struct ld_wait_options {
+    const char *job_id;
+    int64_t seconds;
+    bool cancel_on_leave;
+    ld_wait_reply ended; /* the job is final */
+    ld_wait_reply timed_out;
+    void *ctx; /* freed with ctx_free once the exchange ends */
+    void (*ctx_free)(void *ctx);
+};
+
+/* Parks until the job ends; the exchange's later calls go to ld_front_wait_again. */
+enum ld_handled ld_front_wait(struct ld_exchange *ex, const struct ld_wait_options *options);
+bool ld_front_is_waiting(const struct ld_exchange *ex);
+enum ld_handled ld_front_wait_again(struct ld_exchange *ex);
+
+/* Seconds from Prefer: wait=N or ?wait=N, at most the setting; 0 for none, -1 for a bad value.
+ * `by_default` is used where neither is given. */
+int64_t ld_front_wait_seconds(struct ld_exchange *ex, int64_t by_default);
+
+#endif

@@ -1,0 +1,94 @@
+#include "server/handlers.h"
+
+#include "api/respond.h"
+#include "server/front.h"
+#include "server/names_list.h"
+
+/* Listings change only when a worker says so; a minute of caching saves most of their traffic. */
+static enum ld_handled reply_list(struct ld_exchange *ex)
+{
+    ld_exchange_set_header(ex, "Cache-Control", "private, max-age=60");
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_models(struct ld_exchange *ex)
+{
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    const uint32_t count = inventory ? inventory->model_count : 0;
+    struct ld_model_view *views = ld_arena_calloc(&ex->arena, count ? count : 1, sizeof *views);
+    for (uint32_t i = 0; views && i < count; i++) {
+        views[i] = inventory->models[i];
+        const struct ld_manifest *manifest = ld_manifests_for(&ex->front->manifests, views[i].name);
+        if (manifest) {
+            views[i].manifest = manifest->name;
+            views[i].title = *views[i].title ? views[i].title : manifest->title;
+            if (!*views[i].prediction)
+                views[i].prediction = manifest->prediction;
+        }
+    }
+    if (views)
+        ld_respond_models(views, count, &ex->reply.body);
+    ld_inventory_release(ex->front->inventory, inventory);
+    return views ? reply_list(ex) : ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+}
+
+enum ld_handled ld_handle_adapters(struct ld_exchange *ex)
+{
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    ld_respond_adapters(inventory ? inventory->adapters : NULL,
+                        inventory ? inventory->adapter_count : 0, &ex->reply.body);
+    ld_inventory_release(ex->front->inventory, inventory);
+    return reply_list(ex);
+}
+
+enum ld_handled ld_handle_embeddings(struct ld_exchange *ex)
+{
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    ld_respond_embeddings(inventory ? inventory->embeddings : NULL,
+                          inventory ? inventory->embedding_count : 0, &ex->reply.body);
+    ld_inventory_release(ex->front->inventory, inventory);
+    return reply_list(ex);
+}
+
+enum ld_handled ld_handle_samplers(struct ld_exchange *ex)
+{
+    uint32_t count;
+    const struct ld_sampler_view *views = ld_names_samplers(&ex->arena, &count);
+    if (!views)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    ld_respond_samplers(views, count, &ex->reply.body);
+    return reply_list(ex);
+}
+
+enum ld_handled ld_handle_schedulers(struct ld_exchange *ex)
+{
+    uint32_t count;
+    const struct ld_scheduler_view *views = ld_names_schedulers(&ex->arena, &count);
+    if (!views)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    ld_respond_schedulers(views, count, &ex->reply.body);
+    return reply_list(ex);
+}
+
+enum ld_handled ld_handle_resolutions(struct ld_exchange *ex)
+{
+    const char *wanted = ld_exchange_query(ex, "model");
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    const struct ld_model_view *model = ld_inventory_model(inventory, wanted ? wanted : "");
+    const bool unknown = wanted && *wanted && inventory && !model;
+    const struct ld_manifest *manifest = ld_manifests_for(&ex->front->manifests, model ? model->name
+                                                                                 : wanted ? wanted
+                                                                                          : "");
+    ld_inventory_release(ex->front->inventory, inventory);
+    if (unknown)
+        return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");
+    const uint32_t count = manifest ? manifest->size_count : 0;
+    struct ld_size_view *views = ld_arena_calloc(&ex->arena, count ? count : 1, sizeof *views);
+    if (!views)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    for (uint32_t i = 0; i < count; i++)
+        views[i] = (struct ld_size_view){manifest->sizes[i].width, manifest->sizes[i].height,
+                                         manifest->sizes[i].note};
+    ld_respond_resolutions(views, count, &ex->reply.body);
+    return reply_list(ex);
+}

@@ -1,0 +1,99 @@
+#include "server/handlers.h"
+
+#include "api/respond.h"
+#include "server/front.h"
+
+enum { DISK_FLOOR_BYTES = 64 << 20 }; /* a few dozen results; below it, submits are about to fail */
+
+enum ld_handled ld_handle_health(struct ld_exchange *ex)
+{
+    return ld_exchange_empty(ex, 200);
+}
+
+/* Why the server cannot take work, or NULL. `buffer` may hold the reason. */
+static const char *not_ready(struct ld_front *front, char *buffer, size_t size)
+{
+    struct ld_supervisor_status workers;
+    struct ld_store_queue queue;
+    struct ld_error err = {0};
+    if (atomic_load(&front->draining))
+        return "the server is shutting down";
+    if (ld_store_is_broken(front->store) || ld_store_queue(front->store, &queue, &err) != LD_OK)
+        return "the job store cannot be used";
+    if (ld_blobs_disk_free(front->blobs) < DISK_FLOOR_BYTES)
+        return "the disk is nearly full";
+    if (queue.queued >= front->settings->queued_max)
+        return "the queue is full";
+    ld_supervisor_status_get(front->supervisor, &workers);
+    if (workers.ready > 0)
+        return NULL;
+    if (workers.disabled == workers.workers)
+        return "every worker died too often and is disabled for a while";
+    if (workers.reason[0] && ld_fmt(buffer, size, "no worker is ready: %s", workers.reason))
+        return buffer;
+    return "no worker is ready yet";
+}
+
+enum ld_handled ld_handle_ready(struct ld_exchange *ex)
+{
+    char buffer[320];
+    const char *reason = not_ready(ex->front, buffer, sizeof buffer);
+    if (!reason)
+        return ld_exchange_empty(ex, 200);
+    struct ld_problem problem;
+    ld_problem_init(&problem, &ex->arena);
+    (void)ld_problem_add(&problem, LD_E_DRAINING, "", "%s", reason);
+    problem.status = 503;
+    problem.name = "not_ready";
+    problem.retry_after_s = 2;
+    return ld_exchange_problem(ex, &problem);
+}
+
+enum ld_handled ld_handle_version(struct ld_exchange *ex)
+{
+    ld_buffer_text(&ex->reply.body,
+                   "{\"name\":\"latentd\",\"version\":\"" LATENTD_VERSION "\",\"api\":\"v1\"}");
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_openapi(struct ld_exchange *ex)
+{
+    const struct ld_span document = ld_openapi_document();
+    ld_buffer_bytes(&ex->reply.body, document.data, document.size);
+    return ld_exchange_json(ex, 200);
+}
+
+/* One line for people; everything in it is ours or a number. */
+static void row(struct ld_buffer *out, const char *name, int64_t value)
+{
+    ld_buffer_format(out, "<tr><th>%s</th><td>%lld</td></tr>\n", name, (long long)value);
+}
+
+enum ld_handled ld_handle_page(struct ld_exchange *ex)
+{
+    struct ld_supervisor_status workers;
+    struct ld_store_queue queue = {0};
+    struct ld_error err = {0};
+    struct ld_buffer *out = &ex->reply.body;
+    ld_supervisor_status_get(ex->front->supervisor, &workers);
+    (void)(ld_store_queue(ex->front->store, &queue, &err) == LD_OK);
+    ld_buffer_text(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                        "<title>latentd</title>\n"
+                        "<meta name=\"viewport\" content=\"width=device-width\">"
+                        "</head><body>\n<h1>latentd " LATENTD_VERSION "</h1>\n<table>\n");
+    row(out, "workers ready", workers.ready);
+    row(out, "jobs running", queue.running);
+    row(out, "jobs waiting", queue.queued);
+    row(out, "jobs ended in the last ten minutes", queue.finished_recent);
+    ld_buffer_text(out, "</table>\n<p>The interface is described in "
+                        "<a href=\"/openapi.json\">openapi.json</a>. A first picture:</p>\n"
+                        "<pre>curl -H 'Content-Type: application/json' -H 'Accept: image/png' \\\n"
+                        "     -d '{\"prompt\": \"1girl, forest\"}' -o out.png \\\n"
+                        "     http://HOST:PORT/v1/jobs</pre>\n</body></html>\n");
+    (void)ld_exchange_json(ex, 200);
+    ex->reply.content_type = "text/html; charset=utf-8";
+    ld_exchange_set_header(ex, "Content-Security-Policy",
+                           "default-src 'none'; base-uri 'none'; frame-ancestors 'none'");
+    ld_exchange_set_header(ex, "Cache-Control", "no-store");
+    return LD_HANDLED;
+}

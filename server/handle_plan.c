@@ -1,0 +1,160 @@
+#include "server/handlers.h"
+
+#include "api/respond.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/json_find.h"
+#include "server/front.h"
+
+/* What a worker answers, on its way from the supervisor's thread to the exchange. */
+struct planning {
+    struct ld_exchange *ex;
+    atomic_bool answered;
+    enum ld_code code;
+    char detail[LD_ERROR_DETAIL_SIZE];
+    struct ld_buffer engine_json;
+
+    struct ld_buffer request_json, warnings_json;
+    int64_t work_units;
+    bool tokens_only; /* /v1/prompt/parse */
+};
+
+static void end_planning(void *state)
+{
+    struct planning *planning = state;
+    ld_supervisor_plan_drop(planning->ex->front->supervisor, planning);
+    ld_buffer_deinit(&planning->engine_json);
+    ld_buffer_deinit(&planning->request_json);
+    ld_buffer_deinit(&planning->warnings_json);
+    ld_heap_free(planning);
+}
+
+static void take_answer(void *ctx, enum ld_code code, const char *detail, const char *json)
+{
+    struct planning *planning = ctx;
+    planning->code = code;
+    (void)ld_fmt(planning->detail, sizeof planning->detail, "%s", detail);
+    ld_buffer_text(&planning->engine_json, json);
+    atomic_store(&planning->answered, true);
+    ld_exchange_wake(planning->ex);
+}
+
+static int64_t queue_eta_ms(struct ld_front *front)
+{
+    struct ld_store_queue queue;
+    struct ld_error err;
+    if (ld_store_queue(front->store, &queue, &err) != LD_OK)
+        return -1;
+    if (queue.queued == 0)
+        return 0;
+    return queue.finished_recent > 0 ? queue.queued * 600000 / queue.finished_recent : -1;
+}
+
+static enum ld_handled reply_tokens(struct ld_exchange *ex, const struct planning *planning)
+{
+    struct ld_span tokens;
+    struct ld_span warnings;
+    struct ld_buffer *out = &ex->reply.body;
+    const struct ld_span json = ld_span_of(planning->engine_json.data, planning->engine_json.size);
+    ld_buffer_text(out, "{\"tokens\":");
+    if (ld_json_find_span(json, "/tokens/prompt", &tokens))
+        ld_buffer_bytes(out, tokens.data, tokens.size);
+    else
+        ld_buffer_text(out, "[]");
+    ld_buffer_text(out, ",\"warnings\":");
+    if (ld_json_find_span(json, "/warnings", &warnings))
+        ld_buffer_bytes(out, warnings.data, warnings.size);
+    else
+        ld_buffer_text(out, "[]");
+    ld_buffer_text(out, "}");
+    return ld_exchange_json(ex, 200);
+}
+
+static enum ld_handled reply_plan(struct ld_exchange *ex)
+{
+    const struct planning *planning = ex->state;
+    if (planning->code == LD_E_UNSUPPORTED || planning->code == LD_E_TIMEOUT) {
+        /* no worker could say: that may change */
+        return ld_exchange_refuse(ex, planning->code, 503, planning->detail);
+    }
+    if (planning->code != LD_OK)
+        return ld_exchange_refuse(ex, planning->code, 0, planning->detail);
+    if (planning->engine_json.failed)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    if (planning->tokens_only)
+        return reply_tokens(ex, planning);
+    const struct ld_plan_view view = {
+        .request_json = planning->request_json.data,
+        .engine_json = planning->engine_json.data,
+        .work_units = planning->work_units,
+        .queue_eta_ms = queue_eta_ms(ex->front),
+        .warnings_json = planning->warnings_json.size ? planning->warnings_json.data : "[]",
+    };
+    ld_respond_plan(&view, &ex->reply.body);
+    return ld_exchange_json(ex, 200);
+}
+
+static enum ld_handled wait_for_answer(struct ld_exchange *ex)
+{
+    const struct planning *planning = ex->state;
+    if (atomic_load(&planning->answered))
+        return reply_plan(ex);
+    if (ex->stopping)
+        return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
+    /* The supervisor answers in time whatever happens; this is for a lost wake. */
+    ex->park_until_us = ld_clock_monotonic_us() + (int64_t)5 * 1000000;
+    return LD_PARKED;
+}
+
+static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tokens_only)
+{
+    struct ld_intake intake;
+    struct planning *planning = ld_heap_alloc(sizeof *planning);
+    if (!planning)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    planning->ex = ex;
+    planning->tokens_only = tokens_only;
+    planning->engine_json = ld_buffer_make(2 << 20);
+    planning->request_json = ld_buffer_make(2 << 20);
+    planning->warnings_json = ld_buffer_make(1 << 20);
+    ex->state = planning;
+    ex->state_free = end_planning;
+    ld_intake_init(&intake, ex->front, &ex->arena);
+    const bool accepted = ld_intake_accept(&intake, ex->tenant, body);
+    if (accepted) {
+        planning->work_units = ld_request_work(&intake.native.request);
+        ld_buffer_text(&planning->request_json, intake.request_json.data);
+        ld_buffer_text(&planning->warnings_json, intake.warnings_json.data);
+    } else {
+        (void)ld_exchange_problem(ex, &intake.native.problem);
+    }
+    ld_intake_deinit(&intake);
+    if (!accepted)
+        return LD_HANDLED;
+    ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, take_answer, planning);
+    return wait_for_answer(ex);
+}
+
+enum ld_handled ld_handle_plan(struct ld_exchange *ex)
+{
+    return ex->state ? wait_for_answer(ex) : ask(ex, ex->body, false);
+}
+
+/* The fields of a request that say how its prompt is read; everything else is the model's. */
+enum ld_handled ld_handle_prompt_parse(struct ld_exchange *ex)
+{
+    static const char *const known[] = {"prompt", "syntax", "steps", "model"};
+    struct ld_json_tree tree;
+    struct ld_error err = {0};
+    if (ex->state)
+        return wait_for_answer(ex);
+    if (ld_json_scan(&tree, ex->body, LD_JSON_DEPTH, LD_JSON_VALUES, &ex->arena, &err) != LD_OK)
+        return ld_exchange_fail(ex, &err);
+    const struct ld_json_node *root = ld_json_root(&tree);
+    uint32_t recognised = 0;
+    for (size_t i = 0; root->kind == LD_JSON_OBJECT_BEGIN && i < 4; i++)
+        recognised += ld_json_member(&tree, root, known[i]) ? 1 : 0;
+    if (root->kind != LD_JSON_OBJECT_BEGIN || recognised != root->child_count)
+        return ld_exchange_refuse(ex, LD_E_INVALID, 0,
+                                  "the fields here are prompt, syntax, steps and model");
+    return ask(ex, ex->body, true);
+}

@@ -1,0 +1,239 @@
+#include "server/handlers.h"
+
+#include "api/respond.h"
+#include "config/limits.h"
+#include "runtime/image/png_meta.h"
+#include "server/front.h"
+
+/* Up to 1 MiB of text, three times that where it is not UTF-8, and the recipe made of it. */
+enum { TEXT_ARENA_BYTES = 8 << 20 };
+
+/* Texts and recipe of the picture in the body; false after a refusal. */
+static bool read_recipe(struct ld_exchange *ex, struct ld_span *png, struct ld_arena *arena,
+                        struct ld_png_texts *texts, struct ld_recipe *recipe)
+{
+    struct ld_error err = {0};
+    struct ld_png_header header;
+    enum ld_code code = ld_front_body_picture(ex, png, &err);
+    if (code == LD_OK && ld_png_check_header(&header, *png, true, &err) == LD_E_FORMAT) {
+        (void)ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 415, "the picture is not a PNG");
+        return false;
+    }
+    if (code == LD_OK)
+        code = ld_png_texts_read(texts, arena, *png, false, &err);
+    if (code == LD_OK)
+        code = ld_recipe_read(recipe, texts, &err);
+    if (code != LD_OK)
+        (void)ld_exchange_fail(ex, &err);
+    return code == LD_OK;
+}
+
+enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
+{
+    struct ld_png_texts texts = {0};
+    struct ld_recipe recipe = {0};
+    struct ld_arena arena;
+    struct ld_span png;
+    enum ld_handled handled = LD_HANDLED;
+    ld_arena_init(&arena, "png texts", TEXT_ARENA_BYTES);
+    if (read_recipe(ex, &png, &arena, &texts, &recipe)) {
+        struct ld_buffer *out = &ex->reply.body;
+        ld_buffer_text(out, "{\"source\":");
+        ld_buffer_json_string(out, ld_recipe_source_name(recipe.source));
+        ld_buffer_text(out, ",\"request\":");
+        ld_buffer_text(out, recipe.request.size ? recipe.request.data : "{}");
+        ld_buffer_text(out, ",\"text\":{");
+        for (size_t i = 0; i < texts.count; i++) {
+            bool repeated = false; /* a JSON object has each key once */
+            for (size_t j = 0; j < i; j++)
+                repeated = repeated || strcmp(texts.entry[j].keyword, texts.entry[i].keyword) == 0;
+            if (repeated)
+                continue;
+            if (i > 0)
+                ld_buffer_byte(out, ',');
+            ld_buffer_json_string(out, texts.entry[i].keyword);
+            ld_buffer_byte(out, ':');
+            ld_buffer_json_span(out, ld_span_of(texts.entry[i].text, texts.entry[i].text_size));
+        }
+        ld_buffer_text(out, "},\"warnings\":");
+        ld_buffer_text(out, recipe.notes.size ? recipe.notes.data : "[]");
+        ld_buffer_text(out, "}");
+        handled = ld_exchange_json(ex, 200);
+    }
+    ld_recipe_deinit(&recipe);
+    ld_arena_deinit(&arena);
+    return handled;
+}
+
+/* ---- Replay ------------------------------------------------------------ */
+
+/* What is known of the old picture when the new one is there. */
+struct replay {
+    char sha256[LD_SHA256_HEX_SIZE];
+    char pixels_sha256[LD_SHA256_HEX_SIZE]; /* of its IDAT data */
+    char id[LD_ID_SIZE];
+    struct ld_buffer notes; /* JSON strings, comma-separated */
+};
+
+static void free_replay(void *ctx)
+{
+    struct replay *replay = ctx;
+    ld_buffer_deinit(&replay->notes);
+    ld_heap_free(replay);
+}
+
+static void add_note(struct ld_buffer *notes, const char *sentence)
+{
+    if (notes->size > 0)
+        ld_buffer_byte(notes, ',');
+    ld_buffer_json_string(notes, sentence);
+}
+
+/* The compressed pixels as they stand in the file: equal data is equal pictures. */
+static bool hash_pixels(struct ld_span png, char sha256[LD_SHA256_HEX_SIZE])
+{
+    struct ld_sha256 hash;
+    struct ld_error err;
+    uint8_t digest[LD_SHA256_BYTES];
+    bool whole = true;
+    if (ld_sha256_init(&hash, &err) != LD_OK)
+        return false;
+    for (size_t at = 8; at + 12 <= png.size && whole;) {
+        const size_t length = ld_read_u32be(png.data + at);
+        whole = length <= png.size - at - 12;
+        if (whole && memcmp(png.data + at + 4, "IDAT", 4) == 0)
+            ld_sha256_update(&hash, ld_span_of(png.data + at + 8, length));
+        at += whole ? length + 12 : 0;
+    }
+    ld_sha256_finish(&hash, digest);
+    ld_hex(ld_span_of(digest, sizeof digest), sha256);
+    return whole;
+}
+
+static void compare(struct ld_exchange *ex, const struct ld_image_view *image,
+                    struct replay *replay, bool *identical)
+{
+    struct ld_error err = {0};
+    char pixels_sha256[LD_SHA256_HEX_SIZE];
+    *identical = strcmp(image->sha256, replay->sha256) == 0;
+    if (*identical)
+        return;
+    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    const bool read = ld_blob_read(ex->front->blobs, image->sha256, &png, &err) == LD_OK &&
+                      hash_pixels(ld_span_of(png.data, png.size), pixels_sha256);
+    ld_buffer_deinit(&png);
+    if (read && strcmp(pixels_sha256, replay->pixels_sha256) == 0)
+        add_note(&replay->notes, "the pixels are the same, the metadata differs");
+    else
+        add_note(&replay->notes, "the pixels differ");
+}
+
+static enum ld_handled reply_replay(struct ld_exchange *ex, const struct ld_job_view *job,
+                                    void *ctx)
+{
+    struct replay *replay = ctx;
+    bool identical = false;
+    if (job->image_count > 0)
+        compare(ex, &job->images[0], replay, &identical);
+    else
+        add_note(&replay->notes, "the job made no picture");
+    struct ld_buffer *out = &ex->reply.body;
+    ld_buffer_format(out, "{\"identical\":%s,\"job\":", identical ? "true" : "false");
+    ld_respond_job(job, out);
+    ld_buffer_text(out, ",\"differences\":[");
+    if (replay->notes.size > 0)
+        ld_buffer_text(out, replay->notes.data);
+    ld_buffer_text(out, "]}");
+    return ld_exchange_json(ex, 200);
+}
+
+static enum ld_handled reply_later(struct ld_exchange *ex, const struct ld_job_view *job, void *ctx)
+{
+    (void)ctx;
+    ld_respond_job(job, &ex->reply.body);
+    return ld_exchange_json(ex, 202);
+}
+
+/* Beside the picture's own request: what is missing or other here. */
+static void note_differences(const struct ld_intake *intake, const struct ld_recipe *recipe,
+                             struct replay *replay)
+{
+    const struct ld_model_view *model =
+        ld_inventory_model(intake->inventory, intake->native.request.model);
+    const size_t known = strlen(recipe->model_hash);
+    if (recipe->source != LD_RECIPE_LATENTD)
+        add_note(&replay->notes, "the picture was made by another program");
+    if (known > 0 && model && strncmp(model->sha256, recipe->model_hash, known) != 0)
+        add_note(&replay->notes, "the model here is another one than the picture's");
+    if (recipe->notes.size > 2) { /* "[...]": its items as they are */
+        if (replay->notes.size > 0)
+            ld_buffer_byte(&replay->notes, ',');
+        ld_buffer_bytes(&replay->notes, recipe->notes.data + 1, recipe->notes.size - 2);
+    }
+}
+
+static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *intake,
+                                     const struct ld_recipe *recipe, struct ld_span png)
+{
+    struct ld_error err = {0};
+    bool replayed;
+    const struct ld_span request = ld_span_of(recipe->request.data, recipe->request.size);
+    struct replay *replay = ld_heap_alloc(sizeof *replay);
+    if (!replay)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    replay->notes = ld_buffer_make(1 << 20);
+    ld_sha256_hex(png, replay->sha256);
+    if (!hash_pixels(png, replay->pixels_sha256)) {
+        free_replay(replay);
+        return ld_exchange_refuse(ex, LD_E_FORMAT, 0, "the PNG is cut short");
+    }
+    if (!ld_intake_accept(intake, ex->tenant, request)) {
+        free_replay(replay);
+        return ld_exchange_problem(ex, &intake->native.problem);
+    }
+    note_differences(intake, recipe, replay);
+    if (ld_intake_submit(intake, ex->tenant, "", request, replay->id, &replayed, &err) != LD_OK) {
+        free_replay(replay);
+        return ld_exchange_fail(ex, &err);
+    }
+    const struct ld_wait_options options = {
+        .job_id = replay->id,
+        .seconds = ld_front_wait_seconds(ex, ex->front->settings->wait_s),
+        .cancel_on_leave = true,
+        .ended = reply_replay,
+        .timed_out = reply_later,
+        .ctx = replay,
+        .ctx_free = free_replay,
+    };
+    return ld_front_wait(ex, &options);
+}
+
+enum ld_handled ld_handle_replay(struct ld_exchange *ex)
+{
+    struct ld_png_texts texts = {0};
+    struct ld_recipe recipe = {0};
+    struct ld_arena arena;
+    struct ld_span png;
+    enum ld_handled handled = LD_HANDLED;
+    if (ld_front_is_waiting(ex))
+        return ld_front_wait_again(ex);
+    if (atomic_load(&ex->front->draining))
+        return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
+    if (ld_front_wait_seconds(ex, 0) < 0)
+        return ld_exchange_refuse(ex, LD_E_INVALID, 0, "wait must be a number of seconds");
+    ld_arena_init(&arena, "png texts", TEXT_ARENA_BYTES);
+    if (read_recipe(ex, &png, &arena, &texts, &recipe)) {
+        if (recipe.source == LD_RECIPE_NONE) {
+            handled =
+                ld_exchange_refuse(ex, LD_E_INVALID, 0, "the picture does not say how it was made");
+        } else {
+            struct ld_intake intake;
+            ld_intake_init(&intake, ex->front, &ex->arena);
+            handled = submit_replay(ex, &intake, &recipe, png);
+            ld_intake_deinit(&intake);
+        }
+    }
+    ld_recipe_deinit(&recipe);
+    ld_arena_deinit(&arena);
+    return handled;
+}

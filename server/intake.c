@@ -1,0 +1,185 @@
+#include "server/front.h"
+
+#include "runtime/base/log.h"
+#include "runtime/image/png_meta.h"
+#include "server/names.h"
+
+/* A canonical request: three prompts of 16 KiB with their escapes, and the rest. */
+enum { REQUEST_BYTES_MAX = 1 << 20 };
+
+static bool fill_random(void *ctx, void *out, size_t size)
+{
+    (void)ctx;
+    ld_random_bytes(out, size);
+    return true;
+}
+
+static const struct ld_manifest *find_manifest(void *ctx, const char *model)
+{
+    const struct ld_intake *intake = ctx;
+    const struct ld_model_view *known = ld_inventory_model(intake->inventory, model);
+    return ld_manifests_for(&intake->front->manifests, known ? known->name : model);
+}
+
+void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_arena *arena)
+{
+    memset(intake, 0, sizeof *intake);
+    intake->front = front;
+    intake->arena = arena;
+    intake->inventory = ld_inventory_acquire(front->inventory);
+    ld_native_init(&intake->native, arena);
+    intake->names = ld_names_builtin();
+    ld_inventory_names(intake->inventory, &intake->names);
+    intake->limits = ld_request_limits_default();
+    intake->limits.area_max = front->settings->area_max;
+    intake->limits.work_max = front->settings->work_max;
+    intake->limits.images_max = (int32_t)front->settings->images_max;
+    intake->limits.steps_max = (int32_t)front->settings->steps_max;
+    intake->random = (struct ld_random){NULL, fill_random};
+    intake->context = (struct ld_api_context){
+        .names = &intake->names,
+        .limits = &intake->limits,
+        .random = &intake->random,
+        .manifest = find_manifest,
+        .manifest_ctx = intake,
+    };
+    intake->request_json = ld_buffer_make(REQUEST_BYTES_MAX);
+    intake->warnings_json = ld_buffer_make(REQUEST_BYTES_MAX);
+}
+
+void ld_intake_deinit(struct ld_intake *intake)
+{
+    if (intake->init_held)
+        ld_blob_let_go(intake->front->blobs, intake->init_sha256);
+    if (intake->mask_held)
+        ld_blob_let_go(intake->front->blobs, intake->mask_sha256);
+    ld_buffer_deinit(&intake->request_json);
+    ld_buffer_deinit(&intake->warnings_json);
+    ld_native_deinit(&intake->native);
+    ld_inventory_release(intake->front->inventory, intake->inventory);
+}
+
+/* ---- Pictures ---------------------------------------------------------- */
+
+static enum ld_code check_picture(struct ld_span png, struct ld_store_upload *upload,
+                                  struct ld_error *err)
+{
+    struct ld_png_header header;
+    enum ld_code code = ld_png_check_header(&header, png, false, err);
+    if (code == LD_E_FORMAT) /* bytes that are no PNG are a wrong type, not a malformed request */
+        return LD_FAIL(err, LD_E_UNSUPPORTED, "the picture is not a PNG");
+    if (code != LD_OK)
+        return code;
+    upload->width = header.width;
+    upload->height = header.height;
+    upload->bytes = png.size;
+    return LD_OK;
+}
+
+/* Leaves the blob held, so that it stays until the caller's own reference is on disk. */
+static enum ld_code store_picture(struct ld_front *front, const char *tenant, struct ld_span png,
+                                  struct ld_store_upload *upload, struct ld_error *err)
+{
+    enum ld_code code = check_picture(png, upload, err);
+    if (code == LD_OK)
+        code = ld_blob_publish(front->blobs, png, upload->sha256, err);
+    if (code != LD_OK)
+        return code;
+    code = ld_store_upload_add(front->store, tenant, upload, err);
+    if (code != LD_OK) {
+        ld_blob_let_go(front->blobs, upload->sha256);
+        ld_blob_remove(front->blobs, upload->sha256);
+    }
+    return code;
+}
+
+enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct ld_span png,
+                              struct ld_store_upload *upload, struct ld_error *err)
+{
+    const enum ld_code code = store_picture(front, tenant, png, upload, err);
+    if (code == LD_OK)
+        ld_blob_let_go(front->blobs, upload->sha256);
+    return code;
+}
+
+/* A picture in the body is stored like an upload; an id is looked up. Either way the request holds
+ * an id afterwards and `sha256` the bytes' address. */
+static bool settle_picture(struct ld_intake *intake, const char *tenant,
+                           const struct ld_buffer *bytes, const char **id, const char *pointer,
+                           char sha256[LD_SHA256_HEX_SIZE], bool *held)
+{
+    struct ld_store_upload upload = {0};
+    struct ld_error err = {0};
+    enum ld_code code = LD_OK;
+    if (bytes->size > 0) {
+        code = store_picture(intake->front, tenant, ld_span_of(bytes->data, bytes->size), &upload,
+                             &err);
+        *held = code == LD_OK;
+    } else if ((*id)[0]) {
+        code = ld_store_upload_get(intake->front->store, tenant, *id, &upload, &err);
+        /* The address is a name here, like a model's: an unknown one makes the value wrong. */
+        if (code == LD_E_NOT_FOUND)
+            code = LD_FAIL(&err, LD_E_INVALID, "there is no such uploaded image");
+    } else {
+        return true;
+    }
+    if (code != LD_OK) {
+        (void)ld_problem_add_error(&intake->native.problem, pointer, &err);
+        return false;
+    }
+    memcpy(sha256, upload.sha256, LD_SHA256_HEX_SIZE);
+    *id = ld_arena_strdup(intake->arena, upload.id);
+    if (!*id) {
+        (void)ld_problem_add(&intake->native.problem, LD_E_NOMEM, "", "out of memory");
+        return false;
+    }
+    return true;
+}
+
+/* ---- The whole way ----------------------------------------------------- */
+
+bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body)
+{
+    struct ld_native *native = &intake->native;
+    if (ld_native_accept(native, body, &intake->context) != LD_OK)
+        return false;
+    struct ld_request_init *init = &native->request.init;
+    if (init->present && (!settle_picture(intake, tenant, &native->init_image, &init->image,
+                                          "/init/image", intake->init_sha256, &intake->init_held) ||
+                          !settle_picture(intake, tenant, &native->init_mask, &init->mask,
+                                          "/init/mask", intake->mask_sha256, &intake->mask_held)))
+        return false;
+    ld_request_write_json(&native->request, &intake->request_json);
+    ld_warnings_write(&native->warnings, &intake->warnings_json);
+    if (intake->request_json.failed || intake->warnings_json.failed) {
+        (void)ld_problem_add(&native->problem, LD_E_NOMEM, "", "out of memory");
+        return false;
+    }
+    return true;
+}
+
+enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
+                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
+                              struct ld_error *err)
+{
+    char body_sha256[LD_SHA256_HEX_SIZE];
+    const struct ld_settings *settings = intake->front->settings;
+    ld_sha256_hex(body, body_sha256);
+    const struct ld_store_submit submit = {
+        .tenant = tenant,
+        .request_json = intake->request_json.data,
+        .warnings_json = intake->native.warnings.count ? intake->warnings_json.data : "",
+        .priority = intake->native.request.priority,
+        .work = ld_request_work(&intake->native.request),
+        .init_sha256 = intake->init_sha256,
+        .mask_sha256 = intake->mask_sha256,
+        .idempotency_key = key,
+        .body_sha256 = body_sha256,
+        .queued_per_tenant_max = settings->queued_per_key,
+        .queued_max = settings->queued_max,
+    };
+    const enum ld_code code = ld_store_submit(intake->front->store, &submit, id, replayed, err);
+    if (code == LD_OK && !*replayed)
+        ld_supervisor_wake(intake->front->supervisor);
+    return code;
+}

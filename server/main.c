@@ -1,0 +1,52 @@
+/*
+ * One program, several verbs; each has a file of its own.
+ */
+#include "server/cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help; /* NULL: not for people */
+} verbs[] = {
+    {"serve", ld_cmd_serve, "serve pictures over HTTP"},
+    {"generate", ld_cmd_generate, "paint a picture, here or on a server"},
+    {"inspect", ld_cmd_inspect, "say what a checkpoint, adapter, embedding or PNG is"},
+    {"png-info", ld_cmd_png_info, "say how a PNG was made"},
+    {"worker", ld_cmd_worker, NULL},
+};
+
+static void print_help(FILE *out)
+{
+    (void)fputs("latentd " LATENTD_VERSION ": pictures from SD1.5-family models\n\n"
+                "usage: latentd VERB [OPTION]...\n\n",
+                out);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (verbs[i].help)
+            (void)fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
+    }
+    (void)fputs("\n`latentd VERB --help` tells more. `latentd --version` prints the version.\n",
+                out);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return LD_EXIT_OK;
+    }
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
+        (void)puts("latentd " LATENTD_VERSION);
+        return LD_EXIT_OK;
+    }
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(verbs[i].name, name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    }
+    (void)fprintf(stderr, "latentd: unknown verb '%.40s'\n\n", name);
+    print_help(stderr);
+    return LD_EXIT_USAGE;
+}

@@ -1,0 +1,62 @@
+#include "server/worker_engine.h"
+
+#include <sys/stat.h>
+
+static const char *inventory(void *ctx)
+{
+    return ld_engine_inventory(ctx);
+}
+
+static enum ld_code submit(void *ctx, const struct ld_engine_job *job, uint64_t *handle,
+                           struct ld_error *err)
+{
+    return ld_engine_submit(ctx, job, handle, err);
+}
+
+static void cancel(void *ctx, uint64_t handle, bool keep_partial)
+{
+    ld_engine_cancel(ctx, handle, keep_partial);
+}
+
+static bool busy(void *ctx)
+{
+    return ld_engine_busy(ctx);
+}
+
+static enum ld_code tick(void *ctx, struct ld_error *err)
+{
+    return ld_engine_tick(ctx, err);
+}
+
+static enum ld_code plan(void *ctx, const struct ld_request *request, struct ld_buffer *out,
+                         struct ld_error *err)
+{
+    return ld_engine_plan(ctx, request, out, err);
+}
+
+enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
+                                   const struct ld_settings *settings, struct ld_error *err)
+{
+    struct stat info;
+    struct ld_engine *engine = NULL;
+    /* The setting is a name in the folder, or a file or folder of its own. */
+    const bool is_path = settings->model[0] && stat(settings->model, &info) == 0;
+    const struct ld_engine_config config = {
+        .model_dir = settings->model_dir,
+        .adapter_dir = settings->adapter_dir,
+        .embedding_dir = settings->embedding_dir,
+        .wildcard_dir = settings->wildcard_dir,
+        .vae_dir = settings->vae_dir,
+        .default_model = is_path ? "" : settings->model,
+        .model_path = is_path ? settings->model : "",
+        .vocab_path = settings->vocab,
+        .backend = settings->backend,
+        .threads = (uint32_t)settings->threads,
+        .batch_max = (uint32_t)settings->batch_max,
+    };
+    const enum ld_code code = ld_engine_create(&engine, &config, err);
+    if (code == LD_OK)
+        *pipeline =
+            (struct ld_worker_pipeline){engine, inventory, submit, cancel, busy, tick, plan};
+    return code;
+}

@@ -1,0 +1,15 @@
+/*
+ * The engine as a worker's pipeline.
+ */
+#ifndef LD_SERVER_WORKER_ENGINE_H
+#define LD_SERVER_WORKER_ENGINE_H
+
+#include "config/settings.h"
+#include "server/worker_loop.h"
+
+/* Load the models that the settings name. Errors   those of ld_engine_create. */
+enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
+                                   const struct ld_settings *settings,
+                                   struct ld_error *err) LD_MUST_USE;
+
+#endif

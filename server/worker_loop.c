@@ -1,0 +1,496 @@
+#include "server/worker_loop.h"
+
+#include "api/dialect_native.h"
+#include "config/limits.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/ipc/messages.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    HEARTBEAT_MS = 1000,
+    CPU_UNIT_US =
+        500 * 1000, /* half a second of computing is activity, a blocked process has none */
+    JOB_ARENA_BYTES = LD_ARENA_JOB_BYTES,
+    SEND_BYTES_MAX = LD_FRAME_BYTES_MAX + 4096
+};
+/* Computing alone proves nothing for ever: an endless loop computes too. */
+static const int64_t tick_us_max = (int64_t)3600 * 1000000;
+
+/* A message from the front, copied for the pipeline's thread. */
+struct inbound {
+    struct ld_frame frame;
+    struct ld_buffer payload;
+    struct inbound *next;
+};
+
+struct worker_job {
+    struct worker *worker;
+    char id[LD_ID_SIZE];
+    uint64_t token;
+    uint64_t handle;
+    struct ld_arena arena;
+    struct ld_buffer payload; /* the spans below point into it */
+    struct ld_native native;
+    struct ld_span init_image, init_mask;
+    bool done;             /* reported; kept until acknowledged */
+    struct ld_buffer kept; /* the DONE frame, in case it has to be told again */
+    struct worker_job *next;
+};
+
+struct worker {
+    struct ld_worker_options options;
+    const struct ld_worker_pipeline *pipeline;
+
+    pthread_mutex_t send_lock; /* one frame at a time; taken alone */
+
+    pthread_mutex_t lock; /* guards the inbound list */
+    pthread_cond_t arrived;
+    struct inbound *first, *last;
+
+    struct worker_job *jobs; /* the pipeline thread's own */
+    bool stopping;
+
+    atomic_uint_least64_t steps; /* ticks and reports */
+    atomic_int_least64_t tick_began_us;
+    atomic_uint job_count;
+};
+
+/* ---- Sending ----------------------------------------------------------- */
+
+/* The front is gone, and with it the reason to live. Its store leases our jobs again. */
+static void end_orphaned(void)
+{
+    _exit(0);
+}
+
+static void send_bytes(struct worker *worker, const char *data, size_t size)
+{
+    size_t sent = 0;
+    while (sent < size) {
+        const ssize_t got = send(worker->options.fd, data + sent, size - sent, MSG_NOSIGNAL);
+        if (got > 0)
+            sent += (size_t)got;
+        else if (got < 0 && errno != EINTR)
+            end_orphaned();
+    }
+}
+
+static void send_frame(struct worker *worker, enum ld_frame_type type, const char *job_id,
+                       uint64_t token, const struct ld_buffer *payload)
+{
+    struct ld_error err = {0};
+    struct ld_buffer bytes = ld_buffer_make(SEND_BYTES_MAX);
+    struct ld_frame frame = {
+        .type = type, .token = token, .payload = ld_span_of(payload->data, payload->size)};
+    (void)ld_fmt(frame.job_id, sizeof frame.job_id, "%s", job_id);
+    if (payload->failed || ld_frame_encode(&bytes, &frame, &err) != LD_OK) {
+        /* Without it the front would wait for ever; a death is something it can deal with. */
+        LD_LOG(LD_LOG_ERROR, "worker", "a message does not fit",
+               ld_log_text("type", ld_frame_name(type)));
+        _exit(1);
+    }
+    pthread_mutex_lock(&worker->send_lock);
+    send_bytes(worker, bytes.data, bytes.size);
+    pthread_mutex_unlock(&worker->send_lock);
+    ld_buffer_deinit(&bytes);
+}
+
+void ld_worker_report_fault(int fd, const struct ld_error *why)
+{
+    struct worker worker = {.options = {.fd = fd}};
+    const struct ld_message_fault fault = {why->code, ld_span_text(why->detail)};
+    struct ld_buffer payload = ld_buffer_make(4096);
+    (void)pthread_mutex_init(&worker.send_lock, NULL);
+    ld_message_fault_encode(&payload, &fault);
+    send_frame(&worker, LD_FRAME_FAULT, "", 0, &payload);
+    ld_buffer_deinit(&payload);
+    (void)pthread_mutex_destroy(&worker.send_lock);
+}
+
+/* ---- Reports of the pipeline ------------------------------------------- */
+
+static void on_progress(void *ctx, const struct ld_engine_progress *progress)
+{
+    struct worker_job *job = ctx;
+    const struct ld_message_progress message = {
+        .phase = ld_span_text(ld_engine_phase_name(progress->phase)),
+        .image = progress->image,
+        .images = progress->images,
+        .step = progress->step < progress->steps ? progress->step : progress->steps,
+        .steps = progress->steps,
+        .fraction = progress->fraction,
+    };
+    struct ld_buffer payload = ld_buffer_make(256);
+    atomic_fetch_add(&job->worker->steps, 1);
+    ld_message_progress_encode(&payload, &message);
+    send_frame(job->worker, LD_FRAME_PROGRESS, job->id, job->token, &payload);
+    ld_buffer_deinit(&payload);
+}
+
+static void send_image(struct worker_job *job, enum ld_frame_type type,
+                       const struct ld_engine_image *image)
+{
+    const struct ld_message_image message = {
+        .index = image->index,
+        .seed = image->seed,
+        .width = (uint32_t)image->width,
+        .height = (uint32_t)image->height,
+        .partial = image->partial,
+        .png = image->png,
+    };
+    struct ld_buffer payload = ld_buffer_make(SEND_BYTES_MAX);
+    atomic_fetch_add(&job->worker->steps, 1);
+    ld_message_image_encode(&payload, &message);
+    if (payload.size <= ld_frame_payload_max(type)) /* a preview may be left out */
+        send_frame(job->worker, type, job->id, job->token, &payload);
+    else if (type == LD_FRAME_IMAGE)
+        payload.failed = true;
+    if (payload.failed)
+        _exit(1);
+    ld_buffer_deinit(&payload);
+}
+
+static void on_preview(void *ctx, const struct ld_engine_image *image)
+{
+    send_image(ctx, LD_FRAME_PREVIEW, image);
+}
+
+static void on_image(void *ctx, const struct ld_engine_image *image)
+{
+    send_image(ctx, LD_FRAME_IMAGE, image);
+}
+
+static struct ld_span text_or_empty(const char *text)
+{
+    return ld_span_text(text ? text : "");
+}
+
+static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
+{
+    struct worker_job *job = ctx;
+    static const struct ld_engine_report nothing;
+    const struct ld_engine_report *told = report ? report : &nothing;
+    const struct ld_message_done message = {
+        .code = err ? err->code : LD_OK,
+        .detail = text_or_empty(err && err->code != LD_OK ? err->detail : ""),
+        .text_us = (uint64_t)(told->text_us > 0 ? told->text_us : 0),
+        .sample_us = (uint64_t)(told->sample_us > 0 ? told->sample_us : 0),
+        .decode_us = (uint64_t)(told->decode_us > 0 ? told->decode_us : 0),
+        .encode_us = (uint64_t)(told->encode_us > 0 ? told->encode_us : 0),
+        .unet_rows = told->unet_rows,
+        .unet_rows_saved = told->unet_rows_saved,
+        .warnings = text_or_empty(told->warnings_json),
+        .adapters = text_or_empty(told->adapters_json),
+        .resolved = text_or_empty(told->resolved_json),
+    };
+    atomic_fetch_add(&job->worker->steps, 1);
+    ld_message_done_encode(&job->kept, &message);
+    job->done = true;
+    if (err && err->code != LD_OK && err->code != LD_E_CANCELLED)
+        ld_log_error(LD_LOG_WARN, "worker", "a job failed", err);
+    send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &job->kept);
+}
+
+/* ---- Messages of the front --------------------------------------------- */
+
+static struct worker_job *find_job(struct worker *worker, const struct ld_frame *frame)
+{
+    for (struct worker_job *job = worker->jobs; job; job = job->next) {
+        if (job->token == frame->token && strcmp(job->id, frame->job_id) == 0)
+            return job;
+    }
+    return NULL;
+}
+
+static void free_job(struct worker_job *job)
+{
+    ld_native_deinit(&job->native);
+    ld_buffer_deinit(&job->payload);
+    ld_buffer_deinit(&job->kept);
+    ld_arena_deinit(&job->arena);
+    ld_heap_free(job);
+}
+
+static void forget_job(struct worker *worker, const struct ld_frame *frame)
+{
+    for (struct worker_job **place = &worker->jobs; *place; place = &(*place)->next) {
+        struct worker_job *job = *place;
+        if (job->token != frame->token || strcmp(job->id, frame->job_id) != 0)
+            continue;
+        if (!job->done)
+            return; /* given up by the front while it still runs: its end frees it */
+        *place = job->next;
+        free_job(job);
+        atomic_fetch_sub(&worker->job_count, 1);
+        return;
+    }
+}
+
+/* The request was checked when it was accepted; here it is only read back. */
+static enum ld_code read_request(struct ld_native *native, struct ld_span json,
+                                 struct ld_error *err)
+{
+    if (ld_native_decode(native, json, NULL) == LD_OK)
+        return LD_OK;
+    return LD_FAIL(err, native->problem.code, "%s", native->problem.detail);
+}
+
+static void start_job(struct worker *worker, struct inbound *inbound)
+{
+    struct ld_error err = {0};
+    struct ld_message_job message;
+    struct worker_job *job = ld_heap_alloc(sizeof *job);
+    if (!job)
+        _exit(1); /* the front leases it again */
+    job->worker = worker;
+    memcpy(job->id, inbound->frame.job_id, sizeof job->id);
+    job->token = inbound->frame.token;
+    job->payload = inbound->payload; /* takes it: the images stay where they are */
+    inbound->payload = ld_buffer_make(0);
+    job->kept = ld_buffer_make(ld_frame_payload_max(LD_FRAME_DONE));
+    ld_arena_init(&job->arena, "job", JOB_ARENA_BYTES);
+    ld_native_init(&job->native, &job->arena);
+    job->next = worker->jobs;
+    worker->jobs = job;
+    atomic_fetch_add(&worker->job_count, 1);
+    enum ld_code code =
+        ld_message_job_decode(&message, ld_span_of(job->payload.data, job->payload.size), &err);
+    if (code == LD_OK) {
+        job->init_image = message.init_image;
+        job->init_mask = message.init_mask;
+        code = read_request(&job->native, message.request, &err);
+    }
+    if (code == LD_OK) {
+        const struct ld_engine_job engine_job = {
+            .request = &job->native.request,
+            .init_image = job->init_image,
+            .init_mask = job->init_mask,
+            .ctx = job,
+            .on_progress = on_progress,
+            .on_preview = on_preview,
+            .on_image = on_image,
+            .on_done = on_done,
+        };
+        code = worker->pipeline->submit(worker->pipeline->ctx, &engine_job, &job->handle, &err);
+    }
+    if (code != LD_OK)
+        on_done(job, NULL, &err);
+}
+
+static void answer_plan(struct worker *worker, const struct ld_frame *frame)
+{
+    struct ld_error err = {0};
+    struct ld_message_job message;
+    struct ld_arena arena;
+    struct ld_native native;
+    struct ld_buffer plan = ld_buffer_make(512 * 1024);
+    struct ld_buffer payload = ld_buffer_make(1 << 20);
+    ld_arena_init(&arena, "plan", JOB_ARENA_BYTES);
+    ld_native_init(&native, &arena);
+    enum ld_code code = ld_message_job_decode(&message, frame->payload, &err);
+    if (code == LD_OK)
+        code = read_request(&native, message.request, &err);
+    if (code == LD_OK)
+        code = worker->pipeline->plan(worker->pipeline->ctx, &native.request, &plan, &err);
+    const struct ld_message_plan_answer answer = {
+        .code = code,
+        .detail = text_or_empty(code == LD_OK ? "" : err.detail),
+        .plan = ld_span_of(code == LD_OK ? plan.data : "", code == LD_OK ? plan.size : 0),
+    };
+    ld_message_plan_answer_encode(&payload, &answer);
+    send_frame(worker, LD_FRAME_PLAN_ANSWER, "", frame->token, &payload);
+    ld_buffer_deinit(&payload);
+    ld_buffer_deinit(&plan);
+    ld_native_deinit(&native);
+    ld_arena_deinit(&arena);
+}
+
+/* Jobs leave at their next step and go back to the queue. */
+static void stop_jobs(struct worker *worker)
+{
+    worker->stopping = true;
+    for (const struct worker_job *job = worker->jobs; job; job = job->next) {
+        if (!job->done)
+            worker->pipeline->cancel(worker->pipeline->ctx, job->handle, false);
+    }
+}
+
+static void act(struct worker *worker, struct inbound *inbound)
+{
+    struct ld_error err = {0};
+    struct ld_message_cancel cancel;
+    const struct worker_job *job;
+    inbound->frame.payload = ld_span_of(inbound->payload.data, inbound->payload.size);
+    switch ((int)inbound->frame.type) {
+    case LD_FRAME_JOB:
+        start_job(worker, inbound);
+        break;
+    case LD_FRAME_CANCEL:
+        job = find_job(worker, &inbound->frame);
+        if (job && !job->done &&
+            ld_message_cancel_decode(&cancel, inbound->frame.payload, &err) == LD_OK)
+            worker->pipeline->cancel(worker->pipeline->ctx, job->handle, cancel.keep_partial);
+        break;
+    case LD_FRAME_ACK:
+        forget_job(worker, &inbound->frame);
+        break;
+    case LD_FRAME_PLAN:
+        answer_plan(worker, &inbound->frame);
+        break;
+    case LD_FRAME_SHUTDOWN:
+        stop_jobs(worker);
+        break;
+    default:
+        LD_LOG(LD_LOG_ERROR, "worker", "the front sent a message of a worker");
+        break;
+    }
+}
+
+/* ---- The reading thread ------------------------------------------------ */
+
+static uint64_t activity(struct worker *worker)
+{
+    struct timespec cpu = {0};
+    const int64_t began_us = atomic_load(&worker->tick_began_us);
+    const uint64_t steps = atomic_load(&worker->steps);
+    if (began_us != 0 && ld_clock_monotonic_us() - began_us > tick_us_max)
+        return steps;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    const int64_t cpu_us = (int64_t)cpu.tv_sec * 1000000 + cpu.tv_nsec / 1000;
+    return steps + (uint64_t)(cpu_us / CPU_UNIT_US);
+}
+
+static void send_heartbeat(struct worker *worker)
+{
+    const struct ld_message_heartbeat beat = {activity(worker), atomic_load(&worker->job_count)};
+    struct ld_buffer payload = ld_buffer_make(256);
+    ld_message_heartbeat_encode(&payload, &beat);
+    send_frame(worker, LD_FRAME_HEARTBEAT, "", 0, &payload);
+    ld_buffer_deinit(&payload);
+}
+
+static void pass_on(struct worker *worker, const struct ld_frame *frame)
+{
+    struct inbound *inbound = ld_heap_alloc(sizeof *inbound);
+    if (!inbound)
+        _exit(1);
+    inbound->frame = *frame;
+    inbound->payload = ld_buffer_make(frame->payload.size + 1);
+    ld_buffer_bytes(&inbound->payload, frame->payload.data, frame->payload.size);
+    if (inbound->payload.failed)
+        _exit(1);
+    pthread_mutex_lock(&worker->lock);
+    if (worker->last)
+        worker->last->next = inbound;
+    else
+        worker->first = inbound;
+    worker->last = inbound;
+    pthread_cond_signal(&worker->arrived);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+static void *reader_main(void *arg)
+{
+    struct worker *worker = arg;
+    struct ld_frame_reader reader;
+    int64_t beat_at_us = 0;
+    ld_frame_reader_init(&reader);
+    for (;;) {
+        struct ld_error err = {0};
+        struct ld_frame frame;
+        bool closed = false;
+        bool got = true;
+        struct pollfd look = {.fd = worker->options.fd, .events = POLLIN};
+        (void)poll(&look, 1, HEARTBEAT_MS / 4);
+        if (ld_frame_reader_fill(&reader, worker->options.fd, &closed, &err) != LD_OK || closed)
+            end_orphaned();
+        while (got) {
+            if (ld_frame_reader_next(&reader, &frame, &got, &err) != LD_OK) {
+                ld_log_error(LD_LOG_ERROR, "worker", "the front misbehaves", &err);
+                _exit(1);
+            }
+            if (got)
+                pass_on(worker, &frame);
+        }
+        const int64_t now_us = ld_clock_monotonic_us();
+        if (now_us >= beat_at_us) {
+            send_heartbeat(worker);
+            beat_at_us = now_us + HEARTBEAT_MS * 1000;
+        }
+    }
+    return NULL;
+}
+
+/* ---- The pipeline's thread --------------------------------------------- */
+
+static struct inbound *take_inbound(struct worker *worker, bool wait)
+{
+    pthread_mutex_lock(&worker->lock);
+    while (wait && !worker->first)
+        pthread_cond_wait(&worker->arrived, &worker->lock);
+    struct inbound *first = worker->first;
+    worker->first = worker->last = NULL;
+    pthread_mutex_unlock(&worker->lock);
+    return first;
+}
+
+static void act_on_all(struct worker *worker, bool wait)
+{
+    struct inbound *inbound = take_inbound(worker, wait);
+    while (inbound) {
+        struct inbound *next = inbound->next;
+        act(worker, inbound);
+        ld_buffer_deinit(&inbound->payload);
+        ld_heap_free(inbound);
+        inbound = next;
+    }
+}
+
+static void say_hello(struct worker *worker)
+{
+    const struct ld_message_hello hello = {
+        worker->options.jobs_max, ld_span_text(worker->pipeline->inventory(worker->pipeline->ctx))};
+    struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_HELLO));
+    ld_message_hello_encode(&payload, &hello);
+    send_frame(worker, LD_FRAME_HELLO, "", 0, &payload);
+    ld_buffer_deinit(&payload);
+}
+
+int ld_worker_run(const struct ld_worker_options *options,
+                  const struct ld_worker_pipeline *pipeline)
+{
+    struct worker worker = {.options = *options, .pipeline = pipeline};
+    struct ld_error err = {0};
+    pthread_t reader;
+    (void)pthread_mutex_init(&worker.send_lock, NULL);
+    (void)pthread_mutex_init(&worker.lock, NULL);
+    (void)pthread_cond_init(&worker.arrived, NULL);
+    say_hello(&worker);
+    if (pthread_create(&reader, NULL, reader_main, &worker) != 0)
+        return 1;
+    for (;;) {
+        const bool busy = pipeline->busy(pipeline->ctx);
+        if (worker.stopping && !busy)
+            break;
+        act_on_all(&worker, !busy);
+        if (!pipeline->busy(pipeline->ctx))
+            continue;
+        atomic_store(&worker.tick_began_us, ld_clock_monotonic_us());
+        if (pipeline->tick(pipeline->ctx, &err) != LD_OK) {
+            ld_log_error(LD_LOG_ERROR, "worker", "the pipeline is lost", &err);
+            ld_worker_report_fault(options->fd, &err);
+            _exit(1); /* a lost device may hang every orderly way out */
+        }
+        atomic_fetch_add(&worker.steps, 1);
+        atomic_store(&worker.tick_began_us, 0);
+    }
+    _exit(0); /* the reading thread has nothing left to read for; the front has every result */
+}

@@ -1,0 +1,39 @@
+/*
+ * The worker's side of the socket pair: receives jobs, runs them through a pipeline, reports. The
+ * pipeline is the engine, or the scripted one of the tests. One thread runs the pipeline, a second
+ * reads the socket and sends a heartbeat every second, so that a long tick does not look like death.
+ *
+ * A finished job's result is kept until the front acknowledges it. When the front goes away the
+ * worker ends at once: what it ran is leased again.
+ */
+#ifndef LD_SERVER_WORKER_LOOP_H
+#define LD_SERVER_WORKER_LOOP_H
+
+#include "runtime/engine.h"
+
+/* What a worker runs; the functions are those of runtime/engine.h with `ctx` first. */
+struct ld_worker_pipeline {
+    void *ctx;
+    const char *(*inventory)(void *ctx);
+    enum ld_code (*submit)(void *ctx, const struct ld_engine_job *job, uint64_t *handle,
+                           struct ld_error *err);
+    void (*cancel)(void *ctx, uint64_t handle, bool keep_partial);
+    bool (*busy)(void *ctx);
+    enum ld_code (*tick)(void *ctx, struct ld_error *err);
+    enum ld_code (*plan)(void *ctx, const struct ld_request *request, struct ld_buffer *out,
+                         struct ld_error *err);
+};
+
+struct ld_worker_options {
+    int fd; /* connected to the front */
+    uint32_t jobs_max;
+};
+
+/* Returns the exit status: 0 after a shutdown, 1 when the pipeline is lost. */
+int ld_worker_run(const struct ld_worker_options *options,
+                  const struct ld_worker_pipeline *pipeline);
+
+/* Tell the front why this worker cannot start. */
+void ld_worker_report_fault(int fd, const struct ld_error *why);
+
+#endif
