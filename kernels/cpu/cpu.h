@@ -33,8 +33,8 @@ struct ld_weight {
  */
 struct ld_cpu_level_ops {
     const char *name;
-    enum ld_code (*weight_pack)(const struct ld_weight_desc *desc, struct ld_weight *weight,
-                                struct ld_error *err);
+    enum ld_code (*weight_pack)(struct ld_cpu_backend *cpu, const struct ld_weight_desc *desc,
+                                struct ld_weight *weight, struct ld_error *err);
     void (*conv2d)(struct ld_cpu_backend *cpu, const struct ld_conv2d *op);
     void (*linear)(struct ld_cpu_backend *cpu, const struct ld_linear *op);
     void (*group_norm)(struct ld_cpu_backend *cpu, const struct ld_group_norm *op);
@@ -117,8 +117,8 @@ enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_plane
 /* ---- The oracle's families
  * ------------------------------------------------------------------------ */
 
-enum ld_code ld_plain_weight_pack(const struct ld_weight_desc *desc, struct ld_weight *weight,
-                                  struct ld_error *err);
+enum ld_code ld_plain_weight_pack(struct ld_cpu_backend *cpu, const struct ld_weight_desc *desc,
+                                  struct ld_weight *weight, struct ld_error *err);
 void ld_plain_conv2d(struct ld_cpu_backend *cpu, const struct ld_conv2d *op);
 void ld_plain_linear(struct ld_cpu_backend *cpu, const struct ld_linear *op);
 void ld_plain_group_norm(struct ld_cpu_backend *cpu, const struct ld_group_norm *op);

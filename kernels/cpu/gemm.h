@@ -10,8 +10,9 @@
  * nr / 2 gate rows of the same outputs. The element type is the narrowest of BF16, F16 and F32 that
  * holds every element exactly.
  */
-enum ld_code ld_gemm_weight_pack(const struct ld_micro *micro, const struct ld_weight_desc *desc,
-                                 struct ld_weight *weight, struct ld_error *err);
+enum ld_code ld_gemm_weight_pack(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
+                                 const struct ld_weight_desc *desc, struct ld_weight *weight,
+                                 struct ld_error *err);
 
 void ld_gemm_conv2d(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
                     const struct ld_conv2d *op);

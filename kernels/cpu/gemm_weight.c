@@ -1,6 +1,6 @@
 /*
  * Packing of weight matrices for the fast levels: choose the narrowest exact element type, then
- * scatter every checkpoint row into its panel column. One-time work at load.
+ * scatter every checkpoint row into its panel column. One-time work at load, parallel over panels.
  */
 #include "kernels/cpu/gemm.h"
 
@@ -29,44 +29,56 @@ static bool fits_f16(uint32_t bits)
     return ((fraction | 0x800000u) & ((1u << lost) - 1)) == 0;
 }
 
-struct fit {
-    bool bf16, f16;
-};
-
-static struct fit fit_of(const float *values, size_t count)
+static bool known_bf16(enum ld_dtype dtype)
 {
-    struct fit fit = {true, true};
-    for (size_t i = 0; i < count && (fit.bf16 || fit.f16); i++) {
+    return dtype == LD_DTYPE_BF16 || dtype == LD_DTYPE_F8_E4M3 || dtype == LD_DTYPE_F8_E5M2;
+}
+
+static bool known_f16(enum ld_dtype dtype)
+{
+    return dtype == LD_DTYPE_F16 || dtype == LD_DTYPE_F8_E4M3 || dtype == LD_DTYPE_F8_E5M2;
+}
+
+static bool row_fits(const float *values, size_t count, bool (*fits)(uint32_t bits))
+{
+    for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
-        fit.bf16 = fit.bf16 && fits_bf16(bits);
-        fit.f16 = fit.f16 && fits_f16(bits);
+        if (!fits(bits))
+            return false;
     }
-    return fit;
+    return true;
 }
 
-/* The narrowest type that holds all parts exactly; `line` has room for one row. */
-static enum ld_dtype choose_type(const struct ld_weight_desc *desc, float *line, size_t row)
+/* Whether every element of every part fits; `line` has room for one row. */
+static bool parts_fit(const struct ld_weight_desc *desc, float *line, size_t row,
+                      bool (*known)(enum ld_dtype dtype), bool (*fits)(uint32_t bits))
 {
-    struct fit fit = {true, true};
     for (uint32_t p = 0; p < desc->part_count; p++) {
         const struct ld_weight_part *part = &desc->parts[p];
-        size_t item = ld_dtype_size(part->dtype);
-        for (size_t r = 0; r < (size_t)desc->rows && (fit.bf16 || fit.f16); r++) {
-            if (part->dtype == LD_DTYPE_F16 && fit.f16 && !fit.bf16)
-                break; /* nothing left to find out */
-            ld_dtype_to_f32(line, (const unsigned char *)part->data + r * row * item, part->dtype,
-                            row);
-            struct fit one = fit_of(line, row);
-            fit.bf16 = fit.bf16 && one.bf16;
-            fit.f16 = fit.f16 && (one.f16 || part->dtype == LD_DTYPE_F16);
+        const unsigned char *src = part->data;
+        if (known(part->dtype))
+            continue;
+        for (int32_t r = 0; r < desc->rows; r++, src += row * ld_dtype_size(part->dtype)) {
+            ld_dtype_to_f32(line, src, part->dtype, row);
+            if (!row_fits(line, row, fits))
+                return false;
         }
     }
-    return fit.bf16 ? LD_DTYPE_BF16 : fit.f16 ? LD_DTYPE_F16 : LD_DTYPE_F32;
+    return true;
 }
 
-/* ---- Packing ------------------------------------------------------------------------------------
- */
+/* The narrowest type that holds all parts exactly. */
+static enum ld_dtype choose_type(const struct ld_weight_desc *desc, float *line, size_t row)
+{
+    if (parts_fit(desc, line, row, known_bf16, fits_bf16))
+        return LD_DTYPE_BF16;
+    if (parts_fit(desc, line, row, known_f16, fits_f16))
+        return LD_DTYPE_F16;
+    return LD_DTYPE_F32;
+}
+
+/* ---- Packing ------------------------------------------------------------------------------------ */
 
 struct pack {
     const struct ld_micro *micro;
@@ -74,8 +86,8 @@ struct pack {
     const struct ld_weight *weight;
     size_t row; /* elements of a checkpoint row: k * taps */
     size_t item;
-    float *line;        /* one row as float32 */
-    unsigned char *raw; /* one row in the stored type */
+    unsigned char *scratch; /* one slice for each worker: rows in the stored type, a float32 row */
+    size_t slice;
 };
 
 /* The weight row behind column n of a panel, -1 for none. */
@@ -94,89 +106,100 @@ static int32_t panel_row(const struct pack *pack, int32_t panel, int32_t n)
     return n < half ? out : out + rows / 2;
 }
 
-/* Bring checkpoint row `row` into the stored type; returns its first element. */
-static const unsigned char *stored_row(const struct pack *pack, int32_t row)
+/* Checkpoint row `row` in the stored type: in place, or decoded and encoded into `raw`. */
+static const unsigned char *stored_row(const struct pack *pack, int32_t row, unsigned char *raw,
+                                       float *line)
 {
     const struct ld_weight_part *part = &pack->desc->parts[row / pack->desc->rows];
     size_t at = (size_t)(row % pack->desc->rows) * pack->row;
     const unsigned char *src = (const unsigned char *)part->data + at * ld_dtype_size(part->dtype);
     if (part->dtype == pack->weight->dtype)
         return src;
-    ld_dtype_to_f32(pack->line, src, part->dtype, pack->row);
-    if (pack->weight->dtype == LD_DTYPE_F32)
-        return (const unsigned char *)pack->line;
-    ld_dtype_from_f32(pack->raw, pack->line, pack->weight->dtype, pack->row);
-    return pack->raw;
+    ld_dtype_to_f32(line, src, part->dtype, pack->row);
+    ld_dtype_from_f32(raw, line, pack->weight->dtype, pack->row);
+    return raw;
 }
 
-static void scatter16(uint16_t *dst, const unsigned char *src, const size_t *place, size_t k,
+/* `count` values of K of one row, all taps: dst has the taps' steps one after another. */
+static void scatter16(uint16_t *dst, const unsigned char *src, const size_t *place, size_t count,
                       size_t taps, size_t step)
 {
-    for (size_t c = 0; c < k; c++) {
-        uint16_t *at = dst + c / LD_STEP_K * taps * step + place[c % LD_STEP_K];
+    for (size_t c = 0; c < count; c++) {
+        uint16_t *at = dst + place[c];
         for (size_t t = 0; t < taps; t++, at += step, src += sizeof *at)
             memcpy(at, src, sizeof *at);
     }
 }
 
-static void scatter32(uint32_t *dst, const unsigned char *src, const size_t *place, size_t k,
+static void scatter32(uint32_t *dst, const unsigned char *src, const size_t *place, size_t count,
                       size_t taps, size_t step)
 {
-    for (size_t c = 0; c < k; c++) {
-        uint32_t *at = dst + c / LD_STEP_K * taps * step + place[c % LD_STEP_K];
+    for (size_t c = 0; c < count; c++) {
+        uint32_t *at = dst + place[c];
         for (size_t t = 0; t < taps; t++, at += step, src += sizeof *at)
             memcpy(at, src, sizeof *at);
     }
 }
 
-static void pack_panel(const struct pack *pack, int32_t panel)
+/* Task: one panel, k-block by k-block, so that the steps being filled stay in the near cache. */
+static void pack_panel_task(void *pointer, uint32_t panel, uint32_t worker)
 {
+    const struct pack *pack = pointer;
     const struct ld_weight *weight = pack->weight;
-    size_t step = (size_t)LD_STEP_K * (size_t)pack->micro->nr;
-    size_t taps = (size_t)weight->kernel * (size_t)weight->kernel;
-    size_t bytes = ld_gemm_steps(weight) * step * pack->item;
-    unsigned char *dst = (unsigned char *)weight->data + (size_t)panel * bytes;
-    for (int32_t n = 0; n < pack->micro->nr; n++) {
-        int32_t row = panel_row(pack, panel, n);
+    const unsigned char *rows[LD_MICRO_NR_MAX] = {0};
+    size_t place[LD_MICRO_NR_MAX][LD_STEP_K];
+    unsigned char *raw = pack->scratch + worker * pack->slice;
+    float *line = (float *)(void *)raw;
+    raw += pack->row * sizeof *line;
+    for (int32_t n = 0; n < pack->micro->nr; n++, raw += pack->row * pack->item) {
+        int32_t row = panel_row(pack, (int32_t)panel, n);
         if (row < 0)
             continue; /* the block was zeroed */
-        size_t place[LD_STEP_K];
+        rows[n] = stored_row(pack, row, raw, line);
         for (int32_t k = 0; k < LD_STEP_K; k++)
-            place[k] = pack->micro->b_index(k, n);
-        const unsigned char *src = stored_row(pack, row);
-        if (pack->item == 2)
-            scatter16((uint16_t *)(void *)dst, src, place, (size_t)weight->k, taps, step);
-        else
-            scatter32((uint32_t *)(void *)dst, src, place, (size_t)weight->k, taps, step);
+            place[n][k] = pack->micro->b_index(k, n);
+    }
+    size_t taps = (size_t)weight->kernel * (size_t)weight->kernel;
+    size_t step = (size_t)(LD_STEP_K * pack->micro->nr);
+    size_t k = (size_t)weight->k;
+    unsigned char *dst = weight->data;
+    dst += panel * ld_gemm_steps(weight) * step * pack->item;
+    for (size_t c = 0; c < k; c += LD_STEP_K, dst += taps * step * pack->item) {
+        size_t count = k - c < LD_STEP_K ? k - c : LD_STEP_K;
+        for (int32_t n = 0; n < pack->micro->nr; n++) {
+            if (rows[n] == NULL)
+                continue;
+            const unsigned char *src = rows[n] + c * taps * pack->item;
+            if (pack->item == 2)
+                scatter16((uint16_t *)(void *)dst, src, place[n], count, taps, step);
+            else
+                scatter32((uint32_t *)(void *)dst, src, place[n], count, taps, step);
+        }
     }
 }
 
-enum ld_code ld_gemm_weight_pack(const struct ld_micro *micro, const struct ld_weight_desc *desc,
-                                 struct ld_weight *weight, struct ld_error *err)
+enum ld_code ld_gemm_weight_pack(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
+                                 const struct ld_weight_desc *desc, struct ld_weight *weight,
+                                 struct ld_error *err)
 {
     struct pack pack = {.micro = micro, .desc = desc, .weight = weight};
     enum ld_code code = LD_OK;
     pack.row = (size_t)weight->k * (size_t)weight->kernel * (size_t)weight->kernel;
-    pack.line = ld_heap_calloc(pack.row, sizeof *pack.line);
-    pack.raw = ld_heap_calloc(pack.row, sizeof(uint16_t));
-    if (pack.line == NULL || pack.raw == NULL) {
-        code = LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight row");
-        goto done;
-    }
-    weight->dtype = choose_type(desc, pack.line, pack.row);
+    pack.slice = (pack.row * (1 + (size_t)micro->nr) * sizeof(float) + 63) & ~(size_t)63;
+    size_t scratch_bytes = pack.slice * cpu->threads;
+    pack.scratch = ld_block_alloc(scratch_bytes);
+    if (pack.scratch == NULL)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for packing a weight");
+    weight->dtype = choose_type(desc, (float *)(void *)pack.scratch, pack.row);
     pack.item = ld_dtype_size(weight->dtype);
     int32_t panels = ld_gemm_panels(micro, weight);
     size_t panel_bytes = ld_gemm_steps(weight) * LD_STEP_K * (size_t)micro->nr * pack.item;
     weight->data_bytes = (size_t)panels * panel_bytes;
     weight->data = ld_block_alloc(weight->data_bytes);
-    if (weight->data == NULL) {
+    if (weight->data == NULL)
         code = LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight matrix");
-        goto done;
-    }
-    for (int32_t panel = 0; panel < panels; panel++)
-        pack_panel(&pack, panel);
-done:
-    ld_heap_free(pack.line);
-    ld_heap_free(pack.raw);
+    else
+        ld_pool_run(cpu->pool, (uint32_t)panels, pack_panel_task, &pack);
+    ld_block_free(pack.scratch, scratch_bytes);
     return code;
 }

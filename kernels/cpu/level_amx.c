@@ -91,8 +91,8 @@ static int32_t b_terms(enum ld_dtype stored)
     return stored == LD_DTYPE_BF16 ? 1 : stored == LD_DTYPE_F16 ? 2 : 3;
 }
 
-/* 32 float16 -> their bfloat16 terms: 8 significant bits, then the 3 that are left. */
-static inline void expand_f16(unsigned char *dst, __m512i bits)
+/* Exponents out of the ordinary: zero, subnormals, infinities, NaN. */
+static inline void expand_f16_any(unsigned char *dst, __m512i bits)
 {
     const __m512i upper = _mm512_set1_epi32((int32_t)0xFFFF0000u);
     __m512 even = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(bits));
@@ -104,6 +104,39 @@ static inline void expand_f16(unsigned char *dst, __m512i bits)
     odd = _mm512_sub_ps(odd, _mm512_castsi512_ps(_mm512_and_si512(odd_bits, upper)));
     _mm512_store_si512((void *)(dst + TERM_BYTES),
                        pair_upper(_mm512_castps_si512(even), _mm512_castps_si512(odd)));
+}
+
+/*
+ * 32 float16 -> their bfloat16 terms: 8 significant bits, then the 3 that are left. A normal
+ * float16 s eeeee mmmmmmm nnn is 1.mmmmmmm 2^(e - 15), so its first term is the same bits with the
+ * exponent moved by 127 - 15, and the second nnn 2^(e - 25): the bfloat16 of nnn from a table, with
+ * e - 25 added to its exponent, where nnn is not zero.
+ */
+static inline void expand_f16(unsigned char *dst, __m512i bits)
+{
+    static const uint16_t small[32] = {
+#define SMALL 0, 0x3F80, 0x4000, 0x4040, 0x4080, 0x40A0, 0x40C0, 0x40E0 /* 0 .. 7 */
+        SMALL, SMALL, SMALL, SMALL /* vpermw reads 5 bits of its index, two of them not ours */
+#undef SMALL
+    };
+    __m512i above = _mm512_add_epi16(bits, _mm512_set1_epi16(0x0400)); /* e + 1 is 1 or 32? */
+    if (_mm512_testn_epi16_mask(above, _mm512_set1_epi16(0x7800)) != 0) {
+        expand_f16_any(dst, bits);
+        return;
+    }
+    const __m512i sign = _mm512_set1_epi16((int16_t)0x8000);
+    __m512i shifted = _mm512_srli_epi16(_mm512_andnot_si512(sign, bits), 3);
+    __m512i first = _mm512_add_epi16(shifted, _mm512_set1_epi16((127 - 15) << 7));
+    __m512i exponent = _mm512_and_si512(shifted, _mm512_set1_epi16(0x1F << 7));
+    __m512i second = _mm512_permutexvar_epi16(bits, _mm512_loadu_si512((const void *)small));
+    second = _mm512_add_epi16(second, exponent);
+    __mmask32 rest = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(7));
+    second = _mm512_maskz_sub_epi16(rest, second, _mm512_set1_epi16(25 << 7));
+    /* Truth table of a | (b & c). */
+    first = _mm512_ternarylogic_epi32(first, sign, bits, 0xF8);
+    second = _mm512_ternarylogic_epi32(second, sign, bits, 0xF8);
+    _mm512_store_si512((void *)dst, first);
+    _mm512_store_si512((void *)(dst + TERM_BYTES), second);
 }
 
 static void expand(unsigned char *dst, const void *src, enum ld_dtype stored, size_t steps)

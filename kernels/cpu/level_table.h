@@ -8,10 +8,11 @@
 #include "kernels/cpu/norm_simd.h"
 
 #define LEVEL_TABLE(level, level_name)                                                             \
-    static enum ld_code level_weight_pack(const struct ld_weight_desc *desc,                       \
+    static enum ld_code level_weight_pack(struct ld_cpu_backend *cpu,                              \
+                                          const struct ld_weight_desc *desc,                       \
                                           struct ld_weight *weight, struct ld_error *err)          \
     {                                                                                              \
-        return ld_gemm_weight_pack(&micro, desc, weight, err);                                     \
+        return ld_gemm_weight_pack(cpu, &micro, desc, weight, err);                                \
     }                                                                                              \
     static void level_conv2d(struct ld_cpu_backend *cpu, const struct ld_conv2d *op)               \
     {                                                                                              \

@@ -8,9 +8,10 @@
 
 #include <math.h>
 
-enum ld_code ld_plain_weight_pack(const struct ld_weight_desc *desc, struct ld_weight *weight,
-                                  struct ld_error *err)
+enum ld_code ld_plain_weight_pack(struct ld_cpu_backend *cpu, const struct ld_weight_desc *desc,
+                                  struct ld_weight *weight, struct ld_error *err)
 {
+    (void)cpu;
     size_t taps = (size_t)weight->kernel * (size_t)weight->kernel;
     size_t k = (size_t)weight->k;
     size_t row = taps * k;

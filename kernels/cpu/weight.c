@@ -109,7 +109,7 @@ enum ld_code ld_cpu_weight_create(struct ld_backend *backend, const struct ld_we
     case LD_WEIGHT_CONV:
         code = create_row_vectors(weight, desc, err);
         if (code == LD_OK)
-            code = ld_cpu_of(backend)->ops->weight_pack(desc, weight, err);
+            code = ld_cpu_of(backend)->ops->weight_pack(ld_cpu_of(backend), desc, weight, err);
         break;
     }
     if (code != LD_OK) {

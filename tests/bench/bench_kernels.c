@@ -103,7 +103,7 @@ static void fail(const char *what)
 /* ---- The float32 peak
  * ---------------------------------------------------------------------------- */
 
-static double peak_sink[256];
+static volatile double peak_sink[256];
 
 __attribute__((target("avx512f"))) static void peak_task(void *ctx, uint32_t task, uint32_t worker)
 {

@@ -5,8 +5,6 @@
  */
 #include "cpu_reference.h"
 
-#include <stdlib.h>
-
 enum { CASES = 60 };
 
 /* float32 sums of a few thousand terms; measured below 3e-7. */
@@ -23,7 +21,7 @@ static void check(const float *y, const double *expected, size_t count, const ch
                   const char *what)
 {
     double error = relative_l2(y, expected, count);
-    if (error > TOLERANCE || getenv("SHOW_ERRORS") != NULL)
+    if (error > TOLERANCE)
         print_message("%s on %s: relative error %.3g\n", what, level, error);
     assert_true(error <= TOLERANCE);
     assert_true(guards_intact(y, count));
@@ -227,6 +225,120 @@ static void stacked_parts_keep_their_own_type_scale_and_bias(void **state)
         free_weight(&part[p]);
 }
 
+/* A linear layer of one input: y[n] = x w[n] with nothing to round when x is 1. */
+static void multiply_by_one(struct ld_backend *backend, enum ld_dtype dtype, const void *raw,
+                            int32_t count, float *y)
+{
+    struct ld_weight_desc desc = {
+        .kind = LD_WEIGHT_LINEAR, .rows = count, .k = 1, .kernel = 1, .part_count = 1};
+    desc.parts[0] = (struct ld_weight_part){.data = raw, .dtype = dtype};
+    struct ld_weight *weight = NULL;
+    struct ld_error err = {0};
+    assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_OK);
+    const float one = 1.0f;
+    struct ld_linear op = {
+        .x0 = &one, .c0 = 1, .rows = 1, .rows_per_image = 1, .weight = weight, .y = y};
+    assert_int_equal(backend->ops->linear(backend, &op, &err), LD_OK);
+    backend->ops->weight_destroy(backend, weight);
+}
+
+static void every_16_bit_weight_is_held_exactly(void **state)
+{
+    (void)state;
+    enum { COUNT = 65536 };
+    static const enum ld_dtype types[] = {LD_DTYPE_F16, LD_DTYPE_BF16};
+    static uint16_t raw[COUNT];
+    static float expected[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        raw[i] = (uint16_t)i;
+    float *y = guarded_alloc(COUNT);
+    for (size_t l = 0; l < LEVELS; l++) {
+        struct ld_backend *backend = open_level(all_levels[l], 2);
+        for (size_t t = 0; backend != NULL && t < 2; t++) {
+            ld_dtype_to_f32(expected, raw, types[t], COUNT);
+            multiply_by_one(backend, types[t], raw, COUNT, y);
+            for (size_t i = 0; i < COUNT; i++) {
+                /* The tile unit takes float32 subnormals for zero. */
+                bool tiny = fabsf(expected[i]) < 0x1p-126f;
+                bool same = y[i] == expected[i] || (!isfinite(expected[i]) && !isfinite(y[i]));
+                assert_true(same || (tiny && y[i] == 0.0f));
+            }
+        }
+        if (backend != NULL)
+            backend->ops->destroy(backend);
+    }
+    guarded_free(y);
+}
+
+static void a_weight_of_one_returns_every_input_exactly(void **state)
+{
+    (void)state;
+    enum { COUNT = 50000 };
+    struct rng rng = {5};
+    const float one = 1.0f;
+    struct ld_weight_desc desc = {
+        .kind = LD_WEIGHT_LINEAR, .rows = 1, .k = 1, .kernel = 1, .part_count = 1};
+    desc.parts[0] = (struct ld_weight_part){.data = &one, .dtype = LD_DTYPE_F32};
+    float *x = guarded_alloc(COUNT);
+    float *y = guarded_alloc(COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        /* Any sign and fraction; exponents whose lowest term is still normal. */
+        uint32_t bits = rng_bits(&rng) & 0x807FFFFFu;
+        bits |= (uint32_t)rng_range(&rng, 26, 254) << 23;
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+    for (size_t l = 0; l < LEVELS; l++) {
+        struct ld_backend *backend = open_level(all_levels[l], 2);
+        if (backend == NULL)
+            continue;
+        struct ld_weight *weight = NULL;
+        struct ld_error err = {0};
+        assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_OK);
+        struct ld_linear op = {
+            .x0 = x, .c0 = 1, .rows = COUNT, .rows_per_image = COUNT, .weight = weight, .y = y};
+        assert_int_equal(backend->ops->linear(backend, &op, &err), LD_OK);
+        assert_memory_equal(x, y, COUNT * sizeof *x);
+        backend->ops->weight_destroy(backend, weight);
+        backend->ops->destroy(backend);
+    }
+    guarded_free(x);
+    guarded_free(y);
+}
+
+/* Types that need different storage, in either order: the wider one must win. */
+static void mixed_parts_lose_nothing(void **state)
+{
+    (void)state;
+    enum { N = 3 };
+    const uint16_t half[N] = {0x3C01, 0x0001, 0x7BFF};  /* 11 significant bits, subnormal, top */
+    const uint16_t brain[N] = {0x0080, 0x7F7F, 0x3F81}; /* outside float16's range */
+    float expected[2 * N];
+    ld_dtype_to_f32(expected, half, LD_DTYPE_F16, N);
+    ld_dtype_to_f32(expected + N, brain, LD_DTYPE_BF16, N);
+    for (size_t l = 0; l < LEVELS; l++) {
+        struct ld_backend *backend = open_level(all_levels[l], 1);
+        for (int order = 0; backend != NULL && order < 2; order++) {
+            struct ld_weight_desc desc = {
+                .kind = LD_WEIGHT_LINEAR, .rows = N, .k = 1, .kernel = 1, .part_count = 2};
+            desc.parts[order] = (struct ld_weight_part){.data = half, .dtype = LD_DTYPE_F16};
+            desc.parts[1 - order] = (struct ld_weight_part){.data = brain, .dtype = LD_DTYPE_BF16};
+            struct ld_weight *weight = NULL;
+            struct ld_error err = {0};
+            assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_OK);
+            const float one = 1.0f;
+            float y[2 * N];
+            struct ld_linear op = {
+                .x0 = &one, .c0 = 1, .rows = 1, .rows_per_image = 1, .weight = weight, .y = y};
+            assert_int_equal(backend->ops->linear(backend, &op, &err), LD_OK);
+            for (int i = 0; i < 2 * N; i++)
+                assert_true(y[i] == expected[(i + order * N) % (2 * N)]);
+            backend->ops->weight_destroy(backend, weight);
+        }
+        if (backend != NULL)
+            backend->ops->destroy(backend);
+    }
+}
+
 /* The longest sums of the network: 2560 channels under a 3x3 kernel. */
 static void long_sums_keep_the_error_of_short_ones(void **state)
 {
@@ -275,6 +387,9 @@ int main(void)
         cmocka_unit_test(convolutions_match_float64),
         cmocka_unit_test(linear_layers_match_float64),
         cmocka_unit_test(stacked_parts_keep_their_own_type_scale_and_bias),
+        cmocka_unit_test(every_16_bit_weight_is_held_exactly),
+        cmocka_unit_test(a_weight_of_one_returns_every_input_exactly),
+        cmocka_unit_test(mixed_parts_lose_nothing),
         cmocka_unit_test(long_sums_keep_the_error_of_short_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
