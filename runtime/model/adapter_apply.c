@@ -3,8 +3,8 @@
  * each weight of the model, so that what is written never depends on the number of threads.
  */
 #include "runtime/model/adapter_delta.h"
-#include "runtime/model/adapter_names.h"
 #include "runtime/model/lowrank.h"
+#include "runtime/model/weights_private.h"
 
 #include <float.h>
 #include <math.h>
@@ -349,12 +349,12 @@ static void note_unmatched(struct ld_adapter_report *report, const char *name)
 static enum ld_code match(struct merge *merge, struct ld_adapter_report *report, uint32_t *unknown,
                           struct ld_error *err)
 {
-    struct ld_module_names names = {0};
-    enum ld_code code = ld_module_names_init(&names, merge->map, err);
+    const struct ld_module_names *names = &ld_weights_root(merge->overlay)->modules;
+    enum ld_code code = LD_OK;
     const struct ld_arch *arch = ld_weights_arch(merge->overlay);
     for (uint32_t i = 0; code == LD_OK && i < merge->adapter->module_count; i++) {
         const struct ld_adapter_module *module = &merge->adapter->modules[i];
-        const int32_t key = ld_module_names_find(&names, module->name);
+        const int32_t key = ld_module_names_find(names, module->name);
         if (module->families & LD_ADAPTER_OFT) {
             code = LD_FAIL(err, LD_E_UNSUPPORTED, "OFT and BOFT adapters are not supported");
         } else if (key < 0 || module->families == 0 ||
@@ -367,7 +367,6 @@ static enum ld_code match(struct merge *merge, struct ld_adapter_report *report,
             merge->steps[merge->step_count++] = (struct step){(uint32_t)key, i};
         }
     }
-    ld_module_names_deinit(&names);
     return code;
 }
 

@@ -34,8 +34,12 @@ float *ld_weights_edit(struct ld_weights *overlay, const char *name)
     (void)ld_weights_get(overlay->base, name, &view);
     const size_t bytes = view.count * sizeof(float);
     float *copy = bytes < BLOCK_BYTES_MIN ? ld_heap_alloc(bytes) : ld_block_alloc(bytes);
-    if (copy)
+    if (copy) {
         ld_weight_view_decode(&view, copy);
+        /* The copy stands in for the base from here on: do not keep both resident. */
+        if (bytes >= BLOCK_BYTES_MIN)
+            ld_weights_drop_pages(overlay->base, &view);
+    }
     overlay->edits[key] = copy;
     return copy;
 }

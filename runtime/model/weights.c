@@ -78,6 +78,8 @@ enum ld_code ld_weights_open(struct ld_weights **out, const char *path,
         code = detect(weights, options, err);
     if (code == LD_OK)
         code = index_keys(weights, err);
+    if (code == LD_OK)
+        code = ld_module_names_init(&weights->modules, weights->detection.map, err);
     if (code == LD_OK && options && options->refuse_nonfinite) {
         const char *first;
         const uint64_t bad = ld_weights_count_nonfinite(weights, &first);
@@ -99,6 +101,7 @@ void ld_weights_close(struct ld_weights *weights)
     if (weights->base) {
         ld_weights_free_edits(weights);
     } else {
+        ld_module_names_deinit(&weights->modules);
         ld_detection_deinit(&weights->detection);
         ld_weight_files_close(&weights->files);
     }

@@ -3,6 +3,7 @@
 #define LD_MODEL_WEIGHTS_PRIVATE_H
 
 #include "runtime/base/id.h"
+#include "runtime/model/adapter_names.h"
 #include "runtime/model/inventory.h"
 
 struct ld_weights {
@@ -12,8 +13,9 @@ struct ld_weights {
     struct ld_weight_files files;
     struct ld_file_inventory tensors;
     struct ld_detection detection;
-    float *scales;     /* by key */
-    uint32_t *present; /* keys that are bound, ascending */
+    struct ld_module_names modules; /* what adapters call the tensors */
+    float *scales;                  /* by key */
+    uint32_t *present;              /* keys that are bound, ascending */
     uint32_t present_count;
     char sha256[LD_SHA256_HEX_SIZE]; /* "" until asked for */
 };
