@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static enum ld_code write_demo(int fd, uint32_t parts, struct ld_error *err)
+static enum ld_code write_demo(int fd, uint32_t parts, int32_t in_channels, struct ld_error *err)
 {
     struct ld_arch arch;
     struct ld_keymap *map = NULL;
@@ -22,6 +22,7 @@ static enum ld_code write_demo(int fd, uint32_t parts, struct ld_error *err)
     ld_arch_set_sd15(&arch);
     enum ld_code code = ld_arch_set_test_config(&arch, LD_DEMO_CONFIG, err);
     arch.text_vocabulary = FIXTURE_VOCABULARY;
+    arch.unet_in_channels = in_channels;
     if (code == LD_OK)
         code = ld_keymap_create(&map, &arch, err);
     if (code == LD_OK)
@@ -37,11 +38,17 @@ static enum ld_code write_demo(int fd, uint32_t parts, struct ld_error *err)
 
 void network_fixture_open(struct network_fixture *fixture, uint32_t threads, uint32_t parts)
 {
+    network_fixture_open_extra(fixture, threads, parts, LD_LATENT_CHANNELS);
+}
+
+void network_fixture_open_extra(struct network_fixture *fixture, uint32_t threads, uint32_t parts,
+                                int32_t in_channels)
+{
     struct ld_error err = {0};
     char path[64];
     const int fd = memfd_create("fixture", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    enum ld_code code = write_demo(fd, parts, &err);
+    enum ld_code code = write_demo(fd, parts, in_channels, &err);
     if (code == LD_OK)
         code = ld_cpu_backend_create(&fixture->backend, threads, LD_CPU_AUTO, &err);
     if (code == LD_OK)

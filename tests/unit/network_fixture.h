@@ -13,6 +13,9 @@ struct network_fixture {
 
 /* `parts`: mask of LD_PART_BIT. Aborts the test on failure. */
 void network_fixture_open(struct network_fixture *fixture, uint32_t threads, uint32_t parts);
+/* The same with a UNet of 9 input channels (inpainting) or 8 (instruct-pix2pix). */
+void network_fixture_open_extra(struct network_fixture *fixture, uint32_t threads, uint32_t parts,
+                                int32_t in_channels);
 void network_fixture_close(struct network_fixture *fixture);
 
 /* Reproducible values, roughly normal, from a seed. */

@@ -1,5 +1,6 @@
-/* Proves that deep shrink, FreeU, PAG and SAG do what their formulas say. How: neutral parameters
- * must leave the result as it is, and the arithmetic on planes is compared with naive sums. */
+/* Proves that deep shrink, FreeU, PAG, SAG and extra input channels do what their formulas say.
+ * How: neutral parameters must leave the result as it is, and the arithmetic on planes is compared
+ * with naive sums. */
 #include "runtime/model/unet_freeu.h"
 #include "runtime/model/unet_sag.h"
 #include "tests/tools/checkpoint_write.h"
@@ -256,6 +257,42 @@ static void attention_scores_follow_their_formula(void **state)
     assert_int_equal(ld_sag_scores(qkv, 3, 2, 2, scores, &err), LD_E_SHAPE);
 }
 
+/* ---- Extra input channels ------------------------------------------------------------------------ */
+
+static void inpainting_channels_reach_every_row(void **state)
+{
+    (void)state;
+    static float extra[3][5 * H * W];
+    static float together[3][LATENT];
+    static float alone[LATENT];
+    struct network_fixture inpaint;
+    struct ld_unet_row rows[3];
+    struct ld_error err = {0};
+    network_fixture_open_extra(&inpaint, 2, LD_PART_BIT(LD_PART_UNET), 9);
+    assert_int_equal(ld_model_arch(inpaint.model)->unet_in_channels, 9);
+    for (uint32_t r = 0; r < 3; r++) {
+        if (r > 0) /* row 0 keeps zeros */
+            network_fixture_fill(extra[r], 5 * H * W, 70 + r);
+        rows[r] = (struct ld_unet_row){.x = input,
+                                       .scale = 1,
+                                       .t = 500,
+                                       .extra = extra[r],
+                                       .context = context,
+                                       .context_tokens = CHUNK,
+                                       .eps = together[r]};
+    }
+    struct ld_unet_request request = {.rows = rows, .row_count = 3, .height = H, .width = W};
+    assert_int_equal(ld_model_unet(inpaint.model, NULL, &request, &err), LD_OK);
+    assert_true(relative_l2(together[1], together[0], LATENT) > 1e-3);
+    assert_true(relative_l2(together[2], together[1], LATENT) > 1e-3);
+    rows[0] = rows[2];
+    rows[0].eps = alone;
+    request.row_count = 1;
+    assert_int_equal(ld_model_unet(inpaint.model, NULL, &request, &err), LD_OK);
+    assert_memory_equal(together[2], alone, sizeof alone);
+    network_fixture_close(&inpaint);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +304,7 @@ int main(void)
         cmocka_unit_test(perturbed_attention_changes_the_result),
         cmocka_unit_test(the_attention_map_comes_beside_the_same_result),
         cmocka_unit_test(attention_scores_follow_their_formula),
+        cmocka_unit_test(inpainting_channels_reach_every_row),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
