@@ -159,7 +159,7 @@ enum ld_code ld_graph_read(struct ld_graph *graph, struct ld_span text, struct l
     return read_nodes(graph, &json, err);
 }
 
-void ld_graph_deinit(struct ld_graph *graph)
+void ld_graph_index_deinit(struct ld_graph *graph)
 {
     ld_heap_free(graph->node);
     ld_heap_free(graph->input);

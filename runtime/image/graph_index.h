@@ -48,7 +48,7 @@ struct ld_graph {
 /* Errors LD_E_FORMAT (no such graph), LD_E_TOO_LARGE, LD_E_NOMEM. Deinit also after an error. */
 enum ld_code ld_graph_read(struct ld_graph *graph, struct ld_span json,
                            struct ld_error *err) LD_MUST_USE;
-void ld_graph_deinit(struct ld_graph *graph);
+void ld_graph_index_deinit(struct ld_graph *graph);
 
 bool ld_graph_is(const struct ld_graph_node *node, const char *class_type);
 

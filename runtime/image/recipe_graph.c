@@ -423,7 +423,7 @@ enum ld_code ld_recipe_from_graph(struct ld_recipe *recipe, struct ld_span json,
     if (second)
         put_second(&r, second);
 done:
-    ld_graph_deinit(&r.graph);
+    ld_graph_index_deinit(&r.graph);
     ld_buffer_deinit(&r.loras);
     const enum ld_code finished =
         ld_recipe_fields_finish(&r.fields, recipe, code == LD_OK ? err : NULL);

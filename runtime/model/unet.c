@@ -100,9 +100,10 @@ static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *sk
     *freeu = (struct ld_freeu){.version = options->freeu,
                                .backbone = deep ? options->freeu_b1 : options->freeu_b2,
                                .skip = deep ? options->freeu_s1 : options->freeu_s2};
-    *h = ld_graph_host(graph, *h, &(struct ld_graph_host){.run = ld_freeu_backbone, .ctx = freeu});
-    *skip =
-        ld_graph_host(graph, *skip, &(struct ld_graph_host){.run = ld_freeu_skip, .ctx = freeu});
+    *h = ld_graph_host(graph, *h,
+                       &(struct ld_graph_host){.run = ld_unet_freeu_backbone, .ctx = freeu});
+    *skip = ld_graph_host(graph, *skip,
+                          &(struct ld_graph_host){.run = ld_unet_freeu_skip, .ctx = freeu});
 }
 
 /* ---- Inputs

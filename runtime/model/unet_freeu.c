@@ -37,8 +37,8 @@ static void amplify_v2(const struct ld_freeu *freeu, float *planes, int32_t chan
     }
 }
 
-void ld_freeu_backbone(const void *ctx, float *planes, int32_t batch, int32_t channels,
-                       int32_t height, int32_t width)
+void ld_unet_freeu_backbone(const void *ctx, float *planes, int32_t batch, int32_t channels,
+                            int32_t height, int32_t width)
 {
     const struct ld_freeu *freeu = ctx;
     const size_t positions = (size_t)height * (size_t)width;
@@ -118,8 +118,8 @@ static void add_inverse(float *plane, int32_t height, int32_t width, struct comp
     }
 }
 
-void ld_freeu_skip(const void *ctx, float *planes, int32_t batch, int32_t channels, int32_t height,
-                   int32_t width)
+void ld_unet_freeu_skip(const void *ctx, float *planes, int32_t batch, int32_t channels,
+                        int32_t height, int32_t width)
 {
     const struct ld_freeu *freeu = ctx;
     const size_t positions = (size_t)height * (size_t)width;

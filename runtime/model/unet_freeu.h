@@ -18,11 +18,11 @@ struct ld_freeu {
  * channel mean min-max normalised over the image; a constant mean gives q = 0.
  * `ctx` is a struct ld_freeu.
  */
-void ld_freeu_backbone(const void *ctx, float *planes, int32_t batch, int32_t channels,
-                       int32_t height, int32_t width);
+void ld_unet_freeu_backbone(const void *ctx, float *planes, int32_t batch, int32_t channels,
+                            int32_t height, int32_t width);
 
 /* The frequencies {-1, 0} x {-1, 0} times s; the real part of the result. */
-void ld_freeu_skip(const void *ctx, float *planes, int32_t batch, int32_t channels, int32_t height,
-                   int32_t width);
+void ld_unet_freeu_skip(const void *ctx, float *planes, int32_t batch, int32_t channels,
+                        int32_t height, int32_t width);
 
 #endif

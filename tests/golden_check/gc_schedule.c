@@ -11,13 +11,13 @@
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-double gc_number(const json_t *object, const char *key, double fallback)
+double gc_number_or(const json_t *object, const char *key, double fallback)
 {
     const json_t *value = json_object_get(object, key);
     return json_is_number(value) ? json_number_value(value) : fallback;
 }
 
-const char *gc_text(const json_t *object, const char *key)
+const char *gc_text_or_empty(const json_t *object, const char *key)
 {
     const char *value = json_string_value(json_object_get(object, key));
     return value ? value : "";
@@ -133,7 +133,7 @@ static void check_vector(struct gc *gc, const json_t *row, const char *key, cons
     char name[NAME_SIZE];
     double *expected = gc_numbers(json_object_get(row, key), &count);
     snprintf(name, sizeof name, "tables/parametrisation.%s.sigma%g", key,
-             gc_number(row, "sigma", 0));
+             gc_number_or(row, "sigma", 0));
     gc_report(gc, name, gc_absolute_max(found, expected, count), 1e-12);
     free(expected);
 }
@@ -149,12 +149,12 @@ static void check_parametrisation(struct gc *gc, const json_t *data)
     double *x = gc_numbers(json_object_get(data, "x"), &count);
     double *out = gc_numbers(json_object_get(data, "model_output"), &count);
     double *found = calloc(count + 1, sizeof *found);
-    const double latent = gc_number(data, "latent_image", 0);
+    const double latent = gc_number_or(data, "latent_image", 0);
     size_t index;
     const json_t *row;
     json_array_foreach(json_object_get(data, "rows"), index, row)
     {
-        const double sigma = gc_number(row, "sigma", 0);
+        const double sigma = gc_number_or(row, "sigma", 0);
         const struct ld_wrapping eps = ld_sigma_table_wrap(table, LD_PREDICT_EPS, sigma);
         const struct ld_wrapping v = ld_sigma_table_wrap(table, LD_PREDICT_V, sigma);
         for (size_t i = 0; i < count; i++)
@@ -221,15 +221,15 @@ static struct ld_schedule_options case_options(const json_t *item,
 {
     struct ld_schedule_options options = ld_schedule_options_default();
     options.table = table;
-    options.scheduler = gc_text(item, "scheduler");
-    options.steps = (uint32_t)gc_number(item, "steps", 0);
-    options.denoise = gc_number(item, "denoise", 1);
-    options.rho = gc_number(item, "rho", options.rho);
-    options.coefficient = gc_number(item, "coeff", options.coefficient);
-    options.alpha = gc_number(item, "alpha", options.alpha);
-    options.beta = gc_number(item, "beta_param", options.beta);
-    options.mu = gc_number(item, "mu", options.mu);
-    options.b = gc_number(item, "beta", options.b);
+    options.scheduler = gc_text_or_empty(item, "scheduler");
+    options.steps = (uint32_t)gc_number_or(item, "steps", 0);
+    options.denoise = gc_number_or(item, "denoise", 1);
+    options.rho = gc_number_or(item, "rho", options.rho);
+    options.coefficient = gc_number_or(item, "coeff", options.coefficient);
+    options.alpha = gc_number_or(item, "alpha", options.alpha);
+    options.beta = gc_number_or(item, "beta_param", options.beta);
+    options.mu = gc_number_or(item, "mu", options.mu);
+    options.b = gc_number_or(item, "beta", options.b);
     return options;
 }
 
@@ -274,12 +274,12 @@ static void run_schedules(struct gc *gc, const char *path, enum ld_profile profi
         struct ld_schedule_options options = case_options(item, &tables[zsnr ? 1 : 0]);
         if (!options.scheduler[0])
             options.scheduler = fixed_scheduler;
-        if (gc_text(item, "sampler")[0])
-            options.sampler = ld_sampler_info_find(gc_text(item, "sampler"));
+        if (gc_text_or_empty(item, "sampler")[0])
+            options.sampler = ld_sampler_info_find(gc_text_or_empty(item, "sampler"));
         char name[NAME_SIZE];
         snprintf(name, sizeof name, "schedules/%s%s.%s%s%s.%u.%g.%zu",
                  profile == LD_PROFILE_A1111 ? "a1111." : "", options.scheduler,
-                 gc_text(item, "sampler"), zsnr ? "zsnr" : "",
+                 gc_text_or_empty(item, "sampler"), zsnr ? "zsnr" : "",
                  isnan(options.coefficient) ? "" : ".coeff", options.steps, options.denoise, index);
         check_schedule(gc, name, &options, json_object_get(item, "sigmas"),
                        tolerance_of(options.scheduler, options.steps));
@@ -287,8 +287,8 @@ static void run_schedules(struct gc *gc, const char *path, enum ld_profile profi
     json_array_foreach(json_object_get(data, "img2img_cut"), index, item)
     {
         struct ld_schedule_options options = case_options(item, &tables[0]);
-        options.scheduler = gc_text(item, "sched");
-        options.denoise = gc_number(item, "denoising_strength", 1);
+        options.scheduler = gc_text_or_empty(item, "sched");
+        options.denoise = gc_number_or(item, "denoising_strength", 1);
         options.exact_steps = json_is_true(json_object_get(item, "do_exact_steps"));
         char name[NAME_SIZE];
         snprintf(name, sizeof name, "schedules/a1111.img2img_cut.%u.%g.%s", options.steps,
@@ -329,8 +329,8 @@ static bool spacing_named(const json_t *item, enum ld_spacing *spacing)
         {"lcm", "", LD_SPACING_DISTILLED},         {"a1111_ddim", "", LD_SPACING_UNIFORM},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        if (strcmp(all[i].kind, gc_text(item, "kind")) == 0 &&
-            strcmp(all[i].name, gc_text(item, "spacing")) == 0) {
+        if (strcmp(all[i].kind, gc_text_or_empty(item, "kind")) == 0 &&
+            strcmp(all[i].name, gc_text_or_empty(item, "spacing")) == 0) {
             *spacing = all[i].spacing;
             return true;
         }
@@ -342,7 +342,7 @@ static bool timesteps_match(const json_t *item, enum ld_spacing spacing)
 {
     int32_t found[LD_TIMESTEPS];
     const uint32_t count =
-        ld_timesteps_spaced(spacing, (uint32_t)gc_number(item, "steps", 0), found, LD_TIMESTEPS);
+        ld_timesteps_spaced(spacing, (uint32_t)gc_number_or(item, "steps", 0), found, LD_TIMESTEPS);
     const json_t *list = json_object_get(item, "timesteps");
     const bool ascending = list == NULL;
     if (ascending)
@@ -371,11 +371,11 @@ static void run_timesteps(struct gc *gc, const char *root, const char *path)
     {
         char name[NAME_SIZE];
         enum ld_spacing spacing;
-        snprintf(name, sizeof name, "schedules/timesteps.%s.%s.%g", gc_text(item, "kind"),
-                 gc_text(item, "spacing"), gc_number(item, "steps", 0));
+        snprintf(name, sizeof name, "schedules/timesteps.%s.%s.%g", gc_text_or_empty(item, "kind"),
+                 gc_text_or_empty(item, "spacing"), gc_number_or(item, "steps", 0));
         if (spacing_named(item, &spacing)) {
             gc_exact(gc, name, timesteps_match(item, spacing));
-        } else if (strcmp(gc_text(item, "kind"), "comfy_lcm_distilled_sgm_uniform") == 0) {
+        } else if (strcmp(gc_text_or_empty(item, "kind"), "comfy_lcm_distilled_sgm_uniform") == 0) {
             struct ld_schedule_options options = case_options(item, &distilled);
             options.scheduler = "sgm_uniform";
             check_schedule(gc, name, &options, json_object_get(item, "sigmas"), 2e-6);
@@ -402,15 +402,16 @@ static void run_area(struct gc *gc, const char *root, const char *path)
     json_array_foreach(json_object_get(data, "lcm_wrapping"), index, item)
     {
         const struct ld_wrapping w =
-            ld_sigma_table_wrap(&distilled, LD_PREDICT_EPS, gc_number(item, "sigma", 0));
+            ld_sigma_table_wrap(&distilled, LD_PREDICT_EPS, gc_number_or(item, "sigma", 0));
         const double found =
-            w.x * gc_number(item, "x", 0) + w.out * gc_number(item, "model_output", 0);
-        snprintf(name, sizeof name, "guidance/lcm_wrapping.sigma%g", gc_number(item, "sigma", 0));
+            w.x * gc_number_or(item, "x", 0) + w.out * gc_number_or(item, "model_output", 0);
+        snprintf(name, sizeof name, "guidance/lcm_wrapping.sigma%g",
+                 gc_number_or(item, "sigma", 0));
         gc_report(gc, name,
-                  w.timestep == gc_number(item, "timestep", -1)
-                      ? fabs(found - gc_number(item, "denoised", 0))
+                  w.timestep == gc_number_or(item, "timestep", -1)
+                      ? fabs(found - gc_number_or(item, "denoised", 0))
                       : (double)INFINITY,
-                  1e-10 * fmax(1, fabs(gc_number(item, "denoised", 0))));
+                  1e-10 * fmax(1, fabs(gc_number_or(item, "denoised", 0))));
     }
     json_array_foreach(json_object_get(data, "turbo_scheduler"), index, item)
     {

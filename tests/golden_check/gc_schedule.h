@@ -11,8 +11,8 @@
 enum { NAME_SIZE = 256, PATH_SIZE = 4096, ARENA_SIZE = 64 << 20 };
 
 /* A number, or `fallback` where the key is absent or something else; likewise a text, or "". */
-double gc_number(const json_t *object, const char *key, double fallback);
-const char *gc_text(const json_t *object, const char *key);
+double gc_number_or(const json_t *object, const char *key, double fallback);
+const char *gc_text_or_empty(const json_t *object, const char *key);
 
 /* Numbers of a JSON array, null as NaN; the caller frees. */
 double *gc_numbers(const json_t *array, size_t *count);

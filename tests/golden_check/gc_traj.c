@@ -71,7 +71,7 @@ static bool mixture_load(struct gc *gc, const char *root, struct mixture *mixtur
         return false;
     json_t *manifest = json_load_file(path, 0, NULL);
     const json_t *parts = json_object_get(manifest, "mixture");
-    mixture->components = (uint32_t)gc_number(parts, "K", 0);
+    mixture->components = (uint32_t)gc_number_or(parts, "K", 0);
     bool ok = mixture->components > 0 && mixture->components <= COMPONENTS_MAX;
     for (uint32_t k = 0; ok && k < mixture->components; k++) {
         mixture->s[k] = json_number_value(json_array_get(json_object_get(parts, "s"), k));
@@ -229,19 +229,19 @@ static void report_run(struct gc *gc, const char *name, struct run *run, size_t 
 static void apply_options(const json_t *item, struct ld_sampler_options *options)
 {
     const json_t *given = json_object_get(item, "options");
-    options->eta = gc_number(given, "eta", options->eta);
-    options->s_noise = gc_number(given, "s_noise", options->s_noise);
-    options->s_churn = gc_number(given, "s_churn", options->s_churn);
-    options->s_tmin = gc_number(given, "s_tmin", options->s_tmin);
-    options->s_tmax = gc_number(given, "s_tmax", options->s_tmax);
-    options->r = gc_number(given, "r", options->r);
-    options->gamma = gc_number(given, "ge_gamma", options->gamma);
+    options->eta = gc_number_or(given, "eta", options->eta);
+    options->s_noise = gc_number_or(given, "s_noise", options->s_noise);
+    options->s_churn = gc_number_or(given, "s_churn", options->s_churn);
+    options->s_tmin = gc_number_or(given, "s_tmin", options->s_tmin);
+    options->s_tmax = gc_number_or(given, "s_tmax", options->s_tmax);
+    options->r = gc_number_or(given, "r", options->r);
+    options->gamma = gc_number_or(given, "ge_gamma", options->gamma);
 }
 
 /* The cases name an algorithm, "dpm_fast_eta1", by its function plus options. */
 static const char *sampler_of(const json_t *item, char *buffer, size_t size)
 {
-    snprintf(buffer, size, "%s", gc_text(item, "function"));
+    snprintf(buffer, size, "%s", gc_text_or_empty(item, "function"));
     char *suffix = strstr(buffer, "_eta1");
     if (suffix)
         *suffix = '\0';
@@ -262,9 +262,9 @@ static void run_case(struct gc *gc, const char *root, const struct mixture *mixt
     double *call_sigmas = gc_numbers(json_object_get(item, "call_sigmas"), &call_count);
     double *x = calloc(count, sizeof *x);
     struct bank bank = {.mixture = mixture, .args = json_object_get(item, "noise_args")};
-    snprintf(name, sizeof name, "traj/%s.%s.%g", gc_text(item, "sampler"),
-             gc_text(item, "scheduler"), gc_number(item, "steps", 0));
-    if (!gc_find(gc, root, gc_text(item, "file"), path, sizeof path) ||
+    snprintf(name, sizeof name, "traj/%s.%s.%g", gc_text_or_empty(item, "sampler"),
+             gc_text_or_empty(item, "scheduler"), gc_number_or(item, "steps", 0));
+    if (!gc_find(gc, root, gc_text_or_empty(item, "file"), path, sizeof path) ||
         !gc_npy_load(path, &expected) || sigma_count == 0) {
         gc_fail(gc, name, "trajectory not readable");
         goto done;
@@ -276,7 +276,7 @@ static void run_case(struct gc *gc, const char *root, const struct mixture *mixt
         x[i] = mixture->x_unit.data[i] * scale;
     struct run run = {
         .mixture = mixture,
-        .cfg = gc_number(item, "cfg", (double)NAN),
+        .cfg = gc_number_or(item, "cfg", (double)NAN),
         .config = {.name = sampler_of(item, sampler, sizeof sampler),
                    .sigmas = sigmas,
                    .sigma_count = (uint32_t)sigma_count,
@@ -291,10 +291,11 @@ static void run_case(struct gc *gc, const char *root, const struct mixture *mixt
     apply_options(item, &run.config.options);
     const bool loose = strncmp(sampler, "dpm_adaptive", 12) == 0 ||
                        strcmp(sampler, "dpmpp_2s_ancestral_cfg_pp") == 0;
-    if (run.rows != call_count + 1 || call_count != (size_t)gc_number(item, "nfe", -1))
+    if (run.rows != call_count + 1 || call_count != (size_t)gc_number_or(item, "nfe", -1))
         gc_fail(gc, name, "the case contradicts itself");
     else
-        report_run(gc, name, &run, (size_t)gc_number(item, "noise_draws", 0), loose ? 1e-9 : 1e-10);
+        report_run(gc, name, &run, (size_t)gc_number_or(item, "noise_draws", 0),
+                   loose ? 1e-9 : 1e-10);
 done:
     gc_array_free(&expected);
     free(sigmas);
@@ -366,14 +367,15 @@ static void run_vp_case(struct gc *gc, const char *root, const struct mixture *m
     double *x = calloc(count, sizeof *x);
     struct bank bank = {.mixture = mixture};
     struct run run = {.mixture = mixture, .cfg = (double)NAN, .x = x, .vp = true, .bank = &bank};
-    snprintf(name, sizeof name, "traj_vp/%s.%g.eta%g", gc_text(item, "kind"),
-             gc_number(item, "steps", 0), gc_number(item, "eta", 0));
+    snprintf(name, sizeof name, "traj_vp/%s.%g.eta%g", gc_text_or_empty(item, "kind"),
+             gc_number_or(item, "steps", 0), gc_number_or(item, "eta", 0));
     run.config.options = ld_sampler_options_default();
-    if (!vp_sampler_named(gc_text(item, "kind"), &run.config.name, &run.config.options.a1111)) {
+    if (!vp_sampler_named(gc_text_or_empty(item, "kind"), &run.config.name,
+                          &run.config.options.a1111)) {
         gc_fail(gc, name, "unknown kind");
         goto done;
     }
-    if (!gc_find(gc, root, gc_text(item, "file"), path, sizeof path) ||
+    if (!gc_find(gc, root, gc_text_or_empty(item, "file"), path, sizeof path) ||
         !gc_npy_load(path, &expected)) {
         gc_fail(gc, name, "trajectory not readable");
         goto done;
@@ -391,14 +393,14 @@ static void run_vp_case(struct gc *gc, const char *root, const struct mixture *m
     run.config.timesteps = timesteps;
     run.config.sigma_count = (uint32_t)list_count + 1;
     run.config.count = count;
-    run.config.options.eta = gc_number(item, "eta", run.config.options.eta);
+    run.config.options.eta = gc_number_or(item, "eta", run.config.options.eta);
     run.expected = expected.data;
     run.rows = expected.count / count;
     run.call_sigmas = calls;
-    if (run.rows != call_count + 1 || call_count != (size_t)gc_number(item, "nfe", -1))
+    if (run.rows != call_count + 1 || call_count != (size_t)gc_number_or(item, "nfe", -1))
         gc_fail(gc, name, "the case contradicts itself");
     else
-        report_run(gc, name, &run, (size_t)gc_number(item, "noise_draws", 0), 1e-10);
+        report_run(gc, name, &run, (size_t)gc_number_or(item, "noise_draws", 0), 1e-10);
 done:
     gc_array_free(&expected);
     free(list);

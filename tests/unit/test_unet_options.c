@@ -172,7 +172,7 @@ static void the_skip_filter_is_the_transform_it_stands_for(void **state)
         const struct ld_freeu freeu = {.version = LD_FREEU_V1, .backbone = 1, .skip = 0.25F};
         network_fixture_fill(plane, 2 * 35, 40 + s);
         memcpy(filtered, plane, sizeof plane);
-        ld_freeu_skip(&freeu, filtered, 1, 2, height, width);
+        ld_unet_freeu_skip(&freeu, filtered, 1, 2, height, width);
         for (int c = 0; c < 2; c++) {
             naive_filter(plane + c * height * width, expected, height, width, 0.25);
             for (int i = 0; i < height * width; i++)
@@ -192,8 +192,8 @@ static void the_backbone_is_amplified_in_its_first_half(void **state)
     const struct ld_freeu second = {.version = LD_FREEU_V2, .backbone = 1.5F, .skip = 1};
     memcpy(v1, planes, sizeof planes);
     memcpy(v2, planes, sizeof planes);
-    ld_freeu_backbone(&first, v1, 1, 4, 1, 2);
-    ld_freeu_backbone(&second, v2, 1, 4, 1, 2);
+    ld_unet_freeu_backbone(&first, v1, 1, 4, 1, 2);
+    ld_unet_freeu_backbone(&second, v2, 1, 4, 1, 2);
     const float expected_v1[8] = {0, 3, 1.5F, 4.5F, 1, 3, 2, 4};
     const float expected_v2[8] = {0, 3, 1, 4.5F, 1, 3, 2, 4};
     assert_memory_equal(v1, expected_v1, sizeof v1);
