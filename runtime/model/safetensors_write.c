@@ -20,9 +20,9 @@ static void write_metadata(struct ld_buffer *header, const struct ld_st_write *p
     for (uint32_t i = 0; i < plan->metadata_count; i++) {
         if (i > 0)
             ld_buffer_byte(header, ',');
-        ld_buffer_json_string(header, plan->metadata[i][0]);
+        ld_buffer_json_string(header, plan->metadata[i].key);
         ld_buffer_byte(header, ':');
-        ld_buffer_json_string(header, plan->metadata[i][1]);
+        ld_buffer_json_string(header, plan->metadata[i].value);
     }
     ld_buffer_byte(header, '}');
 }

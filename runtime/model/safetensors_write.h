@@ -16,10 +16,14 @@ struct ld_st_item {
     uint64_t shape[LD_ST_RANK_MAX];
 };
 
+struct ld_st_note {
+    const char *key, *value;
+};
+
 struct ld_st_write {
     const struct ld_st_item *items;
     uint32_t count;
-    const char *const (*metadata)[2]; /* keys and values; keys unique */
+    const struct ld_st_note *metadata; /* keys unique */
     uint32_t metadata_count;
     /* Produce the bytes of items[index]. */
     enum ld_code (*fill)(void *ctx, uint32_t index, void *dst, size_t bytes, struct ld_error *err);

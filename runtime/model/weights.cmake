@@ -3,7 +3,7 @@ add_library(ld_weights STATIC
   arch.c keymap.c alias.c detect_kind.c detect.c
   weights_files.c inventory.c weights.c weights_scan.c overlay.c
   adapter.c adapter_names.c adapter_delta.c adapter_apply.c lowrank.c
-  zip_store.c pickle_machine.c pickle.c embedding.c merge.c
+  zip_store.c pickle_machine.c pickle.c embedding.c merge.c merge_model.c
   describe.c digest_cache.c registry_look.c registry_scan.c registry.c
   inspect.c inspect_text.c)
 target_link_libraries(ld_weights PUBLIC ld_kernels ld_base PRIVATE ld_image)

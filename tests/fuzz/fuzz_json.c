@@ -75,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_skip(input);
         LD_ASSERT(tree || unusual);
     } else {
-        LD_ASSERT(!tree || code == LD_E_TOO_LARGE);
+        /* jansson takes a NUL byte after the document for its end; that is malformed here. */
+        LD_ASSERT(!tree || code == LD_E_TOO_LARGE || memchr(data, 0, size));
     }
     json_decref(tree);
     return 0;

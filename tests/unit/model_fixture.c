@@ -113,8 +113,7 @@ void fixture_rename(struct fixture *fixture, const char *old_prefix, const char 
 void fixture_note(struct fixture *fixture, const char *key, const char *value)
 {
     LD_ASSERT(fixture->metadata_count < 8);
-    fixture->metadata[fixture->metadata_count][0] = key;
-    fixture->metadata[fixture->metadata_count++][1] = value;
+    fixture->metadata[fixture->metadata_count++] = (struct ld_st_note){key, value};
 }
 
 /* ---- Writing -------------------------------------------------------------------------------- */

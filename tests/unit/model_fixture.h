@@ -23,7 +23,7 @@ struct fixture_tensor {
 struct fixture {
     struct fixture_tensor tensors[FIXTURE_TENSORS_MAX];
     uint32_t count;
-    const char *metadata[8][2];
+    struct ld_st_note metadata[8];
     uint32_t metadata_count;
 };
 

@@ -1,13 +1,18 @@
 /*
- * Proves the merging formulas on small vectors and that DARE draws depend on name and position
- * alone. Results are compared with values worked out by hand.
+ * Proves the merging formulas on small vectors, that DARE draws depend on name and position alone,
+ * and that whole models merge tensor by tensor. Results are compared with values worked out by
+ * hand.
  */
-#include "runtime/model/merge.h"
+#include "runtime/model/merge_model.h"
 
+#include "runtime/model/detect.h"
+#include "tests/unit/model_fixture.h"
+
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -146,6 +151,118 @@ static void recipes_are_bounded(void **state)
         assert_int_equal(ld_merge_check(&bad[i], NULL), LD_E_RANGE);
 }
 
+/* ---- Whole models ---------------------------------------------------------------------------- */
+
+#define CONV_IN   "model.diffusion_model.input_blocks.0.0.weight"
+#define OUT_BIAS  "model.diffusion_model.out.2.bias"
+#define VAE_BIAS  "first_stage_model.decoder.conv_in.bias"
+#define TEXT_BIAS "cond_stage_model.transformer.text_model.final_layer_norm.bias"
+
+static struct fixture fixture;
+static char folder[256];
+
+/* A model whose biases named above are filled with `value`. */
+static struct ld_weights *make_model(const char *name, float value, uint64_t channels,
+                                     const char *without)
+{
+    static float values[4][4096];
+    static unsigned next;
+    static const char *const filled[] = {CONV_IN, OUT_BIAS, VAE_BIAS, TEXT_BIAS};
+    float *numbers = values[next++ % 4];
+    struct ld_weights *weights;
+    for (size_t i = 0; i < 4096; i++)
+        numbers[i] = value;
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_find(&fixture, CONV_IN)->shape[1] = channels;
+    for (size_t i = 0; i < sizeof filled / sizeof filled[0]; i++)
+        fixture_find(&fixture, filled[i])->values = numbers;
+    if (without)
+        fixture_remove(&fixture, without);
+    fixture_write(&fixture, fixture_path(folder, name));
+    assert_int_equal(ld_weights_open(&weights, fixture_path(folder, name), NULL, NULL), LD_OK);
+    return weights;
+}
+
+static enum ld_code write_merged(const struct ld_merge_request *request, struct ld_weights **out)
+{
+    const char *path = fixture_path(folder, "merged.safetensors");
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    const enum ld_code code = ld_merge_write(fd, request, NULL);
+    assert_int_equal(close(fd), 0);
+    *out = NULL;
+    if (code == LD_OK)
+        assert_int_equal(ld_weights_open(out, path, NULL, NULL), LD_OK);
+    return code;
+}
+
+static float element(const struct ld_weights *weights, const char *name, size_t index)
+{
+    static float values[4096];
+    struct ld_weight_view view;
+    assert_true(ld_weights_get(weights, name, &view) && view.count <= 4096 && index < view.count);
+    ld_weight_view_decode(&view, values);
+    return values[index];
+}
+
+static void models_merge_and_parts_are_exchanged(void **state)
+{
+    (void)state;
+    fixture_folder(folder);
+    const struct ld_merge_recipe recipe = {.op = LD_MERGE_WEIGHTED_SUM, .alpha = 0.25};
+    struct ld_merge_request request = {
+        .recipe = &recipe,
+        .a = make_model("a", 1, 4, "cond_stage_model."),
+        .b = make_model("b", 5, 4, NULL),
+        .vae = LD_MERGE_PART_B,
+        .dtype = LD_DTYPE_F32,
+    };
+    struct ld_weights *merged;
+    assert_int_equal(write_merged(&request, &merged), LD_OK);
+    assert_true(element(merged, OUT_BIAS, 0) == 2);
+    assert_true(element(merged, VAE_BIAS, 0) == 5);
+    assert_true(element(merged, TEXT_BIAS, 0) == 5); /* only B has it */
+    assert_int_equal(ld_weights_storage_dtype(merged, OUT_BIAS), LD_DTYPE_F32);
+    const char *history = ld_weights_metadata(merged, "latentd.merge");
+    char digest[65];
+    assert_int_equal(ld_weights_sha256(request.b, digest, NULL), LD_OK);
+    assert_non_null(history);
+    assert_non_null(strstr(history, digest));
+    assert_non_null(strstr(history, "\"op\":\"weighted_sum\",\"alpha\":[0.25]"));
+    ld_weights_close(merged);
+    ld_weights_close(request.a);
+    ld_weights_close(request.b);
+    fixture_remove_folder(folder);
+}
+
+static void an_inpainting_model_takes_over_a_difference(void **state)
+{
+    (void)state;
+    fixture_folder(folder);
+    const struct ld_merge_recipe recipe = {.op = LD_MERGE_ADD_DIFFERENCE, .alpha = 1};
+    struct ld_merge_request request = {
+        .recipe = &recipe,
+        .a = make_model("a", 1, 9, NULL),
+        .b = make_model("b", 5, 4, NULL),
+        .c = make_model("c", 2, 4, NULL),
+        .dtype = LD_DTYPE_OTHER,
+    };
+    struct ld_weights *merged;
+    assert_int_equal(write_merged(&request, &merged), LD_OK);
+    assert_int_equal(ld_weights_arch(merged)->unet_in_channels, 9);
+    assert_int_equal(ld_weights_storage_dtype(merged, CONV_IN), LD_DTYPE_F16);
+    for (size_t i = 0; i < 2 * 9 * 9; i++) /* two output channels */
+        assert_true(element(merged, CONV_IN, i) == (i % 81 < 36 ? 4.0f : 1.0f));
+    ld_weights_close(merged);
+    struct ld_weights *c = request.c;
+    request.c = NULL;
+    assert_int_equal(write_merged(&request, &merged), LD_E_INVALID);
+    ld_weights_close(c);
+    ld_weights_close(request.a);
+    ld_weights_close(request.b);
+    fixture_remove_folder(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +273,8 @@ int main(void)
         cmocka_unit_test(dare_drops_a_share_and_rescales_the_rest),
         cmocka_unit_test(cosine_is_that_of_the_angle),
         cmocka_unit_test(recipes_are_bounded),
+        cmocka_unit_test(models_merge_and_parts_are_exchanged),
+        cmocka_unit_test(an_inpainting_model_takes_over_a_difference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
