@@ -42,16 +42,6 @@ struct attention {
     unsigned char *packed; /* [pair][block] */
 };
 
-static int32_t smaller(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
-static int32_t ceil_div(int32_t a, int32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int32_t keys_of(const struct ld_attention *op, int32_t pair)
 {
     return op->kv_len != NULL ? op->kv_len[pair / op->heads] : op->kv_rows;
@@ -77,23 +67,23 @@ static void pack_keys_task(void *pointer, uint32_t task, uint32_t worker)
     const struct ld_micro *micro = a->micro;
     int32_t pair = a->first_pair + (int32_t)task / a->blocks;
     int32_t first = (a->first_block + (int32_t)task % a->blocks) * a->key_block;
-    int32_t keys = smaller(keys_of(op, pair) - first, a->key_block);
+    int32_t keys = ld_idx_min(keys_of(op, pair) - first, a->key_block);
     if (keys <= 0)
         return;
     unsigned char *dst = a->packed + (size_t)task * a->block_bytes;
     const float *k = (const float *)op->k + head_at(op, pair, op->kv_rows, first, op->k_stride);
     for (int32_t j = 0; j < keys; j += micro->nr, dst += a->k_panel_bytes)
         micro->pack_k(dst, k + (size_t)j * (size_t)op->k_stride, (size_t)op->k_stride,
-                      smaller(keys - j, micro->nr), op->head_dim);
+                      ld_idx_min(keys - j, micro->nr), op->head_dim);
     const float *v = (const float *)op->v + head_at(op, pair, op->kv_rows, first, op->v_stride);
     for (int32_t panel = 0; panel < a->d_panels; panel++) {
         dst = a->packed + (size_t)task * a->block_bytes + a->k_block_bytes +
               (size_t)panel * a->v_panel_bytes;
         int32_t column = panel * micro->nr;
-        int32_t columns = smaller(op->head_dim - column, micro->nr);
+        int32_t columns = ld_idx_min(op->head_dim - column, micro->nr);
         for (int32_t j = 0; j < keys; j += LD_STEP_K) {
             micro->pack_v(dst, v + (size_t)j * (size_t)op->v_stride + column, (size_t)op->v_stride,
-                          smaller(keys - j, LD_STEP_K), columns);
+                          ld_idx_min(keys - j, LD_STEP_K), columns);
             dst += (size_t)a->v_terms * micro->term_bytes;
         }
     }
@@ -163,7 +153,7 @@ static void multiply_scores(const struct attention *a, const struct query_task *
         call.a[i] = t->q + (size_t)(tile + i) * (size_t)micro->sub * micro->row_bytes;
     for (int32_t j = 0; j < keys; j += micro->nr, k += a->k_panel_bytes) {
         call.b = k;
-        call.columns = smaller(keys - j, micro->nr);
+        call.columns = ld_idx_min(keys - j, micro->nr);
         for (int32_t i = 0; i < tiles; i++)
             call.c[i] = t->scores + (size_t)(j / micro->nr * micro->tiles + i) * tile_values;
         micro->multiply(&call);
@@ -179,9 +169,9 @@ static void weigh_scores(const struct attention *a, const struct query_task *t, 
         int32_t at = (tile + i) * micro->sub;
         for (int32_t r = 0; r < micro->sub; r++) {
             /* Rows past the last query work on leftovers, as if they were the last. */
-            int32_t row = t->row + smaller(at + r, t->rows - 1);
+            int32_t row = t->row + ld_idx_min(at + r, t->rows - 1);
             int32_t visible = a->op->causal ? row + 1 - first_key : keys;
-            valid[r] = visible < 0 ? 0 : smaller(visible, keys);
+            valid[r] = visible < 0 ? 0 : ld_idx_min(visible, keys);
         }
         struct ld_micro_softmax s = {
             .scores = t->scores,
@@ -209,7 +199,7 @@ static void multiply_values(const struct attention *a, const struct query_task *
     static const size_t no_offset[1] = {0};
     const struct ld_micro *micro = a->micro;
     size_t tile_values = (size_t)(micro->sub * micro->nr);
-    int32_t steps = ceil_div(keys, LD_STEP_K);
+    int32_t steps = ld_idx_ceil_div(keys, LD_STEP_K);
     struct ld_micro_call call = {
         .a_block_stride = t->p_term_stride * (size_t)micro->a_terms,
         .a_term_stride = t->p_term_stride,
@@ -226,7 +216,7 @@ static void multiply_values(const struct attention *a, const struct query_task *
         call.a[i] = t->p + (size_t)(i * micro->sub) * micro->row_bytes;
     for (int32_t panel = 0; panel < a->d_panels; panel++) {
         call.b = v + (size_t)panel * a->v_panel_bytes;
-        call.columns = smaller(a->op->head_dim - panel * micro->nr, micro->nr);
+        call.columns = ld_idx_min(a->op->head_dim - panel * micro->nr, micro->nr);
         for (int32_t i = 0; i < tiles; i++)
             call.c[i] = t->o + (size_t)(panel * a->query_tiles + tile + i) * tile_values;
         micro->multiply(&call);
@@ -266,7 +256,7 @@ static void store_rows(const struct attention *a, const struct query_task *t)
     for (int32_t r = 0; r < t->rows; r += micro->sub) {
         const float *tiles = t->o + (size_t)(r / micro->sub) * (size_t)(micro->sub * micro->nr);
         micro->normalise(o + (size_t)r * (size_t)op->o_stride, (size_t)op->o_stride,
-                         smaller(t->rows - r, micro->sub), tiles, a->query_tiles, op->head_dim,
+                         ld_idx_min(t->rows - r, micro->sub), tiles, a->query_tiles, op->head_dim,
                          a->last_chunk ? t->total + r : NULL);
     }
 }
@@ -276,12 +266,12 @@ static void attend_block(const struct attention *a, const struct query_task *t, 
 {
     const struct ld_micro *micro = a->micro;
     int32_t first_key = block * a->key_block;
-    int32_t keys = smaller(keys_of(a->op, t->pair) - first_key, a->key_block);
+    int32_t keys = ld_idx_min(keys_of(a->op, t->pair) - first_key, a->key_block);
     if (keys <= 0 || (a->op->causal && first_key > t->row + t->rows - 1))
         return;
-    int32_t tiles = ceil_div(t->rows, micro->sub);
+    int32_t tiles = ld_idx_ceil_div(t->rows, micro->sub);
     for (int32_t tile = 0; tile < tiles; tile += micro->tiles) {
-        int32_t count = smaller(tiles - tile, micro->tiles);
+        int32_t count = ld_idx_min(tiles - tile, micro->tiles);
         multiply_scores(a, t, tile, count, packed, keys);
         weigh_scores(a, t, tile, count, first_key, keys, block == 0);
         multiply_values(a, t, tile, count, packed + a->k_block_bytes, keys, block == 0);
@@ -294,11 +284,11 @@ static void attend_task(void *pointer, uint32_t task, uint32_t worker)
     const struct ld_attention *op = a->op;
     const struct ld_micro *micro = a->micro;
     int32_t task_rows = a->query_tiles * micro->sub;
-    int32_t tasks_per_pair = ceil_div(a->query_end - a->query_first, task_rows);
+    int32_t tasks_per_pair = ld_idx_ceil_div(a->query_end - a->query_first, task_rows);
     int32_t pair = (int32_t)task / tasks_per_pair;
     struct query_task t = {.pair = a->first_pair + pair};
     t.row = a->query_first + (int32_t)task % tasks_per_pair * task_rows;
-    t.rows = smaller(a->query_end - t.row, task_rows);
+    t.rows = ld_idx_min(a->query_end - t.row, task_rows);
     lay_scratch(a, &t, a->cpu->private + worker * a->cpu->private_bytes);
     micro->begin();
     const float *q = (const float *)op->q + head_at(op, t.pair, op->q_rows, t.row, op->q_stride);
@@ -321,9 +311,9 @@ static void run_pairs(struct attention *a, int32_t all_blocks, int32_t chunk_blo
 {
     int32_t task_rows = a->query_tiles * a->micro->sub;
     uint32_t tasks =
-        (uint32_t)a->pairs * (uint32_t)ceil_div(a->query_end - a->query_first, task_rows);
+        (uint32_t)a->pairs * (uint32_t)ld_idx_ceil_div(a->query_end - a->query_first, task_rows);
     for (a->first_block = 0; a->first_block < all_blocks; a->first_block += chunk_blocks) {
-        a->blocks = smaller(all_blocks - a->first_block, chunk_blocks);
+        a->blocks = ld_idx_min(all_blocks - a->first_block, chunk_blocks);
         a->first_chunk = a->first_block == 0;
         a->last_chunk = a->first_block + a->blocks == all_blocks;
         ld_pool_run(a->cpu->pool, (uint32_t)(a->pairs * a->blocks), pack_keys_task, a);
@@ -342,31 +332,31 @@ void ld_tiled_attention(struct ld_cpu_backend *cpu, const struct ld_micro *micro
         .qk = micro->qk(op->head_dim),
         .v_terms = micro->b_terms(LD_DTYPE_F32),
         .key_block = wide ? KEY_BLOCK_WIDE : KEY_BLOCK,
-        .d_panels = ceil_div(op->head_dim, micro->nr),
+        .d_panels = ld_idx_ceil_div(op->head_dim, micro->nr),
         .query_tiles = (wide ? QUERY_ROWS_WIDE : QUERY_ROWS) / micro->sub & ~1,
     };
     a.key_steps = a.key_block / LD_STEP_K;
     a.k_panel_bytes = (size_t)(a.qk.blocks * a.qk.b_terms + a.qk.tail) * micro->term_bytes;
     a.v_panel_bytes = (size_t)(a.key_steps * a.v_terms) * micro->term_bytes;
-    a.k_block_bytes = (size_t)ceil_div(a.key_block, micro->nr) * a.k_panel_bytes;
+    a.k_block_bytes = (size_t)ld_idx_ceil_div(a.key_block, micro->nr) * a.k_panel_bytes;
     a.block_bytes = a.k_block_bytes + (size_t)a.d_panels * a.v_panel_bytes;
     a.state = (float *)(void *)cpu->shared;
     a.packed = cpu->shared + STATE_BYTES;
     LD_ASSERT(scratch_bytes(&a) <= cpu->private_bytes);
 
     int32_t pairs = op->batch * op->heads;
-    int32_t all_blocks = ceil_div(op->kv_rows, a.key_block);
+    int32_t all_blocks = ld_idx_ceil_div(op->kv_rows, a.key_block);
     int32_t fit = (int32_t)((cpu->shared_bytes - STATE_BYTES) / a.block_bytes);
-    int32_t chunk_blocks = smaller(fit, all_blocks);
+    int32_t chunk_blocks = ld_idx_min(fit, all_blocks);
     int32_t query_most = STATE_BYTES / (2 * (int32_t)sizeof(float));
     query_most -= query_most % (a.query_tiles * micro->sub);
     if (chunk_blocks == all_blocks)
         query_most = op->q_rows; /* nothing waits between chunks */
     for (a.query_first = 0; a.query_first < op->q_rows; a.query_first = a.query_end) {
-        a.query_end = smaller(op->q_rows - a.query_first, query_most) + a.query_first;
+        a.query_end = ld_idx_min(op->q_rows - a.query_first, query_most) + a.query_first;
         int32_t together = fit / all_blocks > 0 ? fit / all_blocks : 1;
         for (a.first_pair = 0; a.first_pair < pairs; a.first_pair += together) {
-            a.pairs = smaller(pairs - a.first_pair, together);
+            a.pairs = ld_idx_min(pairs - a.first_pair, together);
             run_pairs(&a, all_blocks, chunk_blocks);
         }
     }

@@ -55,9 +55,9 @@ struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op)
     struct ld_conv_shape shape = {.cin = op->c0 + op->c1};
     shape.src_h = op->up_h > 0 ? op->up_h : op->in_h;
     shape.src_w = op->up_w > 0 ? op->up_w : op->in_w;
-    int32_t pad = op->pad_before + op->pad_after - op->weight->kernel;
-    shape.out_h = (shape.src_h + pad) / op->stride + 1;
-    shape.out_w = (shape.src_w + pad) / op->stride + 1;
+    int32_t pad = op->pad_before + op->pad_after;
+    shape.out_h = ld_idx_conv_out(shape.src_h, pad, op->weight->kernel, op->stride);
+    shape.out_w = ld_idx_conv_out(shape.src_w, pad, op->weight->kernel, op->stride);
     return shape;
 }
 

@@ -5,6 +5,7 @@
 #ifndef LD_KERNELS_CPU_CPU_H
 #define LD_KERNELS_CPU_CPU_H
 
+#include "kernels/idx.h"
 #include "kernels/ops.h"
 #include "runtime/base/thread.h"
 
@@ -74,12 +75,6 @@ struct ld_conv_shape {
 
 /* Valid only for an operator that ld_cpu_check_conv2d has accepted. */
 struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op);
-
-/* Row or column of the stored map behind index `i` of the upsampled grid. */
-static inline int32_t ld_upsample_source(int32_t i, int32_t in, int32_t up)
-{
-    return up > 0 ? (int32_t)((int64_t)i * in / up) : i;
-}
 
 /* ---- Checks: LD_OK or LD_E_SHAPE with one sentence ----------------------------------------------
  */

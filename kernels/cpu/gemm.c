@@ -41,11 +41,6 @@ struct gemm {
     struct ld_gemm_tasks tasks;
 };
 
-static int32_t smaller(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 /* ---- Packing the input -------------------------------------------------------------------------
  */
 
@@ -93,7 +88,7 @@ static void pack_plane_row(const struct gemm *g, unsigned char *dst, int32_t ima
         zero_pixels(g, dst, geo->row_pixels);
         return;
     }
-    int32_t sy = ld_upsample_source(y, geo->in_h, geo->up_h);
+    int32_t sy = ld_idx_upsample(y, geo->in_h, geo->up_h);
     size_t row = ((size_t)image * (size_t)geo->in_h + (size_t)sy) * (size_t)geo->in_w;
     bool runs = geo->stride == 1 && geo->up_w == 0;
     for (int32_t col = 0; col < geo->row_pixels;) {
@@ -108,7 +103,7 @@ static void pack_plane_row(const struct gemm *g, unsigned char *dst, int32_t ima
         if (runs)
             pixels =
                 geo->src_w - x < geo->row_pixels - col ? geo->src_w - x : geo->row_pixels - col;
-        int32_t sx = ld_upsample_source(x, geo->in_w, geo->up_w);
+        int32_t sx = ld_idx_upsample(x, geo->in_w, geo->up_w);
         pack_run(g, at, row + (size_t)sx, pixels, block);
         col += pixels;
     }
@@ -148,7 +143,7 @@ static void pack_flat_task(void *pointer, uint32_t task, uint32_t worker)
     int32_t sub = g->micro->sub;
     struct ld_gemm_strip strip = ld_gemm_strip_of(&g->geometry, &g->cut, g->first_strip);
     for (int32_t tile = (int32_t)task * FLAT_RUN; tile < ((int32_t)task + 1) * FLAT_RUN; tile++) {
-        int32_t pixels = smaller(strip.rows - tile * sub, sub);
+        int32_t pixels = ld_idx_min(strip.rows - tile * sub, sub);
         unsigned char *dst = g->a + (size_t)tile * (size_t)g->k_blocks * g->block_stride;
         for (int32_t block = 0; pixels > 0 && block < g->k_blocks; block++, dst += g->block_stride)
             pack_run(g, dst, (size_t)(strip.row + tile * sub), pixels, block);
@@ -263,16 +258,16 @@ static void multiply_task(void *pointer, uint32_t task, uint32_t worker)
     int32_t panel = (int32_t)task % g->tasks.panel_tasks * g->tasks.panels_per_task;
     struct block_task t = {
         .tile = tile,
-        .tile_end = smaller(tile + g->tasks.tiles_per_task, g->tiles),
+        .tile_end = ld_idx_min(tile + g->tasks.tiles_per_task, g->tiles),
         .panel = panel,
-        .panel_end = smaller(panel + g->tasks.panels_per_task, g->panels),
+        .panel_end = ld_idx_min(panel + g->tasks.panels_per_task, g->panels),
         .c = (float *)(void *)scratch,
         .work = scratch + g->cpu->private_bytes / 2,
     };
     micro->begin();
     int32_t most = BLOCK_STEPS / g->taps > 0 ? BLOCK_STEPS / g->taps : 1;
     for (int32_t block = 0; block < g->k_blocks; block += most) {
-        int32_t blocks = smaller(most, g->k_blocks - block);
+        int32_t blocks = ld_idx_min(most, g->k_blocks - block);
         for (panel = t.panel; panel < t.panel_end; panel++)
             multiply_panel(g, &t, panel, ready_panel(g, t.work, panel, block, blocks), block,
                            blocks);
@@ -335,7 +330,7 @@ static void run_chunks(struct gemm *g)
                              micro->sub));
     int32_t most_tiles = (TABLE_BYTES / (int32_t)sizeof(int32_t)) / (micro->sub + 1);
     LD_ASSERT(g->cut.strip_tiles <= most_tiles);
-    g->cut.strips_per_chunk = smaller(g->cut.strips_per_chunk, most_tiles / g->cut.strip_tiles);
+    g->cut.strips_per_chunk = ld_idx_min(g->cut.strips_per_chunk, most_tiles / g->cut.strip_tiles);
     g->term_stride =
         (size_t)(g->geometry.flat ? micro->sub : g->cut.chunk_pixels) * micro->row_bytes;
     g->block_stride = g->term_stride * (size_t)micro->a_terms;
@@ -346,7 +341,7 @@ static void run_chunks(struct gemm *g)
     g->a = cpu->shared + TABLE_BYTES;
     for (g->first_strip = 0; g->first_strip < g->cut.strips_total;
          g->first_strip += g->cut.strips_per_chunk) {
-        g->strips = smaller(g->cut.strips_per_chunk, g->cut.strips_total - g->first_strip);
+        g->strips = ld_idx_min(g->cut.strips_per_chunk, g->cut.strips_total - g->first_strip);
         list_tiles(g);
         g->tasks = ld_gemm_tasks_of(g->tiles, g->panels, micro->sub, micro->nr, cpu->threads);
         pack_chunk(g);

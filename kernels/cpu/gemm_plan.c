@@ -50,11 +50,6 @@ struct ld_gemm_geometry ld_gemm_geometry_rows(int32_t rows)
     };
 }
 
-static int32_t ceil_div(int32_t a, int32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int64_t strip_pixels(const struct ld_gemm_geometry *g, int32_t rows)
 {
     return (int64_t)g->phases * (rows + g->extra_rows) * g->row_pixels + 1;
@@ -69,7 +64,7 @@ static int64_t tiles_running_on(const struct ld_gemm_geometry *g, int32_t rows, 
 
 static int64_t tiles_each_row(const struct ld_gemm_geometry *g, int32_t rows, int32_t sub)
 {
-    return (int64_t)rows * ceil_div(g->out_w, sub);
+    return (int64_t)rows * ld_idx_ceil_div(g->out_w, sub);
 }
 
 bool ld_gemm_cut_of(struct ld_gemm_cut *cut, const struct ld_gemm_geometry *g, size_t pixel_bytes,
@@ -83,10 +78,10 @@ bool ld_gemm_cut_of(struct ld_gemm_cut *cut, const struct ld_gemm_geometry *g, s
     int64_t most = (pixels - 1) / row - g->extra_rows;
     if (most < g->out_h) {
         /* Strips of equal height rather than full ones and a rest. */
-        int32_t strips = ceil_div(g->out_h, (int32_t)most);
-        cut->strip_rows = ceil_div(g->out_h, strips);
+        int32_t strips = ld_idx_ceil_div(g->out_h, (int32_t)most);
+        cut->strip_rows = ld_idx_ceil_div(g->out_h, strips);
     }
-    cut->strips_per_image = ceil_div(g->out_h, cut->strip_rows);
+    cut->strips_per_image = ld_idx_ceil_div(g->out_h, cut->strip_rows);
     cut->strips_total = cut->strips_per_image * g->images;
     cut->plane_rows = cut->strip_rows + g->extra_rows;
     cut->strip_pixels = strip_pixels(g, cut->strip_rows);
@@ -115,7 +110,7 @@ int32_t ld_gemm_strip_tiles(const struct ld_gemm_geometry *g, const struct ld_ge
                             struct ld_gemm_strip strip, int32_t sub, int32_t *start, int32_t *row)
 {
     int32_t count;
-    int32_t across = ceil_div(g->out_w, sub);
+    int32_t across = ld_idx_ceil_div(g->out_w, sub);
     if (cut->tile_each_row)
         count = strip.rows * across;
     else
@@ -156,15 +151,15 @@ struct ld_gemm_tasks ld_gemm_tasks_of(int32_t tiles, int32_t panels, int32_t sub
      * read A from memory once for 320 columns. */
     int32_t most_tiles = 512 / sub & ~1;
     int32_t most_panels = 320 / nr;
-    struct ld_gemm_tasks t = {.tile_tasks = ceil_div(tiles, most_tiles),
-                              .panel_tasks = ceil_div(panels, most_panels)};
+    struct ld_gemm_tasks t = {.tile_tasks = ld_idx_ceil_div(tiles, most_tiles),
+                              .panel_tasks = ld_idx_ceil_div(panels, most_panels)};
     /* Fewer tasks than threads leave cores idle: narrower tasks then, down to two panels. */
     while ((uint32_t)(t.tile_tasks * t.panel_tasks) < 2 * threads && t.panel_tasks < panels / 2)
         t.panel_tasks++;
-    t.panels_per_task = ceil_div(panels, t.panel_tasks);
-    t.panel_tasks = ceil_div(panels, t.panels_per_task);
-    t.tiles_per_task = ceil_div(tiles, t.tile_tasks);
+    t.panels_per_task = ld_idx_ceil_div(panels, t.panel_tasks);
+    t.panel_tasks = ld_idx_ceil_div(panels, t.panels_per_task);
+    t.tiles_per_task = ld_idx_ceil_div(tiles, t.tile_tasks);
     t.tiles_per_task += t.tiles_per_task & 1;
-    t.tile_tasks = ceil_div(tiles, t.tiles_per_task);
+    t.tile_tasks = ld_idx_ceil_div(tiles, t.tiles_per_task);
     return t;
 }

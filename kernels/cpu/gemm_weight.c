@@ -99,11 +99,7 @@ static int32_t panel_row(const struct pack *pack, int32_t panel, int32_t n)
         int32_t row = panel * nr + n;
         return row < rows ? row : -1;
     }
-    int32_t half = nr / 2;
-    int32_t out = panel * half + n % half;
-    if (out >= rows / 2)
-        return -1;
-    return n < half ? out : out + rows / 2;
+    return ld_idx_geglu_row(panel, n, nr, rows / 2);
 }
 
 /* Checkpoint row `row` in the stored type: in place, or decoded and encoded into `raw`. */

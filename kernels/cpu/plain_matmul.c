@@ -140,12 +140,12 @@ static double conv_sum(const struct conv_ctx *ctx, int32_t b, int32_t oy, int32_
         int32_t iy = oy * op->stride + ky - op->pad_before;
         if (iy < 0 || iy >= ctx->shape.src_h)
             continue;
-        int32_t sy = ld_upsample_source(iy, op->in_h, op->up_h);
+        int32_t sy = ld_idx_upsample(iy, op->in_h, op->up_h);
         for (int32_t kx = 0; kx < kernel; kx++) {
             int32_t ix = ox * op->stride + kx - op->pad_before;
             if (ix < 0 || ix >= ctx->shape.src_w)
                 continue;
-            int32_t sx = ld_upsample_source(ix, op->in_w, op->up_w);
+            int32_t sx = ld_idx_upsample(ix, op->in_w, op->up_w);
             size_t at = ((size_t)b * (size_t)op->in_h + (size_t)sy) * (size_t)op->in_w + (size_t)sx;
             const float *tap = w + (size_t)(ky * kernel + kx) * (size_t)ctx->shape.cin;
             sum += dot((const float *)op->x0 + at * (size_t)op->c0, tap, op->c0);

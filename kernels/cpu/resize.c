@@ -2,7 +2,7 @@
  * Separable resampling of NHWC maps. Each mode says which source indices an output index reads and
  * with which weights; one loop applies them, rows outside and columns inside. `bislerp` bends
  * vectors instead of averaging them and has its own loop.
- * Formulas: sampling.md 7.1. Coordinates are float32 as in the references.
+ * Formulas: sampling.md 7.1. Coordinates are float32 as in the references, weights double.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -25,20 +25,20 @@ static int32_t clamp_index(int32_t i, int32_t n)
 }
 
 /* Keys' cubic convolution kernel with parameter a. */
-static float keys(float x, float a)
+static double keys(double x, double a)
 {
-    x = fabsf(x);
-    if (x < 1.0f)
-        return ((a + 2.0f) * x - (a + 3.0f)) * x * x + 1.0f;
-    if (x < 2.0f)
-        return (((x - 5.0f) * x + 8.0f) * x - 4.0f) * a;
-    return 0.0f;
+    x = fabs(x);
+    if (x < 1.0)
+        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    if (x < 2.0)
+        return (((x - 5.0) * x + 8.0) * x - 4.0) * a;
+    return 0.0;
 }
 
-static float triangle(float x)
+static double triangle(double x)
 {
-    x = fabsf(x);
-    return x < 1.0f ? 1.0f - x : 0.0f;
+    x = fabs(x);
+    return x < 1.0 ? 1.0 - x : 0.0;
 }
 
 static void axis_point(struct axis *axis, float source, int32_t n)
@@ -66,7 +66,7 @@ static void axis_bicubic(struct axis *axis, int32_t i, float scale)
     axis->first = (int32_t)base - 1;
     axis->count = 4;
     for (int32_t k = 0; k < 4; k++)
-        axis->weight[k] = keys(t + 1.0f - (float)k, -0.75f);
+        axis->weight[k] = (float)keys((double)t + 1.0 - (double)k, -0.75);
 }
 
 static void axis_area(struct axis *axis, int32_t i, int32_t n, int32_t m)
@@ -90,14 +90,15 @@ static void axis_antialias(struct axis *axis, int32_t i, float scale, int32_t n,
     end = end > n ? n : end;
     axis->first = begin;
     axis->count = end - begin < TAPS_MAX ? end - begin : TAPS_MAX;
-    float total = 0.0f;
+    double weight[TAPS_MAX];
+    double total = 0.0;
     for (int32_t k = 0; k < axis->count; k++) {
-        float x = ((float)(begin + k) - centre + 0.5f) / stretch;
-        axis->weight[k] = cubic ? keys(x, -0.5f) : triangle(x);
-        total += axis->weight[k];
+        double x = ((double)(begin + k) - (double)centre + 0.5) / (double)stretch;
+        weight[k] = cubic ? keys(x, -0.5) : triangle(x);
+        total += weight[k];
     }
-    for (int32_t k = 0; total != 0.0f && k < axis->count; k++)
-        axis->weight[k] /= total;
+    for (int32_t k = 0; k < axis->count; k++)
+        axis->weight[k] = (float)(total != 0.0 ? weight[k] / total : weight[k]);
 }
 
 /* Taps of output index i of m over a source of n. */

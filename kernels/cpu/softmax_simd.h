@@ -25,18 +25,19 @@ static inline float softmax_largest(const struct ld_micro_softmax *s, int32_t su
 {
     vf none = vf_set(-INFINITY);
     vf largest = none;
-    for (int32_t j = 0; j < s->valid[r]; j += VF) {
-        vf v = vf_load(softmax_scores(s, sub, nr, r, j));
-        largest = vf_max(vf_keep(v, s->valid[r] - j, none), largest);
-    }
+    int32_t valid = s->valid[r];
+    int32_t j = 0;
+    for (; j + VF <= valid; j += VF)
+        largest = vf_max(vf_load(softmax_scores(s, sub, nr, r, j)), largest);
+    if (j < valid)
+        largest =
+            vf_max(vf_keep(vf_load(softmax_scores(s, sub, nr, r, j)), valid - j, none), largest);
     return vf_largest(largest);
 }
 
-/* Weights of VF keys, of which the first `left` count. */
-static inline vf softmax_weights(const float *scores, vf shift, int32_t left)
+static inline vf softmax_weights(const float *scores, vf shift)
 {
-    vf v = vf_exp2_negative(vf_sub(vf_load(scores), shift));
-    return left < VF ? vf_keep(v, left, vf_set(0.0f)) : v;
+    return vf_exp2_negative(vf_sub(vf_load(scores), shift));
 }
 
 /* Weights of one row; returns their sum. */
@@ -46,23 +47,36 @@ static inline float softmax_row(const struct ld_micro_softmax *s, int32_t sub, i
     enum { PIECES = LD_STEP_K / VF };
     vf zero = vf_set(0.0f);
     vf shift = vf_set(largest);
-    vf total = zero;
-    int32_t valid = s->valid[r];
-    size_t block_stride = s->p_block_stride;
+    vf total[PIECES];
+    vf weight[PIECES];
     size_t term_stride = s->p_term_stride;
     unsigned char *p = s->p + (size_t)r * row_bytes;
-    for (int32_t j = 0; j < s->keys; j += LD_STEP_K, p += block_stride) {
-        vf weight[PIECES];
+    int32_t valid = s->valid[r];
+    int32_t j = 0;
+    for (int32_t i = 0; i < PIECES; i++)
+        total[i] = zero;
+    for (; j + LD_STEP_K <= valid; j += LD_STEP_K, p += s->p_block_stride) {
         for (int32_t i = 0; i < PIECES; i++) {
-            int32_t key = j + i * VF;
-            weight[i] = zero;
-            if (key < valid)
-                weight[i] = softmax_weights(softmax_scores(s, sub, nr, r, key), shift, valid - key);
-            total = vf_add(total, weight[i]);
+            weight[i] = softmax_weights(softmax_scores(s, sub, nr, r, j + i * VF), shift);
+            total[i] = vf_add(total[i], weight[i]);
         }
         softmax_store_p(p, term_stride, weight);
     }
-    return vf_sum(total);
+    /* The step that ends within the visible keys, and those beyond it: zero from there on. */
+    for (; j < s->keys; j += LD_STEP_K, p += s->p_block_stride) {
+        for (int32_t i = 0; i < PIECES; i++) {
+            int32_t left = valid - (j + i * VF);
+            weight[i] = zero;
+            if (left > 0)
+                weight[i] = vf_keep(
+                    softmax_weights(softmax_scores(s, sub, nr, r, j + i * VF), shift), left, zero);
+            total[i] = vf_add(total[i], weight[i]);
+        }
+        softmax_store_p(p, term_stride, weight);
+    }
+    for (int32_t i = 1; i < PIECES; i++)
+        total[0] = vf_add(total[0], total[i]);
+    return vf_sum(total[0]);
 }
 
 static inline void softmax_scale_values(const struct ld_micro_softmax *s, int32_t sub, int32_t nr,
