@@ -19,7 +19,10 @@ import torch
 import torch_model
 
 TIMESTEP = 601.0
-AGREEMENT = 2e-5  # relative L2 of two float32 computations in different order
+# Relative L2 of the two. Against float64 a 128x128 decode is off by 4e-6 in PyTorch's float32 and by
+# 6e-7 in ours; PyTorch's error grows with the picture (1.8e-5 at 512x512). The golden cases judge
+# exactness, this only shows that both compute the same network.
+AGREEMENT = 1e-4
 
 
 class Ours:
