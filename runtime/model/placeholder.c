@@ -1,1 +1,0 @@
-typedef int ld_model_pending;
