@@ -1,6 +1,7 @@
 #include "runtime/pass.h"
 
 #include "runtime/sample/guidance_area.h"
+#include "runtime/sample/guidance_freeu.h"
 
 #include <math.h>
 
@@ -128,12 +129,13 @@ static enum ld_code plan_network(struct ld_pass *pass, struct ld_error *err)
     const struct ld_request *request = pass->config.request;
     const struct ld_request_guidance *guidance = &request->guidance;
     struct ld_unet_options *options = &pass->options;
-    if (guidance->freeu[0]) {
-        options->freeu = strcmp(guidance->freeu, "v1") == 0 ? LD_FREEU_V1 : LD_FREEU_V2;
-        options->freeu_b1 = (float)guidance->freeu_b1;
-        options->freeu_b2 = (float)guidance->freeu_b2;
-        options->freeu_s1 = (float)guidance->freeu_s1;
-        options->freeu_s2 = (float)guidance->freeu_s2;
+    const struct ld_freeu freeu = ld_freeu_of(guidance, 0);
+    if (freeu.on) {
+        options->freeu = freeu.v2 ? LD_FREEU_V2 : LD_FREEU_V1;
+        options->freeu_b1 = (float)freeu.b1;
+        options->freeu_b2 = (float)freeu.b2;
+        options->freeu_s1 = (float)freeu.s1;
+        options->freeu_s2 = (float)freeu.s2;
     }
     return ld_deep_shrink_init(&pass->shrink, &request->deep_shrink, pass->config.table, err);
 }

@@ -262,6 +262,7 @@ static struct ld_request single_request(const struct ld_session *session)
 {
     struct ld_request request = session->job->request;
     request.seed = ld_noise_seed_of(&session->job->request, session->image);
+    request.variation_seed = ld_noise_variation_seed_of(&session->job->request, session->image);
     request.images = 1;
     return request;
 }
