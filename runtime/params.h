@@ -309,6 +309,9 @@ void ld_request_write_json(const struct ld_request *request, struct ld_buffer *o
  * pictures carry equal text. For the metadata of a PNG. */
 void ld_request_write_replay_json(const struct ld_request *request, struct ld_buffer *out);
 
+/* Only what was set, for a server that fills in the rest from its own model's manifest. */
+void ld_request_write_given_json(const struct ld_request *request, struct ld_buffer *out);
+
 #ifdef __cplusplus
 }
 #endif

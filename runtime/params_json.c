@@ -224,7 +224,24 @@ static bool is_said(const struct ld_request *request, const struct ld_field *fie
     return false;
 }
 
-static void write_fields(const struct ld_request *request, bool delivery, struct ld_buffer *out)
+enum selection {
+    SELECT_ALL,
+    SELECT_PICTURE, /* without what does not change the picture */
+    SELECT_GIVEN    /* without defaults */
+};
+
+static bool is_selected(const struct ld_request *request, const struct ld_field *field,
+                        enum selection selection)
+{
+    if (selection == SELECT_PICTURE && (field->flags & LD_FIELD_DELIVERY))
+        return false;
+    const int32_t row = ld_field_row(field);
+    return selection != SELECT_GIVEN || field->kind == LD_FIELD_OBJECT_ON ||
+           (request->given[row / 8] >> (row % 8) & 1) != 0;
+}
+
+static void write_fields(const struct ld_request *request, enum selection selection,
+                         struct ld_buffer *out)
 {
     struct writer writer = {.request = request, .out = out};
     uint32_t count;
@@ -232,7 +249,7 @@ static void write_fields(const struct ld_request *request, bool delivery, struct
     const struct ld_field *skipped = NULL;
     ld_buffer_byte(out, '{');
     for (const struct ld_field *field = fields; field < fields + count; field++) {
-        if ((field->flags & LD_FIELD_ITEM) || (!delivery && (field->flags & LD_FIELD_DELIVERY)) ||
+        if ((field->flags & LD_FIELD_ITEM) || !is_selected(request, field, selection) ||
             (skipped && is_inside(field, skipped)))
             continue;
         if (field->kind == LD_FIELD_OBJECT_ON) {
@@ -258,10 +275,15 @@ static void write_fields(const struct ld_request *request, bool delivery, struct
 
 void ld_request_write_json(const struct ld_request *request, struct ld_buffer *out)
 {
-    write_fields(request, true, out);
+    write_fields(request, SELECT_ALL, out);
 }
 
 void ld_request_write_replay_json(const struct ld_request *request, struct ld_buffer *out)
 {
-    write_fields(request, false, out);
+    write_fields(request, SELECT_PICTURE, out);
+}
+
+void ld_request_write_given_json(const struct ld_request *request, struct ld_buffer *out)
+{
+    write_fields(request, SELECT_GIVEN, out);
 }

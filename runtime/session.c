@@ -359,16 +359,19 @@ done:
 /* ---- Previews
  * ------------------------------------------------------------------------------------------ */
 
-/* Failing to make one is nobody's error: the next one may succeed, the picture will. */
-static void make_preview(struct ld_session *session, struct ld_buffer *png)
+/* The preview's size: the longer side as asked for. */
+static int32_t preview_side(const struct ld_session *session, int32_t side)
 {
-    const struct ld_job *job = session->job;
+    const int32_t asked = session->job->request.preview_size;
     const int32_t longest = session->height > session->width ? session->height : session->width;
-    const int32_t side =
-        job->request.preview_size > 0 ? job->request.preview_size : PREVIEW_SIDE_DEFAULT;
-    const int32_t height =
-        session->height * side / longest > 0 ? session->height * side / longest : 1;
-    const int32_t width = session->width * side / longest > 0 ? session->width * side / longest : 1;
+    const int32_t scaled = side * (asked > 0 ? asked : PREVIEW_SIDE_DEFAULT) / longest;
+    return scaled > 0 ? scaled : 1;
+}
+
+/* Failing to make one is nobody's error: the next one may succeed, the picture will. */
+static void make_preview(struct ld_session *session, int32_t height, int32_t width,
+                         struct ld_buffer *png)
+{
     const size_t small = 3 * (size_t)session->height * (size_t)session->width;
     const size_t large = 3 * (size_t)height * (size_t)width;
     struct ld_error ignored = {0};
@@ -377,11 +380,19 @@ static void make_preview(struct ld_session *session, struct ld_buffer *png)
     if (colours && rgb) {
         ld_preview_from_latent(colours, ld_pass_prediction(session->pass), session->height,
                                session->width);
-        const struct ld_pixel_resize op = {colours, session->height, session->width,    3,
-                                           height,  width,           LD_PIXEL_BILINEAR, rgb};
+        const struct ld_pixel_resize op = {
+            .in = colours,
+            .in_height = session->height,
+            .in_width = session->width,
+            .channels = 3,
+            .out_height = height,
+            .out_width = width,
+            .filter = LD_PIXEL_BILINEAR,
+            .out = rgb,
+        };
         const struct ld_png_image image = {
             .pixels = rgb, .width = width, .height = height, .channels = 3};
-        if (ld_pixels_resize(&op, &ignored) == LD_OK &&
+        if (ld_pixels_resize(&op, &ignored) != LD_OK ||
             ld_png_write(png, &image, &ignored) != LD_OK)
             ld_buffer_clear(png);
     }
@@ -397,13 +408,15 @@ void ld_session_preview(struct ld_session *session)
         !ld_pass_prediction(session->pass) || ld_pass_call(session->pass) % (uint32_t)every != 0)
         return;
     struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
-    make_preview(session, &png);
+    const int32_t height = preview_side(session, session->height);
+    const int32_t width = preview_side(session, session->width);
+    make_preview(session, height, width, &png);
     if (png.size > 0) {
         const struct ld_engine_image image = {
             .index = session->image,
             .seed = ld_noise_seed_of(&job->request, session->image),
-            .width = session->width * 8,
-            .height = session->height * 8,
+            .width = width,
+            .height = height,
             .png = ld_span_of(png.data, png.size),
             .partial = true,
         };

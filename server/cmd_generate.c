@@ -294,7 +294,7 @@ static enum ld_code paint_there(struct run *run, const struct ld_generate_args *
         return LD_FAIL(
             err, LD_E_UNSUPPORTED,
             "--init with --server is not possible; send the image in the API's own form");
-    ld_request_write_json(&args->request, &body);
+    ld_request_write_given_json(&args->request, &body);
     const struct ld_remote remote = {
         .url = args->server,
         .key = key ? key : "",

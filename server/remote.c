@@ -92,19 +92,19 @@ static void tell_progress(struct session *session, struct ld_span data)
     uint64_t value;
     if (!session->remote->on_progress)
         return;
-    if (ld_json_find_string(data, "/phase", phase, sizeof phase))
+    if (ld_json_find_string(data, "/progress/phase", phase, sizeof phase))
         for (int p = LD_PHASE_LOAD; p <= LD_PHASE_DONE; p++)
             if (strcmp(phase, ld_engine_phase_name((enum ld_engine_phase)p)) == 0)
                 progress.phase = (enum ld_engine_phase)p;
-    if (ld_json_find_u64(data, "/image", &value))
+    if (ld_json_find_u64(data, "/progress/image", &value))
         progress.image = (uint32_t)value;
-    if (ld_json_find_u64(data, "/images", &value))
+    if (ld_json_find_u64(data, "/progress/images", &value))
         progress.images = (uint32_t)value;
-    if (ld_json_find_u64(data, "/step", &value))
+    if (ld_json_find_u64(data, "/progress/step", &value))
         progress.step = (uint32_t)value;
-    if (ld_json_find_u64(data, "/steps", &value))
+    if (ld_json_find_u64(data, "/progress/steps", &value))
         progress.steps = (uint32_t)value;
-    if (!ld_json_find_double(data, "/fraction", &progress.fraction))
+    if (!ld_json_find_double(data, "/progress/fraction", &progress.fraction))
         progress.fraction = 0;
     session->remote->on_progress(session->remote->ctx, &progress);
 }

@@ -140,10 +140,12 @@ class Server:
         found, waiting = [], [self.process.pid]
         while waiting:
             pid = waiting.pop()
-            try:
-                children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            except OSError:
-                continue
+            children = []
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+                try:
+                    children += task.read_text().split()
+                except OSError:
+                    continue
             for child in map(int, children):
                 waiting.append(child)
                 try:
