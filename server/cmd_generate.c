@@ -10,7 +10,7 @@
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
-#include "server/generate_args.h"
+#include "server/cmd_generate_args.h"
 #include "server/names.h"
 #include "server/progress_bar.h"
 #include "server/remote.h"

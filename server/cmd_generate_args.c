@@ -1,4 +1,4 @@
-#include "server/generate_args.h"
+#include "server/cmd_generate_args.h"
 
 #include "runtime/base/arena.h"
 

@@ -1,8 +1,8 @@
 /*
  * The command line of `latentd generate`: its own flags, and every request field as a flag.
  */
-#ifndef LD_SERVER_GENERATE_ARGS_H
-#define LD_SERVER_GENERATE_ARGS_H
+#ifndef LD_SERVER_CMD_GENERATE_ARGS_H
+#define LD_SERVER_CMD_GENERATE_ARGS_H
 
 #include "runtime/engine.h"
 
