@@ -5,6 +5,7 @@
  */
 #include "runtime/model/adapter.h"
 
+#include "runtime/model/lowrank.h"
 #include "tests/unit/model_fixture.h"
 
 #include <math.h>
@@ -143,6 +144,29 @@ static void assert_weight(const struct ld_weights *overlay, const char *name, si
 static size_t conv_index(size_t o, size_t i, size_t k)
 {
     return (o * C + i) * K + k;
+}
+
+/* Products and sums rounded one by one, in order: the same bits as plain C whatever the machine. */
+static void thin_products_are_bitwise_those_of_plain_c(void **state)
+{
+    (void)state;
+    enum { RANK = 5, COLUMNS = 32 + 32 + 7 };
+    float up[LD_LOWRANK_ROWS * RANK];
+    float down[RANK * COLUMNS];
+    float got[LD_LOWRANK_ROWS * COLUMNS];
+    for (size_t i = 0; i < sizeof up / sizeof up[0]; i++)
+        up[i] = fixture_value("up", i);
+    for (size_t i = 0; i < sizeof down / sizeof down[0]; i++)
+        down[i] = fixture_value("down", i);
+    for (size_t rows = 1; rows <= LD_LOWRANK_ROWS; rows++) {
+        ld_lowrank_rows(got, up, down, rows, RANK, COLUMNS);
+        for (size_t at = 0; at < rows * COLUMNS; at++) {
+            float sum = 0;
+            for (size_t r = 0; r < RANK; r++)
+                sum += up[at / COLUMNS * RANK + r] * down[r * COLUMNS + at % COLUMNS];
+            assert_memory_equal(&got[at], &sum, sizeof sum);
+        }
+    }
 }
 
 /* ---- LoRA and LoCon -------------------------------------------------------------------------- */
@@ -741,6 +765,7 @@ static void facts_and_bundled_embeddings_are_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(thin_products_are_bitwise_those_of_plain_c),
         cmocka_unit_test(lora_adds_its_low_rank_product),
         cmocka_unit_test(rank_stabilised_scale_divides_by_the_root),
         cmocka_unit_test(a_core_tensor_goes_between_the_factors),

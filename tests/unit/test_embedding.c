@@ -240,6 +240,35 @@ static void strides_and_offsets_are_followed(void **state)
     ld_buffer_deinit(&program);
 }
 
+/* What newer protocols write: frames, short texts, memoised values, lists, long integers. */
+static void newer_protocols_are_read(void **state)
+{
+    (void)state;
+    struct ld_embedding embedding;
+    struct ld_buffer program = ld_buffer_make(4096);
+    static const char head[] =
+        "\x80\x04\x95\0\0\0\0\0\0\0\0}\x94(\x8c\x04step\x94\x8a\x03\x40\x42\x0f"
+        "\x8c\x04list]\x94(K\x01M\x02\x00N\x88"
+        "eh\x01"
+        "a"
+        "\x8c\x05"
+        "float\x94G\0\0\0\0\0\0\0\0\x8c\x05"
+        "empty)\x8c\x05"
+        "tuple"
+        "K\x01\x85\x8c\x04name\x8c\x01nX\x03\0\0\0<c>";
+    static const char parameter[] = "\x8c\x0ctorch._utils\x8c\x12_rebuild_parameter\x93";
+    ld_buffer_bytes(&program, head, sizeof head - 1);
+    ld_buffer_bytes(&program, parameter, sizeof parameter - 1);
+    tensor(&program, 6, 0, VECTORS, WIDTH, WIDTH);
+    ld_buffer_bytes(&program, "\x88)\x87Ru.", 6); /* (tensor, True, ()) */
+    assert_int_equal(open_pickle(&embedding, &program, NULL), LD_OK);
+    assert_numbers(&embedding);
+    assert_int_equal(embedding.step, 1000000);
+    assert_string_equal(embedding.name, "n");
+    ld_embedding_deinit(&embedding);
+    ld_buffer_deinit(&program);
+}
+
 /* ---- Defence --------------------------------------------------------------------------------- */
 
 static void a_pickle_gets_nothing_but_tensors(void **state)
@@ -383,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form_gives_the_same_vectors),
         cmocka_unit_test(strides_and_offsets_are_followed),
+        cmocka_unit_test(newer_protocols_are_read),
         cmocka_unit_test(a_pickle_gets_nothing_but_tensors),
         cmocka_unit_test(damaged_pickles_are_refused),
         cmocka_unit_test(tensors_must_lie_in_their_storage),

@@ -177,6 +177,48 @@ static void damaged_files_are_an_answer(void **state)
     assert_false(is_true(ld_span_of(json.data, json.size), "/usable"));
 }
 
+static void pictures_tell_their_texts(void **state)
+{
+    (void)state;
+    /* One red pixel and a text chunk. */
+    static const uint8_t png[] = {
+        0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x48, 0x44,
+        0x52, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x08, 0x02, 0x00, 0x00, 0x00, 0x90,
+        0x77, 0x53, 0xde, 0x00, 0x00, 0x00, 0x33, 0x74, 0x45, 0x58, 0x74, 0x70, 0x61, 0x72, 0x61,
+        0x6d, 0x65, 0x74, 0x65, 0x72, 0x73, 0x00, 0x61, 0x20, 0x63, 0x61, 0x74, 0x0a, 0x53, 0x74,
+        0x65, 0x70, 0x73, 0x3a, 0x20, 0x32, 0x30, 0x2c, 0x20, 0x53, 0x61, 0x6d, 0x70, 0x6c, 0x65,
+        0x72, 0x3a, 0x20, 0x45, 0x75, 0x6c, 0x65, 0x72, 0x2c, 0x20, 0x53, 0x65, 0x65, 0x64, 0x3a,
+        0x20, 0x31, 0x10, 0xbc, 0x4d, 0xd1, 0x00, 0x00, 0x00, 0x0c, 0x49, 0x44, 0x41, 0x54, 0x78,
+        0x9c, 0x63, 0xf8, 0xcf, 0xc0, 0x00, 0x00, 0x03, 0x01, 0x01, 0x00, 0xc9, 0xfe, 0x92, 0xef,
+        0x00, 0x00, 0x00, 0x00, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82};
+    const char *path = fixture_path(folder, "picture.safetensors"); /* whatever its name */
+    fixture_text(path, png, sizeof png);
+    struct ld_span text = described(path);
+    assert_text(text, "/format", "png");
+    assert_text(text, "/kind", "image");
+    assert_number(text, "/width", 1);
+    assert_text(text, "/texts/parameters", "a cat\nSteps: 20, Sampler: Euler, Seed: 1");
+    fixture_text(path, png, sizeof png - 20);
+    text = described(path);
+    assert_false(is_true(text, "/valid"));
+}
+
+static void a_model_folder_is_described_as_one(void **state)
+{
+    (void)state;
+    char path[300];
+    assert_true(ld_fmt(path, sizeof path, "%s/model", folder));
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(mkdir(fixture_path(path, "unet"), 0700), 0);
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_write(&fixture, fixture_path(path, "unet/diffusion_pytorch_model.safetensors"));
+    const struct ld_span text = described(path);
+    assert_text(text, "/format", "folder");
+    assert_text(text, "/kind", "model");
+    assert_number(text, "/files", 1);
+    assert_true(is_true(text, "/usable"));
+}
+
 static void long_metadata_is_cut_between_characters(void **state)
 {
     (void)state;
@@ -213,6 +255,8 @@ int main(void)
         cmocka_unit_test(models_tell_their_parts_and_types),
         cmocka_unit_test(adapters_and_embeddings_tell_theirs),
         cmocka_unit_test(damaged_files_are_an_answer),
+        cmocka_unit_test(pictures_tell_their_texts),
+        cmocka_unit_test(a_model_folder_is_described_as_one),
         cmocka_unit_test(long_metadata_is_cut_between_characters),
         cmocka_unit_test(text_for_people_is_safe_for_a_terminal),
     };

@@ -173,6 +173,37 @@ static void digests_are_remembered_while_the_file_stays(void **state)
     ld_registry_close(registry);
 }
 
+static void a_model_folder_is_one_entry_with_a_digest_of_its_files(void **state)
+{
+    (void)state;
+    const char *const models = paths[LD_REGISTRY_MODEL];
+    const char *const file = "nai/unet/diffusion_pytorch_model.safetensors";
+    char cache[300];
+    char digest[LD_SHA256_HEX_SIZE];
+    char again[LD_SHA256_HEX_SIZE];
+    assert_true(ld_fmt(cache, sizeof cache, "%s/digests", root));
+    assert_int_equal(mkdir(fixture_path(models, "nai"), 0700), 0);
+    assert_int_equal(mkdir(fixture_path(models, "nai/unet"), 0700), 0);
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_write(&fixture, fixture_path(models, file));
+    fixture_text(fixture_path(models, "nai/model_index.json"), "{}", 2);
+    struct ld_registry *registry = open_registry(cache);
+    const struct ld_registry_entry *entry = ld_registry_find(registry, LD_REGISTRY_MODEL, "nai");
+    assert_non_null(entry);
+    assert_true(entry->bytes > 100000);
+    assert_null(ld_registry_find(registry, LD_REGISTRY_MODEL, "nai/unet/diffusion_pytorch_model"));
+    assert_int_equal(ld_registry_sha256(registry, entry, digest, NULL), LD_OK);
+    ld_registry_close(registry);
+    /* A file inside changes: the folder's own time does not, the digest must. */
+    fixture_note(&fixture, "note", "new");
+    fixture_write(&fixture, fixture_path(models, file));
+    registry = open_registry(cache);
+    entry = ld_registry_find(registry, LD_REGISTRY_MODEL, "nai");
+    assert_int_equal(ld_registry_sha256(registry, entry, again, NULL), LD_OK);
+    assert_string_not_equal(digest, again);
+    ld_registry_close(registry);
+}
+
 static void a_damaged_cache_is_an_empty_one(void **state)
 {
     (void)state;
@@ -230,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_become_names),
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),
+        cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
         cmocka_unit_test(a_damaged_cache_is_an_empty_one),
         cmocka_unit_test(unsafe_and_absent_folders_are_refused),
         cmocka_unit_test(names_have_rules),
