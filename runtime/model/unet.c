@@ -92,14 +92,14 @@ static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *sk
     const bool deep = channels == 4 * builder->arch->unet_channels;
     if (options->freeu == LD_FREEU_OFF || (!deep && channels != 2 * builder->arch->unet_channels))
         return;
-    struct ld_freeu *freeu = ld_arena_alloc(&graph->arena, sizeof *freeu);
+    const struct ld_graph_value *map = ld_graph_at(graph, *h);
+    struct ld_unet_freeu *freeu = ld_unet_freeu_create(
+        &graph->arena, options->freeu, deep ? options->freeu_b1 : options->freeu_b2,
+        deep ? options->freeu_s1 : options->freeu_s2, map->height, map->width);
     if (!freeu) {
         ld_graph_fail(graph, LD_E_NOMEM, "not enough memory to plan the model");
         return;
     }
-    *freeu = (struct ld_freeu){.version = options->freeu,
-                               .backbone = deep ? options->freeu_b1 : options->freeu_b2,
-                               .skip = deep ? options->freeu_s1 : options->freeu_s2};
     *h = ld_graph_host(graph, *h,
                        &(struct ld_graph_host){.run = ld_unet_freeu_backbone, .ctx = freeu});
     *skip = ld_graph_host(graph, *skip,

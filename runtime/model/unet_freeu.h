@@ -1,6 +1,7 @@
 /*
- * FreeU: in the decoder, before a skip is joined, the backbone's first channels are amplified and
- * the skip's lowest frequencies damped. Works on host planes, as an LD_GRAPH_HOST operator.
+ * FreeU as LD_GRAPH_HOST operators: in the decoder, before a skip is joined, the backbone's first
+ * channels are amplified and the skip's lowest frequencies damped. The formulas are those of
+ * sample/guidance_freeu.h; here they meet a graph's planes.
  * Source   Si et al. 2023, arXiv:2309.11497; sampling.md 5.8.
  */
 #ifndef LD_MODEL_UNET_FREEU_H
@@ -8,20 +9,22 @@
 
 #include "runtime/model/unet.h"
 
-struct ld_freeu {
+/* Made by ld_unet_freeu_create; lives as long as its graph. */
+struct ld_unet_freeu {
     enum ld_freeu_version version;
     float backbone, skip; /* b and s */
+    float *plane;         /* scratch of height * width values */
+    double *lines;        /* scratch of 2 (height + width) values */
 };
 
-/*
- * First half of the channels (rounded down) times b (v1) or times (b - 1) q + 1 (v2), with q the
- * channel mean min-max normalised over the image; a constant mean gives q = 0.
- * `ctx` is a struct ld_freeu.
- */
+/* With scratch for maps of this size, from `arena`; NULL when there is no memory. */
+struct ld_unet_freeu *ld_unet_freeu_create(struct ld_arena *arena, enum ld_freeu_version version,
+                                           float backbone, float skip, int32_t height,
+                                           int32_t width);
+
+/* `ctx` is a struct ld_unet_freeu; planes [batch, channels, height, width], changed in place. */
 void ld_unet_freeu_backbone(const void *ctx, float *planes, int32_t batch, int32_t channels,
                             int32_t height, int32_t width);
-
-/* The frequencies {-1, 0} x {-1, 0} times s; the real part of the result. */
 void ld_unet_freeu_skip(const void *ctx, float *planes, int32_t batch, int32_t channels,
                         int32_t height, int32_t width);
 

@@ -169,7 +169,9 @@ static void the_skip_filter_is_the_transform_it_stands_for(void **state)
         float plane[2 * 35];
         float filtered[2 * 35];
         double expected[35];
-        const struct ld_freeu freeu = {.version = LD_FREEU_V1, .backbone = 1, .skip = 0.25F};
+        double lines[2 * (7 + 7)];
+        const struct ld_unet_freeu freeu = {
+            .version = LD_FREEU_V1, .backbone = 1, .skip = 0.25F, .lines = lines};
         network_fixture_fill(plane, 2 * 35, 40 + s);
         memcpy(filtered, plane, sizeof plane);
         ld_unet_freeu_skip(&freeu, filtered, 1, 2, height, width);
@@ -188,8 +190,11 @@ static void the_backbone_is_amplified_in_its_first_half(void **state)
     const float planes[8] = {0, 2, 1, 3, 1, 3, 2, 4};
     float v1[8];
     float v2[8];
-    const struct ld_freeu first = {.version = LD_FREEU_V1, .backbone = 1.5F, .skip = 1};
-    const struct ld_freeu second = {.version = LD_FREEU_V2, .backbone = 1.5F, .skip = 1};
+    float plane[2];
+    const struct ld_unet_freeu first = {
+        .version = LD_FREEU_V1, .backbone = 1.5F, .skip = 1, .plane = plane};
+    const struct ld_unet_freeu second = {
+        .version = LD_FREEU_V2, .backbone = 1.5F, .skip = 1, .plane = plane};
     memcpy(v1, planes, sizeof planes);
     memcpy(v2, planes, sizeof planes);
     ld_unet_freeu_backbone(&first, v1, 1, 4, 1, 2);
