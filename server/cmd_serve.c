@@ -9,6 +9,7 @@
 #include "server/front.h"
 #include "server/http.h"
 #include "server/listen.h"
+#include "server/service.h"
 #include "server/state.h"
 
 #include <pthread.h>
@@ -130,7 +131,14 @@ static enum ld_code listen_all(const struct ld_settings *settings, struct ld_htt
     struct ld_span item;
     size_t pos = 0;
     int64_t port = settings->port;
-    enum ld_code code;
+    enum ld_code code = ld_service_sockets(config->listen_fds, LD_HTTP_LISTENERS_MAX,
+                                           settings->allow_anonymous && settings->behind_proxy,
+                                           &config->listen_count, err);
+    if (code != LD_OK || config->listen_count > 0) {
+        if (code == LD_OK)
+            (void)printf("latentd is listening where the service manager said\n");
+        return code;
+    }
     if (settings->unix_socket[0]) {
         code = ld_listen_unix(settings->unix_socket, &config->listen_fds[0], err);
         if (code == LD_OK) {
@@ -265,11 +273,13 @@ static void drain(struct server *server, const sigset_t *set)
 {
     const int64_t until_us = ld_clock_monotonic_us() + server->options.settings.drain_s * 1000000;
     atomic_store(&server->front.draining, true);
+    ld_service_tell("STOPPING=1");
     ld_http_quiesce(server->http);
     ld_supervisor_drain(server->front.supervisor);
     LD_LOG(LD_LOG_INFO, "serve", "draining");
     while (!ld_supervisor_is_idle(server->front.supervisor) && ld_clock_monotonic_us() < until_us) {
         const int signal_number = next_signal(set, 50);
+        ld_service_tell("WATCHDOG=1");
         if (signal_number == SIGTERM || signal_number == SIGINT)
             break;
     }
@@ -278,9 +288,11 @@ static void drain(struct server *server, const sigset_t *set)
 /* Until it is time to end; the exit status. */
 static int attend(struct server *server, const sigset_t *set)
 {
+    ld_service_tell("READY=1");
     (void)ld_blobs_sweep(server->front.blobs, ld_clock_wall_us() - hour_us);
     for (;;) {
         const int signal_number = next_signal(set, 1000);
+        ld_service_tell("WATCHDOG=1");
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             drain(server, set);
             return LD_EXIT_OK;
