@@ -59,16 +59,21 @@ void ld_job_warn(struct ld_job *job, const char *format, ...)
 /* ---- Preparing
  * ---------------------------------------------------------------------------------------- */
 
-/* Adapters mentioned in the prompt join those of the request. */
-static enum ld_code add_mentions(struct ld_job *job, const struct ld_prompt *prompt,
-                                 struct ld_error *err)
+/*
+ * Adapters mentioned in the prompt join those of the request in a list of the job's own: the
+ * request stays as it was asked, or running it again would apply a mention twice.
+ */
+static enum ld_code collect_adapters(struct ld_job *job, const struct ld_prompt *prompt,
+                                     struct ld_error *err)
 {
+    for (uint32_t i = 0; i < job->request.lora_count; i++)
+        job->loras[job->lora_count++] = job->request.loras[i];
     for (uint32_t i = 0; i < prompt->adapter_count; i++) {
         const struct ld_lora_mention *mention = &prompt->adapters[i];
-        if (job->request.lora_count == LD_REQUEST_LORAS_MAX)
+        if (job->lora_count == LD_REQUEST_LORAS_MAX)
             return LD_FAIL(err, LD_E_TOO_LARGE, "at most %d adapters may be used at once",
                            LD_REQUEST_LORAS_MAX);
-        job->request.loras[job->request.lora_count++] = (struct ld_request_lora){
+        job->loras[job->lora_count++] = (struct ld_request_lora){
             .name = mention->name,
             .weight = mention->unet_weight,
             .text_weight = mention->text_weight,
@@ -107,7 +112,7 @@ static enum ld_code compile_prompts(struct ld_job *job, struct ld_error *err)
             first->adapter_count)
         ld_job_warn(job, "adapters in the second pass's prompt are not applied; the first pass's "
                          "are used for both");
-    return add_mentions(job, first, err);
+    return collect_adapters(job, first, err);
 }
 
 /* What the model's own parametrisation and the profile make of sigma. */
@@ -151,9 +156,8 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
     init_table(job);
     if (compile_prompts(job, err) != LD_OK)
         return err->code;
-    if (job->request.lora_count > 0 &&
-        ld_library_variant(library, job->model, job->request.loras, job->request.lora_count,
-                           &job->variant_pin, &job->adapters, err) != LD_OK)
+    if (job->lora_count > 0 && ld_library_variant(library, job->model, job->loras, job->lora_count,
+                                                  &job->variant_pin, &job->adapters, err) != LD_OK)
         return err->code;
     if (job->request.vae[0] && ld_library_vae(library, job->request.vae, &job->vae, err) != LD_OK)
         return err->code;

@@ -37,7 +37,9 @@ struct ld_job {
     struct ld_job *next;
     uint64_t handle;
     struct ld_engine_job given;
-    struct ld_request request; /* what runs: model defaults, expanded prompts, all adapters */
+    struct ld_request request; /* what runs: model named, prompts expanded */
+    struct ld_request_lora loras[LD_REQUEST_LORAS_MAX]; /* of the request and of its prompt */
+    uint32_t lora_count;
     struct ld_arena arena;
     bool prepared;
     bool cancelled, keep_partial;

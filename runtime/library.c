@@ -313,5 +313,7 @@ enum ld_code ld_library_expand(struct ld_library *library, struct ld_request *re
             return ld_error_at(err, "%s", pointers[i]);
         *texts[i] = results.items[0];
     }
+    request->wildcards =
+        false; /* what is told and stored is the expansion, to be taken literally */
     return LD_OK;
 }

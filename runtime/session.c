@@ -252,11 +252,6 @@ enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_canc
 /* ---- Pictures
  * ------------------------------------------------------------------------------------------ */
 
-static void adapters_line(const struct ld_job *job, struct ld_infotext_facts *facts)
-{
-    facts->adapters_json = job->adapters.size ? job->adapters.data : "";
-}
-
 /* The request of this one picture, as it would be asked for alone. */
 static struct ld_request single_request(const struct ld_session *session)
 {
@@ -275,13 +270,15 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
     struct ld_buffer infotext = ld_buffer_make(METADATA_MAX);
     struct ld_buffer graph = ld_buffer_make(METADATA_MAX);
     struct ld_buffer own = ld_buffer_make(METADATA_MAX);
-    struct ld_infotext_facts facts = {
+    struct ld_buffer adapters = ld_buffer_make(METADATA_MAX);
+    ld_buffer_format(&adapters, "[%s]", job->adapters.size ? job->adapters.data : "");
+    const struct ld_infotext_facts facts = {
         .model_name = job->model->name,
         .model_sha256 = job->model->sha256,
         .version = "latentd " LATENTD_VERSION,
+        .adapters_json = adapters.data,
         .image = session->image,
     };
-    adapters_line(job, &facts);
     ld_infotext_write(&infotext, &request, &facts);
     ld_infotext_write_graph(&graph, &request, &facts);
     ld_buffer_format(&own,
@@ -303,9 +300,10 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
         .texts = texts,
         .text_count = request.metadata_full ? sizeof texts / sizeof texts[0] : 0,
     };
-    enum ld_code code = infotext.failed || graph.failed || own.failed
+    enum ld_code code = infotext.failed || graph.failed || own.failed || adapters.failed
                             ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the metadata")
                             : ld_png_write(png, &image, err);
+    ld_buffer_deinit(&adapters);
     ld_buffer_deinit(&own);
     ld_buffer_deinit(&graph);
     ld_buffer_deinit(&infotext);
