@@ -232,8 +232,8 @@ enum ld_code ld_settings_check(const struct ld_settings *settings, bool has_keys
         return LD_OK;
     if (!has_keys && !settings->allow_anonymous)
         return LD_FAIL(err, LD_E_FORBIDDEN,
-                       "server.bind is not a loopback address and no key exists: make one with "
-                       "`latentd keys add NAME`, or give --allow-anonymous");
+                       "server.bind is not a loopback address and no key exists: give "
+                       "--allow-anonymous if everybody who reaches it may use it");
     if (!settings->behind_proxy)
         return LD_FAIL(err, LD_E_FORBIDDEN,
                        "server.bind is not a loopback address: put a proxy in front "
