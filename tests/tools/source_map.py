@@ -66,6 +66,7 @@ SAYS = {
     "runtime/model/model_vae.c": "The two halves of the VAE as functions, whole or in tiles",
     "runtime/model/overlay.c": "Weights over a base with some tensors replaced",
     "runtime/library_inventory.c": "What a worker has, as JSON for the front",
+    "tests/golden_check/gc.h": "What all checks share: reporting, files, arrays, tensors, distances",
     "server/blame.c": "Judges a worker's death: whose fault, what becomes of its jobs, when it starts again",
     "server/delivery.c": "What a worker's frames mean: progress, images, results, each checked",
     "server/handle_events.c": "Event streams with resume",
@@ -104,7 +105,7 @@ def opening(path):
             return ""
         lines = [re.sub(r"^\s*\*? ?", "", line) for line in match[1].splitlines()]
     elif path.endswith(".py"):
-        match = re.match(r'(?:#!.*\n)?\s*"""(.*?)"""', text, re.S)
+        match = re.match(r'(?:#![^\n]*\n)?\s*"""(.*?)"""', text, re.S)
         lines = match[1].splitlines() if match else []
     else:
         lines = []
