@@ -4,15 +4,13 @@
  */
 #include "runtime/library_state.h"
 
+#include "runtime/model/arch.h"
 #include "runtime/model/embedding.h"
 #include "runtime/model/hash.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-/* Key of __metadata__ under which a small model carries its own merges. */
-#define VOCABULARY_KEY "latentd.bpe_merges"
 
 enum { PATH_SIZE = 4096 };
 
@@ -41,7 +39,7 @@ static enum ld_code load_vocabulary(struct ld_library *library, struct ld_reside
                                     struct ld_error *err)
 {
     const struct ld_weights *weights = ld_model_weights(entry->resident.model);
-    const char *own = ld_weights_metadata(weights, VOCABULARY_KEY);
+    const char *own = ld_weights_metadata(weights, LD_VOCABULARY_KEY);
     char place[PATH_SIZE];
     if (own)
         return ld_bpe_create(out, &entry->arena, ld_span_text(own), merges, err);

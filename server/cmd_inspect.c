@@ -3,6 +3,7 @@
  * `--has-vocabulary` asks only whether a checkpoint can read prompts without the CLIP vocabulary
  * being installed; scripts use it before they fetch one.
  */
+#include "runtime/model/arch.h"
 #include "runtime/model/inspect.h"
 #include "runtime/model/weights.h"
 #include "runtime/text/bpe.h"
@@ -12,9 +13,6 @@
 #include <string.h>
 
 enum { VOCABULARY_BYTES_MAX = 64 << 20, PATH_SIZE = 4096 };
-
-/* Key of __metadata__ under which a small model carries its own merges. */
-#define VOCABULARY_KEY "latentd.bpe_merges"
 
 struct options {
     const char *path;
@@ -48,7 +46,7 @@ static enum ld_code ask_vocabulary(const char *path, bool *has, struct ld_error 
         return code;
     const struct ld_arch *arch = ld_weights_arch(weights);
     const int32_t merges = arch->text_vocabulary - (LD_BPE_FIRST_MERGE + 2);
-    *has = !arch->has_text || ld_weights_metadata(weights, VOCABULARY_KEY) != NULL ||
+    *has = !arch->has_text || ld_weights_metadata(weights, LD_VOCABULARY_KEY) != NULL ||
            (merges > 0 && vocabulary_nearby(path, (uint32_t)merges));
     ld_weights_close(weights);
     return LD_OK;

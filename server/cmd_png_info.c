@@ -34,30 +34,6 @@ static void add_note(struct ld_buffer *notes, const char *sentence)
     ld_buffer_byte(notes, ']');
 }
 
-/* A keyword may occur more than once in a PNG, a member of an object may not: the first counts, as
- * it does for the recipe. */
-static bool occurred_before(const struct ld_png_texts *texts, size_t index)
-{
-    const char *keyword = texts->entry[index].keyword;
-    return ld_png_text_find(texts, keyword) != texts->entry[index].text;
-}
-
-static void write_texts(struct ld_buffer *out, const struct ld_png_texts *texts)
-{
-    const char *comma = "";
-    ld_buffer_text(out, "{");
-    for (size_t i = 0; i < texts->count; i++) {
-        if (occurred_before(texts, i))
-            continue;
-        ld_buffer_text(out, comma);
-        ld_buffer_json_string(out, texts->entry[i].keyword);
-        ld_buffer_text(out, ":");
-        ld_buffer_json_span(out, ld_span_of(texts->entry[i].text, texts->entry[i].text_size));
-        comma = ",";
-    }
-    ld_buffer_text(out, "}");
-}
-
 /* A recipe that cannot be read does not hide the texts: it becomes a note. */
 static enum ld_code read_picture(struct picture *picture, const char *path, struct ld_error *err)
 {
@@ -82,28 +58,12 @@ static enum ld_code read_picture(struct picture *picture, const char *path, stru
     }
     for (size_t i = 0; code == LD_OK && i < picture->texts.count; i++) {
         char note[NOTE_SIZE];
-        if (occurred_before(&picture->texts, i) &&
+        if (ld_png_text_is_repeated(&picture->texts, i) &&
             ld_fmt(note, sizeof note, "'%s' occurs more than once; its first text is shown",
                    picture->texts.entry[i].keyword))
             add_note(&picture->recipe.notes, note);
     }
     return code;
-}
-
-static void write_answer(struct ld_buffer *out, const struct picture *picture)
-{
-    const struct ld_recipe *recipe = &picture->recipe;
-    ld_buffer_text(out, "{\"source\":");
-    ld_buffer_json_string(out, ld_recipe_source_name(recipe->source));
-    ld_buffer_text(out, ",\"model_hash\":");
-    ld_buffer_json_string(out, recipe->model_hash);
-    ld_buffer_text(out, ",\"request\":");
-    ld_buffer_bytes(out, recipe->request.data, recipe->request.size);
-    ld_buffer_text(out, ",\"notes\":");
-    ld_buffer_bytes(out, recipe->notes.data, recipe->notes.size);
-    ld_buffer_text(out, ",\"texts\":");
-    write_texts(out, &picture->texts);
-    ld_buffer_text(out, "}");
 }
 
 static enum ld_code show(const char *path, bool json, struct ld_error *err)
@@ -114,7 +74,7 @@ static enum ld_code show(const char *path, bool json, struct ld_error *err)
     ld_arena_init(&picture.arena, "png-info", ARENA_BYTES_MAX);
     enum ld_code code = read_picture(&picture, path, err);
     if (code == LD_OK) {
-        write_answer(&answer, &picture);
+        ld_recipe_write_json(&picture.recipe, &picture.texts, &answer);
         ld_buffer_text(&answer, "\n");
         if (!json)
             ld_inspect_text(&text, ld_span_of(answer.data, answer.size));

@@ -37,27 +37,7 @@ enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
     enum ld_handled handled = LD_HANDLED;
     ld_arena_init(&arena, "png texts", TEXT_ARENA_BYTES);
     if (read_recipe(ex, &png, &arena, &texts, &recipe)) {
-        struct ld_buffer *out = &ex->reply.body;
-        ld_buffer_text(out, "{\"source\":");
-        ld_buffer_json_string(out, ld_recipe_source_name(recipe.source));
-        ld_buffer_text(out, ",\"request\":");
-        ld_buffer_text(out, recipe.request.size ? recipe.request.data : "{}");
-        ld_buffer_text(out, ",\"text\":{");
-        for (size_t i = 0; i < texts.count; i++) {
-            bool repeated = false; /* a JSON object has each key once */
-            for (size_t j = 0; j < i; j++)
-                repeated = repeated || strcmp(texts.entry[j].keyword, texts.entry[i].keyword) == 0;
-            if (repeated)
-                continue;
-            if (i > 0)
-                ld_buffer_byte(out, ',');
-            ld_buffer_json_string(out, texts.entry[i].keyword);
-            ld_buffer_byte(out, ':');
-            ld_buffer_json_span(out, ld_span_of(texts.entry[i].text, texts.entry[i].text_size));
-        }
-        ld_buffer_text(out, "},\"warnings\":");
-        ld_buffer_text(out, recipe.notes.size ? recipe.notes.data : "[]");
-        ld_buffer_text(out, "}");
+        ld_recipe_write_json(&recipe, &texts, &ex->reply.body);
         handled = ld_exchange_json(ex, 200);
     }
     ld_recipe_deinit(&recipe);

@@ -98,6 +98,17 @@ enum ld_code ld_recipe_read(struct ld_recipe *recipe, const struct ld_png_texts 
                             struct ld_error *err) LD_MUST_USE;
 void ld_recipe_deinit(struct ld_recipe *recipe);
 
+/* A keyword may occur more than once in a PNG, a member of an object may not: the first counts. */
+bool ld_png_text_is_repeated(const struct ld_png_texts *texts, size_t index);
+
+/* {keyword: text, ...} */
+void ld_png_texts_write_json(const struct ld_png_texts *texts, struct ld_buffer *out);
+
+/* {"source", "model_hash", "request", "notes", "texts"}: the answer of png-info, on the command
+ * line and over HTTP. */
+void ld_recipe_write_json(const struct ld_recipe *recipe, const struct ld_png_texts *texts,
+                          struct ld_buffer *out);
+
 /* Each source alone, as the text that a dialect's own route is given. Errors as ld_recipe_read. */
 enum ld_code ld_recipe_from_infotext(struct ld_recipe *recipe, struct ld_span text,
                                      struct ld_error *err) LD_MUST_USE;

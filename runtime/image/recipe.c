@@ -121,3 +121,42 @@ enum ld_code ld_recipe_read(struct ld_recipe *recipe, const struct ld_png_texts 
     ld_recipe_init(recipe, LD_RECIPE_NONE);
     return LD_OK;
 }
+
+/* ---- As a document ------------------------------------------------------------------------------ */
+
+bool ld_png_text_is_repeated(const struct ld_png_texts *texts, size_t index)
+{
+    return ld_png_text_find(texts, texts->entry[index].keyword) != texts->entry[index].text;
+}
+
+void ld_png_texts_write_json(const struct ld_png_texts *texts, struct ld_buffer *out)
+{
+    const char *comma = "";
+    ld_buffer_text(out, "{");
+    for (size_t i = 0; i < texts->count; i++) {
+        if (ld_png_text_is_repeated(texts, i))
+            continue;
+        ld_buffer_text(out, comma);
+        ld_buffer_json_string(out, texts->entry[i].keyword);
+        ld_buffer_text(out, ":");
+        ld_buffer_json_span(out, ld_span_of(texts->entry[i].text, texts->entry[i].text_size));
+        comma = ",";
+    }
+    ld_buffer_text(out, "}");
+}
+
+void ld_recipe_write_json(const struct ld_recipe *recipe, const struct ld_png_texts *texts,
+                          struct ld_buffer *out)
+{
+    ld_buffer_text(out, "{\"source\":");
+    ld_buffer_json_string(out, ld_recipe_source_name(recipe->source));
+    ld_buffer_text(out, ",\"model_hash\":");
+    ld_buffer_json_string(out, recipe->model_hash);
+    ld_buffer_text(out, ",\"request\":");
+    ld_buffer_text(out, recipe->request.size ? recipe->request.data : "{}");
+    ld_buffer_text(out, ",\"notes\":");
+    ld_buffer_text(out, recipe->notes.size ? recipe->notes.data : "[]");
+    ld_buffer_text(out, ",\"texts\":");
+    ld_png_texts_write_json(texts, out);
+    ld_buffer_text(out, "}");
+}

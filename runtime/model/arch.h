@@ -10,6 +10,9 @@
 /* Key of __metadata__ that declares other widths than SD1.5's. */
 #define LD_TEST_CONFIG_KEY "latentd.test_config"
 
+/* Key under which such a file carries the merges of its own vocabulary, as text. */
+#define LD_VOCABULARY_KEY "latentd.bpe_merges"
+
 /* SD1.5's widths and schedule, 4 input channels, eps; no part present yet. */
 void ld_arch_set_sd15(struct ld_arch *arch);
 

@@ -190,15 +190,8 @@ static void write_texts(struct ld_buffer *out, struct ld_span png)
     struct ld_error why = {0};
     ld_arena_init(&arena, "png texts", (size_t)8 << 20);
     if (ld_png_texts_read(&texts, &arena, png, false, &why) == LD_OK) {
-        ld_buffer_text(out, ",\"texts\":{");
-        for (size_t i = 0; i < texts.count; i++) {
-            if (i > 0)
-                ld_buffer_byte(out, ',');
-            ld_buffer_json_string(out, texts.entry[i].keyword);
-            ld_buffer_byte(out, ':');
-            ld_buffer_json_string(out, texts.entry[i].text);
-        }
-        ld_buffer_text(out, "}");
+        ld_buffer_text(out, ",\"texts\":");
+        ld_png_texts_write_json(&texts, out);
     } else {
         ld_buffer_text(out, ",\"valid\":false,\"why\":");
         ld_buffer_json_string(out, why.detail);

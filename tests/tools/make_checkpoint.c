@@ -33,7 +33,7 @@ static enum ld_code describe_tiny(struct ld_arch *arch, struct ld_buffer *metada
         arch->text_vocabulary = ID_BASE + (int32_t)count;
         ld_buffer_text(metadata, "{\"format\":\"pt\",\"latentd.test_config\":");
         ld_buffer_json_string(metadata, LD_DEMO_CONFIG);
-        ld_buffer_text(metadata, ",\"latentd.bpe_merges\":");
+        ld_buffer_text(metadata, ",\"" LD_VOCABULARY_KEY "\":");
         ld_buffer_json_string(metadata, merges.data);
         ld_buffer_text(metadata, "}");
         if (metadata->failed)
