@@ -3,8 +3,6 @@
 #include "runtime/base/fsx.h"
 #include "runtime/text/wildcards.h"
 
-#include <sys/stat.h>
-
 enum {
     LIBRARY_ARENA_MAX = 64 << 20,
     RESIDENT_ARENA_MAX = 512 << 20, /* vocabulary and embeddings */
@@ -55,17 +53,11 @@ static const char *name_of_path(struct ld_library *library, const char *path)
     return name ? name : "";
 }
 
-static bool exists(const char *path)
-{
-    struct stat info;
-    return path[0] && stat(path, &info) == 0;
-}
-
 static enum ld_code choose_default(struct ld_library *library, struct ld_error *err)
 {
     const char *given = library->config.model_path;
     const char *wanted = library->config.default_model;
-    if (exists(given)) {
+    if (ld_fsx_exists(given)) {
         library->default_name = name_of_path(library, given);
         return LD_OK;
     }
@@ -154,7 +146,7 @@ static enum ld_code model_path(struct ld_library *library, const char *name, con
                                struct ld_error *err)
 {
     const bool is_default = strcmp(name, library->default_name) == 0;
-    if (is_default && exists(library->config.model_path)) {
+    if (is_default && ld_fsx_exists(library->config.model_path)) {
         *path = library->config.model_path;
         return LD_OK;
     }

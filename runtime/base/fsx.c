@@ -121,6 +121,12 @@ enum ld_code ld_fsx_open_beneath(int dir_fd, const char *path, int *fd, struct l
 
 /* ---- Folders and whole files ------------------------------------------- */
 
+bool ld_fsx_exists(const char *path)
+{
+    struct stat info;
+    return path[0] != '\0' && stat(path, &info) == 0;
+}
+
 enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err)
 {
     char part[4096];

@@ -1,5 +1,7 @@
 #include "runtime/model/registry_look.h"
 
+#include "runtime/base/fsx.h"
+
 #include "runtime/model/describe.h"
 #include "runtime/model/detect_kind.h"
 #include "runtime/model/weights_private.h"
@@ -28,7 +30,7 @@ bool ld_registry_is_model_folder(const char *path)
     char unet[4096];
     return ld_fmt(index, sizeof index, "%s/model_index.json", path) &&
            ld_fmt(unet, sizeof unet, "%s/unet", path) &&
-           (access(index, F_OK) == 0 || access(unet, F_OK) == 0);
+           (ld_fsx_exists(index) || ld_fsx_exists(unet));
 }
 
 static void add_stamp(struct ld_registry_stamp *stamp, const struct stat *info)

@@ -156,12 +156,12 @@ static enum ld_code add_part(struct ld_weight_files *out, const char *root, size
         return LD_FAIL(err, LD_E_TOO_LARGE, "the path of the model is too long");
     for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
         if (ld_fmt(path, sizeof path, "%s/%s%s", folder, parts[part].stem, tails[i]) &&
-            access(path, F_OK) == 0)
+            ld_fsx_exists(path))
             return add_file(out, path, err);
     }
     for (size_t i = 0; i < sizeof indexes / sizeof indexes[0]; i++) {
         if (ld_fmt(path, sizeof path, "%s/%s%s", folder, parts[part].stem, indexes[i]) &&
-            access(path, F_OK) == 0)
+            ld_fsx_exists(path))
             return add_shards(out, folder, path, err);
     }
     return LD_OK;
@@ -195,7 +195,7 @@ static enum ld_code read_scheduler(struct ld_weight_files *out, const char *root
     struct ld_json json;
     struct ld_json_token token;
     if (!ld_fmt(path, sizeof path, "%s/scheduler/scheduler_config.json", root) ||
-        access(path, F_OK) != 0)
+        !ld_fsx_exists(path))
         return LD_OK;
     enum ld_code code = ld_fsx_read_file(path, &text, err);
     ld_json_init(&json, ld_span_of(text.data, text.size), 16, 4096);
