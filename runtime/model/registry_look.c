@@ -1,7 +1,6 @@
 #include "runtime/model/registry_look.h"
 
 #include "runtime/base/fsx.h"
-
 #include "runtime/model/describe.h"
 #include "runtime/model/detect_kind.h"
 #include "runtime/model/weights_private.h"
