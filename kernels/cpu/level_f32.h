@@ -100,8 +100,24 @@ static inline void multiply_step(vf acc[LEVEL_SUB][LEVEL_VECTORS], const float *
     }
 }
 
+/* C = or += the registers, which start again at zero. */
+static inline void flush(vf acc[LEVEL_SUB][LEVEL_VECTORS], float *c, bool add)
+{
+#pragma GCC unroll 16
+    for (int32_t r = 0; r < LEVEL_SUB; r++) {
+#pragma GCC unroll 4
+        for (int32_t v = 0; v < LEVEL_VECTORS; v++) {
+            float *at = c + r * LEVEL_NR + v * VF;
+            vf_store(at, add ? vf_add(vf_load(at), acc[r][v]) : acc[r][v]);
+            acc[r][v] = vf_set(0.0f);
+        }
+    }
+}
+
+/* The error of a float32 sum grows with its length, so sums of FLUSH_STEPS steps are added up. */
 static void multiply(const struct ld_micro_call *call)
 {
+    enum { FLUSH_STEPS = 1 };
     vf acc[LEVEL_SUB][LEVEL_VECTORS];
 #pragma GCC unroll 16
     for (int32_t r = 0; r < LEVEL_SUB; r++)
@@ -109,20 +125,20 @@ static void multiply(const struct ld_micro_call *call)
         for (int32_t v = 0; v < LEVEL_VECTORS; v++)
             acc[r][v] = vf_set(0.0f);
     const unsigned char *b = call->b;
+    bool add = call->add;
+    int32_t step = 0;
+    int32_t steps = call->blocks * call->taps;
     for (int32_t block = 0; block < call->blocks; block++) {
         const unsigned char *a = call->a[0] + (size_t)block * call->a_block_stride;
         int32_t depth = block + 1 == call->blocks ? call->last_k : LD_STEP_K;
-        for (int32_t tap = 0; tap < call->taps; tap++, b += LEVEL_TERM_BYTES)
+        for (int32_t tap = 0; tap < call->taps; tap++, b += LEVEL_TERM_BYTES) {
             multiply_step(acc, (const float *)(const void *)(a + call->tap_offset[tap]),
                           (const float *)(const void *)b, depth);
-    }
-    float *c = call->c[0];
-#pragma GCC unroll 16
-    for (int32_t r = 0; r < LEVEL_SUB; r++) {
-#pragma GCC unroll 4
-        for (int32_t v = 0; v < LEVEL_VECTORS; v++) {
-            float *at = c + r * LEVEL_NR + v * VF;
-            vf_store(at, call->add ? vf_add(vf_load(at), acc[r][v]) : acc[r][v]);
+            step++;
+            if (step % FLUSH_STEPS == 0 || step == steps) {
+                flush(acc, call->c[0], add);
+                add = true;
+            }
         }
     }
 }
