@@ -7,6 +7,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
 #include "runtime/base/id.h"
+#include "runtime/base/json_find.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
@@ -255,6 +256,17 @@ static const char *content_id(struct ld_span bytes, struct ld_arena *arena)
 /* ---- Running
  * ----------------------------------------------------------------------------------------- */
 
+/* What computes, so that nobody waits for a GPU that is not used. */
+static void tell_device(const struct ld_engine *engine)
+{
+    char backend[32];
+    char device[160];
+    const struct ld_span inventory = ld_span_text(ld_engine_inventory(engine));
+    if (ld_json_find_string(inventory, "/backend", backend, sizeof backend) &&
+        ld_json_find_string(inventory, "/device", device, sizeof device))
+        fprintf(stderr, "latentd: painting on the %s backend (%s)\n", backend, device);
+}
+
 static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
                                const struct ld_buffer *image, const struct ld_buffer *mask)
 {
@@ -271,6 +283,8 @@ static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
     };
     args->engine.interrupt = &interrupt;
     enum ld_code code = ld_engine_create(&engine, &args->engine, &run->err);
+    if (code == LD_OK && !args->quiet)
+        tell_device(engine);
     if (code == LD_OK)
         code = ld_engine_submit(engine, &job, &handle, &run->err);
     bool cancelled = false;
