@@ -66,10 +66,11 @@ static void check(struct ld_graph *graph, const struct ld_arch *arch,
 /* ---- Deep shrink -------------------------------------------------------------------------------
  */
 
-/* round half to even of the quotient (sampling.md 6), at least one row. */
+/* Round half to even (sampling.md 6), at least one row. The reference multiplies by the reciprocal,
+ * which decides some halves. */
 static int32_t shrunk(int32_t size, double factor)
 {
-    const double rounded = nearbyint((double)size / factor);
+    const double rounded = nearbyint((double)size * (1.0 / factor));
     return rounded < 1 ? 1 : (int32_t)rounded;
 }
 
@@ -207,8 +208,10 @@ static int32_t build_up_block(struct ld_unet_builder *builder, int32_t index, in
     const struct ld_arch *arch = builder->arch;
     const char *name = ld_graph_name(graph, PREFIX "output_blocks.%d", index);
     const struct ld_graph_value target = *ld_graph_at(graph, skip);
-    /* Only heights are compared (sampling.md 6); widths differ with them or were rounded alike. */
-    if (ld_graph_at(graph, h)->height != target.height)
+    /* The reference compares heights alone and fails where a factor near 1 rounded only the width
+     * (sampling.md 6); the skip's size is the only one that the two can be joined at. */
+    if (ld_graph_at(graph, h)->height != target.height ||
+        ld_graph_at(graph, h)->width != target.width)
         h = ld_graph_resize(graph, h, target.height, target.width, builder->options->shrink_up);
     apply_freeu(builder, &h, &skip);
     h = ld_unet_resblock(builder, ld_graph_name(graph, "%s.0", name), h, skip,

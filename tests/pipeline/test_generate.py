@@ -48,6 +48,14 @@ def test_image_i_of_a_job_is_the_single_image_of_seed_plus_i(generate, tmp_path,
         assert picture(tmp_path, f"many-{index}.png") == picture(tmp_path, "one.png")
 
 
+def test_pictures_of_one_batch_do_not_mix_where_deep_shrink_changes_only_the_width(generate, tmp_path):
+    flags = ("--size", "80x64", "--deep-shrink-block", "11", "--deep-shrink-end", "1")
+    generate(*flags, "--seed", "10", "--images", "2", "-o", str(tmp_path / "many.png"))
+    for index in range(2):
+        generate(*flags, "--seed", str(10 + index), "-o", str(tmp_path / "one.png"))
+        assert picture(tmp_path, f"many-{index}.png") == picture(tmp_path, "one.png")
+
+
 def test_every_sampler_and_scheduler_paints(generate, latentd, tmp_path, png):
     listing = json.loads(subprocess.run([latentd, "generate", "--list", "samplers", "--json"],
                                         capture_output=True, text=True, check=True).stdout)

@@ -314,6 +314,24 @@ static void deep_shrink_halves_the_deep_blocks(void **state)
     end(&built);
 }
 
+static void deep_shrink_that_rounds_only_the_width_meets_its_skip(void **state)
+{
+    (void)state;
+    const struct ld_unet_options options = {.shrink = true,
+                                            .shrink_after_skip = true,
+                                            .shrink_block = 11,
+                                            .shrink_factor = 2,
+                                            .shrink_down = LD_RESIZE_BICUBIC,
+                                            .shrink_up = LD_RESIZE_BICUBIC};
+    struct built built;
+    build_unet(&built, &SD15, 2, 8, 10, 77, &options); /* 1x2 in the deepest blocks, shrunk 1x1 */
+    assert_int_equal(tapped(&built.graph, "middle_block")->height, 1);
+    assert_int_equal(tapped(&built.graph, "middle_block")->width, 1);
+    assert_int_equal(tapped(&built.graph, "output_blocks.0")->height, 1);
+    assert_int_equal(tapped(&built.graph, "output_blocks.0")->width, 2);
+    end(&built);
+}
+
 static void wrong_shapes_and_options_are_refused(void **state)
 {
     (void)state;
@@ -373,6 +391,7 @@ int main(void)
         cmocka_unit_test(the_decoders_plan_needs_the_least),
         cmocka_unit_test(every_latent_size_has_a_graph),
         cmocka_unit_test(deep_shrink_halves_the_deep_blocks),
+        cmocka_unit_test(deep_shrink_that_rounds_only_the_width_meets_its_skip),
         cmocka_unit_test(wrong_shapes_and_options_are_refused),
         cmocka_unit_test(a_picture_beyond_32_bit_counts_is_refused),
         cmocka_unit_test(prologue_operators_come_first),
