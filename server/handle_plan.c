@@ -69,6 +69,55 @@ static enum ld_handled reply_tokens(struct ld_exchange *ex, const struct plannin
     return ld_exchange_json(ex, 200);
 }
 
+/* The worker's members but its warnings, which join the request's own. */
+static void split_warnings(const struct planning *planning, struct ld_buffer *members,
+                           struct ld_buffer *warnings)
+{
+    struct ld_span list;
+    const struct ld_span json = ld_span_of(planning->engine_json.data, planning->engine_json.size);
+    const struct ld_span own =
+        ld_span_of(planning->warnings_json.data, planning->warnings_json.size);
+    const bool has_own = own.size > 2; /* more than "[]" */
+    ld_buffer_bytes(warnings, own.data, has_own ? own.size - 1 : 0);
+    if (!ld_json_find_span(json, "/warnings", &list) || list.size < 2) {
+        ld_buffer_bytes(members, json.data, json.size);
+        ld_buffer_text(warnings, has_own ? "]" : "[]");
+        return;
+    }
+    if (has_own && list.size > 2)
+        ld_buffer_byte(warnings, ',');
+    ld_buffer_bytes(warnings, list.data + (has_own ? 1 : 0), list.size - (has_own ? 1 : 0));
+    /* The member goes, with the comma before it (or, for the first, the one behind). */
+    const size_t start = (size_t)(list.data - json.data);
+    const size_t end = start + list.size;
+    size_t key = start;
+    while (key > 0 && json.data[key] != ',' && json.data[key] != '{')
+        key--;
+    const bool first = json.data[key] == '{';
+    const bool more = end < json.size && json.data[end] == ',';
+    ld_buffer_bytes(members, json.data, first ? key + 1 : key);
+    ld_buffer_bytes(members, json.data + end + (first && more ? 1 : 0),
+                    json.size - end - (first && more ? 1 : 0));
+}
+
+static enum ld_handled write_plan(struct ld_exchange *ex, const struct planning *planning)
+{
+    struct ld_buffer members = ld_buffer_make(2 << 20);
+    struct ld_buffer warnings = ld_buffer_make(2 << 20);
+    split_warnings(planning, &members, &warnings);
+    const struct ld_plan_view view = {
+        .request_json = planning->request_json.data,
+        .engine_json = members.failed ? "{}" : members.data,
+        .work_units = planning->work_units,
+        .queue_eta_ms = queue_eta_ms(ex->front),
+        .warnings_json = warnings.failed ? "[]" : warnings.data,
+    };
+    ld_respond_plan(&view, &ex->reply.body);
+    ld_buffer_deinit(&members);
+    ld_buffer_deinit(&warnings);
+    return ld_exchange_json(ex, 200);
+}
+
 static enum ld_handled reply_plan(struct ld_exchange *ex)
 {
     const struct planning *planning = ex->state;
@@ -82,15 +131,7 @@ static enum ld_handled reply_plan(struct ld_exchange *ex)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
     if (planning->tokens_only)
         return reply_tokens(ex, planning);
-    const struct ld_plan_view view = {
-        .request_json = planning->request_json.data,
-        .engine_json = planning->engine_json.data,
-        .work_units = planning->work_units,
-        .queue_eta_ms = queue_eta_ms(ex->front),
-        .warnings_json = planning->warnings_json.size ? planning->warnings_json.data : "[]",
-    };
-    ld_respond_plan(&view, &ex->reply.body);
-    return ld_exchange_json(ex, 200);
+    return write_plan(ex, planning);
 }
 
 static enum ld_handled wait_for_answer(struct ld_exchange *ex)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 enum { WATCH_PERIOD_US = 200 * 1000 };
 
@@ -68,6 +69,17 @@ static bool has_left(int fd)
     return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+/* The client has closed its side and everything it sent was read: no request can become whole any
+ * more. The library learns of that only by an event that may have come together with the last
+ * bytes, so it is told here. */
+static bool is_spent(const struct ld_conn *conn)
+{
+    int unread = 0;
+    if (conn->phase != LD_CONN_IDLE && conn->phase != LD_CONN_HEADER && conn->phase != LD_CONN_BODY)
+        return false;
+    return has_left(conn->fd) && ioctl(conn->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 static bool too_slow(const struct ld_conn *conn, int64_t now_us)
 {
     const int64_t elapsed_us = now_us - conn->phase_since_us;
@@ -88,7 +100,7 @@ static void watch_one(struct ld_conn *conn, int64_t now_us)
         conn->timed_out = conn->timed_out || late;
         if (conn->timed_out || conn->hung_up)
             wake_locked(conn);
-    } else if (late || too_slow(conn, now_us)) {
+    } else if (late || too_slow(conn, now_us) || is_spent(conn)) {
         (void)shutdown(conn->fd, SHUT_RDWR);
         conn->deadline_us = 0;
     }

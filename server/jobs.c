@@ -14,10 +14,6 @@ void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buf
                ld_store_queue(front->store, &queue, &err) == LD_OK && queue.finished_recent > 0) {
         /* Jobs ended within ten minutes: so long for one, and so many before this one. */
         view->eta_ms = (view->position + 1) * 600000 / queue.finished_recent;
-    } else if (view->status == LD_JOB_SUCCEEDED) {
-        view->progress.fraction = 1;
-        view->progress.image = view->progress.images = view->image_count;
-        view->progress.phase = "done";
     }
 }
 

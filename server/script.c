@@ -39,7 +39,7 @@ struct script_job {
     uint64_t handle;
     struct ld_engine_job job;
     struct orders orders;
-    uint32_t image, step;
+    uint32_t image, step, rows;
     int64_t began_us;
     bool cancelled, keep_partial;
 };
@@ -324,7 +324,7 @@ static void finish(struct script_job *job, enum ld_code code)
         .sample_us = ld_clock_monotonic_us() - job->began_us,
         .decode_us = 100,
         .encode_us = 100,
-        .unet_rows = (uint64_t)job->step * 2,
+        .unet_rows = job->rows,
         .warnings_json = "",
         .adapters_json = "",
         .resolved_json = resolved.data ? resolved.data : "",
@@ -351,6 +351,7 @@ static void advance(struct script *script, struct script_job *job)
     if (misbehave(script, job))
         return;
     job->step++;
+    job->rows += 2; /* one with the prompt, one without */
     const struct ld_engine_progress progress = {
         .phase = LD_PHASE_SAMPLE,
         .image = job->image,

@@ -50,6 +50,8 @@ static enum ld_code load_images(struct ld_db *db, int64_t seq, struct ld_arena *
     memcpy(copy, images, count * sizeof *copy);
     view->images = copy;
     view->image_count = count;
+    if (view->status == LD_JOB_SUCCEEDED)
+        view->progress.image = view->progress.images = count;
     return LD_OK;
 }
 
@@ -102,6 +104,8 @@ static enum ld_code load_columns(struct ld_db_query *row, struct ld_arena *arena
     view->position = -1;
     view->eta_ms = -1;
     view->progress.phase = "";
+    if (view->status == LD_JOB_SUCCEEDED)
+        view->progress = (struct ld_progress_view){.fraction = 1, .phase = "done"};
     /* The wall clock may step between the two: a wait is never negative. */
     const int64_t waited = view->started_us - view->created_us;
     view->timings.queue_ms = view->started_us ? milliseconds(waited > 0 ? waited : 0) : -1.0;

@@ -9,12 +9,28 @@ struct waiting {
     char job_id[LD_ID_SIZE];
     struct ld_event_stream *stream;
     int64_t until_us;
-    bool cancelled;
+    struct ld_exchange *ex;
+    bool replied, cancelled;
 };
+
+/* Nobody is there any more (or cannot be told from nobody): a waiting call takes its job along. */
+static void leave(struct waiting *waiting)
+{
+    enum ld_job_status status;
+    struct ld_error err;
+    const struct ld_exchange *ex = waiting->ex;
+    if (waiting->cancelled || !waiting->options.cancel_on_leave)
+        return;
+    waiting->cancelled = true;
+    if (ld_front_cancel(ex->front, ex->tenant, waiting->job_id, false, &status, &err) != LD_OK)
+        return; /* ended or deleted meanwhile: nothing to take along */
+}
 
 static void end_waiting(void *state)
 {
     struct waiting *waiting = state;
+    if (!waiting->replied) /* the library saw the client go before the watcher did */
+        leave(waiting);
     ld_event_stream_close(waiting->stream);
     if (waiting->options.ctx_free)
         waiting->options.ctx_free(waiting->options.ctx);
@@ -29,18 +45,6 @@ static void wake(void *ctx)
 bool ld_front_is_waiting(const struct ld_exchange *ex)
 {
     return ex->state && ex->state_free == end_waiting;
-}
-
-/* Nobody is there any more (or cannot be told from nobody): a waiting call takes its job along. */
-static void leave(struct ld_exchange *ex, struct waiting *waiting)
-{
-    enum ld_job_status status;
-    struct ld_error err;
-    if (waiting->cancelled)
-        return;
-    waiting->cancelled = true;
-    if (ld_front_cancel(ex->front, ex->tenant, waiting->job_id, false, &status, &err) != LD_OK)
-        return; /* ended or deleted meanwhile: nothing to take along */
 }
 
 static bool has_ended(struct waiting *waiting)
@@ -58,10 +62,14 @@ static enum ld_handled reply(struct ld_exchange *ex, struct waiting *waiting, bo
     struct ld_store_job job;
     struct ld_error err = {0};
     char phase[32];
-    if (ld_store_job_get(ex->front->store, ex->tenant, waiting->job_id, &ex->arena, &job, &err) !=
-        LD_OK)
+    const enum ld_code code =
+        ld_store_job_get(ex->front->store, ex->tenant, waiting->job_id, &ex->arena, &job, &err);
+    if (code != LD_OK) {
+        waiting->replied = true;
         return ld_exchange_fail(ex, &err);
+    }
     ld_front_enliven(ex->front, &job.view, phase);
+    waiting->replied = ld_job_status_is_final(job.view.status) || timed_out;
     if (ld_job_status_is_final(job.view.status))
         return waiting->options.ended(ex, &job.view, waiting->options.ctx);
     if (timed_out)
@@ -73,8 +81,8 @@ static enum ld_handled reply(struct ld_exchange *ex, struct waiting *waiting, bo
 enum ld_handled ld_front_wait_again(struct ld_exchange *ex)
 {
     struct waiting *waiting = ex->state;
-    if (ex->hung_up && waiting->options.cancel_on_leave)
-        leave(ex, waiting);
+    if (ex->hung_up)
+        leave(waiting);
     const bool over = ex->timed_out || ex->stopping ||
                       ld_clock_monotonic_us() >= waiting->until_us ||
                       (ex->hung_up && waiting->options.cancel_on_leave);
@@ -96,6 +104,7 @@ enum ld_handled ld_front_wait(struct ld_exchange *ex, const struct ld_wait_optio
     waiting->options = *options;
     (void)ld_fmt(waiting->job_id, sizeof waiting->job_id, "%s", options->job_id);
     waiting->until_us = ld_clock_monotonic_us() + options->seconds * 1000000;
+    waiting->ex = ex;
     ex->state = waiting;
     ex->state_free = end_waiting;
     /* First listen, then look: an end in between is not missed. */
@@ -107,8 +116,10 @@ enum ld_handled ld_front_wait(struct ld_exchange *ex, const struct ld_wait_optio
         .wake = wake,
         .ctx = ex,
     };
-    if (ld_event_stream_open(&waiting->stream, ex->front->hub, &follow, &err) != LD_OK)
+    if (ld_event_stream_open(&waiting->stream, ex->front->hub, &follow, &err) != LD_OK) {
+        waiting->replied = true;
         return ld_exchange_fail(ex, &err);
+    }
     return reply(ex, waiting, options->seconds == 0);
 }
 
