@@ -9,7 +9,7 @@ enum { LD_RESIDENTS_MAX = 4, LD_VAES_MAX = 8, LD_VARIANTS_MAX = 64 };
 
 struct ld_variant_entry {
     char key[LD_SHA256_HEX_SIZE]; /* of model, adapters in order, weights */
-    struct ld_resident *model;
+    struct ld_resident *model;    /* whose plans it runs: equal files by two names are two */
     struct ld_variant *variant;
     struct ld_weights *overlay; /* closed once packed */
     struct ld_buffer report;    /* what applying told, for later users */

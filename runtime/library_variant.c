@@ -186,7 +186,8 @@ enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *
     if (key_of(library, resident, loras, count, key, err) != LD_OK)
         return err->code;
     for (int i = 0; i < LD_VARIANTS_MAX && !entry; i++)
-        if (library->variants[i].variant && strcmp(library->variants[i].key, key) == 0)
+        if (library->variants[i].variant && library->variants[i].model == resident &&
+            strcmp(library->variants[i].key, key) == 0)
             entry = &library->variants[i];
     if (!entry) {
         entry = free_place(library);
