@@ -241,6 +241,8 @@ static enum ld_code read_input(const char *path, struct ld_buffer *bytes, struct
     if (path && ld_fsx_read_file(path, bytes, err) != LD_OK)
         return LD_FAIL(err, err->code, "'%.200s' cannot be read as an image of at most 32 MiB",
                        path);
+    if (path && bytes->size == 0)
+        return LD_FAIL(err, LD_E_FORMAT, "'%.200s' is empty", path);
     return LD_OK;
 }
 
@@ -399,6 +401,8 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
                        "--model FILE, --model-dir DIR or --server URL is needed");
     if (args->mask_path && !args->init_path)
         return LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
+    if (args->request.init.present && !args->init_path && !args->server[0])
+        return LD_FAIL(err, LD_E_INVALID, "the init fields need a picture: --init FILE");
     enum ld_code code = check_output(args, err);
     if (code == LD_OK)
         code = read_input(args->init_path, &image, err);

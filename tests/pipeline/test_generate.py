@@ -139,6 +139,9 @@ def test_image_to_image_and_inpainting(generate, tmp_path, png):
     (("--clip-skip", "13"), ("clip_skip", "12")),
     (("--prompt", "<lora:missing:1>"), ("missing",)),
     (("--sigmas", "1,2"), ("sigmas", "decreasing")),
+    (("--init-strength", "0.5"), ("--init",)),
+    (("--init", "/dev/null"), ("/dev/null", "empty")),
+    (("--deep-shrink-factor", "0.5"), ("deep_shrink.factor", "1", "9")),
 ])
 def test_bad_values_get_one_sentence_that_names_field_and_bound(generate, tmp_path, flags, words):
     done = generate(*(("--prompt", "cat") if "--prompt" not in flags else ()), *flags, check=False)
