@@ -230,8 +230,8 @@ static void check_ranges(const struct check *check)
         ld_problem_add(check->problem, LD_E_INVALID,
                        request->hires.width > 0 ? "/hires/height" : "/hires/width",
                        "hires.width and hires.height must be given together");
-    if (request->init.present && !request->init.mask[0] &&
-        ld_request_has(request, "init.mask_blur") && !ld_request_has(request, "init.mask"))
+    if (request->init.present && request->init.mask_blur > 0 && !request->init.mask[0] &&
+        !ld_request_has(request, "init.mask")) /* 0 is what a stored request says without a mask */
         ld_problem_add(check->problem, LD_E_INVALID, "/init/mask_blur",
                        "init.mask_blur needs init.mask");
 }

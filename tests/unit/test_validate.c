@@ -243,6 +243,7 @@ static void ranges_must_be_in_order(void **state)
             "sides");
     refuses("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask_blur\":4}}",
             "/init/mask_blur", "needs init.mask");
+    accepts("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask_blur\":0}}");
     accepts("{\"prompt\":\"\",\"scheduler_options\":{\"coefficient\":1.15,\"sigma_min\":1}}");
     accepts("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},"
             "\"mask\":{\"base64\":\"AAAA\"},\"mask_blur\":4}}");
