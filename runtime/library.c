@@ -220,6 +220,10 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
         unload(library, entry);
         return err->code;
     }
+    if (path == library->config.model_path && ld_library_write_inventory(library, err) != LD_OK) {
+        unload(library, entry);
+        return err->code;
+    }
     entry->resident.users = 1;
     entry->resident.used = ++library->clock;
     *out = &entry->resident;

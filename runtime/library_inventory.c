@@ -1,5 +1,7 @@
 #include "runtime/library_state.h"
 
+#include "runtime/model/describe.h"
+
 /* "name": ..., then what the registry found out, as one object. */
 static enum ld_code write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
                                 struct ld_buffer *out, struct ld_error *err)
@@ -21,13 +23,24 @@ static enum ld_code write_entry(struct ld_library *library, const struct ld_regi
     return LD_OK;
 }
 
-/* A model given by path stands beside those of the folder. */
+/* A model given by path stands beside those of the folder. What it is, is known once it is loaded.
+ */
 static void write_direct_model(const struct ld_library *library, struct ld_buffer *out)
 {
+    const struct ld_resident_entry *loaded = NULL;
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
+        if (library->residents[i].loaded &&
+            strcmp(library->residents[i].resident.name, library->default_name) == 0)
+            loaded = &library->residents[i];
     ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, library->default_name);
-    ld_buffer_text(out, ",\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-                        "\"detail\":{}}");
+    ld_buffer_format(out,
+                     ",\"sha256\":\"%s\",\"bytes\":0,\"created_us\":0,\"default\":true,"
+                     "\"detail\":{",
+                     loaded ? loaded->resident.sha256 : "");
+    if (loaded)
+        ld_describe_detection(out, ld_weights_detection(loaded->weights));
+    ld_buffer_text(out, "}}");
 }
 
 static enum ld_code write_kind(struct ld_library *library, enum ld_registry_kind kind,

@@ -143,7 +143,8 @@ static void note_differences(const struct ld_intake *intake, const struct ld_rec
     const size_t known = strlen(recipe->model_hash);
     if (recipe->source != LD_RECIPE_LATENTD)
         add_note(&replay->notes, "the picture was made by another program");
-    if (known > 0 && model && strncmp(model->sha256, recipe->model_hash, known) != 0)
+    if (known > 0 && model && model->sha256[0] &&
+        strncmp(model->sha256, recipe->model_hash, known) != 0)
         add_note(&replay->notes, "the model here is another one than the picture's");
     if (recipe->notes.size > 2) { /* "[...]": its items as they are */
         if (replay->notes.size > 0)

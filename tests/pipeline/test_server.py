@@ -137,6 +137,24 @@ def test_replay_says_bit_identical(serve):
     status, _, body = server.post("/v1/replay?wait=60", picture, headers={"Content-Type": "image/png"})
     answer = json.loads(body)
     assert status == 200 and answer["identical"] is True, answer
+    assert answer["differences"] == [], answer
+
+
+def test_replay_of_image_to_image_says_bit_identical(serve):
+    server = serve()
+    picture = base64.b64encode(server.post("/v1/jobs", REQUEST, headers={"Accept": "image/png"})[2])
+    for mask in ({}, {"mask": {"base64": picture.decode()}, "mask_blur": 4}):
+        body = {**REQUEST, "init": {"image": {"base64": picture.decode()}, "strength": 0.5, **mask}}
+        made = server.post("/v1/jobs", body, headers={"Accept": "image/png"})[2]
+        status, _, body = server.post("/v1/replay?wait=60", made, headers={"Content-Type": "image/png"})
+        answer = json.loads(body)
+        assert status == 200 and answer["identical"] is True, answer
+
+
+def test_a_model_given_by_its_file_is_listed_with_its_hash(serve, tiny_model):
+    (model,) = json.loads(serve().get("/v1/models")[2])["data"]
+    assert model["sha256"] == hashlib.sha256(tiny_model.read_bytes()).hexdigest(), model
+    assert model["prediction"] == "eps", model
 
 
 def test_the_plan_tells_tokens_memory_and_warnings(serve):
