@@ -252,6 +252,54 @@ static void norm_round(struct machine *m, struct rng *rng)
     free_weight(&g);
 }
 
+/* ---- Inputs larger than one chunk, which threads cut in different places ------------------------- */
+
+static void chunk_round(struct machine *m, struct rng *rng)
+{
+    enum { ROWS = 3000, K = 320, N = 40, H = 60, W = 150, C = 96 };
+    struct test_weight dense = make_weight(LD_WEIGHT_LINEAR, N, K, 1, some_type(rng), true, rng);
+    struct test_weight conv = make_weight(LD_WEIGHT_CONV, N, C, 3, some_type(rng), true, rng);
+    float *x = random_buffer(ROWS * K, 1.0f, rng);
+    float *first[2] = {guarded_alloc(ROWS * N), guarded_alloc(H * W * N)};
+    float *y = guarded_alloc(H * W * N);
+    struct ld_error err = {0};
+    for (size_t t = 0; t < 3; t++) {
+        struct ld_backend *backend = m->backend[t];
+        struct ld_weight *w = load_weight(backend, &dense);
+        struct ld_linear linear = {.x0 = x,
+                                   .c0 = K,
+                                   .rows = ROWS,
+                                   .rows_per_image = ROWS,
+                                   .weight = w,
+                                   .y = t == 0 ? first[0] : y};
+        assert_int_equal(backend->ops->linear(backend, &linear, &err), LD_OK);
+        if (t > 0)
+            assert_same_bits(y, first[0], ROWS * N);
+        backend->ops->weight_destroy(backend, w);
+        w = load_weight(backend, &conv);
+        struct ld_conv2d map = {.x0 = x,
+                                .c0 = C,
+                                .batch = 1,
+                                .in_h = H,
+                                .in_w = W,
+                                .stride = 1,
+                                .pad_before = 1,
+                                .pad_after = 1,
+                                .weight = w,
+                                .y = t == 0 ? first[1] : y};
+        assert_int_equal(backend->ops->conv2d(backend, &map, &err), LD_OK);
+        if (t > 0)
+            assert_same_bits(y, first[1], H * W * N);
+        backend->ops->weight_destroy(backend, w);
+    }
+    guarded_free(x);
+    guarded_free(y);
+    guarded_free(first[0]);
+    guarded_free(first[1]);
+    free_weight(&dense);
+    free_weight(&conv);
+}
+
 /* ---- Rounds at every level
  * ---------------------------------------------------------------------------------- */
 
@@ -263,6 +311,8 @@ static void at_every_level(void (*round)(struct machine *, struct rng *), uint64
         if (!open_machine(&m, all_levels[i]))
             continue;
         int rounds = all_levels[i] == LD_CPU_GENERIC ? 2 : ROUNDS;
+        if (round == chunk_round) /* large; plain C cuts nothing */
+            rounds = all_levels[i] == LD_CPU_GENERIC ? 0 : 2;
         for (int r = 0; r < rounds; r++)
             round(&m, &rng);
         close_machine(&m);
@@ -293,6 +343,12 @@ static void a_normalised_image_does_not_know_its_batch_or_threads(void **state)
     at_every_level(norm_round, 34);
 }
 
+static void chunks_cut_for_other_threads_give_the_same_bits(void **state)
+{
+    (void)state;
+    at_every_level(chunk_round, 35);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_linear_row_does_not_know_its_place_or_neighbours),
         cmocka_unit_test(an_attending_image_does_not_know_its_batch_or_threads),
         cmocka_unit_test(a_normalised_image_does_not_know_its_batch_or_threads),
+        cmocka_unit_test(chunks_cut_for_other_threads_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
