@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Proves that what was acknowledged is never lost: submitters work without pause while the server,
+its worker or both are killed at random instants. At the end every acknowledged job must have ended
+in success with exactly one whole picture, equal to that of any other job of its seed.
+
+    tests/fault/kill.py LATENTD [--kills 120] [--seed 1] [--queued 0]
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import random
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+import zlib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "api"))
+from front import Front  # noqa: E402
+
+SUBMITTERS = 8
+SEEDS = 12
+
+
+class Run:
+    def __init__(self, front):
+        self.front = front
+        self.acknowledged, self.lock = {}, threading.Lock()  # job id -> (seed, key)
+        self.stop = threading.Event()
+        self.refused = 0
+
+    def submitter(self, number):
+        """Submits with idempotency keys; repeats a call whose answer was lost."""
+        source, count = random.Random(number), 0
+        while not self.stop.is_set():
+            count += 1
+            seed, key = source.randrange(SEEDS), f"{number}-{count}"
+            body = {"prompt": "a cat", "width": 64, "height": 64, "steps": 3, "seed": seed}
+            while not self.stop.is_set():
+                try:
+                    answer = self.front.post("/v1/jobs", body, headers={"Idempotency-Key": key}, timeout=5)
+                except (OSError, http.client.HTTPException):
+                    time.sleep(0.02)
+                    continue
+                if answer.status in (200, 202):
+                    with self.lock:
+                        self.acknowledged[answer.json["id"]] = (seed, key)
+                    break
+                self.refused += 1
+                time.sleep(0.05)
+            time.sleep(source.uniform(0, 0.05))
+
+
+def kill_worker(front):
+    for pid in front.worker_pids():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def restart(front):
+    """Returns the seconds until it was ready again."""
+    front.kill()
+    began = time.monotonic()
+    front.start(ready=False)
+    front.wait_ready()
+    return time.monotonic() - began
+
+
+def check_png(data):
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, raw = 8, b""
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at:at + 4])
+        piece = data[at + 4:at + 8 + length]
+        assert zlib.crc32(piece) == struct.unpack(">I", data[at + 8 + length:at + 12 + length])[0]
+        if piece[:4] == b"IDAT":
+            raw += piece[4:]
+        at += 12 + length
+    assert len(zlib.decompress(raw)) == 64 * (64 * 3 + 1)
+
+
+def judge(run, seconds=120):
+    front, bytes_of, lost = run.front, {}, []
+    deadline = time.monotonic() + seconds
+    for job_id, (seed, _) in sorted(run.acknowledged.items()):
+        while True:
+            answer = front.get(f"/v1/jobs/{job_id}")
+            if answer.status == 404 or answer.json["status"] not in ("queued", "running"):
+                break
+            assert time.monotonic() < deadline, f"{job_id} never ends"
+            time.sleep(0.05)
+        if answer.status != 200 or answer.json["status"] != "succeeded":
+            lost.append((job_id, answer))
+            continue
+        images = answer.json["images"]
+        assert len(images) == 1 and images[0]["seed"] == seed, answer
+        picture = front.picture(job_id)
+        assert hashlib.sha256(picture).hexdigest() == images[0]["sha256"]
+        check_png(picture)
+        assert bytes_of.setdefault(seed, picture) == picture, "equal requests gave other bytes"
+    assert not lost, f"{len(lost)} lost: {lost[:3]}"
+    keys = [key for _, key in run.acknowledged.values()]
+    assert len(keys) == len(set(keys)), "one key made two jobs"
+    return len(bytes_of)
+
+
+def unreferenced(front):
+    """Pictures on disk that no job refers to: at most those of a death between rename and commit."""
+    names = {path.name[:64] for path in (front.folder / "state" / "blobs").glob("??/*.png")}
+    cursor, used = "", set()
+    while True:
+        page = front.get(f"/v1/jobs?limit=100{cursor}").json
+        used |= {image["sha256"] for job in page["jobs"] for image in job["images"]}
+        if not page.get("next"):
+            return len(names - used)
+        cursor = f"&cursor={page['next']}"
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("latentd")
+    options.add_argument("--kills", type=int, default=120)
+    options.add_argument("--seed", type=int, default=1)
+    arguments = options.parse_args()
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        front = Front(arguments.latentd, pathlib.Path(folder), "step_ms=4")
+        run = Run(front)
+        threads = [threading.Thread(target=run.submitter, args=(number,)) for number in range(SUBMITTERS)]
+        for thread in threads:
+            thread.start()
+        slowest, fronts, workers = 0.0, 0, 0
+        try:
+            for _ in range(arguments.kills):
+                time.sleep(chance.uniform(0.05, 0.5))
+                kind = chance.random()
+                if kind < 0.5:
+                    kill_worker(front)
+                    workers += 1
+                    continue
+                if kind < 0.75:
+                    kill_worker(front)
+                    workers += 1
+                slowest = max(slowest, restart(front))
+                fronts += 1
+        finally:
+            run.stop.set()
+            for thread in threads:
+                thread.join()
+        seeds = judge(run)
+        left_over = unreferenced(front)
+        status = front.stop()
+    print(f"{workers} worker kills, {fronts} front kills, {len(run.acknowledged)} jobs acknowledged, "
+          f"0 lost, 0 doubled, {seeds} seeds, {left_over} unreferenced files, "
+          f"slowest start {slowest:.2f} s, {run.refused} refusals")
+    assert status == 0
+    print("1 passed, 0 failed, 0 skipped")
+
+
+if __name__ == "__main__":
+    main()
