@@ -7,6 +7,12 @@
 /* Activations above this many elements are refused: 2^40 bytes of float32. */
 static const int64_t ELEMENTS_MAX = INT64_C(1) << 38;
 
+/*
+ * The fast levels pack whole rows of input into 56 MB of scratch, 6 bytes a value: with stride 2
+ * 4 w + 33 pixels of k values for a map w wide. These two bounds keep that below it.
+ */
+enum { FEATURES_MAX = 1 << 16, ROW_VALUES_MAX = 3 << 19 };
+
 static bool product_fits(int64_t a, int64_t b, int64_t c)
 {
     if (a < 1 || b < 1 || c < 1)
@@ -33,7 +39,7 @@ enum ld_code ld_cpu_check_weight(const struct ld_weight_desc *desc, struct ld_er
     if (conv && desc->kernel != 1 && desc->kernel != 3)
         return shape_error(err, "a convolution kernel is 1x1 or 3x3");
     if (!product_fits(desc->rows, desc->k, conv ? 9 : 1) || desc->rows > INT32_MAX / 4 ||
-        desc->k > INT32_MAX / 16)
+        desc->k > FEATURES_MAX)
         return shape_error(err, "weight dimensions are out of range");
     if (desc->part_count > 1 && desc->kind != LD_WEIGHT_LINEAR && desc->kind != LD_WEIGHT_VECTOR)
         return shape_error(err, "only linear and vector weights are stacked from parts");
@@ -87,9 +93,8 @@ enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *er
     int32_t widest = shape.cin > weight->rows ? shape.cin : weight->rows;
     if (!product_fits(op->batch, positions, widest) || positions > INT32_MAX / 4)
         return shape_error(err, "conv2d map size is out of range");
-    /* Three packed rows fit the fast levels' scratch: 6 bytes a value, 4 planes with stride 2. */
     int64_t widest_row = ((int64_t)shape.src_w + 2) * (shape.cin + 31);
-    if (weight->kernel == 3 && widest_row > (INT64_C(1) << 20) * 2)
+    if (weight->kernel == 3 && widest_row > ROW_VALUES_MAX)
         return shape_error(err, "conv2d rows are too wide");
     if (weight->kernel == 1 && (op->stride != 1 || margin != 0))
         return shape_error(err, "a 1x1 convolution has stride 1 and no padding");
@@ -124,7 +129,7 @@ enum ld_code ld_cpu_check_group_norm(const struct ld_group_norm *op, struct ld_e
     int32_t channels = op->c0 + op->c1;
     if (op->groups < 1 || channels % op->groups != 0)
         return shape_error(err, "group_norm channels divide into the groups");
-    if (!product_fits(op->batch, op->positions, channels))
+    if (!product_fits(op->batch, op->positions, channels) || channels > FEATURES_MAX / 2)
         return shape_error(err, "group_norm size is out of range");
     if (op->y == op->x1 || (op->y == op->x0 && op->x1 != NULL))
         return shape_error(err, "group_norm works in place on one source only");

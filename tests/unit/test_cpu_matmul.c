@@ -381,6 +381,48 @@ static void long_sums_keep_the_error_of_short_ones(void **state)
     guarded_free(x);
 }
 
+/* Rows as wide as the scratch allows run; one more column is refused, not an abort. */
+static void rows_wider_than_the_scratch_are_refused(void **state)
+{
+    (void)state;
+    enum { C = 512, WIDEST = (3 << 19) / (C + 31) - 2, N = 1 };
+    struct rng rng = {6};
+    struct test_weight w = make_weight(LD_WEIGHT_CONV, N, C, 3, LD_DTYPE_F16, false, &rng);
+    float *x = random_buffer(2 * WIDEST * C, 1.0f, &rng);
+    float *y = guarded_alloc(2 * WIDEST * N);
+    double expected[(WIDEST + 1) / 2];
+    for (size_t l = 1; l < LEVELS; l++) {
+        struct ld_backend *backend = open_level(all_levels[l], 2);
+        if (backend == NULL)
+            continue;
+        struct ld_weight *weight = load_weight(backend, &w);
+        struct ld_error err = {0};
+        struct ld_conv2d op = {.x0 = x,
+                               .c0 = C,
+                               .batch = 1,
+                               .in_h = 2,
+                               .in_w = WIDEST,
+                               .stride = 2,
+                               .pad_before = 1,
+                               .pad_after = 1,
+                               .weight = weight,
+                               .y = y};
+        ref_conv2d(&op, &w, expected);
+        assert_int_equal(backend->ops->conv2d(backend, &op, &err), LD_OK);
+        assert_true(relative_l2(y, expected, (WIDEST + 1) / 2) <= TOLERANCE);
+        op.stride = 1;
+        assert_int_equal(backend->ops->conv2d(backend, &op, &err), LD_OK);
+        assert_true(guards_intact(y, 2 * WIDEST * N));
+        op.in_w++;
+        assert_int_equal(backend->ops->conv2d(backend, &op, &err), LD_E_SHAPE);
+        backend->ops->weight_destroy(backend, weight);
+        backend->ops->destroy(backend);
+    }
+    guarded_free(x);
+    guarded_free(y);
+    free_weight(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +432,7 @@ int main(void)
         cmocka_unit_test(every_16_bit_weight_is_held_exactly),
         cmocka_unit_test(a_weight_of_one_returns_every_input_exactly),
         cmocka_unit_test(mixed_parts_lose_nothing),
+        cmocka_unit_test(rows_wider_than_the_scratch_are_refused),
         cmocka_unit_test(long_sums_keep_the_error_of_short_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
