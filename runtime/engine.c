@@ -297,6 +297,9 @@ static void close_calls(struct ld_engine *engine, struct ld_batch *batch)
             session->job->err = err;
             continue;
         }
+        (void)ld_pass_rows(session->pass, &count);
+        if (count > 0) /* still open: self attention guidance asks for another row */
+            continue;
         ld_job_tell_progress(session->job, session, LD_PHASE_SAMPLE);
         ld_session_preview(session);
     }

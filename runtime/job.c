@@ -191,7 +191,9 @@ static double fraction_done(const struct ld_job *job)
             done += first + second;
         else {
             done += session->second || session->phase == LD_SESSION_UPSCALING ? first : 0;
-            done += session->pass ? (double)ld_pass_call(session->pass) : 0;
+            /* Samplers with three calls a step make more than was counted on. */
+            if (session->pass)
+                done += fmin((double)ld_pass_call(session->pass), session->second ? second : first);
         }
     }
     const double all = each * (double)(job->session_count ? job->session_count : 1);

@@ -131,6 +131,26 @@ def test_previews_arrive_while_the_job_runs(serve, png):
         assert png(base64.b64decode(preview["base64"])).width == 96
 
 
+def test_self_attention_guidance_shows_each_preview_once(serve):
+    server = serve()
+    body = {**REQUEST, "steps": 6, "preview": {"every": 1}, "guidance": {"sag": 0.5}}
+    job = json.loads(server.post("/v1/jobs", body)[2])["id"]
+    events = server.get(f"/v1/jobs/{job}/events")[2].decode()
+    previews = re.findall(r"event: preview\r?\ndata: (.*)", events)
+    assert 1 <= len(previews) <= 6 and len(set(previews)) == len(previews), events
+
+
+def test_progress_never_goes_back(serve):
+    server = serve()
+    body = {**REQUEST, "images": 2, "steps": 3, "sampler": "seeds_3",
+            "hires": {"scale": 1.5, "steps": 2, "strength": 1}}
+    job = json.loads(server.post("/v1/jobs", body)[2])["id"]
+    events = server.get(f"/v1/jobs/{job}/events")[2].decode()
+    fractions = [json.loads(data)["progress"]["fraction"]
+                 for data in re.findall(r"event: progress\r?\ndata: (.*)", events)]
+    assert len(fractions) > 4 and fractions == sorted(fractions), fractions
+
+
 def test_replay_says_bit_identical(serve):
     server = serve()
     picture = server.post("/v1/jobs", REQUEST, headers={"Accept": "image/png"})[2]
