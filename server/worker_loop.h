@@ -1,7 +1,8 @@
 /*
  * The worker's side of the socket pair: receives jobs, runs them through a pipeline, reports. The
  * pipeline is the engine, or the scripted one of the tests. One thread runs the pipeline, a second
- * reads the socket and sends a heartbeat every second, so that a long tick does not look like death.
+ * reads the socket and sends a heartbeat every second, so that a long tick does not look like
+ * death.
  *
  * A finished job's result is kept until the front acknowledges it. When the front goes away the
  * worker ends at once: what it ran is leased again.

@@ -27,7 +27,7 @@ suite() {
     local start=$SECONDS
     timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1
     status=$?
-    read -r p f s < <(python3 "$root/tests/count.py" "$log")
+    read -r p f s < <(/usr/bin/python3 "$root/tests/count.py" "$log")
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ "$status" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then p=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
@@ -71,7 +71,7 @@ printf 'built in %d s\n' $((SECONDS - start))
 
 # ---- The suites ---------------------------------------------------------------------------------
 
-wanted tidy && suite tidy 60 python3 tests/tidy/tidy.py
+wanted tidy && suite tidy 60 /usr/bin/python3 tests/tidy/tidy.py
 wanted unit && suite unit 600 ctest --test-dir "$build" --output-on-failure -j "$jobs" -L fast
 
 golden_flags=()
@@ -85,7 +85,7 @@ if wanted golden-full; then
         skipped=$((skipped + 1))
     fi
 fi
-wanted pipeline && suite pipeline 600 python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests"
+wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests"
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"
 wanted fault && suite fault 300 tests/fault/run.sh "$build/server/latentd"
