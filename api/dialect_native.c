@@ -24,7 +24,7 @@ struct reader {
     uint32_t depth;
 };
 
-/* ---- Life -------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 void ld_native_init(struct ld_native *native, struct ld_arena *arena)
 {
@@ -41,7 +41,7 @@ void ld_native_deinit(struct ld_native *native)
     ld_buffer_deinit(&native->init_mask);
 }
 
-/* ---- Refusals ---------------------------------------------------------------------------- */
+/* ---- Refusals -------------------------------------------------------------------------------- */
 
 static void refuse(struct reader *reader, const struct ld_json_node *node,
                    const struct ld_error *err)
@@ -76,7 +76,7 @@ static void refuse_unknown(struct reader *reader, const struct frame *frame,
                    nearest.best ? "?" : "");
 }
 
-/* ---- Images ------------------------------------------------------------------------------ */
+/* ---- Images ---------------------------------------------------------------------------------- */
 
 static enum ld_code decode_image(struct reader *reader, const struct ld_field *field,
                                  const struct ld_json_node *node, struct ld_error *err)
@@ -126,7 +126,7 @@ static void read_image(struct reader *reader, const struct ld_field *field,
         refuse(reader, value, &err);
 }
 
-/* ---- Values ------------------------------------------------------------------------------ */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 static enum ld_code read_text(struct reader *reader, void *base, const struct ld_field *field,
                               const struct ld_json_node *node, struct ld_error *err)
@@ -203,7 +203,7 @@ static enum ld_code read_plain(struct reader *reader, void *base, const struct l
     return ld_field_refuse_kind(field, err);
 }
 
-/* ---- Objects ----------------------------------------------------------------------------- */
+/* ---- Objects --------------------------------------------------------------------------------- */
 
 static void enter(struct reader *reader, const struct ld_field *object,
                   const struct ld_json_node *node, bool is_list, void *base)
@@ -291,7 +291,7 @@ static void read_member(struct reader *reader, const struct ld_json_node *node)
     }
 }
 
-/* ---- The whole body ---------------------------------------------------------------------- */
+/* ---- The whole body -------------------------------------------------------------------------- */
 
 static void refuse_double_size(struct ld_native *native)
 {

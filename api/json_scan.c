@@ -1,6 +1,6 @@
 #include "api/json_scan.h"
 
-/* ---- Where the scan stands --------------------------------------------------------------- */
+/* ---- Where the scan stands ------------------------------------------------------------------- */
 
 /* One open container on the way to the present token. */
 struct level {
@@ -102,7 +102,7 @@ static void follow(struct path *path, const struct ld_json_token *token)
         top->index++; /* a value ended; meaningless but harmless in objects */
 }
 
-/* ---- First pass: is it worth any memory? ------------------------------------------------- */
+/* ---- First pass: is it worth any memory? ----------------------------------------------------- */
 
 static enum ld_code fail_at(struct ld_span input, size_t offset, const char *what,
                             struct ld_error *err)
@@ -156,7 +156,7 @@ static enum ld_code count_values(struct ld_span input, uint32_t depth_max, uint3
     return LD_OK;
 }
 
-/* ---- Second pass: the tree --------------------------------------------------------------- */
+/* ---- Second pass: the tree ------------------------------------------------------------------- */
 
 struct builder {
     struct ld_span input;
@@ -233,7 +233,7 @@ static enum ld_code build(struct builder *builder, uint32_t depth_max, struct ld
     return LD_OK;
 }
 
-/* ---- Duplicate keys ---------------------------------------------------------------------- */
+/* ---- Duplicate keys -------------------------------------------------------------------------- */
 
 /* FNV-1a, 64 bit (Fowler, Noll, Vo; draft-eastlake-fnv). */
 static uint64_t key_hash(struct ld_span key)
@@ -318,7 +318,7 @@ enum ld_code ld_json_scan(struct ld_json_tree *tree, struct ld_span input, uint3
     return refuse_duplicates(tree, arena, err);
 }
 
-/* ---- Reading the tree -------------------------------------------------------------------- */
+/* ---- Reading the tree ------------------------------------------------------------------------ */
 
 const struct ld_json_node *ld_json_root(const struct ld_json_tree *tree)
 {

@@ -2,7 +2,7 @@
 
 #include "config/limits.h"
 
-/* ---- Small readers ----------------------------------------------------------------------- */
+/* ---- Small readers --------------------------------------------------------------------------- */
 
 static uint8_t lower(uint8_t c)
 {
@@ -78,7 +78,7 @@ static bool parameter(struct ld_span header, const char *name, struct ld_span *v
     return false;
 }
 
-/* ---- Reader ------------------------------------------------------------------------------ */
+/* ---- Reader ---------------------------------------------------------------------------------- */
 
 enum ld_code ld_multipart_open(struct ld_multipart *reader, const char *content_type,
                                struct ld_span body, struct ld_error *err)

@@ -39,7 +39,7 @@ enum ld_code ld_problem_add_error(struct ld_problem *problem, const char *pointe
     return ld_problem_add(problem, err->code, pointer ? pointer : err->pointer, "%s", err->detail);
 }
 
-/* ---- Statuses ---------------------------------------------------------------------------- */
+/* ---- Statuses -------------------------------------------------------------------------------- */
 
 int ld_code_status(enum ld_code code)
 {
@@ -194,7 +194,7 @@ const char *ld_status_title(int status)
     return "Error";
 }
 
-/* ---- The document ------------------------------------------------------------------------ */
+/* ---- The document ---------------------------------------------------------------------------- */
 
 static void write_head(const char *name, int status, const char *detail, const char *instance,
                        struct ld_buffer *out)

@@ -42,7 +42,7 @@ enum ld_code ld_problem_add(struct ld_problem *problem, enum ld_code code, const
 enum ld_code ld_problem_add_error(struct ld_problem *problem, const char *pointer,
                                   const struct ld_error *err);
 
-/* ---- Statuses ---------------------------------------------------------------------------- */
+/* ---- Statuses -------------------------------------------------------------------------------- */
 
 /* The one place where a code becomes an HTTP status. */
 int ld_code_status(enum ld_code code);

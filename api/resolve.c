@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* ---- Warnings ---------------------------------------------------------------------------- */
+/* ---- Warnings -------------------------------------------------------------------------------- */
 
 void ld_warnings_add(struct ld_warnings *warnings, const char *format, ...)
 {
@@ -31,7 +31,7 @@ void ld_warnings_write(const struct ld_warnings *warnings, struct ld_buffer *out
     ld_buffer_byte(out, ']');
 }
 
-/* ---- The model's defaults ---------------------------------------------------------------- */
+/* ---- The model's defaults -------------------------------------------------------------------- */
 
 static enum ld_code apply_defaults(struct ld_request *request, const struct ld_manifest *manifest,
                                    struct ld_arena *arena, struct ld_problem *problem)
@@ -52,7 +52,7 @@ static enum ld_code apply_defaults(struct ld_request *request, const struct ld_m
     return LD_OK;
 }
 
-/* ---- Presets ----------------------------------------------------------------------------- */
+/* ---- Presets --------------------------------------------------------------------------------- */
 
 static bool is_letter(char c)
 {
@@ -168,7 +168,7 @@ static void warn_renamed(const struct ld_request *request, const struct ld_manif
     }
 }
 
-/* ---- What is left open ------------------------------------------------------------------- */
+/* ---- What is left open ----------------------------------------------------------------------- */
 
 static enum ld_code draw_seed(uint64_t *seed, bool *random_wanted, const struct ld_random *random,
                               struct ld_problem *problem)

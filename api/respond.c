@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-/* ---- Names ------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const char *const status_names[LD_JOB_STATUS_COUNT] = {
     "queued", "running", "succeeded", "failed", "cancelling", "cancelled", "expired",
@@ -49,7 +49,7 @@ void ld_time_text(int64_t us, char *out, size_t out_size)
     (void)ld_fmt(out, out_size, "%s.%03dZ", date, (int)(rest / 1000));
 }
 
-/* ---- Pieces ------------------------------------------------------------------------------ */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 /* `,"key":"text"`, nothing for an absent text. */
 static void put_text(struct ld_buffer *out, const char *key, const char *text)
@@ -125,7 +125,7 @@ static void put_seed(struct ld_buffer *out, uint64_t seed)
                      (unsigned long long)seed);
 }
 
-/* ---- Jobs -------------------------------------------------------------------------------- */
+/* ---- Jobs ------------------------------------------------------------------------------------ */
 
 static void write_progress(const struct ld_progress_view *progress, struct ld_buffer *out)
 {
@@ -226,7 +226,7 @@ void ld_respond_jobs(const struct ld_job_view *jobs, uint32_t count, const char 
     ld_buffer_byte(out, '}');
 }
 
-/* ---- Lists ------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 /* `{"name":"..."` with a comma before all but the first. */
 static void begin_item(struct ld_buffer *out, uint32_t index, const char *key, const char *name)
@@ -359,7 +359,7 @@ void ld_respond_upload(const struct ld_upload_view *upload, struct ld_buffer *ou
     ld_buffer_byte(out, '}');
 }
 
-/* ---- Events ------------------------------------------------------------------------------ */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 void ld_respond_event_status(const char *job_id, enum ld_job_status status, int64_t position,
                              struct ld_buffer *out)

@@ -18,8 +18,7 @@ void ld_respond_job(const struct ld_job_view *job, struct ld_buffer *out);
 void ld_respond_jobs(const struct ld_job_view *jobs, uint32_t count, const char *cursor,
                      struct ld_buffer *out);
 
-/* ---- Lists: {"samplers":[...]} and so on
- * ----------------------------------------------------------- */
+/* ---- Lists: {"samplers":[...]} and so on ----------------------------------------------------- */
 
 void ld_respond_samplers(const struct ld_sampler_view *items, uint32_t count,
                          struct ld_buffer *out);
@@ -38,7 +37,7 @@ void ld_respond_resolutions(const struct ld_size_view *items, uint32_t count,
 void ld_respond_plan(const struct ld_plan_view *plan, struct ld_buffer *out);
 void ld_respond_upload(const struct ld_upload_view *upload, struct ld_buffer *out);
 
-/* ---- Events: the JSON after "data: " ----------------------------------------------------- */
+/* ---- Events: the JSON after "data: " --------------------------------------------------------- */
 
 void ld_respond_event_status(const char *job_id, enum ld_job_status status, int64_t position,
                              struct ld_buffer *out);

@@ -7,7 +7,7 @@
 
 enum { DEPTH_MAX = 4 };
 
-/* ---- Pieces ------------------------------------------------------------ */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 static void put_number(struct ld_buffer *out, const char *key, double value)
 {
@@ -167,7 +167,7 @@ static void put_type(struct ld_buffer *out, const struct ld_field *field)
     }
 }
 
-/* ---- The schema -------------------------------------------------------- */
+/* ---- The schema ------------------------------------------------------------------------------ */
 
 static void open_members(struct ld_buffer *out)
 {
@@ -254,7 +254,7 @@ void ld_schema_write_request(struct ld_buffer *out)
     ld_buffer_byte(out, '}');
 }
 
-/* ---- The manual -------------------------------------------------------- */
+/* ---- The manual ------------------------------------------------------------------------------ */
 
 static void write_type_column(const struct ld_field *field, struct ld_buffer *out)
 {
@@ -354,7 +354,7 @@ void ld_schema_write_docs(struct ld_buffer *out)
     }
 }
 
-/* ---- The fuzzer's dictionary ------------------------------------------- */
+/* ---- The fuzzer's dictionary ----------------------------------------------------------------- */
 
 static void put_token(struct ld_buffer *out, const char *before, struct ld_span text,
                       const char *after)

@@ -26,7 +26,7 @@ struct ld_request_limits ld_request_limits_default(void)
     return limits;
 }
 
-/* ---- Work -------------------------------------------------------------------------------- */
+/* ---- Work ------------------------------------------------------------------------------------ */
 
 static int64_t units(int64_t width, int64_t height)
 {
@@ -46,7 +46,7 @@ int64_t ld_request_work(const struct ld_request *request)
     return steps * request->images;
 }
 
-/* ---- Names ------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 typedef const char *(*name_at)(void *ctx, uint32_t index);
 
@@ -148,7 +148,7 @@ static void check_names(const struct check *check)
     }
 }
 
-/* ---- Limits ------------------------------------------------------------------------------ */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 static void check_limits(const struct check *check)
 {
@@ -188,7 +188,7 @@ static void check_limits(const struct check *check)
                        LD_WORK_UNIT_PIXELS, (long long)work, (long long)limits->work_max);
 }
 
-/* ---- Fields that depend on one another --------------------------------------------------- */
+/* ---- Fields that depend on one another ------------------------------------------------------- */
 
 static void check_order(const struct check *check, double low, double high, const char *low_pointer,
                         const char *low_name, const char *high_name)
@@ -236,7 +236,7 @@ static void check_ranges(const struct check *check)
                        "init.mask_blur needs init.mask");
 }
 
-/* ---- Worth a word ------------------------------------------------------------------------ */
+/* ---- Worth a word ---------------------------------------------------------------------------- */
 
 static void warn(const struct check *check)
 {

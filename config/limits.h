@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-/* ---- Connections and HTTP ---------------------------------------------------------------- */
+/* ---- Connections and HTTP -------------------------------------------------------------------- */
 
 enum {
     LD_CONNECTIONS_MAX = 512,
@@ -31,7 +31,7 @@ enum {
     LD_BODY_CHUNKS_MAX = 4096
 };
 
-/* ---- Bodies ------------------------------------------------------------------------------ */
+/* ---- Bodies ---------------------------------------------------------------------------------- */
 
 enum {
     LD_JSON_BODY_BYTES_MAX = 256 * 1024, /* three prompts of 16 KiB written as \uXXXX fit */
@@ -48,7 +48,7 @@ enum {
     LD_PNG_TEXT_BYTES_MAX = 1024 * 1024 /* after inflation */
 };
 
-/* ---- What a request may ask for ---------------------------------------------------------- */
+/* ---- What a request may ask for -------------------------------------------------------------- */
 
 enum {
     LD_PROMPT_BYTES_MAX = 16 * 1024,
@@ -81,7 +81,7 @@ enum {
     LD_PROBLEM_ITEMS_MAX = 64 /* rejected fields listed in one answer */
 };
 
-/* ---- Queue, store, worker ---------------------------------------------------------------- */
+/* ---- Queue, store, worker -------------------------------------------------------------------- */
 
 enum {
     LD_QUEUED_PER_KEY_MAX = 200,
@@ -99,7 +99,7 @@ enum {
 };
 #define LD_RESULT_BYTES_PER_KEY_MAX (INT64_C(5) * 1024 * 1024 * 1024)
 
-/* ---- Model files ------------------------------------------------------------------------- */
+/* ---- Model files ----------------------------------------------------------------------------- */
 
 enum {
     LD_SAFETENSORS_HEADER_BYTES_MAX = 100000000,
@@ -108,7 +108,7 @@ enum {
 };
 #define LD_SAFETENSORS_FILE_BYTES_MAX (INT64_C(16) * 1024 * 1024 * 1024)
 
-/* ---- Arenas (style.md 7) ----------------------------------------------------------------- */
+/* ---- Arenas (style.md 7) --------------------------------------------------------------------- */
 
 enum {
     LD_ARENA_PROCESS_BYTES = 16 * 1024 * 1024,
@@ -117,7 +117,7 @@ enum {
     LD_ARENA_JOB_BYTES = 64 * 1024 * 1024
 };
 
-/* ---- Bounds that depend on one another --------------------------------------------------- */
+/* ---- Bounds that depend on one another ------------------------------------------------------- */
 
 static_assert(LD_JSON_BODY_BYTES_MAX >= 3 * 3 * (LD_PROMPT_BYTES_MAX + 0),
               "three prompts of two-byte characters written as \\uXXXX fit a body");

@@ -35,7 +35,7 @@ static void *copy_items(struct ld_arena *arena, const void *items, uint32_t coun
     return copy;
 }
 
-/* ---- The INI part ------------------------------------------------------------------------ */
+/* ---- The INI part ---------------------------------------------------------------------------- */
 
 static struct ld_span trimmed(struct ld_span text)
 {
@@ -141,7 +141,7 @@ static enum ld_code take_entry(void *ctx, const char *section, const char *key, 
     return item->field && item->value ? LD_OK : fail_memory(err);
 }
 
-/* ---- The JSON part ----------------------------------------------------------------------- */
+/* ---- The JSON part --------------------------------------------------------------------------- */
 
 /* The string at LIST/INDEX/KEY; "" if there is none. */
 static enum ld_code item_text(struct builder *builder, struct ld_span tags, const char *list,
@@ -260,7 +260,7 @@ enum ld_code ld_manifest_parse(struct ld_manifest *manifest, const char *name, s
     return manifest->defaults && manifest->sizes ? LD_OK : fail_memory(err);
 }
 
-/* ---- Sets -------------------------------------------------------------------------------- */
+/* ---- Sets ------------------------------------------------------------------------------------ */
 
 /* "novelai_v2" of "novelai_v2.conf"; false for other files. */
 static bool conf_name(const char *file, char *out, size_t out_size)
@@ -399,7 +399,7 @@ enum ld_code ld_manifests_load(struct ld_manifests *set, const char *folder, str
     return LD_OK;
 }
 
-/* ---- Finding ----------------------------------------------------------------------------- */
+/* ---- Finding --------------------------------------------------------------------------------- */
 
 static uint8_t lower(uint8_t c)
 {

@@ -6,7 +6,7 @@
 
 #include <arpa/inet.h>
 
-/* ---- Rows -------------------------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 #define PLACE(type, member)                                                                        \
     (offsetof(struct ld_settings, member) +                                                        \
@@ -95,7 +95,7 @@ void ld_settings_init(struct ld_settings *settings, struct ld_arena *arena)
     }
 }
 
-/* ---- Setting ----------------------------------------------------------------------------- */
+/* ---- Setting --------------------------------------------------------------------------------- */
 
 /* NULL after setting `err`. */
 static const struct ld_setting *find_row(const char *section, const char *key, struct ld_error *err)
@@ -210,7 +210,7 @@ enum ld_code ld_settings_set_flag(struct ld_settings *settings, const char *flag
     return ld_settings_set(settings, row->section, row->key, value, LD_ORIGIN_FLAG, err);
 }
 
-/* ---- Unsafe sets ------------------------------------------------------------------------- */
+/* ---- Unsafe sets ----------------------------------------------------------------------------- */
 
 bool ld_address_is_loopback(const char *address)
 {

@@ -73,7 +73,7 @@ enum ld_code ld_settings_load_file(struct ld_settings *settings, const char *pat
     return code;
 }
 
-/* ---- Environment ------------------------------------------------------------------------- */
+/* ---- Environment ----------------------------------------------------------------------------- */
 
 /* LATENTD_SERVER_PORT */
 static void variable_name(const struct ld_setting *row, char out[96])

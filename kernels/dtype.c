@@ -53,7 +53,7 @@ bool ld_dtype_is_float(enum ld_dtype dtype)
     return facts[dtype].is_float;
 }
 
-/* ---- One value ------------------------------------------------------------------------------ */
+/* ---- One value ------------------------------------------------------------------------------- */
 
 static float float_of(uint32_t bits)
 {
@@ -161,7 +161,7 @@ static uint8_t e4m3_from_f32(float value)
     return (uint8_t)(sign | (code > 0x7E ? 0x7E : code));
 }
 
-/* ---- AVX2 ----------------------------------------------------------------------------------- */
+/* ---- AVX2 ------------------------------------------------------------------------------------ */
 
 /* Each converts the largest multiple of 8 elements and returns that number; plain C does the rest.
  */
@@ -306,7 +306,7 @@ static size_t vector_from_f32(uint8_t *dst, const float *src, enum ld_dtype dtyp
 
 #endif
 
-/* ---- Arrays --------------------------------------------------------------------------------- */
+/* ---- Arrays ---------------------------------------------------------------------------------- */
 
 /* `CONVERT` sees `item`, one element read from its possibly unaligned place. */
 #define DECODE_LOOP(type, CONVERT)                                                                 \

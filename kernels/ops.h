@@ -29,7 +29,7 @@ extern "C" {
 struct ld_backend;
 struct ld_weight; /* packed by and for one backend */
 
-/* ---- Weights -------------------------------------------------------------------------------- */
+/* ---- Weights --------------------------------------------------------------------------------- */
 
 enum { LD_WEIGHT_PARTS_MAX = 3 };
 
@@ -59,7 +59,7 @@ struct ld_weight_desc {
     struct ld_weight_part bias[LD_WEIGHT_PARTS_MAX]; /* data NULL: none */
 };
 
-/* ---- Operators ------------------------------------------------------------------------------ */
+/* ---- Operators ------------------------------------------------------------------------------- */
 
 /*
  * y[b,oy,ox,o] = bias[o] + row_add[b,o] + residual[b,oy,ox,o]
@@ -203,7 +203,7 @@ struct ld_planes_out {
     float *planes;
 };
 
-/* ---- The table ------------------------------------------------------------------------------ */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 struct ld_ops {
     enum ld_code (*weight_create)(struct ld_backend *, const struct ld_weight_desc *,
@@ -242,7 +242,7 @@ struct ld_backend {
     enum ld_dtype act_dtype; /* type of activations */
 };
 
-/* ---- Backends ------------------------------------------------------------------------------- */
+/* ---- Backends -------------------------------------------------------------------------------- */
 
 enum ld_cpu_level {
     LD_CPU_AUTO,    /* the best this machine has */

@@ -21,8 +21,7 @@ struct ld_conditioning {
     uint32_t chunks_min; /* pad_context: every context has at least as many chunks */
 };
 
-/* ---- Compiling
- * ------------------------------------------------------------------------------------ */
+/* ---- Compiling ------------------------------------------------------------------------------- */
 
 static const char *text_of(const struct ld_conditioning_config *config, enum ld_pass_prompt which)
 {
@@ -98,8 +97,7 @@ const struct ld_prompt *ld_conditioning_prompt(const struct ld_conditioning *con
     return &conditioning->prompts[prompt].compiled;
 }
 
-/* ---- Encoding
- * ------------------------------------------------------------------------------------- */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 /* Everything that decides an encoding goes into its key. */
 static enum ld_code key_of(const struct ld_conditioning *conditioning,
@@ -238,8 +236,7 @@ enum ld_code ld_conditioning_encode(struct ld_conditioning *conditioning,
     return LD_OK;
 }
 
-/* ---- Use
- * ------------------------------------------------------------------------------------------ */
+/* ---- Use ------------------------------------------------------------------------------------- */
 
 uint32_t ld_conditioning_parts(const struct ld_conditioning *conditioning, const double **weights)
 {

@@ -33,8 +33,7 @@ const char *ld_engine_phase_name(enum ld_engine_phase phase)
     return (unsigned)phase < sizeof names / sizeof names[0] ? names[phase] : "unknown";
 }
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------ */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static enum ld_code create_backend(struct ld_engine *engine, const struct ld_engine_config *config,
                                    struct ld_error *err)
@@ -93,8 +92,7 @@ const char *ld_engine_inventory(const struct ld_engine *engine)
     return ld_library_inventory(engine->library);
 }
 
-/* ---- Jobs in and out
- * --------------------------------------------------------------------------------- */
+/* ---- Jobs in and out ------------------------------------------------------------------------- */
 
 enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_job *given,
                               uint64_t *handle, struct ld_error *err)
@@ -181,8 +179,7 @@ static bool retire_one(struct ld_engine *engine)
     return false;
 }
 
-/* ---- One unit of work
- * --------------------------------------------------------------------------------- */
+/* ---- One unit of work ------------------------------------------------------------------------ */
 
 /* A failure inside a job ends that job; only an interrupt leaves it to retire_one. */
 static void settle(struct ld_engine *engine, struct ld_job *job, enum ld_code code,

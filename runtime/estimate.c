@@ -24,8 +24,7 @@ struct estimate {
     size_t memory_bytes;
 };
 
-/* ---- Parts
- * ----------------------------------------------------------------------------------------- */
+/* ---- Parts ----------------------------------------------------------------------------------- */
 
 static void count_rows(struct estimate *estimate)
 {
@@ -119,8 +118,7 @@ static void write_warnings(const struct estimate *estimate, double seconds, stru
     ld_buffer_text(out, "]");
 }
 
-/* ---- The whole
- * --------------------------------------------------------------------------------------- */
+/* ---- The whole ------------------------------------------------------------------------------- */
 
 static enum ld_code estimate_with(struct estimate *estimate, const struct ld_backend *backend,
                                   const struct ld_rates *rates, struct ld_arena *arena,

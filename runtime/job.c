@@ -8,8 +8,7 @@
 
 enum { JOB_ARENA_MAX = 64 << 20, REPORT_MAX = 256 * 1024 };
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *given, uint64_t handle,
                            struct ld_error *err)
@@ -56,8 +55,7 @@ void ld_job_warn(struct ld_job *job, const char *format, ...)
     ld_buffer_json_string(&job->warnings, sentence);
 }
 
-/* ---- Preparing
- * ---------------------------------------------------------------------------------------- */
+/* ---- Preparing ------------------------------------------------------------------------------- */
 
 /*
  * Adapters mentioned in the prompt join those of the request in a list of the job's own: the
@@ -172,8 +170,7 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
     return LD_OK;
 }
 
-/* ---- Telling
- * ------------------------------------------------------------------------------------------ */
+/* ---- Telling --------------------------------------------------------------------------------- */
 
 /* Share of the job that is done: every step of every pass counts the same, decoding as one step. */
 static double fraction_done(const struct ld_job *job)

@@ -66,8 +66,7 @@ struct ld_job {
     uint32_t last_preview;
 };
 
-/* ---- job.c -------------------------------------------------------------------------------------
- */
+/* ---- job.c ----------------------------------------------------------------------------------- */
 
 /* Copies what must outlive submit. Errors LD_E_NOMEM. */
 enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *given, uint64_t handle,
@@ -88,8 +87,7 @@ void ld_job_tell_progress(const struct ld_job *job, const struct ld_session *ses
 /* All pictures done, or an error or cancel: on_done is called once. */
 void ld_job_finish(struct ld_job *job, const struct ld_error *err);
 
-/* ---- job_input.c --------------------------------------------------------------------------------
- */
+/* ---- job_input.c ----------------------------------------------------------------------------- */
 
 /* Decode and encode the init image and its mask. Without one nothing happens. */
 enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *interrupt,
@@ -105,8 +103,7 @@ enum ld_code ld_job_encode_pixels(struct ld_job *job, const uint8_t *rgb, int32_
 enum ld_code ld_job_second_mask(struct ld_job *job, int32_t height, int32_t width,
                                 struct ld_error *err) LD_MUST_USE;
 
-/* ---- session.c
- * ----------------------------------------------------------------------------------- */
+/* ---- session.c ------------------------------------------------------------------------------- */
 
 /* Set up the first pass. */
 enum ld_code ld_session_begin(struct ld_session *session, struct ld_error *err) LD_MUST_USE;

@@ -38,8 +38,7 @@ void ld_job_release_input(struct ld_job *job)
         ld_heap_free(job->extra[pass]);
 }
 
-/* ---- Encoding
- * ------------------------------------------------------------------------------------------ */
+/* ---- Encoding -------------------------------------------------------------------------------- */
 
 enum ld_code ld_job_encode_pixels(struct ld_job *job, const uint8_t *rgb, int32_t height,
                                   int32_t width, const struct ld_cancel *interrupt, double **latent,
@@ -74,8 +73,7 @@ done:
     return code;
 }
 
-/* ---- Reading
- * ------------------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 /* Any picture as RGB8 at the job's size; transparency is not looked at. */
 static enum ld_code read_fitted(const struct ld_job *job, struct ld_span png,
@@ -209,8 +207,7 @@ enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *inter
     return channels == INPAINT_CHANNELS ? make_extra(job, interrupt, err) : LD_OK;
 }
 
-/* ---- The second pass
- * ----------------------------------------------------------------------------------- */
+/* ---- The second pass ------------------------------------------------------------------------- */
 
 static float *resized(const float *planes, int32_t channels, const struct ld_job *job,
                       int32_t height, int32_t width, struct ld_error *err)

@@ -13,8 +13,7 @@ enum {
 /* Budget of merged adapters that nobody uses at the moment. */
 #define VARIANT_BYTES_MAX ((size_t)4 << 30)
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------ */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static const char *keep(struct ld_library *library, const char *text)
 {
@@ -139,8 +138,7 @@ void ld_library_close(struct ld_library *library)
     ld_heap_free(library);
 }
 
-/* ---- Models
- * ----------------------------------------------------------------------------------------- */
+/* ---- Models ---------------------------------------------------------------------------------- */
 
 static enum ld_code model_path(struct ld_library *library, const char *name, const char **path,
                                struct ld_error *err)
@@ -264,8 +262,7 @@ enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct
     return LD_OK;
 }
 
-/* ---- Wildcards
- * ----------------------------------------------------------------------------------------- */
+/* ---- Wildcards ------------------------------------------------------------------------------- */
 
 static enum ld_code read_lists(void *ctx, const char *pattern, struct ld_buffer *out,
                                struct ld_error *err)

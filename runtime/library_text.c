@@ -14,8 +14,7 @@
 
 enum { PATH_SIZE = 4096 };
 
-/* ---- Vocabulary
- * ------------------------------------------------------------------------------------ */
+/* ---- Vocabulary ------------------------------------------------------------------------------ */
 
 /* Where get_clip_vocab.sh puts it. */
 static bool default_vocabulary(char *out, size_t size)
@@ -59,8 +58,7 @@ static enum ld_code load_vocabulary(struct ld_library *library, struct ld_reside
                    "installed; run deploy/get_clip_vocab.sh, or name it with --vocab");
 }
 
-/* ---- Textual inversions
- * ------------------------------------------------------------------------------- */
+/* ---- Textual inversions ---------------------------------------------------------------------- */
 
 static enum ld_code load_vectors(struct ld_resident_entry *entry, struct ld_registry *registry,
                                  const struct ld_registry_entry *file, int32_t width,

@@ -7,8 +7,7 @@
 
 #include "runtime/model/adapter.h"
 
-/* ---- The cache
- * --------------------------------------------------------------------------------------- */
+/* ---- The cache ------------------------------------------------------------------------------- */
 
 static void drop(struct ld_variant_entry *entry)
 {
@@ -61,8 +60,7 @@ static struct ld_variant_entry *free_place(struct ld_library *library)
     return oldest;
 }
 
-/* ---- Making one
- * ---------------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 static const struct ld_registry_entry *adapter_named(const struct ld_library *library,
                                                      const char *name, struct ld_error *err)

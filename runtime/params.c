@@ -13,7 +13,7 @@
     "latent-area|latent-bilinear-aa|latent-bicubic-aa|pixel-nearest-exact|pixel-bilinear|"         \
     "pixel-bicubic|pixel-area|pixel-lanczos"
 
-/* ---- Rows -------------------------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 /* The offset of a member, and a compile error when it does not have the row's type. */
 #define PLACE(base, type, member)                                                                  \
@@ -89,7 +89,7 @@ _Static_assert((int)ROW_COUNT <= (int)LD_REQUEST_FIELDS_MAX, "`given` has a bit 
 _Static_assert((int)LD_REQUEST_LORAS_MAX == (int)LD_LORAS_MAX, "params.h and limits.h agree");
 _Static_assert((int)LD_REQUEST_SIGMAS_MAX >= (int)LD_SIGMAS_MAX, "params.h and limits.h agree");
 
-/* ---- Look-up ----------------------------------------------------------------------------- */
+/* ---- Look-up --------------------------------------------------------------------------------- */
 
 const struct ld_field *ld_fields(uint32_t *count)
 {
@@ -206,7 +206,7 @@ void ld_request_mark(struct ld_request *request, const struct ld_field *field)
     request->given[row / 8] = (uint8_t)(request->given[row / 8] | (1U << (row % 8)));
 }
 
-/* ---- Defaults ---------------------------------------------------------------------------- */
+/* ---- Defaults -------------------------------------------------------------------------------- */
 
 static void set_default(void *base, const struct ld_field *field)
 {

@@ -163,7 +163,7 @@ struct ld_request {
         given[LD_REQUEST_FIELDS_MAX / 8]; /* bit i: row i of ld_fields() was set, not defaulted */
 };
 
-/* ---- The table of fields (config/fields.def) --------------------------------------------- */
+/* ---- The table of fields (config/fields.def) ------------------------------------------------- */
 
 enum ld_field_kind {
     LD_FIELD_OBJECT,    /* always there */
@@ -288,7 +288,7 @@ enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *ar
                                  const char *name, const char *value,
                                  struct ld_error *err) LD_MUST_USE;
 
-/* ---- Whole requests ---------------------------------------------------------------------- */
+/* ---- Whole requests -------------------------------------------------------------------------- */
 
 /* Every field at its default; no memory is taken. */
 void ld_request_default(struct ld_request *request);

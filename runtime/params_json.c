@@ -55,7 +55,7 @@ static void move_to(struct writer *writer, const struct ld_field *field)
     }
 }
 
-/* ---- Values ------------------------------------------------------------------------------ */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 static void write_seed(struct ld_buffer *out, uint64_t seed, bool random)
 {
@@ -169,7 +169,7 @@ static void write_value(const struct ld_request *request, const struct ld_field 
     }
 }
 
-/* ---- What is said ------------------------------------------------------------------------ */
+/* ---- What is said ---------------------------------------------------------------------------- */
 
 /* A default may stay unsaid where it will always mean the same: "off", or "the sampler's own".
  * Every other value is written, so that a later change of defaults changes no stored request. */

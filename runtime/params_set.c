@@ -91,7 +91,7 @@ enum ld_code ld_field_refuse_kind(const struct ld_field *field, struct ld_error 
                                            : fail_kind(field, kind_wanted(field), err);
 }
 
-/* ---- Numbers ----------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 enum ld_code ld_field_set_seed(void *base, const struct ld_field *field, uint64_t value,
                                struct ld_error *err)
@@ -174,7 +174,7 @@ enum ld_code ld_field_set_bool(void *base, const struct ld_field *field, bool va
     return LD_OK;
 }
 
-/* ---- Words ------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 bool ld_words_next(const char *words, size_t *pos, struct ld_span *word)
 {
@@ -239,7 +239,7 @@ static enum ld_code set_word(void *base, const struct ld_field *field, struct ld
     return LD_OK;
 }
 
-/* ---- Texts ------------------------------------------------------------------------------- */
+/* ---- Texts ----------------------------------------------------------------------------------- */
 
 /* LF, CR and TAB are the only control characters a text may hold (robustness.md 2). */
 static bool has_control(struct ld_span text, bool lines)
@@ -426,7 +426,7 @@ enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct 
     return LD_OK;
 }
 
-/* ---- Lists and objects ------------------------------------------------------------------- */
+/* ---- Lists and objects ----------------------------------------------------------------------- */
 
 enum ld_code ld_request_set_sigmas(struct ld_request *request, const double *sigmas, uint32_t count,
                                    struct ld_error *err)

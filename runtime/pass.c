@@ -45,8 +45,7 @@ size_t ld_pass_arena_bytes(int32_t height, int32_t width)
     return LATENT_TENSORS * tensor * sizeof(double) + ((size_t)4 << 20);
 }
 
-/* ---- What the request asks of this pass --------------------------------------------------------
- */
+/* ---- What the request asks of this pass ------------------------------------------------------ */
 
 static const char *sampler_name(const struct ld_request *request, bool hires)
 {
@@ -140,8 +139,7 @@ static enum ld_code plan_network(struct ld_pass *pass, struct ld_error *err)
     return ld_deep_shrink_init(&pass->shrink, &request->deep_shrink, pass->config.table, err);
 }
 
-/* ---- Noise and the starting point
- * ------------------------------------------------------------------ */
+/* ---- Noise and the starting point ------------------------------------------------------------ */
 
 /* Smallest positive and largest sigma of the run. */
 static void noise_range(const struct ld_pass *pass, struct ld_noise_config *config)
@@ -216,8 +214,7 @@ static enum ld_code start_at(struct ld_pass *pass, struct ld_arena *arena, struc
     return LD_OK;
 }
 
-/* ---- Creation
- * -------------------------------------------------------------------------------------- */
+/* ---- Creation -------------------------------------------------------------------------------- */
 
 static enum ld_code create_parts(struct ld_pass *pass, struct ld_arena *arena, struct ld_error *err)
 {
@@ -290,8 +287,7 @@ enum ld_code ld_pass_create(struct ld_pass **out, struct ld_arena *arena,
     return LD_OK;
 }
 
-/* ---- Opening a call
- * -------------------------------------------------------------------------------- */
+/* ---- Opening a call -------------------------------------------------------------------------- */
 
 /* Without the shrink its options stay zero, so that all such evaluations share one plan. */
 static struct ld_unet_options options_at(const struct ld_pass *pass, double sigma)
@@ -392,8 +388,7 @@ void ld_pass_row_done(struct ld_pass *pass, struct ld_pass_row *row, const float
     pass->rows_run++;
 }
 
-/* ---- Closing a call
- * -------------------------------------------------------------------------------- */
+/* ---- Closing a call -------------------------------------------------------------------------- */
 
 static const double *result_of(const struct ld_pass *pass, enum ld_pass_prompt prompt,
                                bool identity)
@@ -462,8 +457,7 @@ enum ld_code ld_pass_close(struct ld_pass *pass, struct ld_error *err)
                              err);
 }
 
-/* ---- Looking at it
- * --------------------------------------------------------------------------------- */
+/* ---- Looking at it --------------------------------------------------------------------------- */
 
 const double *ld_pass_latent(const struct ld_pass *pass)
 {

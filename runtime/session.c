@@ -21,8 +21,7 @@ static size_t latent_count(const struct ld_session *session)
     return (size_t)LD_LATENT_CHANNELS * (size_t)session->height * (size_t)session->width;
 }
 
-/* ---- Passes
- * ------------------------------------------------------------------------------------------ */
+/* ---- Passes ---------------------------------------------------------------------------------- */
 
 static void note_rows(struct ld_session *session)
 {
@@ -96,8 +95,7 @@ enum ld_code ld_session_end_pass(struct ld_session *session, struct ld_error *er
     return LD_OK;
 }
 
-/* ---- The second pass
- * ----------------------------------------------------------------------------------- */
+/* ---- The second pass ------------------------------------------------------------------------- */
 
 /* Resize a latent in its own space. */
 static enum ld_code resize_latent(struct ld_session *session, int32_t height, int32_t width,
@@ -249,8 +247,7 @@ enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_canc
     return begin_pass(session, session->latent, job->second_mask, err);
 }
 
-/* ---- Pictures
- * ------------------------------------------------------------------------------------------ */
+/* ---- Pictures -------------------------------------------------------------------------------- */
 
 /* The request of this one picture, as it would be asked for alone. */
 static struct ld_request single_request(const struct ld_session *session)
@@ -354,8 +351,7 @@ done:
     return code;
 }
 
-/* ---- Previews
- * ------------------------------------------------------------------------------------------ */
+/* ---- Previews -------------------------------------------------------------------------------- */
 
 /* The preview's size: the longer side as asked for. */
 static int32_t preview_side(const struct ld_session *session, int32_t side)

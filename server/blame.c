@@ -21,7 +21,7 @@ static bool is_explained(const struct ld_slot *slot, int status)
     return ld_oom_kills() > slot->oom_kills;
 }
 
-/* ---- Fates ------------------------------------------------------------- */
+/* ---- Fates ----------------------------------------------------------------------------------- */
 
 static enum ld_code settle(struct ld_supervisor *supervisor, const struct ld_orphan *orphan,
                            struct ld_error *err)
@@ -98,7 +98,7 @@ static void orphan_jobs(struct ld_supervisor *supervisor, struct ld_slot *slot, 
     pthread_mutex_unlock(&supervisor->lock);
 }
 
-/* ---- The breaker and the back-off -------------------------------------- */
+/* ---- The breaker and the back-off ------------------------------------------------------------ */
 
 static void note_death(struct ld_slot *slot, int64_t now_us)
 {

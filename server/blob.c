@@ -65,7 +65,7 @@ static enum ld_code make_shelves(struct ld_blobs *blobs, struct ld_error *err)
     return made ? ld_fsx_sync_dir(blobs->dir_fd, err) : LD_OK;
 }
 
-/* ---- Opening ----------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 enum ld_code ld_blobs_open(struct ld_blobs **out, const char *dir, ld_blob_referenced referenced,
                            void *ctx, struct ld_error *err)
@@ -111,7 +111,7 @@ void ld_blobs_close(struct ld_blobs *blobs)
     ld_heap_free(blobs);
 }
 
-/* ---- Holding ----------------------------------------------------------- */
+/* ---- Holding --------------------------------------------------------------------------------- */
 
 /* With the lock. */
 static struct hold **find_hold(struct ld_blobs *blobs, const char *sha256)
@@ -150,7 +150,7 @@ void ld_blob_let_go(struct ld_blobs *blobs, const char *sha256)
     pthread_mutex_unlock(&blobs->lock);
 }
 
-/* ---- Publishing and reading -------------------------------------------- */
+/* ---- Publishing and reading ------------------------------------------------------------------ */
 
 static enum ld_code open_shelf(struct ld_blobs *blobs, const char *sha256, int *fd,
                                struct ld_error *err)
@@ -242,7 +242,7 @@ void ld_blob_remove(struct ld_blobs *blobs, const char *sha256)
     pthread_mutex_unlock(&blobs->lock);
 }
 
-/* ---- Sweeping ---------------------------------------------------------- */
+/* ---- Sweeping -------------------------------------------------------------------------------- */
 
 static bool older_than(int dir_fd, const char *name, int64_t before_us)
 {

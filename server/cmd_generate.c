@@ -52,8 +52,7 @@ static void catch_interrupt(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* ---- Writing
- * --------------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 /* "out.png" for one picture; "out-2.png" for the third of several. */
 static bool output_name(const struct ld_generate_args *args, uint32_t index, char *out, size_t size)
@@ -104,8 +103,7 @@ static enum ld_code check_output(const struct ld_generate_args *args, struct ld_
     return LD_OK;
 }
 
-/* ---- Callbacks
- * -------------------------------------------------------------------------------------- */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
 static void on_progress(void *ctx, const struct ld_engine_progress *progress)
 {
@@ -193,8 +191,7 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     }
 }
 
-/* ---- Preparing the request
- * --------------------------------------------------------------------------- */
+/* ---- Preparing the request ------------------------------------------------------------------- */
 
 static bool fill_random(void *ctx, void *out, size_t size)
 {
@@ -255,8 +252,7 @@ static const char *content_id(struct ld_span bytes, struct ld_arena *arena)
     return id ? id : "";
 }
 
-/* ---- Running
- * ----------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* What computes, so that nobody waits for a GPU that is not used. */
 static void tell_device(const struct ld_engine *engine)
@@ -326,8 +322,7 @@ static enum ld_code paint_there(struct run *run, const struct ld_generate_args *
     return code == LD_OK ? run->code : code;
 }
 
-/* ---- Lists
- * ------------------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 static void list_row(bool json, bool first, const char *name, const char *label, const char *hint)
 {
@@ -376,8 +371,7 @@ static int list(const struct ld_generate_args *args)
     return LD_EXIT_OK;
 }
 
-/* ---- The verb
- * ---------------------------------------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------------------- */
 
 static int help(void)
 {

@@ -5,8 +5,7 @@
 #include <math.h>
 #include <sys/stat.h>
 
-/* ---- Own flags ----------------------------------------------------------------------------------
- */
+/* ---- Own flags ------------------------------------------------------------------------------- */
 
 enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS };
 
@@ -72,8 +71,7 @@ static enum ld_code set_own(struct ld_generate_args *args, const struct own_flag
     return LD_E_BUG;
 }
 
-/* ---- The request's flags
- * -------------------------------------------------------------------------- */
+/* ---- The request's flags --------------------------------------------------------------------- */
 
 static bool is_switch(const char *name)
 {
@@ -158,8 +156,7 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
     return LD_OK;
 }
 
-/* ---- Help
- * ---------------------------------------------------------------------------------------- */
+/* ---- Help ------------------------------------------------------------------------------------ */
 
 static void help_field(const struct ld_field *field, struct ld_buffer *out)
 {

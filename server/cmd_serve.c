@@ -41,7 +41,7 @@ struct server {
     int64_t upkeep_at_us;
 };
 
-/* ---- Parts ------------------------------------------------------------- */
+/* ---- Parts ----------------------------------------------------------------------------------- */
 
 static bool blob_referenced(void *ctx, const char *sha256)
 {
@@ -193,7 +193,7 @@ static enum ld_code start_http(struct server *server, struct ld_error *err)
     return ld_http_start(&server->http, &config, err);
 }
 
-/* ---- Upkeep ------------------------------------------------------------ */
+/* ---- Upkeep ---------------------------------------------------------------------------------- */
 
 /* Old results, then what nobody refers to any more. */
 static void keep_up(struct server *server)
@@ -232,7 +232,7 @@ static void raise_file_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* ---- Signals ----------------------------------------------------------- */
+/* ---- Signals --------------------------------------------------------------------------------- */
 
 static void block_signals(sigset_t *set)
 {
@@ -312,7 +312,7 @@ static int attend(struct server *server, const sigset_t *set)
     }
 }
 
-/* ---- The verb ---------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------------------- */
 
 static enum ld_code check(const struct ld_settings *settings, struct ld_error *err)
 {

@@ -37,7 +37,7 @@ static void remove_freed(struct ld_supervisor *supervisor, const struct ld_store
         ld_blob_remove(supervisor->config.blobs, freed->sha256[i]);
 }
 
-/* ---- Results into the store -------------------------------------------- */
+/* ---- Results into the store ------------------------------------------------------------------ */
 
 static enum ld_code deliver_image(struct ld_supervisor *supervisor, struct ld_slot_job *job,
                                   struct ld_span payload, struct ld_error *err)
@@ -222,7 +222,7 @@ void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slo
     }
 }
 
-/* ---- Frames ------------------------------------------------------------ */
+/* ---- Frames ---------------------------------------------------------------------------------- */
 
 static bool take_hello(struct ld_supervisor *supervisor, struct ld_slot *slot,
                        const struct ld_frame *frame, struct ld_error *err)

@@ -62,7 +62,7 @@ void ld_event_hub_destroy(struct ld_event_hub *hub)
     ld_heap_free(hub);
 }
 
-/* ---- Publishing -------------------------------------------------------- */
+/* ---- Publishing ------------------------------------------------------------------------------ */
 
 static struct shared_event *copy_event(const struct ld_store_event *event)
 {
@@ -138,7 +138,7 @@ uint32_t ld_event_hub_followers(struct ld_event_hub *hub, const char *tenant)
     return count;
 }
 
-/* ---- Streams ----------------------------------------------------------- */
+/* ---- Streams --------------------------------------------------------------------------------- */
 
 enum ld_code ld_event_stream_open(struct ld_event_stream **out, struct ld_event_hub *hub,
                                   const struct ld_event_stream_options *options,

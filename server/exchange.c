@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-/* ---- The query --------------------------------------------------------- */
+/* ---- The query ------------------------------------------------------------------------------- */
 
 static int hex_value(char c)
 {
@@ -73,7 +73,7 @@ bool ld_exchange_accepts(const struct ld_exchange *ex, const char *type, bool by
     return false;
 }
 
-/* ---- Replies ----------------------------------------------------------- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 void ld_exchange_set_header(struct ld_exchange *ex, const char *name, const char *value)
 {

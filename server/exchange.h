@@ -92,7 +92,7 @@ const char *ld_exchange_query(struct ld_exchange *ex, const char *name);
 /* The client has the right media type in Accept (or no Accept at all). */
 bool ld_exchange_accepts(const struct ld_exchange *ex, const char *type, bool by_default);
 
-/* ---- Replies: all return LD_HANDLED ------------------------------------ */
+/* ---- Replies: all return LD_HANDLED ---------------------------------------------------------- */
 
 /* `name` and `value` live as long as the exchange (static or arena). */
 void ld_exchange_set_header(struct ld_exchange *ex, const char *name, const char *value);

@@ -27,7 +27,7 @@ struct ld_front {
     atomic_bool draining;
 };
 
-/* ---- Requests (intake.c) ----------------------------------------------- */
+/* ---- Requests (intake.c) --------------------------------------------------------------------- */
 
 /* A checked request on its way into the store. */
 struct ld_intake {
@@ -66,7 +66,7 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
 enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct ld_span png,
                               struct ld_store_upload *upload, struct ld_error *err) LD_MUST_USE;
 
-/* ---- Jobs (jobs.c) ------------------------------------------------------ */
+/* ---- Jobs (jobs.c) --------------------------------------------------------------------------- */
 
 /* Live progress and an estimate into a job's view; `buffer` keeps the phase. */
 void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buffer[32]);
@@ -93,7 +93,7 @@ enum ld_handled ld_front_reply_image(struct ld_exchange *ex, const struct ld_job
 enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *png,
                                    struct ld_error *err) LD_MUST_USE;
 
-/* ---- Waiting (wait.c) --------------------------------------------------- */
+/* ---- Waiting (wait.c) ------------------------------------------------------------------------ */
 
 /* What a call does when its job has ended or its time is up. */
 typedef enum ld_handled (*ld_wait_reply)(struct ld_exchange *ex, const struct ld_job_view *job,

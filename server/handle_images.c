@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- Pictures out ------------------------------------------------------ */
+/* ---- Pictures out ---------------------------------------------------------------------------- */
 
 static const char *format_in(struct ld_arena *arena, const char *format, ...) LD_PRINTF(2, 3);
 
@@ -177,7 +177,7 @@ enum ld_handled ld_handle_image_get(struct ld_exchange *ex)
     return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such image");
 }
 
-/* ---- Pictures in ------------------------------------------------------- */
+/* ---- Pictures in ----------------------------------------------------------------------------- */
 
 /* The picture in the body: the body itself, or the first part of a form that has a file or is
  * called "image". */

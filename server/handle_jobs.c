@@ -5,7 +5,7 @@
 
 enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
 
-/* ---- POST /v1/jobs ----------------------------------------------------- */
+/* ---- POST /v1/jobs --------------------------------------------------------------------------- */
 
 struct submitted {
     char id[LD_ID_SIZE];
@@ -143,7 +143,7 @@ enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
     return handled;
 }
 
-/* ---- Looking at jobs --------------------------------------------------- */
+/* ---- Looking at jobs ------------------------------------------------------------------------- */
 
 /* False after a refusal. */
 static bool read_list_query(struct ld_exchange *ex, struct ld_store_list *query)
@@ -211,7 +211,7 @@ enum ld_handled ld_handle_job_get(struct ld_exchange *ex)
     return ld_front_reply_job(ex, ex->params[0], 200);
 }
 
-/* ---- Ending jobs ------------------------------------------------------- */
+/* ---- Ending jobs ----------------------------------------------------------------------------- */
 
 /* {"keep_partial": bool} or nothing. False after a refusal. */
 static bool read_cancel(struct ld_exchange *ex, bool *keep_partial)

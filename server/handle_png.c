@@ -45,7 +45,7 @@ enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
     return handled;
 }
 
-/* ---- Replay ------------------------------------------------------------ */
+/* ---- Replay ---------------------------------------------------------------------------------- */
 
 /* What is known of the old picture when the new one is there. */
 struct replay {

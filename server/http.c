@@ -53,7 +53,7 @@ static const char *find_header(const struct ld_exchange *ex, const char *name)
     return MHD_lookup_connection_value(conn->library, MHD_HEADER_KIND, name);
 }
 
-/* ---- One exchange ------------------------------------------------------ */
+/* ---- One exchange ---------------------------------------------------------------------------- */
 
 static void open_exchange(struct ld_http *http, struct ld_conn *conn)
 {
@@ -94,7 +94,7 @@ static void close_exchange(struct ld_conn *conn)
     ld_arena_deinit(&ex->arena);
 }
 
-/* ---- Replies ----------------------------------------------------------- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 static ssize_t read_stream(void *ctx, uint64_t position, char *out, size_t size)
 {
@@ -186,7 +186,7 @@ static enum MHD_Result refuse(struct ld_http *http, struct ld_conn *conn, enum l
     return send_reply(http, conn);
 }
 
-/* ---- The header is there ----------------------------------------------- */
+/* ---- The header is there --------------------------------------------------------------------- */
 
 struct header_list {
     struct ld_guard_header items[LD_HEADER_COUNT_MAX + 1];
@@ -352,7 +352,7 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
     return MHD_YES;
 }
 
-/* ---- Body and handler -------------------------------------------------- */
+/* ---- Body and handler ------------------------------------------------------------------------ */
 
 /* The library takes no reply in the middle of a body: this goes straight to the socket, and the
  * connection ends. */
@@ -423,7 +423,7 @@ static enum MHD_Result access_handler(void *ctx, struct MHD_Connection *connecti
     return handle(ctx, conn);
 }
 
-/* ---- What the library tells -------------------------------------------- */
+/* ---- What the library tells ------------------------------------------------------------------ */
 
 static struct ld_conn *conn_of(struct MHD_Connection *connection)
 {
@@ -510,7 +510,7 @@ static void on_library_log(void *ctx, const char *format, va_list args)
         LD_LOG(LD_LOG_DEBUG, "http", "library", ld_log_text("text", text));
 }
 
-/* ---- Starting and stopping --------------------------------------------- */
+/* ---- Starting and stopping ------------------------------------------------------------------- */
 
 static struct MHD_Daemon *start_daemon(struct ld_http *http, int listen_fd, uint32_t threads)
 {

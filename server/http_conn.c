@@ -41,7 +41,7 @@ static void address_text(const struct sockaddr *address, char out[64])
     (void)ld_fmt(out, 64, "%s", text);
 }
 
-/* ---- The watcher ------------------------------------------------------- */
+/* ---- The watcher ----------------------------------------------------------------------------- */
 
 static void unref(struct ld_conn *conn)
 {
@@ -136,7 +136,7 @@ static void *watcher_main(void *arg)
     return NULL;
 }
 
-/* ---- The table --------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 enum ld_code ld_conn_table_create(struct ld_conn_table **out, const struct ld_conn_limits *limits,
                                   void (*resume)(void *library), struct ld_error *err)
@@ -251,7 +251,7 @@ void ld_conn_close(struct ld_conn *conn)
     unref(conn);
 }
 
-/* ---- Phases ------------------------------------------------------------ */
+/* ---- Phases ---------------------------------------------------------------------------------- */
 
 void ld_conn_enter(struct ld_conn *conn, enum ld_conn_phase phase, int64_t deadline_us)
 {
@@ -323,7 +323,7 @@ bool ld_conn_table_stopping(const struct ld_conn_table *table)
     return atomic_load(&table->stopping);
 }
 
-/* ---- Memory for bodies ------------------------------------------------- */
+/* ---- Memory for bodies ----------------------------------------------------------------------- */
 
 bool ld_conn_reserve_body(struct ld_conn *conn, uint64_t bytes)
 {

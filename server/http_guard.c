@@ -17,7 +17,7 @@ static bool name_is(struct ld_span name, const char *text)
     return name.size == strlen(text) && strncasecmp((const char *)name.data, text, name.size) == 0;
 }
 
-/* ---- Characters -------------------------------------------------------- */
+/* ---- Characters ------------------------------------------------------------------------------ */
 
 /* tchar of RFC 9110 5.6.2. */
 static bool is_token(struct ld_span text)
@@ -64,7 +64,7 @@ static int escape_at(struct ld_span text, size_t i)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* ---- The target -------------------------------------------------------- */
+/* ---- The target ------------------------------------------------------------------------------ */
 
 static size_t path_size(struct ld_span target)
 {
@@ -120,7 +120,7 @@ static void check_target(struct ld_span target, struct ld_guard_verdict *verdict
         refuse(verdict, 400, "the request target is malformed");
 }
 
-/* ---- Headers ----------------------------------------------------------- */
+/* ---- Headers --------------------------------------------------------------------------------- */
 
 static void check_length(struct ld_span value, struct ld_guard_verdict *verdict)
 {
@@ -201,7 +201,7 @@ void ld_guard_check(const struct ld_guard_request *request, struct ld_guard_verd
         refuse(verdict, 400, "HTTP/1.0 knows no Transfer-Encoding");
 }
 
-/* ---- Who is meant, and from where -------------------------------------- */
+/* ---- Who is meant, and from where ------------------------------------------------------------ */
 
 /* Without ":port"; brackets of an IPv6 address stay. */
 static struct ld_span host_name(struct ld_span host)

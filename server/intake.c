@@ -59,7 +59,7 @@ void ld_intake_deinit(struct ld_intake *intake)
     ld_inventory_release(intake->front->inventory, intake->inventory);
 }
 
-/* ---- Pictures ---------------------------------------------------------- */
+/* ---- Pictures -------------------------------------------------------------------------------- */
 
 static enum ld_code check_picture(struct ld_span png, struct ld_store_upload *upload,
                                   struct ld_error *err)
@@ -136,7 +136,7 @@ static bool settle_picture(struct ld_intake *intake, const char *tenant,
     return true;
 }
 
-/* ---- The whole way ----------------------------------------------------- */
+/* ---- The whole way --------------------------------------------------------------------------- */
 
 bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body)
 {

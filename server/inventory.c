@@ -23,7 +23,7 @@ struct ld_inventory_box {
     struct held *current;
 };
 
-/* ---- Reading the JSON -------------------------------------------------- */
+/* ---- Reading the JSON ------------------------------------------------------------------------ */
 
 struct reader {
     const struct ld_json_tree *tree;
@@ -206,7 +206,7 @@ static enum ld_code parse(struct held *held, struct ld_error *err)
     return reader.failed ? LD_FAIL(err, LD_E_NOMEM, "the inventory is too large") : LD_OK;
 }
 
-/* ---- Sharing ----------------------------------------------------------- */
+/* ---- Sharing --------------------------------------------------------------------------------- */
 
 static void destroy(struct held *held)
 {
@@ -285,7 +285,7 @@ void ld_inventory_release(struct ld_inventory_box *box, const struct ld_inventor
     pthread_mutex_unlock(&box->lock);
 }
 
-/* ---- Names ------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const char *model_name(void *ctx, const char *name)
 {

@@ -22,8 +22,7 @@ struct session {
     bool cancel_sent;
 };
 
-/* ---- One call
- * ------------------------------------------------------------------------------------ */
+/* ---- One call -------------------------------------------------------------------------------- */
 
 static size_t take_body(char *data, size_t size, size_t count, void *ctx)
 {
@@ -82,8 +81,7 @@ static enum ld_code perform(struct session *session, const char *path, const cha
     return status >= 200 && status < 300 ? LD_OK : refused(session, status, err);
 }
 
-/* ---- The event stream -------------------------------------------------------------------------
- */
+/* ---- The event stream ------------------------------------------------------------------------ */
 
 static void tell_progress(struct session *session, struct ld_span data)
 {
@@ -173,8 +171,7 @@ static enum ld_code follow(struct session *session, struct ld_error *err)
     return session->ended ? LD_OK : LD_FAIL(err, LD_E_IO, "the connection to the server was lost");
 }
 
-/* ---- The whole job
- * -------------------------------------------------------------------------------- */
+/* ---- The whole job --------------------------------------------------------------------------- */
 
 static enum ld_code fetch_image(struct session *session, struct ld_span job, uint32_t index,
                                 struct ld_error *err)

@@ -51,7 +51,7 @@ struct script {
     struct script_job jobs[JOBS_MAX];
 };
 
-/* ---- Orders ------------------------------------------------------------ */
+/* ---- Orders ---------------------------------------------------------------------------------- */
 
 static bool number_after(const char *word, const char *name, int64_t *value)
 {
@@ -123,7 +123,7 @@ static uint32_t read_orders(struct orders *orders, const char *text, uint32_t *o
     return understood;
 }
 
-/* ---- Deeds ------------------------------------------------------------- */
+/* ---- Deeds ----------------------------------------------------------------------------------- */
 
 static void send_raw(const struct script *script, const void *bytes, size_t size)
 {
@@ -192,7 +192,7 @@ static bool misbehave(struct script *script, struct script_job *job)
     return false;
 }
 
-/* ---- Pictures ---------------------------------------------------------- */
+/* ---- Pictures -------------------------------------------------------------------------------- */
 
 /* Four flat fields whose colours come from the seed: valid, distinct, and cheap to make. */
 static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool partial,
@@ -258,7 +258,7 @@ static void show_image(struct script_job *job, uint32_t index, bool partial, boo
     ld_buffer_deinit(&png);
 }
 
-/* ---- The pipeline ------------------------------------------------------ */
+/* ---- The pipeline ---------------------------------------------------------------------------- */
 
 static const char *inventory(void *ctx)
 {

@@ -13,7 +13,7 @@
 
 enum { FIRST_FD = 3 /* SD_LISTEN_FDS_START */ };
 
-/* ---- Sockets ----------------------------------------------------------- */
+/* ---- Sockets --------------------------------------------------------------------------------- */
 
 static bool read_number(const char *name, uint64_t *value)
 {
@@ -85,7 +85,7 @@ enum ld_code ld_service_sockets(int *fds, uint32_t max, bool remote_allowed, uin
     return LD_OK;
 }
 
-/* ---- States ------------------------------------------------------------ */
+/* ---- States ---------------------------------------------------------------------------------- */
 
 void ld_service_tell(const char *state)
 {

@@ -40,7 +40,7 @@ void ld_slot_deinit(struct ld_slot *slot)
     slot->fd = -1;
 }
 
-/* ---- The process ------------------------------------------------------- */
+/* ---- The process ----------------------------------------------------------------------------- */
 
 static enum ld_code spawn_with(struct ld_slot *slot, int worker_fd, char *const *argv,
                                struct ld_error *err)
@@ -163,7 +163,7 @@ uint64_t ld_oom_kills(void)
     return count;
 }
 
-/* ---- Messages out ------------------------------------------------------ */
+/* ---- Messages out ---------------------------------------------------------------------------- */
 
 enum ld_code ld_slot_send(struct ld_slot *slot, enum ld_frame_type type, const char *job_id,
                           uint64_t token, struct ld_span payload, struct ld_error *err)
@@ -211,7 +211,7 @@ bool ld_slot_write(struct ld_slot *slot)
     return true;
 }
 
-/* ---- Jobs -------------------------------------------------------------- */
+/* ---- Jobs ------------------------------------------------------------------------------------ */
 
 struct ld_slot_job *ld_slot_job_find(struct ld_slot *slot, const char *id, uint64_t token)
 {

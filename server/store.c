@@ -11,7 +11,7 @@ const char *ld_event_kind_name(enum ld_event_kind kind)
     return (unsigned)kind < LD_EVENT_KIND_COUNT ? names[kind] : "status";
 }
 
-/* ---- Events of the running transaction --------------------------------- */
+/* ---- Events of the running transaction ------------------------------------------------------- */
 
 static enum ld_code store_event_row(struct ld_store *store, int64_t seq,
                                     const struct ld_store_event *event, struct ld_error *err)
@@ -68,7 +68,7 @@ static void hand_out_events(struct ld_store *store)
     }
 }
 
-/* ---- The writer thread ------------------------------------------------- */
+/* ---- The writer thread ----------------------------------------------------------------------- */
 
 static enum ld_code simple(struct ld_store *store, enum ld_store_sql_index statement,
                            struct ld_error *err)
@@ -218,7 +218,7 @@ enum ld_code ld_store_flush(struct ld_store *store, struct ld_error *err)
     return ld_store_run(store, NULL, NULL, err);
 }
 
-/* ---- Posted events ----------------------------------------------------- */
+/* ---- Posted events --------------------------------------------------------------------------- */
 
 struct posted_event {
     char job_id[LD_ID_SIZE];
@@ -273,7 +273,7 @@ uint64_t ld_store_event_newest(struct ld_store *store)
     return atomic_load(&store->event_newest);
 }
 
-/* ---- Readers ----------------------------------------------------------- */
+/* ---- Readers --------------------------------------------------------------------------------- */
 
 struct ld_db *ld_store_reader_take(struct ld_store *store)
 {
@@ -309,7 +309,7 @@ enum ld_code ld_store_step_once(struct ld_db_query *query, struct ld_error *err)
     return code;
 }
 
-/* ---- Opening and closing ----------------------------------------------- */
+/* ---- Opening and closing --------------------------------------------------------------------- */
 
 /* Every start has its own range of event ids, above all earlier ones, without a write per event. */
 static enum ld_code begin_boot(struct ld_store *store, struct ld_error *err)

@@ -69,7 +69,7 @@ bool ld_store_is_broken(const struct ld_store *store);
 /* Waits until everything handed in before has been committed. Errors of a commit. */
 enum ld_code ld_store_flush(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 
-/* ---- A job's way ------------------------------------------------------- */
+/* ---- A job's way ----------------------------------------------------------------------------- */
 
 struct ld_store_submit {
     const char *tenant;
@@ -188,7 +188,7 @@ enum ld_code ld_store_expire(struct ld_store *store, const struct ld_store_reten
                              struct ld_arena *arena, struct ld_store_freed *freed, bool *more,
                              struct ld_error *err) LD_MUST_USE;
 
-/* ---- Looking ----------------------------------------------------------- */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 /* `tenant` NULL: anyone's. Errors   LD_E_NOT_FOUND, LD_E_IO, LD_E_NOMEM. */
 enum ld_code ld_store_job_get(struct ld_store *store, const char *tenant, const char *id,
@@ -216,7 +216,7 @@ struct ld_store_queue {
 enum ld_code ld_store_queue(struct ld_store *store, struct ld_store_queue *queue,
                             struct ld_error *err) LD_MUST_USE;
 
-/* ---- Events ------------------------------------------------------------ */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 /* Hand in a progress or preview event of a running job; copies, does not wait. Dropped when
  * too many wait already or the job is gone: they are news, not state. */
@@ -232,7 +232,7 @@ enum ld_code ld_store_event_list(struct ld_store *store, const char *tenant, con
 /* The newest id given out; a stream that starts now starts behind it. */
 uint64_t ld_store_event_newest(struct ld_store *store);
 
-/* ---- Uploads, blobs, notes --------------------------------------------- */
+/* ---- Uploads, blobs, notes ------------------------------------------------------------------- */
 
 struct ld_store_upload {
     char id[LD_ID_SIZE];

@@ -63,7 +63,7 @@ struct ld_store {
     atomic_bool broken;
 };
 
-/* ---- Writer ------------------------------------------------------------ */
+/* ---- Writer ---------------------------------------------------------------------------------- */
 
 /* Run on the writer thread and wait for the commit. Errors of `run` or of the commit. */
 enum ld_code ld_store_run(struct ld_store *store,
@@ -82,7 +82,7 @@ enum ld_code ld_store_emit(struct ld_store *store, int64_t seq, const char *job_
 enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id,
                                   struct ld_error *err) LD_MUST_USE;
 
-/* ---- Shared reading ---------------------------------------------------- */
+/* ---- Shared reading -------------------------------------------------------------------------- */
 
 /* Column order of the statements that select a whole job; loads its images too, and its position
  * while it is queued. */

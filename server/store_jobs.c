@@ -26,7 +26,7 @@ void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t cha
     store->queued_by_priority[priority] += change;
 }
 
-/* ---- Rows -------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const char *id,
                               struct ld_store_row *out, struct ld_error *err)
@@ -67,7 +67,7 @@ enum ld_code ld_store_row_attempt(struct ld_store *store, const char *id, uint64
     return LD_OK;
 }
 
-/* ---- Events of a change ------------------------------------------------ */
+/* ---- Events of a change ---------------------------------------------------------------------- */
 
 /* Moves the document into the batch arena. */
 static enum ld_code emit_document(struct ld_store *store, int64_t seq, const char *job_id,
@@ -102,7 +102,7 @@ enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id, st
     return code;
 }
 
-/* ---- Submit ------------------------------------------------------------ */
+/* ---- Submit ---------------------------------------------------------------------------------- */
 
 struct submit_args {
     const struct ld_store_submit *submit;
@@ -218,7 +218,7 @@ enum ld_code ld_store_submit(struct ld_store *store, const struct ld_store_submi
     return ld_store_run(store, run_submit, &args, err);
 }
 
-/* ---- Claim and lease --------------------------------------------------- */
+/* ---- Claim and lease ------------------------------------------------------------------------- */
 
 struct claim_args {
     const struct ld_fair_worker *worker;
@@ -320,7 +320,7 @@ enum ld_code ld_store_lease_extend(struct ld_store *store, const uint64_t *token
     return ld_store_run(store, run_lease, &args, err);
 }
 
-/* ---- Images and the end of an attempt ---------------------------------- */
+/* ---- Images and the end of an attempt -------------------------------------------------------- */
 
 struct image_args {
     const char *id;
@@ -425,7 +425,7 @@ enum ld_code ld_store_job_finish(struct ld_store *store, const struct ld_store_f
     return ld_store_run(store, run_finish, &args, err);
 }
 
-/* ---- Requeue and cancel ------------------------------------------------ */
+/* ---- Requeue and cancel ---------------------------------------------------------------------- */
 
 struct requeue_args {
     const char *id;

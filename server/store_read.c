@@ -3,7 +3,7 @@
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 
-/* ---- One job ----------------------------------------------------------- */
+/* ---- One job --------------------------------------------------------------------------------- */
 
 /* Copies the column; NULL when the arena is full. */
 static const char *column_text(struct ld_db_query *row, int column, struct ld_arena *arena)
@@ -160,7 +160,7 @@ enum ld_code ld_store_job_get(struct ld_store *store, const char *tenant, const 
     return code;
 }
 
-/* ---- Lists ------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------- */
 
 enum ld_code ld_store_job_list(struct ld_store *store, const struct ld_store_list *list,
                                struct ld_arena *arena, struct ld_store_job **jobs, uint32_t *count,
@@ -222,7 +222,7 @@ enum ld_code ld_store_queue(struct ld_store *store, struct ld_store_queue *queue
     return code;
 }
 
-/* ---- Events ------------------------------------------------------------ */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static enum ld_code load_event(struct ld_db_query *row, const char *tenant, struct ld_arena *arena,
                                struct ld_store_event *event, struct ld_error *err)
@@ -266,7 +266,7 @@ enum ld_code ld_store_event_list(struct ld_store *store, const char *tenant, con
     return code;
 }
 
-/* ---- Uploads, blobs, notes --------------------------------------------- */
+/* ---- Uploads, blobs, notes ------------------------------------------------------------------- */
 
 static void load_upload(struct ld_db_query *row, struct ld_store_upload *upload)
 {

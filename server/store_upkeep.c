@@ -8,7 +8,7 @@ static struct ld_db_query *use(struct ld_store *store, enum ld_store_sql_index s
     return ld_db_use(store->writer, (uint32_t)statement, err);
 }
 
-/* ---- Hashes that lost a reference -------------------------------------- */
+/* ---- Hashes that lost a reference ------------------------------------------------------------ */
 
 static enum ld_code add_freed(struct ld_store_freed *freed, const char *sha256,
                               struct ld_arena *arena, struct ld_error *err)
@@ -57,7 +57,7 @@ enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld
     return ld_store_step_once(query, err);
 }
 
-/* ---- Cancel and delete ------------------------------------------------- */
+/* ---- Cancel and delete ----------------------------------------------------------------------- */
 
 struct cancel_args {
     const char *tenant, *id;
@@ -151,7 +151,7 @@ enum ld_code ld_store_job_delete(struct ld_store *store, const char *tenant, con
     return ld_store_run(store, run_delete, &args, err);
 }
 
-/* ---- Retention --------------------------------------------------------- */
+/* ---- Retention ------------------------------------------------------------------------------- */
 
 struct expire_args {
     const struct ld_store_retention *retention;
@@ -332,7 +332,7 @@ enum ld_code ld_store_expire(struct ld_store *store, const struct ld_store_reten
     return ld_store_run(store, run_expire, &args, err);
 }
 
-/* ---- Uploads and notes ------------------------------------------------- */
+/* ---- Uploads and notes ----------------------------------------------------------------------- */
 
 struct upload_args {
     const char *tenant;

@@ -17,7 +17,7 @@ enum {
     START_PATIENCE_US = 900 * 1000 * 1000 /* hashing and loading many models from a slow disk */
 };
 
-/* ---- Giving out jobs --------------------------------------------------- */
+/* ---- Giving out jobs ------------------------------------------------------------------------- */
 
 static enum ld_code read_input(struct ld_supervisor *supervisor, const char *sha256,
                                struct ld_buffer *out, struct ld_error *err)
@@ -149,7 +149,7 @@ static void pass_cancels(struct ld_supervisor *supervisor)
     }
 }
 
-/* ---- Watching ---------------------------------------------------------- */
+/* ---- Watching -------------------------------------------------------------------------------- */
 
 static void watch(struct ld_supervisor *supervisor, struct ld_slot *slot, int64_t now_us)
 {
@@ -252,7 +252,7 @@ static void publish_status(struct ld_supervisor *supervisor)
     pthread_mutex_unlock(&supervisor->lock);
 }
 
-/* ---- The thread -------------------------------------------------------- */
+/* ---- The thread ------------------------------------------------------------------------------ */
 
 static void poll_workers(struct ld_supervisor *supervisor)
 {
@@ -340,7 +340,7 @@ static void *supervisor_main(void *arg)
     return NULL;
 }
 
-/* ---- The interface ----------------------------------------------------- */
+/* ---- The interface --------------------------------------------------------------------------- */
 
 enum ld_code ld_supervisor_start(struct ld_supervisor **out,
                                  const struct ld_supervisor_config *config, struct ld_error *err)

@@ -58,7 +58,7 @@ struct ld_supervisor {
     struct ld_supervisor_status status;
 };
 
-/* ---- delivery.c -------------------------------------------------------- */
+/* ---- delivery.c ------------------------------------------------------------------------------ */
 
 /* Act on one frame; false when it is not a frame that a sane worker sends. */
 bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *slot,
@@ -67,7 +67,7 @@ bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *
 /* Try again what a full disk held up. */
 void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slot *slot);
 
-/* ---- blame.c ----------------------------------------------------------- */
+/* ---- blame.c --------------------------------------------------------------------------------- */
 
 /* The slot's process has ended with this wait status: judge it, decide its jobs' fate and when it
  * is started again. */
@@ -79,7 +79,7 @@ bool ld_supervisor_settle_orphans(struct ld_supervisor *supervisor);
 /* The breaker: may this slot be started again? */
 bool ld_slot_may_start(struct ld_slot *slot, int64_t now_us);
 
-/* ---- plans.c ----------------------------------------------------------- */
+/* ---- plans.c --------------------------------------------------------------------------------- */
 
 void ld_supervisor_send_plans(struct ld_supervisor *supervisor, int64_t now_us);
 void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t number,

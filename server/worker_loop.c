@@ -63,7 +63,7 @@ struct worker {
     atomic_uint job_count;
 };
 
-/* ---- Sending ----------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 /* The front is gone, and with it the reason to live. Its store leases our jobs again. */
 static void end_orphaned(void)
@@ -115,7 +115,7 @@ void ld_worker_report_fault(int fd, const struct ld_error *why)
     (void)pthread_mutex_destroy(&worker.send_lock);
 }
 
-/* ---- Reports of the pipeline ------------------------------------------- */
+/* ---- Reports of the pipeline ----------------------------------------------------------------- */
 
 static void on_progress(void *ctx, const struct ld_engine_progress *progress)
 {
@@ -199,7 +199,7 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &job->kept);
 }
 
-/* ---- Messages of the front --------------------------------------------- */
+/* ---- Messages of the front ------------------------------------------------------------------- */
 
 static struct worker_job *find_job(struct worker *worker, const struct ld_frame *frame)
 {
@@ -354,7 +354,7 @@ static void act(struct worker *worker, struct inbound *inbound)
     }
 }
 
-/* ---- The reading thread ------------------------------------------------ */
+/* ---- The reading thread ---------------------------------------------------------------------- */
 
 static uint64_t activity(struct worker *worker)
 {
@@ -429,7 +429,7 @@ static void *reader_main(void *arg)
     return NULL;
 }
 
-/* ---- The pipeline's thread --------------------------------------------- */
+/* ---- The pipeline's thread ------------------------------------------------------------------- */
 
 static struct inbound *take_inbound(struct worker *worker, bool wait)
 {

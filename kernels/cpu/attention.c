@@ -56,8 +56,7 @@ static size_t head_at(const struct ld_attention *op, int32_t pair, int32_t rows,
     return (image * (size_t)rows + (size_t)row) * (size_t)stride + head;
 }
 
-/* ---- Packing k and v
- * ------------------------------------------------------------------------------ */
+/* ---- Packing k and v ------------------------------------------------------------------------- */
 
 static void pack_keys_task(void *pointer, uint32_t task, uint32_t worker)
 {
@@ -89,8 +88,7 @@ static void pack_keys_task(void *pointer, uint32_t task, uint32_t worker)
     }
 }
 
-/* ---- One task
- * -------------------------------------------------------------------------------------- */
+/* ---- One task -------------------------------------------------------------------------------- */
 
 /* A worker's scratch, in floats and bytes; all sizes follow from the head width. */
 struct query_task {
@@ -303,8 +301,7 @@ static void attend_task(void *pointer, uint32_t task, uint32_t worker)
     store_rows(a, &t);
 }
 
-/* ---- The whole job
- * ----------------------------------------------------------------------------------- */
+/* ---- The whole job --------------------------------------------------------------------------- */
 
 /* All chunks of keys for the pairs and queries in work. */
 static void run_pairs(struct attention *a, int32_t all_blocks, int32_t chunk_blocks)

@@ -13,8 +13,7 @@
 
 enum { PRIVATE_BYTES = 16 << 20, SHARED_BYTES = 64 << 20 };
 
-/* ---- Operators: check, then the level -----------------------------------------------------------
- */
+/* ---- Operators: check, then the level -------------------------------------------------------- */
 
 static enum ld_code conv2d(struct ld_backend *backend, const struct ld_conv2d *op,
                            struct ld_error *err)
@@ -127,8 +126,7 @@ static const struct ld_ops operator_table = {
     .destroy = destroy,
 };
 
-/* ---- Creation -----------------------------------------------------------------------------------
- */
+/* ---- Creation -------------------------------------------------------------------------------- */
 
 /* The level named by LATENTD_CPU_LEVEL; AUTO where it is unset. */
 static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_error *err)

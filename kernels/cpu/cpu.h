@@ -11,7 +11,7 @@
 
 struct ld_cpu_backend;
 
-/* ---- Packed weights ------------------------------------------------------------------------- */
+/* ---- Packed weights -------------------------------------------------------------------------- */
 
 struct ld_weight {
     enum ld_weight_kind kind;
@@ -64,8 +64,7 @@ static inline struct ld_cpu_backend *ld_cpu_of(struct ld_backend *backend)
     return (struct ld_cpu_backend *)backend;
 }
 
-/* ---- Convolution geometry ----------------------------------------------------------------------
- */
+/* ---- Convolution geometry -------------------------------------------------------------------- */
 
 struct ld_conv_shape {
     int32_t cin;
@@ -76,8 +75,7 @@ struct ld_conv_shape {
 /* Valid only for an operator that ld_cpu_check_conv2d has accepted. */
 struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op);
 
-/* ---- Checks: LD_OK or LD_E_SHAPE with one sentence ----------------------------------------------
- */
+/* ---- Checks: LD_OK or LD_E_SHAPE with one sentence ------------------------------------------- */
 
 enum ld_code ld_cpu_check_weight(const struct ld_weight_desc *desc, struct ld_error *err);
 enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *err);
@@ -87,16 +85,14 @@ enum ld_code ld_cpu_check_layer_norm(const struct ld_layer_norm *op, struct ld_e
 enum ld_code ld_cpu_check_attention(const struct ld_attention *op, struct ld_error *err);
 enum ld_code ld_cpu_check_resize(const struct ld_resize *op, struct ld_error *err);
 
-/* ---- Weights (weight.c)
- * -------------------------------------------------------------------------- */
+/* ---- Weights (weight.c) ---------------------------------------------------------------------- */
 
 enum ld_code ld_cpu_weight_create(struct ld_backend *backend, const struct ld_weight_desc *desc,
                                   struct ld_weight **out, struct ld_error *err);
 void ld_cpu_weight_destroy(struct ld_backend *backend, struct ld_weight *weight);
 size_t ld_cpu_weight_bytes(const struct ld_weight *weight);
 
-/* ---- Operators that are plain C at every level
- * --------------------------------------------------- */
+/* ---- Operators that are plain C at every level ----------------------------------------------- */
 
 enum ld_code ld_cpu_resize(struct ld_backend *backend, const struct ld_resize *op,
                            struct ld_error *err);
@@ -109,8 +105,7 @@ enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes
 enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_planes_out *op,
                                struct ld_error *err);
 
-/* ---- The oracle's families
- * ------------------------------------------------------------------------ */
+/* ---- The oracle's families ------------------------------------------------------------------- */
 
 enum ld_code ld_plain_weight_pack(struct ld_cpu_backend *cpu, const struct ld_weight_desc *desc,
                                   struct ld_weight *weight, struct ld_error *err);

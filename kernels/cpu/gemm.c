@@ -41,8 +41,7 @@ struct gemm {
     struct ld_gemm_tasks tasks;
 };
 
-/* ---- Packing the input -------------------------------------------------------------------------
- */
+/* ---- Packing the input ----------------------------------------------------------------------- */
 
 /* `pixels` consecutive stored pixels from `at` on: k-block `block` of both sources. */
 static void pack_run(const struct gemm *g, unsigned char *dst, size_t at, int32_t pixels,
@@ -161,8 +160,7 @@ static void pack_chunk(struct gemm *g)
     ld_pool_run(g->cpu->pool, (uint32_t)g->strips * rows, pack_map_task, g);
 }
 
-/* ---- Multiplying
- * --------------------------------------------------------------------------------- */
+/* ---- Multiplying ----------------------------------------------------------------------------- */
 
 /* One task: tiles [tile, tile_end) by panels [panel, panel_end), with its scratch. */
 struct block_task {
@@ -276,8 +274,7 @@ static void multiply_task(void *pointer, uint32_t task, uint32_t worker)
     finish_task(g, &t);
 }
 
-/* ---- The whole job
- * ------------------------------------------------------------------------------- */
+/* ---- The whole job --------------------------------------------------------------------------- */
 
 /* List the chunk's tiles behind one another. */
 static void list_tiles(struct gemm *g)

@@ -8,8 +8,7 @@
 
 #include <string.h>
 
-/* ---- Element type ------------------------------------------------------------------------------
- */
+/* ---- Element type ---------------------------------------------------------------------------- */
 
 static bool fits_bf16(uint32_t bits)
 {
@@ -78,7 +77,7 @@ static enum ld_dtype choose_type(const struct ld_weight_desc *desc, float *line,
     return LD_DTYPE_F32;
 }
 
-/* ---- Packing ------------------------------------------------------------------------------------ */
+/* ---- Packing --------------------------------------------------------------------------------- */
 
 struct pack {
     const struct ld_micro *micro;

@@ -33,8 +33,7 @@ enum {
     TERMS = 3
 };
 
-/* ---- Splitting ----------------------------------------------------------------------------------
- */
+/* ---- Splitting ------------------------------------------------------------------------------- */
 
 /* The upper halves of two vectors, interleaved: bfloat16 pairs (low[i], high[i]). */
 static inline __m512i pair_upper(__m512i low, __m512i high)
@@ -76,8 +75,7 @@ static void softmax_store_p(unsigned char *dst, size_t term_stride, const vf *we
     split_step(dst, term_stride, weight[0], weight[1]);
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------
- */
+/* ---- Weights --------------------------------------------------------------------------------- */
 
 static size_t b_index(int32_t k, int32_t n)
 {
@@ -164,8 +162,7 @@ static void expand(unsigned char *dst, const void *src, enum ld_dtype stored, si
     }
 }
 
-/* ---- Multiplying --------------------------------------------------------------------------------
- */
+/* ---- Multiplying ----------------------------------------------------------------------------- */
 
 struct tile_config {
     uint8_t palette, start_row;
@@ -335,8 +332,7 @@ static void multiply(const struct ld_micro_call *call)
         multiply_tiles(call, false, false);
 }
 
-/* ---- Attention operands
- * ---------------------------------------------------------------------------- */
+/* ---- Attention operands ---------------------------------------------------------------------- */
 
 /*
  * Of a head's values whole steps of 32 are split like any other operand. The r < 32 that are left

@@ -143,8 +143,7 @@ static void multiply(const struct ld_micro_call *call)
     }
 }
 
-/* ---- Attention operands ------------------------------------------------------------------------
- */
+/* ---- Attention operands ---------------------------------------------------------------------- */
 
 static struct ld_micro_qk qk(int32_t d)
 {

@@ -213,8 +213,7 @@ static void norm_groups(struct ld_cpu_backend *cpu, const struct ld_group_norm *
     }
 }
 
-/* ---- LayerNorm
- * ----------------------------------------------------------------------------------- */
+/* ---- LayerNorm ------------------------------------------------------------------------------- */
 
 enum { LAYER_RUN = 16 }; /* rows of one task */
 
@@ -265,8 +264,7 @@ static void norm_layers(struct ld_cpu_backend *cpu, const struct ld_layer_norm *
                 &local);
 }
 
-/* ---- Elementwise
- * --------------------------------------------------------------------------------- */
+/* ---- Elementwise ----------------------------------------------------------------------------- */
 
 static void map_values_task(void *pointer, uint32_t task, uint32_t worker)
 {

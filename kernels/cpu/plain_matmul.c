@@ -57,8 +57,7 @@ static double finish_sum(const struct ld_weight *weight, int32_t row, double sum
     return sum;
 }
 
-/* ---- Linear -----------------------------------------------------------------------------------
- */
+/* ---- Linear ---------------------------------------------------------------------------------- */
 
 static double activate(double v, enum ld_activation activation)
 {
@@ -121,8 +120,7 @@ void ld_plain_linear(struct ld_cpu_backend *cpu, const struct ld_linear *op)
     ld_pool_run(cpu->pool, (uint32_t)op->rows, linear_task, &ctx);
 }
 
-/* ---- Convolution ------------------------------------------------------------------------------
- */
+/* ---- Convolution ----------------------------------------------------------------------------- */
 
 struct conv_ctx {
     const struct ld_conv2d *op;
@@ -185,8 +183,7 @@ void ld_plain_conv2d(struct ld_cpu_backend *cpu, const struct ld_conv2d *op)
     ld_pool_run(cpu->pool, (uint32_t)op->batch * (uint32_t)ctx.shape.out_h, conv_task, &ctx);
 }
 
-/* ---- Elementwise map ---------------------------------------------------------------------------
- */
+/* ---- Elementwise map ------------------------------------------------------------------------- */
 
 enum { MAP_CHUNK = 1 << 14 };
 

@@ -161,8 +161,7 @@ static void blend_pixel(const struct ld_resize *op, size_t b, const struct axis 
     }
 }
 
-/* ---- Bislerp ----------------------------------------------------------------------------------
- */
+/* ---- Bislerp --------------------------------------------------------------------------------- */
 
 /* Where output index i of m looks: two source indices and the ratio between them. */
 struct bend {
@@ -241,8 +240,7 @@ static void bislerp_pixel(const struct ld_resize *op, size_t b, const struct ben
         out[c] = wp * p[c] + wq * q[c];
 }
 
-/* ---- The operator ------------------------------------------------------------------------------
- */
+/* ---- The operator ---------------------------------------------------------------------------- */
 
 struct resize_ctx {
     struct ld_cpu_backend *cpu;

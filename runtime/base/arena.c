@@ -122,7 +122,7 @@ bool ld_arena_on_reset(struct ld_arena *arena, void (*run)(void *object), void *
     return true;
 }
 
-/* ---- Blocks -------------------------------------------------------------------------------- */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
 /* Straight from mmap: pages arrive zeroed and on demand, and go back to the system at once. */
 void *ld_block_alloc(size_t size)
@@ -143,7 +143,7 @@ void ld_block_free(void *block, size_t size)
         (void)munmap(block, size ? size : 1);
 }
 
-/* ---- Single objects ------------------------------------------------------------------------ */
+/* ---- Single objects -------------------------------------------------------------------------- */
 
 void *ld_heap_alloc(size_t size)
 {

@@ -60,14 +60,14 @@ char *ld_arena_strndup(struct ld_arena *arena, const char *bytes, size_t size) L
 /* Register `run(object)` for reset or deinit. False (nothing registered) at the ceiling. */
 bool ld_arena_on_reset(struct ld_arena *arena, void (*run)(void *object), void *object) LD_MUST_USE;
 
-/* ---- Blocks -------------------------------------------------------------------------------- */
+/* ---- Blocks ---------------------------------------------------------------------------------- */
 
 /* Zeroed and 64-byte aligned, pages on demand; NULL when the system has none. Free with
  * ld_block_free and the same size. */
 void *ld_block_alloc(size_t size) LD_MUST_USE;
 void ld_block_free(void *block, size_t size);
 
-/* ---- Single objects ------------------------------------------------------------------------ */
+/* ---- Single objects -------------------------------------------------------------------------- */
 
 /* Zeroed object on the heap for things whose lifetime is neither an arena's nor the process's
  * (cache entries, connections). NULL when out of memory. */

@@ -43,7 +43,7 @@ static inline bool ld_span_is(struct ld_span span, const char *text)
     return ld_span_equal(span, ld_span_text(text));
 }
 
-/* ---- Checked arithmetic: false on overflow, `out` then undefined --------------------------- */
+/* ---- Checked arithmetic: false on overflow, `out` then undefined ----------------------------- */
 
 static inline bool ld_add_ok(size_t a, size_t b, size_t *out)
 {
@@ -65,7 +65,7 @@ static inline bool ld_mul_u64_ok(uint64_t a, uint64_t b, uint64_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
-/* ---- Little-endian readers; the caller has checked the bounds ------------------------------ */
+/* ---- Little-endian readers; the caller has checked the bounds -------------------------------- */
 
 static inline uint16_t ld_read_u16le(const uint8_t *p)
 {
@@ -109,7 +109,7 @@ static inline void ld_write_u32be(uint8_t *p, uint32_t value)
     p[3] = (uint8_t)value;
 }
 
-/* ---- Narrowing: false when the value does not fit ------------------------------------------ */
+/* ---- Narrowing: false when the value does not fit -------------------------------------------- */
 
 static inline bool ld_narrow_i32(int64_t value, int32_t *out)
 {
@@ -133,7 +133,7 @@ static inline bool ld_narrow_size(uint64_t value, size_t *out)
     return (uint64_t)*out == value;
 }
 
-/* ---- Numbers in text (bytes.c): the whole span must be the number -------------------------- */
+/* ---- Numbers in text (bytes.c): the whole span must be the number ---------------------------- */
 
 /* Optional '-', digits; no '+', no blanks. False on anything else or overflow. */
 bool ld_parse_i64(struct ld_span text, int64_t *out);

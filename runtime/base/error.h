@@ -73,7 +73,7 @@ struct ld_error {
     struct ld_error_frame frames[LD_ERROR_FRAMES_MAX];
 };
 
-/* ---- Setting and extending ------------------------------------------------------------------ */
+/* ---- Setting and extending ------------------------------------------------------------------- */
 
 /*
  * Start a chain at the cause. `format` gives the public sentence: short, factual, naming the field
@@ -102,8 +102,7 @@ enum ld_code ld_error_at(struct ld_error *err, const char *format, ...) LD_PRINT
 /* The code's stable lower-case name ("too_large"); never NULL. */
 const char *ld_code_name(enum ld_code code);
 
-/* ---- Broken invariants ------------------------------------------------------------------------
- */
+/* ---- Broken invariants ----------------------------------------------------------------------- */
 
 /* Stays on in release: logs and aborts, the supervisor restarts. External input never gets here. */
 #define LD_ASSERT(condition)                                                                       \

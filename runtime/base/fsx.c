@@ -38,7 +38,7 @@ enum ld_code ld_fsx_open_dir(const char *path, int *fd, struct ld_error *err)
     return *fd < 0 ? fail_os(err, os_code, "opening a folder") : LD_OK;
 }
 
-/* ---- Opening beneath a folder ------------------------------------------ */
+/* ---- Opening beneath a folder ---------------------------------------------------------------- */
 
 static enum ld_code require_regular(int *fd, struct ld_error *err)
 {
@@ -119,7 +119,7 @@ enum ld_code ld_fsx_open_beneath(int dir_fd, const char *path, int *fd, struct l
     return fail_os(err, os_code, "opening a file");
 }
 
-/* ---- Folders and whole files ------------------------------------------- */
+/* ---- Folders and whole files ----------------------------------------------------------------- */
 
 bool ld_fsx_exists(const char *path)
 {

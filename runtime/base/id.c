@@ -5,7 +5,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
-/* ---- Randomness -------------------------------------------------------- */
+/* ---- Randomness ------------------------------------------------------------------------------ */
 
 void ld_random_bytes(void *out, size_t size)
 {
@@ -42,7 +42,7 @@ bool ld_id_valid(struct ld_span text)
     return true;
 }
 
-/* ---- SHA-256 and HMAC -------------------------------------------------- */
+/* ---- SHA-256 and HMAC ------------------------------------------------------------------------ */
 
 enum ld_code ld_sha256_init(struct ld_sha256 *hash, struct ld_error *err)
 {
@@ -104,7 +104,7 @@ void ld_hex(struct ld_span bytes, char *out)
     out[2 * bytes.size] = '\0';
 }
 
-/* ---- Comparison and checksums ------------------------------------------ */
+/* ---- Comparison and checksums ---------------------------------------------------------------- */
 
 bool ld_equal_constant_time(const void *a, const void *b, size_t size)
 {

@@ -23,7 +23,7 @@ enum {
     LD_SHA256_HEX_SIZE = 2 * LD_SHA256_BYTES + 1
 };
 
-/* ---- Randomness -------------------------------------------------------- */
+/* ---- Randomness ------------------------------------------------------------------------------ */
 
 /* From the system's generator. A system without randomness is a broken invariant, not an error. */
 void ld_random_bytes(void *out, size_t size);
@@ -35,7 +35,7 @@ void ld_id_make(char out[LD_ID_SIZE]);
 /* Exactly 26 characters of [0-9a-z]. */
 bool ld_id_valid(struct ld_span text);
 
-/* ---- SHA-256 (FIPS 180-4) and HMAC (RFC 2104) -------------------------- */
+/* ---- SHA-256 (FIPS 180-4) and HMAC (RFC 2104) ------------------------------------------------ */
 
 struct ld_sha256 {
     void *handle; /* NULL when not started or finished */
@@ -56,7 +56,7 @@ void ld_hmac_sha256(struct ld_span key, struct ld_span bytes, uint8_t out[LD_SHA
 /* Lower-case hexadecimal and a NUL; `out` holds 2 * bytes.size + 1. */
 void ld_hex(struct ld_span bytes, char *out);
 
-/* ---- Comparison and checksums ------------------------------------------ */
+/* ---- Comparison and checksums ---------------------------------------------------------------- */
 
 /* Time depends on `size` only. */
 bool ld_equal_constant_time(const void *a, const void *b, size_t size);

@@ -57,7 +57,7 @@ static void skip_blanks(struct ld_json *json)
     }
 }
 
-/* ---- Strings -------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 static int hex_digit(uint8_t c)
 {
@@ -168,7 +168,7 @@ static enum ld_code read_string(struct ld_json *json, struct ld_json_token *toke
     return LD_OK;
 }
 
-/* ---- Numbers and words ---------------------------------------------------------------------- */
+/* ---- Numbers and words ----------------------------------------------------------------------- */
 
 static size_t skip_digits(struct ld_span input, size_t pos)
 {
@@ -231,7 +231,7 @@ static enum ld_code read_word(struct ld_json *json, struct ld_json_token *token,
     return fail(json, json->pos, LD_E_FORMAT, "expected a value", err);
 }
 
-/* ---- Containers ----------------------------------------------------------------------------- */
+/* ---- Containers ------------------------------------------------------------------------------ */
 
 static void after_value(struct ld_json *json)
 {
@@ -310,7 +310,7 @@ static enum ld_code read_key(struct ld_json *json, struct ld_json_token *token,
     return LD_OK;
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static bool is_closer(const struct ld_json *json, uint8_t c)
 {
@@ -368,7 +368,7 @@ enum ld_code ld_json_skip(struct ld_json *json, const struct ld_json_token *toke
     return code;
 }
 
-/* ---- Text of a token ------------------------------------------------------------------------ */
+/* ---- Text of a token ------------------------------------------------------------------------- */
 
 /* One character of the raw text at *pos, escapes resolved, as UTF-8 in `out`; returns its bytes. */
 static size_t next_character(struct ld_span text, size_t *pos, uint8_t out[4])

@@ -30,7 +30,7 @@ bool ld_log_enabled(enum ld_log_level level)
     return (int)level >= level_min;
 }
 
-/* ---- A line of fixed size ---------------------------------------------- */
+/* ---- A line of fixed size -------------------------------------------------------------------- */
 
 /* The marker and the closing of an object must always fit, so they have a reserve. */
 #define CUT_MARKER "...[cut]"
@@ -107,7 +107,7 @@ static void put_quoted(struct line *line, const char *text)
         put_last(line, "\"");
 }
 
-/* ---- Fields ------------------------------------------------------------ */
+/* ---- Fields ---------------------------------------------------------------------------------- */
 
 static void put_private(struct line *line, const char *text)
 {

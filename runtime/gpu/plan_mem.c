@@ -64,8 +64,7 @@ static enum ld_code form_groups(struct ld_plan_value *values, uint32_t count, st
     return LD_OK;
 }
 
-/* ---- Placement --------------------------------------------------------------------------------
- */
+/* ---- Placement ------------------------------------------------------------------------------- */
 
 /* Largest first; ties in order of creation, so that the order is total. */
 static int by_size(const void *a, const void *b)

@@ -1,6 +1,6 @@
 #include "runtime/image/graph_index.h"
 
-/* ---- Reading ----------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 /* [id, output] is a link; anything else in brackets is a value of its own. Reads to its end. */
 static enum ld_code read_list(struct ld_json *json, struct ld_graph_input *input,
@@ -166,7 +166,7 @@ void ld_graph_index_deinit(struct ld_graph *graph)
     *graph = (struct ld_graph){0};
 }
 
-/* ---- Looking up -------------------------------------------------------------------------- */
+/* ---- Looking up ------------------------------------------------------------------------------ */
 
 bool ld_graph_is(const struct ld_graph_node *node, const char *class_type)
 {

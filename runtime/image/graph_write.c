@@ -18,7 +18,7 @@ struct writer {
     struct link model, clip, vae; /* as the latest patch left them */
 };
 
-/* ---- Nodes and inputs -------------------------------------------------------------------- */
+/* ---- Nodes and inputs ------------------------------------------------------------------------ */
 
 static struct link node_open(struct writer *w, const char *class_type)
 {
@@ -89,7 +89,7 @@ static bool given(const char *text)
     return text && text[0];
 }
 
-/* ---- Loading and patches ----------------------------------------------------------------- */
+/* ---- Loading and patches --------------------------------------------------------------------- */
 
 static void put_loaders(struct writer *w, const struct ld_infotext_facts *facts)
 {
@@ -195,7 +195,7 @@ static void put_patches(struct writer *w)
     put_one_number(w, g->epsilon_scale != 1, "Epsilon Scaling", "scaling_factor", g->epsilon_scale);
 }
 
-/* ---- Prompts and latents ----------------------------------------------------------------- */
+/* ---- Prompts and latents --------------------------------------------------------------------- */
 
 static struct link put_prompt(struct writer *w, const char *text)
 {
@@ -278,7 +278,7 @@ static struct link put_init(struct writer *w)
     return latent;
 }
 
-/* ---- Sampling ---------------------------------------------------------------------------- */
+/* ---- Sampling -------------------------------------------------------------------------------- */
 
 struct pass {
     const char *sampler, *scheduler;
@@ -495,7 +495,7 @@ static struct link put_pass(struct writer *w, const struct pass *pass)
     return node;
 }
 
-/* ---- Second pass ------------------------------------------------------------------------- */
+/* ---- Second pass ----------------------------------------------------------------------------- */
 
 static struct link put_enlarged(struct writer *w, struct link latent)
 {

@@ -24,7 +24,7 @@ static struct ld_span trim(struct ld_span text)
     return text;
 }
 
-/* ---- Pairs ------------------------------------------------------------------------------- */
+/* ---- Pairs ----------------------------------------------------------------------------------- */
 
 /* End of a quoted value that starts at `pos`, or `pos` if it does not end. */
 static size_t end_of_quotes(struct ld_span line, size_t pos)
@@ -119,7 +119,7 @@ static void take_pairs(struct ld_infotext *info, struct ld_span line)
     }
 }
 
-/* ---- Lines ------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 /* Start of the line that holds position `end` - 1. */
 static size_t line_start(struct ld_span text, size_t end)

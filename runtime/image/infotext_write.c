@@ -13,7 +13,7 @@ struct writer {
     bool comma;
 };
 
-/* ---- Pairs ------------------------------------------------------------------------------- */
+/* ---- Pairs ----------------------------------------------------------------------------------- */
 
 static bool given(const char *text)
 {
@@ -72,7 +72,7 @@ static void put_hash(struct writer *w, const char *key, const char *sha256)
     ld_buffer_format(w->out, "%.*s", HASH_DIGITS, sha256);
 }
 
-/* ---- Names ------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const char *sampler_label(const char *name)
 {
@@ -103,7 +103,7 @@ static const char *upscaler_label(const char *name)
     return name;
 }
 
-/* ---- Groups of fields -------------------------------------------------------------------- */
+/* ---- Groups of fields ------------------------------------------------------------------------ */
 
 /* The prompt, with the adapters as A1111 writes them into it. */
 static void put_prompts(struct ld_buffer *out, const struct ld_request *r)
@@ -210,7 +210,7 @@ static void put_hires(struct writer *w, const struct ld_request *r)
         put_text(w, "Hires negative prompt", h->negative_prompt);
 }
 
-/* ---- Hashes ------------------------------------------------------------------------------ */
+/* ---- Hashes ---------------------------------------------------------------------------------- */
 
 enum { FILES_MAX = LD_REQUEST_LORAS_MAX, NAME_SIZE = 160, SHA256_SIZE = 65 };
 

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Pictures and planes ----------------------------------------------------------------- */
+/* ---- Pictures and planes --------------------------------------------------------------------- */
 
 /* Comparisons with NaN are false, so it falls through to 0. */
 static uint8_t to_byte(float value)
@@ -31,7 +31,7 @@ void ld_pixels_to_planes(float *planes, const uint8_t *pixels, int32_t channels,
             planes[c * plane + i] = (float)pixels[i * (size_t)channels + c] / 255.0f * 2.0f - 1.0f;
 }
 
-/* ---- Guards ------------------------------------------------------------------------------ */
+/* ---- Guards ---------------------------------------------------------------------------------- */
 
 bool ld_values_finite(const float *values, size_t count)
 {
@@ -66,7 +66,7 @@ bool ld_pixels_black(const uint8_t *pixels, size_t count)
     return true;
 }
 
-/* ---- Previews ---------------------------------------------------------------------------- */
+/* ---- Previews -------------------------------------------------------------------------------- */
 
 /* RGB in [-1, 1] for one unit of each latent channel. Values published with ComfyUI's latent
  * formats (SD15); fitted there to decoded pictures of SD1.5. */
@@ -90,7 +90,7 @@ void ld_preview_from_latent(uint8_t *rgb, const double *latent, int32_t height, 
     }
 }
 
-/* ---- Masks ------------------------------------------------------------------------------- */
+/* ---- Masks ----------------------------------------------------------------------------------- */
 
 void ld_mask_from_pixels(float *mask, const uint8_t *pixels, int32_t channels, int32_t height,
                          int32_t width)

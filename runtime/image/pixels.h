@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* ---- Pictures and planes ----------------------------------------------------------------- */
+/* ---- Pictures and planes --------------------------------------------------------------------- */
 
 /*
  * rgb = trunc(255 clamp((v + 1) / 2, 0, 1)), as both front ends store it; NaN gives 0.
@@ -28,7 +28,7 @@ void ld_pixels_from_planes(uint8_t *rgb, const float *planes, int32_t height, in
 void ld_pixels_to_planes(float *planes, const uint8_t *pixels, int32_t channels, int32_t height,
                          int32_t width);
 
-/* ---- Guards ------------------------------------------------------------------------------ */
+/* ---- Guards ---------------------------------------------------------------------------------- */
 
 /* No NaN and no infinity among the values. */
 bool ld_values_finite(const float *values, size_t count);
@@ -37,7 +37,7 @@ bool ld_values_finite_f64(const double *values, size_t count);
 /* Every byte zero: what a NaN that was missed looks like. */
 bool ld_pixels_black(const uint8_t *pixels, size_t count);
 
-/* ---- Previews ---------------------------------------------------------------------------- */
+/* ---- Previews -------------------------------------------------------------------------------- */
 
 /*
  * A latent's colours at an eighth of the size, without the decoder: a linear map of the four
@@ -46,7 +46,7 @@ bool ld_pixels_black(const uint8_t *pixels, size_t count);
  */
 void ld_preview_from_latent(uint8_t *rgb, const double *latent, int32_t height, int32_t width);
 
-/* ---- Masks ------------------------------------------------------------------------------- */
+/* ---- Masks ----------------------------------------------------------------------------------- */
 
 /* Brightness of a mask picture as 0..1 (white = repaint), Rec. 601 weights; with an alpha channel a
  * transparent pixel counts as black. Shapes pixels: [height, width, channels], channels 3 or 4. */

@@ -7,7 +7,7 @@
 
 enum { SIDE_MAX = 16384, CHANNELS_MAX = 4 };
 
-/* ---- Kernels: half width and value ------------------------------------------------------- */
+/* ---- Kernels: half width and value ----------------------------------------------------------- */
 
 static double support_of(enum ld_pixel_filter filter)
 {
@@ -42,7 +42,7 @@ static double kernel(enum ld_pixel_filter filter, double x)
     return 0;
 }
 
-/* ---- Taps -------------------------------------------------------------------------------- */
+/* ---- Taps ------------------------------------------------------------------------------------ */
 
 struct taps {
     int32_t width; /* weights of each output, padded with zeros */
@@ -86,7 +86,7 @@ static bool taps_init(struct taps *taps, enum ld_pixel_filter filter, int32_t n,
     return true;
 }
 
-/* ---- Passes ------------------------------------------------------------------------------ */
+/* ---- Passes ---------------------------------------------------------------------------------- */
 
 static void across_row(float *out, const uint8_t *row, const struct ld_pixel_resize *op,
                        const struct taps *taps)
@@ -160,7 +160,7 @@ done:
     return code;
 }
 
-/* ---- Fitting ----------------------------------------------------------------------------- */
+/* ---- Fitting --------------------------------------------------------------------------------- */
 
 /* Round to whole pixels, at least one and at most `most`. */
 static int32_t side(double value, int32_t most)

@@ -22,7 +22,7 @@ struct raw_text {
     bool compressed, utf8;
 };
 
-/* ---- Taking a chunk apart ---------------------------------------------------------------- */
+/* ---- Taking a chunk apart -------------------------------------------------------------------- */
 
 /* Bytes up to a NUL, and past it; false without a NUL. */
 static bool take_string(struct ld_span *data, struct ld_span *out)
@@ -71,7 +71,7 @@ static bool split(struct raw_text *raw, const uint8_t *type, struct ld_span data
     return true;
 }
 
-/* ---- Text -------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 /* Latin-1 or (repaired) UTF-8 into the arena, NUL-terminated; NULL without memory. NUL bytes become
  * U+FFFD, so that the text is one C string. Grows at most threefold. */
@@ -161,7 +161,7 @@ static enum ld_code take_text(struct walk *walk, const uint8_t *type, struct ld_
     return code;
 }
 
-/* ---- The walk ---------------------------------------------------------------------------- */
+/* ---- The walk -------------------------------------------------------------------------------- */
 
 static bool is_text(const uint8_t *type)
 {

@@ -21,7 +21,7 @@
 extern "C" {
 #endif
 
-/* ---- Header ------------------------------------------------------------------------------ */
+/* ---- Header ---------------------------------------------------------------------------------- */
 
 enum { LD_PNG_HEADER_SIZE = 33 }; /* signature and the whole IHDR chunk */
 
@@ -38,7 +38,7 @@ struct ld_png_header {
 enum ld_code ld_png_check_header(struct ld_png_header *header, struct ld_span png,
                                  bool ignore_checksum, struct ld_error *err) LD_MUST_USE;
 
-/* ---- Text chunks ------------------------------------------------------------------------- */
+/* ---- Text chunks ----------------------------------------------------------------------------- */
 
 enum { LD_PNG_TEXTS = 16 /* = LD_PNG_TEXT_CHUNKS_MAX of config/limits.h */ };
 
@@ -68,7 +68,7 @@ enum ld_code ld_png_texts_read(struct ld_png_texts *texts, struct ld_arena *aren
 /* The text of a keyword, or NULL. */
 const char *ld_png_text_find(const struct ld_png_texts *texts, const char *keyword);
 
-/* ---- The recipe in them ------------------------------------------------------------------ */
+/* ---- The recipe in them ---------------------------------------------------------------------- */
 
 enum ld_recipe_source {
     LD_RECIPE_NONE,    /* nothing known was found */
@@ -117,7 +117,7 @@ enum ld_code ld_recipe_from_graph(struct ld_recipe *recipe, struct ld_span json,
 enum ld_code ld_recipe_from_novelai(struct ld_recipe *recipe, struct ld_span json,
                                     struct ld_error *err) LD_MUST_USE;
 
-/* ---- A1111 infotext, taken apart --------------------------------------------------------- */
+/* ---- A1111 infotext, taken apart ------------------------------------------------------------- */
 
 enum { LD_INFOTEXT_PAIRS_MAX = 64 };
 

@@ -37,7 +37,7 @@ static int64_t cpu_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* ---- libpng's callbacks ------------------------------------------------------------------ */
+/* ---- libpng's callbacks ---------------------------------------------------------------------- */
 
 static void on_error(png_structp png_ptr, png_const_charp message)
 {
@@ -97,7 +97,7 @@ static void on_read(png_structp png_ptr, png_bytep out, size_t size)
     }
 }
 
-/* ---- Decoding ---------------------------------------------------------------------------- */
+/* ---- Decoding -------------------------------------------------------------------------------- */
 
 static void set_limits(png_structp png_ptr, const struct ld_png_header *header, uint32_t flags)
 {

@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-/* ---- Chunks ------------------------------------------------------------------------------ */
+/* ---- Chunks ---------------------------------------------------------------------------------- */
 
 void ld_png_put_chunk(struct ld_buffer *out, const char type[4], struct ld_span data)
 {
@@ -40,7 +40,7 @@ static void put_header(struct ld_buffer *out, const struct ld_png_image *image)
     ld_png_put_chunk(out, "IHDR", ld_span_of(header, sizeof header));
 }
 
-/* ---- Pixels ------------------------------------------------------------------------------ */
+/* ---- Pixels ---------------------------------------------------------------------------------- */
 
 static void filter_all(uint8_t *filtered, const struct ld_png_image *image, uint8_t *scratch)
 {
@@ -89,7 +89,7 @@ done:
     return code;
 }
 
-/* ---- The file ---------------------------------------------------------------------------- */
+/* ---- The file -------------------------------------------------------------------------------- */
 
 static enum ld_code check(const struct ld_png_image *image, struct ld_error *err)
 {

@@ -122,7 +122,7 @@ enum ld_code ld_recipe_read(struct ld_recipe *recipe, const struct ld_png_texts 
     return LD_OK;
 }
 
-/* ---- As a document ------------------------------------------------------------------------------ */
+/* ---- As a document --------------------------------------------------------------------------- */
 
 bool ld_png_text_is_repeated(const struct ld_png_texts *texts, size_t index)
 {

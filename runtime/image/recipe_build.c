@@ -26,7 +26,7 @@ void ld_recipe_fields_init(struct ld_recipe_fields *fields)
     fields->notes = ld_buffer_make(NOTE_BYTES_MAX);
 }
 
-/* ---- Putting ----------------------------------------------------------------------------- */
+/* ---- Putting --------------------------------------------------------------------------------- */
 
 /* Room for a value that the caller now appends to `values`; close_field ends it. */
 static struct ld_recipe_field *open_field(struct ld_recipe_fields *fields, const char *path)
@@ -173,7 +173,7 @@ void ld_recipe_model_name(struct ld_span file, char *out)
     }
 }
 
-/* ---- Writing ----------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static int by_path(const void *a, const void *b)
 {

@@ -19,7 +19,7 @@ struct reading {
 
 typedef const struct ld_graph_node *node_ref;
 
-/* ---- Values ------------------------------------------------------------------------------ */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 /* A word as the native form spells it: "Half Cosine Down" and "MEAN" in lower case. */
 static void put_word(struct reading *r, const char *path, enum ld_graph_put how, char *word,
@@ -94,7 +94,7 @@ static void note_class(struct reading *r, node_ref node, const char *what)
                    name.data ? (const char *)name.data : "", what);
 }
 
-/* ---- Prompts ----------------------------------------------------------------------------- */
+/* ---- Prompts --------------------------------------------------------------------------------- */
 
 /* A text input, through nodes that only carry a string. */
 static bool put_text(struct reading *r, node_ref node, const char *name, const char *path)
@@ -164,7 +164,7 @@ static void put_prompts(struct reading *r, node_ref sampler)
         put_clip_skip(r, positive);
 }
 
-/* ---- Model ------------------------------------------------------------------------------- */
+/* ---- Model ----------------------------------------------------------------------------------- */
 
 static void put_lora(struct reading *r, node_ref node)
 {
@@ -265,7 +265,7 @@ static void put_vae(struct reading *r)
     }
 }
 
-/* ---- Sampling ---------------------------------------------------------------------------- */
+/* ---- Sampling -------------------------------------------------------------------------------- */
 
 static bool is_custom(node_ref node)
 {

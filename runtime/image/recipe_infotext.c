@@ -7,7 +7,7 @@
 
 enum { VALUE_SIZE = LD_PROMPT_BYTES_MAX + 1 };
 
-/* ---- Fields that map one to one ---------------------------------------------------------- */
+/* ---- Fields that map one to one -------------------------------------------------------------- */
 
 enum kind { NUMBER, WHOLE, SEED, TEXT, NAME, FLAG, IGNORED };
 
@@ -116,7 +116,7 @@ static void put_row(struct ld_recipe_fields *fields, const struct row *row, cons
         ld_recipe_note(fields, "%s: \"%.40s\" is no number and was left out", row->key, value);
 }
 
-/* ---- Fields with a form of their own ----------------------------------------------------- */
+/* ---- Fields with a form of their own --------------------------------------------------------- */
 
 static bool value_of(const struct ld_infotext *info, const char *key, char *out, size_t size)
 {
@@ -247,7 +247,7 @@ static void put_profile(struct ld_recipe_fields *fields, const struct ld_infotex
                                                                 : "original");
 }
 
-/* ---- Adapters in the prompt -------------------------------------------------------------- */
+/* ---- Adapters in the prompt ------------------------------------------------------------------ */
 
 static const uint8_t *find(struct ld_span text, const char *what)
 {
@@ -323,7 +323,7 @@ static void put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
     ld_buffer_deinit(&plain);
 }
 
-/* ---- All of it --------------------------------------------------------------------------- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 static void put_pairs(struct ld_recipe_fields *fields, const struct ld_infotext *info, char *value)
 {

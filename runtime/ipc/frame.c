@@ -83,7 +83,7 @@ enum ld_code ld_frame_encode(struct ld_buffer *out, const struct ld_frame *frame
     return out->failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : LD_OK;
 }
 
-/* ---- Incremental reading ----------------------------------------------- */
+/* ---- Incremental reading --------------------------------------------------------------------- */
 
 void ld_frame_reader_init(struct ld_frame_reader *reader)
 {

@@ -67,7 +67,7 @@ const char *ld_frame_name(enum ld_frame_type type);
 enum ld_code ld_frame_encode(struct ld_buffer *out, const struct ld_frame *frame,
                              struct ld_error *err) LD_MUST_USE;
 
-/* ---- Incremental reading ----------------------------------------------- */
+/* ---- Incremental reading --------------------------------------------------------------------- */
 
 /* Caller's storage, one thread. Holds at most one whole frame and what was read behind it. */
 struct ld_frame_reader {

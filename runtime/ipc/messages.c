@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-/* ---- Writing fields ---------------------------------------------------- */
+/* ---- Writing fields -------------------------------------------------------------------------- */
 
 static void put_u8(struct ld_buffer *out, bool value)
 {
@@ -63,7 +63,7 @@ static void put_sentence(struct ld_buffer *out, struct ld_span text)
     put_span(out, ld_span_of(clean, size));
 }
 
-/* ---- Reading fields: the first failure sticks -------------------------- */
+/* ---- Reading fields: the first failure sticks ------------------------------------------------ */
 
 struct reader {
     struct ld_span rest;
@@ -160,7 +160,7 @@ static enum ld_code finish(const struct reader *reader, const char *name, struct
     return LD_OK;
 }
 
-/* ---- Worker to front --------------------------------------------------- */
+/* ---- Worker to front ------------------------------------------------------------------------- */
 
 void ld_message_hello_encode(struct ld_buffer *out, const struct ld_message_hello *message)
 {
@@ -322,7 +322,7 @@ enum ld_code ld_message_fault_decode(struct ld_message_fault *message, struct ld
     return finish(&reader, "fault", err);
 }
 
-/* ---- Front to worker --------------------------------------------------- */
+/* ---- Front to worker ------------------------------------------------------------------------- */
 
 void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message)
 {

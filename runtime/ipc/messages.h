@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-/* ---- Worker to front --------------------------------------------------- */
+/* ---- Worker to front ------------------------------------------------------------------------- */
 
 /* What this worker has and how many jobs it may hold. */
 struct ld_message_hello {
@@ -68,7 +68,7 @@ struct ld_message_fault {
     struct ld_span detail;
 };
 
-/* ---- Front to worker --------------------------------------------------- */
+/* ---- Front to worker ------------------------------------------------------------------------- */
 
 /* JOB and PLAN. */
 struct ld_message_job {
@@ -81,7 +81,7 @@ struct ld_message_cancel {
     bool keep_partial;
 };
 
-/* ---- Encoding: append to `out`, whose `failed` tells whether it fitted ---- */
+/* ---- Encoding: append to `out`, whose `failed` tells whether it fitted ----------------------- */
 
 void ld_message_hello_encode(struct ld_buffer *out, const struct ld_message_hello *message);
 void ld_message_heartbeat_encode(struct ld_buffer *out, const struct ld_message_heartbeat *message);
@@ -94,7 +94,7 @@ void ld_message_fault_encode(struct ld_buffer *out, const struct ld_message_faul
 void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message);
 void ld_message_cancel_encode(struct ld_buffer *out, const struct ld_message_cancel *message);
 
-/* ---- Decoding. Errors   LD_E_FORMAT ------------------------------------ */
+/* ---- Decoding. Errors LD_E_FORMAT ------------------------------------------------------------ */
 
 enum ld_code ld_message_hello_decode(struct ld_message_hello *message, struct ld_span payload,
                                      struct ld_error *err) LD_MUST_USE;

@@ -59,7 +59,7 @@ static const struct suffix suffixes[] = {
     {".weight", LD_SLOT_IA3},
 };
 
-/* ---- Grouping ------------------------------------------------------------------------------- */
+/* ---- Grouping -------------------------------------------------------------------------------- */
 
 struct member {
     const char *module; /* NULL: the suffix belongs to no family */
@@ -153,7 +153,7 @@ static bool is_text_name(const char *name)
     return ld_has_prefix(name, "lora_te") || ld_has_prefix(name, "text_encoder");
 }
 
-/* ---- Facts ---------------------------------------------------------------------------------- */
+/* ---- Facts ----------------------------------------------------------------------------------- */
 
 static int32_t dimension(const struct ld_st_tensor *tensor, uint32_t index)
 {
@@ -242,7 +242,7 @@ static enum ld_code gather_info(struct ld_adapter *adapter, struct ld_error *err
     return LD_OK;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static enum ld_code fill_modules(struct ld_adapter *adapter, const struct member *members,
                                  uint32_t count, struct ld_error *err)
@@ -363,7 +363,7 @@ void ld_adapter_close(struct ld_adapter *adapter)
     ld_heap_free(adapter);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 const struct ld_adapter_info *ld_adapter_info(const struct ld_adapter *adapter)
 {

@@ -29,7 +29,7 @@ struct merge {
     atomic_uint tensors_applied;
 };
 
-/* ---- DoRA ----------------------------------------------------------------------------------- */
+/* ---- DoRA ------------------------------------------------------------------------------------ */
 
 enum dora_axis { DORA_OFF, DORA_PER_OUTPUT, DORA_PER_INPUT };
 
@@ -66,7 +66,7 @@ static bool dora_contradicts(const struct ld_delta *delta)
     return wanted && dora_axis(delta, &scale) == DORA_OFF;
 }
 
-/* ---- One weight ----------------------------------------------------------------------------- */
+/* ---- One weight ------------------------------------------------------------------------------ */
 
 struct scratch {
     float *delta, *second; /* [LD_LOWRANK_ROWS, columns] */
@@ -222,7 +222,7 @@ static bool merge_dora(const struct target *target, enum dora_axis axis,
     return ready;
 }
 
-/* ---- One module ----------------------------------------------------------------------------- */
+/* ---- One module ------------------------------------------------------------------------------ */
 
 static double strength_of(const struct merge *merge, const struct ld_key *key)
 {
@@ -324,7 +324,7 @@ static void merge_group(void *ctx, uint32_t task, uint32_t worker)
     }
 }
 
-/* ---- Matching ------------------------------------------------------------------------------- */
+/* ---- Matching -------------------------------------------------------------------------------- */
 
 static bool part_present(const struct ld_arch *arch, enum ld_part part)
 {

@@ -6,7 +6,7 @@
 
 enum { FACTORS_MAX = 1 << 30 }; /* bytes; rank 1,024 on the largest layer needs 100 MB */
 
-/* ---- Shapes --------------------------------------------------------------------------------- */
+/* ---- Shapes ---------------------------------------------------------------------------------- */
 
 static size_t elements(const struct ld_st_tensor *tensor)
 {
@@ -222,7 +222,7 @@ bool ld_delta_plan(struct ld_delta *out, const struct ld_adapter *adapter,
     return fits(out) || (try_narrow(out) && fits(out));
 }
 
-/* ---- Factors -------------------------------------------------------------------------------- */
+/* ---- Factors --------------------------------------------------------------------------------- */
 
 static float *decode(struct ld_delta *delta, const struct ld_st_tensor *tensor)
 {
@@ -372,7 +372,7 @@ void ld_delta_deinit(struct ld_delta *delta)
     ld_arena_deinit(&delta->arena);
 }
 
-/* ---- Rows ----------------------------------------------------------------------------------- */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 static void rows_kronecker(const struct ld_delta *delta, size_t first, size_t rows, float *dst)
 {

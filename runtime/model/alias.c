@@ -21,7 +21,7 @@ static void add(struct ld_aliases *aliases, const char *before, const char *midd
     *failed = !alias->name;
 }
 
-/* ---- UNet ----------------------------------------------------------------------------------- */
+/* ---- UNet ------------------------------------------------------------------------------------ */
 
 /* model_ema.<name from "diffusion_model" on, every dot removed> */
 static void add_ema(struct ld_aliases *aliases, const char *name, uint32_t key, bool *failed)
@@ -47,7 +47,7 @@ static void add_unet(struct ld_aliases *aliases, const struct ld_key *key, uint3
     add_ema(aliases, key->name, index, failed);
 }
 
-/* ---- VAE ------------------------------------------------------------------------------------ */
+/* ---- VAE ------------------------------------------------------------------------------------- */
 
 struct attention_names {
     const char *canonical, *newer, *older; /* diffusers renamed its attention modules once */
@@ -103,7 +103,7 @@ static void add_vae(struct ld_aliases *aliases, const struct ld_key *key, uint32
     }
 }
 
-/* ---- Text encoder --------------------------------------------------------------------------- */
+/* ---- Text encoder ---------------------------------------------------------------------------- */
 
 static void add_text(struct ld_aliases *aliases, const struct ld_key *key, uint32_t index,
                      bool *failed)
@@ -118,7 +118,7 @@ static void add_text(struct ld_aliases *aliases, const struct ld_key *key, uint3
     add(aliases, "", key->diffusers, "", index, false, failed);
 }
 
-/* ---- The list ------------------------------------------------------------------------------- */
+/* ---- The list -------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {

@@ -30,7 +30,7 @@ void ld_arch_set_sd15(struct ld_arch *arch)
     arch->text_positions = 77;
 }
 
-/* ---- Test models ---------------------------------------------------------------------------- */
+/* ---- Test models ----------------------------------------------------------------------------- */
 
 struct config_field {
     const char *part, *name;

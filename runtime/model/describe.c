@@ -26,7 +26,7 @@ const char *ld_file_kind_name(enum ld_file_kind kind)
     return names[kind];
 }
 
-/* ---- Models --------------------------------------------------------------------------------- */
+/* ---- Models ---------------------------------------------------------------------------------- */
 
 static bool is_model_kind(enum ld_file_kind kind)
 {
@@ -61,7 +61,7 @@ void ld_describe_detection(struct ld_buffer *out, const struct ld_detection *det
     ld_buffer_format(out, ",\"unknown_tensors\":%u", detection->unknown);
 }
 
-/* ---- Adapters and embeddings ---------------------------------------------------------------- */
+/* ---- Adapters and embeddings ----------------------------------------------------------------- */
 
 /* A trainer's note, if the file has it. */
 static void note(struct ld_buffer *out, const struct ld_adapter *adapter, const char *key,
@@ -119,7 +119,7 @@ void ld_describe_embedding(struct ld_buffer *out, const struct ld_embedding *emb
         ld_buffer_format(out, ",\"step\":%lld", (long long)embedding->step);
 }
 
-/* ---- Containers ----------------------------------------------------------------------------- */
+/* ---- Containers ------------------------------------------------------------------------------ */
 
 void ld_describe_tensors(struct ld_buffer *out, const struct ld_safetensors *file)
 {

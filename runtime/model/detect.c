@@ -9,7 +9,7 @@
 /* Unknown names are listed first and must leave room for the faults. */
 enum { REPORT_MAX = 512 * 1024, UNKNOWN_LINES_MAX = 256, NAME_SIZE = 256 };
 
-/* ---- Architecture --------------------------------------------------------------------------- */
+/* ---- Architecture ---------------------------------------------------------------------------- */
 
 static bool same_shape(const struct ld_inventory_item *item, const struct ld_key *key)
 {
@@ -85,7 +85,7 @@ static enum ld_code set_arch(struct ld_detection *out, const struct ld_inventory
     return LD_OK;
 }
 
-/* ---- Binding -------------------------------------------------------------------------------- */
+/* ---- Binding --------------------------------------------------------------------------------- */
 
 struct binder {
     struct ld_detection *out;
@@ -255,7 +255,7 @@ static enum ld_code bind_all(struct ld_detection *out, const struct ld_inventory
     return code;
 }
 
-/* ---- The whole ------------------------------------------------------------------------------ */
+/* ---- The whole ------------------------------------------------------------------------------- */
 
 static bool has_marker(const struct ld_inventory *inventory)
 {
@@ -296,7 +296,7 @@ void ld_detection_deinit(struct ld_detection *detection)
     memset(detection, 0, sizeof *detection);
 }
 
-/* ---- Words ---------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 const char *ld_detection_name(const struct ld_detection *detection)
 {

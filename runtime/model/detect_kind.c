@@ -33,7 +33,7 @@ int32_t ld_inventory_find(const struct ld_inventory *inventory, const char *name
     return -1;
 }
 
-/* ---- The UNet's probes ---------------------------------------------------------------------- */
+/* ---- The UNet's probes ----------------------------------------------------------------------- */
 
 struct ld_probe ld_probe_unet(const struct ld_inventory *inventory)
 {
@@ -61,7 +61,7 @@ struct ld_probe ld_probe_unet(const struct ld_inventory *inventory)
     return probe;
 }
 
-/* ---- Kinds ---------------------------------------------------------------------------------- */
+/* ---- Kinds ----------------------------------------------------------------------------------- */
 
 enum { MATCH_PREFIX, MATCH_SUFFIX, MATCH_INSIDE };
 
@@ -156,7 +156,7 @@ enum ld_file_kind ld_detect_kind(const struct ld_inventory *inventory, const str
     return LD_FILE_UNKNOWN;
 }
 
-/* ---- Tensors nobody needs ------------------------------------------------------------------- */
+/* ---- Tensors nobody needs -------------------------------------------------------------------- */
 
 bool ld_is_ignorable(const char *name)
 {

@@ -24,7 +24,7 @@ struct ld_digest_cache {
     bool changed;
 };
 
-/* ---- Entries -------------------------------------------------------------------------------- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 static struct entry *find(const struct ld_digest_cache *cache, const char *path)
 {
@@ -65,7 +65,7 @@ void ld_digest_cache_put(struct ld_digest_cache *cache, const struct ld_digest_k
     cache->changed = true;
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 /* The next word up to a blank; the rest stays in `line`. */
 static struct ld_span word(struct ld_span *line)
@@ -158,7 +158,7 @@ void ld_digest_cache_close(struct ld_digest_cache *cache)
     ld_heap_free(cache);
 }
 
-/* ---- Writing -------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 /* Replace the file through a temporary one beside it. */
 static enum ld_code publish(const struct ld_digest_cache *cache, struct ld_span text,

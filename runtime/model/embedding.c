@@ -39,7 +39,7 @@ static enum ld_code check_finite(const struct ld_embedding *embedding, struct ld
     return LD_OK;
 }
 
-/* ---- safetensors ---------------------------------------------------------------------------- */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
 static const struct ld_st_tensor *pick_tensor(const struct ld_safetensors *file, const char **form)
 {
@@ -69,7 +69,7 @@ static enum ld_code from_safetensors(struct ld_embedding *out, const struct ld_s
     return check_finite(out, err);
 }
 
-/* ---- Pickles -------------------------------------------------------------------------------- */
+/* ---- Pickles --------------------------------------------------------------------------------- */
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -118,7 +118,7 @@ static enum ld_code from_pickle(struct ld_embedding *out, struct ld_span bytes, 
     return code;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 enum ld_code ld_embedding_open_bytes(struct ld_embedding *out, struct ld_span bytes, int32_t width,
                                      struct ld_error *err)

@@ -33,8 +33,7 @@ struct ld_graph_value {
     int32_t first, last; /* operator indices; first -1: not written yet */
 };
 
-/* ---- Ports: host memory that a run binds -------------------------------------------------------
- */
+/* ---- Ports: host memory that a run binds ----------------------------------------------------- */
 
 enum ld_port {
     LD_PORT_NONE,
@@ -51,8 +50,7 @@ enum ld_port {
     LD_PORT_COUNT
 };
 
-/* ---- Operators ---------------------------------------------------------------------------------
- */
+/* ---- Operators ------------------------------------------------------------------------------- */
 
 enum ld_graph_op_kind {
     LD_GRAPH_CONV2D,
@@ -112,8 +110,7 @@ struct ld_graph_op {
     } u;
 };
 
-/* ---- The graph ---------------------------------------------------------------------------------
- */
+/* ---- The graph ------------------------------------------------------------------------------- */
 
 /* Owned by one thread while it is built; read-only after ld_graph_finish. */
 struct ld_graph {

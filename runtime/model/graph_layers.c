@@ -6,8 +6,7 @@
 enum { GROUPS = 32 };                          /* model.md 2: every GroupNorm of these networks */
 static const float LAYER_NORM_EPSILON = 1e-5F; /* likewise every LayerNorm */
 
-/* ---- Weight slots ------------------------------------------------------------------------------
- */
+/* ---- Weight slots ---------------------------------------------------------------------------- */
 
 static int32_t vector_slot(struct ld_graph *graph, const char *name, int32_t rows)
 {
@@ -38,8 +37,7 @@ static struct ld_graph_op op_like(struct ld_graph *graph, enum ld_graph_op_kind 
     return op;
 }
 
-/* ---- Host memory -------------------------------------------------------------------------------
- */
+/* ---- Host memory ----------------------------------------------------------------------------- */
 
 int32_t ld_graph_planes_in(struct ld_graph *graph, enum ld_port planes, enum ld_port scale,
                            int32_t batch, int32_t channels, int32_t height, int32_t width)
@@ -96,8 +94,7 @@ void ld_graph_rows_out(struct ld_graph *graph, int32_t x, enum ld_port rows)
     ld_graph_push(graph, &op);
 }
 
-/* ---- Convolution -------------------------------------------------------------------------------
- */
+/* ---- Convolution ----------------------------------------------------------------------------- */
 
 int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_conv_args *args)
 {
@@ -145,8 +142,7 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
     return op.out;
 }
 
-/* ---- Linear -------------------------------------------------------------------------------------
- */
+/* ---- Linear ---------------------------------------------------------------------------------- */
 
 int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, uint32_t count,
                               const struct ld_linear_args *args)
@@ -187,8 +183,7 @@ int32_t ld_graph_linear(struct ld_graph *graph, const char *name, const struct l
     return ld_graph_linear_stack(graph, &name, 1, args);
 }
 
-/* ---- Norms
- * --------------------------------------------------------------------------------------- */
+/* ---- Norms ----------------------------------------------------------------------------------- */
 
 static void norm_slots(struct ld_graph *graph, const char *name, int32_t channels,
                        struct ld_graph_op *op)
@@ -236,8 +231,7 @@ int32_t ld_graph_layer_norm(struct ld_graph *graph, const char *name, int32_t x)
     return op.out;
 }
 
-/* ---- Attention
- * ------------------------------------------------------------------------------------ */
+/* ---- Attention ------------------------------------------------------------------------------- */
 
 int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_args *args)
 {
@@ -271,8 +265,7 @@ int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_arg
     return op.out;
 }
 
-/* ---- The rest
- * ------------------------------------------------------------------------------------- */
+/* ---- The rest -------------------------------------------------------------------------------- */
 
 int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch, int32_t channels)
 {

@@ -8,8 +8,7 @@
 
 #include "runtime/model/graph.h"
 
-/* ---- Host memory -------------------------------------------------------------------------------
- */
+/* ---- Host memory ----------------------------------------------------------------------------- */
 
 /* Planes [batch, channels, height, width] times scale[b] (`scale` may be LD_PORT_NONE). */
 int32_t ld_graph_planes_in(struct ld_graph *graph, enum ld_port planes, enum ld_port scale,
@@ -23,8 +22,7 @@ void ld_graph_planes_out(struct ld_graph *graph, int32_t x, enum ld_port planes)
 /* As rows: [batch, tokens, channels]. */
 void ld_graph_rows_out(struct ld_graph *graph, int32_t x, enum ld_port rows);
 
-/* ---- Layers
- * -------------------------------------------------------------------------------------- */
+/* ---- Layers ---------------------------------------------------------------------------------- */
 
 struct ld_conv_args {
     int32_t x0, x1;              /* x1: joins x0 on channels, or LD_GRAPH_NONE */
@@ -67,8 +65,7 @@ struct ld_attention_args {
 };
 int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_args *args);
 
-/* ---- The rest
- * ------------------------------------------------------------------------------------ */
+/* ---- The rest -------------------------------------------------------------------------------- */
 
 int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch, int32_t channels);
 int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);

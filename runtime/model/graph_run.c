@@ -195,8 +195,7 @@ static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
     return LD_FAIL(err, LD_E_BUG, "the model's plan holds an unknown operator");
 }
 
-/* ---- Taps -------------------------------------------------------------------------------------
- */
+/* ---- Taps ------------------------------------------------------------------------------------ */
 
 static enum ld_code run_tap(const struct runner *r, const struct ld_graph_op *op,
                             struct ld_error *err)
@@ -244,8 +243,7 @@ enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_ru
     return run->backend->ops->synchronize(run->backend, err);
 }
 
-/* ---- Workspace --------------------------------------------------------------------------------
- */
+/* ---- Workspace ------------------------------------------------------------------------------- */
 
 void ld_workspace_init(struct ld_workspace *workspace, struct ld_backend *backend)
 {

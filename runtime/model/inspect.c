@@ -19,7 +19,7 @@ enum {
     PICTURE_MAX = 64 << 20 /* of a PNG whose texts are read */
 };
 
-/* ---- Digests -------------------------------------------------------------------------------- */
+/* ---- Digests --------------------------------------------------------------------------------- */
 
 static enum ld_code write_digests(struct ld_buffer *out, int fd, uint64_t data_start,
                                   struct ld_error *err)
@@ -37,7 +37,7 @@ static enum ld_code write_digests(struct ld_buffer *out, int fd, uint64_t data_s
     return code;
 }
 
-/* ---- safetensors ---------------------------------------------------------------------------- */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
 /* The first lines of the detection's report as an array. */
 static void write_problems(struct ld_buffer *out, const struct ld_detection *detection)
@@ -156,7 +156,7 @@ static enum ld_code write_safetensors(struct ld_buffer *out, int fd, const char 
     return code;
 }
 
-/* ---- Folders -------------------------------------------------------------------------------- */
+/* ---- Folders --------------------------------------------------------------------------------- */
 
 static enum ld_code write_folder(struct ld_buffer *out, const char *path, struct ld_error *err)
 {
@@ -181,7 +181,7 @@ static enum ld_code write_folder(struct ld_buffer *out, const char *path, struct
     return code;
 }
 
-/* ---- Pictures ------------------------------------------------------------------------------- */
+/* ---- Pictures -------------------------------------------------------------------------------- */
 
 static void write_texts(struct ld_buffer *out, struct ld_span png)
 {
@@ -216,7 +216,7 @@ static void write_png(struct ld_buffer *out, int fd)
     ld_buffer_deinit(&bytes);
 }
 
-/* ---- One file ------------------------------------------------------------------------------- */
+/* ---- One file -------------------------------------------------------------------------------- */
 
 static enum ld_code write_file(struct ld_buffer *out, int fd, const char *path,
                                struct ld_error *err)

@@ -28,7 +28,7 @@ struct builder {
 /* What a module holds; rank and kernel follow from it. */
 enum shape { NORM, LINEAR, LINEAR_NO_BIAS, CONV1, CONV3, EMBEDDING };
 
-/* ---- Modules -------------------------------------------------------------------------------- */
+/* ---- Modules --------------------------------------------------------------------------------- */
 
 static void add_tensor(struct builder *builder, const struct place *at, const char *suffix,
                        enum ld_key_kind kind, int32_t rank, const int64_t shape[4])
@@ -81,7 +81,7 @@ static void add_module(struct builder *builder, const struct place *at, const ch
         add_tensor(builder, &place, "bias", LD_KEY_BIAS, 1, bias);
 }
 
-/* ---- UNet ----------------------------------------------------------------------------------- */
+/* ---- UNet ------------------------------------------------------------------------------------ */
 
 static void add_unet_res(struct builder *builder, const struct place *at, int64_t in, int64_t out,
                          int64_t time)
@@ -226,7 +226,7 @@ static void add_unet(struct builder *builder, const struct ld_arch *arch)
     add_module(builder, &root, "out.2", "conv_out", CONV3, 4, base);
 }
 
-/* ---- VAE ------------------------------------------------------------------------------------ */
+/* ---- VAE ------------------------------------------------------------------------------------- */
 
 static void add_vae_res(struct builder *builder, const struct place *at, int64_t in, int64_t out)
 {
@@ -309,7 +309,7 @@ static void add_vae_decoder(struct builder *builder, const struct ld_arch *arch)
     add_module(builder, &coder, ".conv_out", ".conv_out", CONV3, 3, channels);
 }
 
-/* ---- Text encoder --------------------------------------------------------------------------- */
+/* ---- Text encoder ---------------------------------------------------------------------------- */
 
 static void add_text(struct builder *builder, const struct ld_arch *arch)
 {
@@ -345,7 +345,7 @@ static void add_text(struct builder *builder, const struct ld_arch *arch)
     add_module(builder, &root, ".final_layer_norm", ".final_layer_norm", NORM, width, 1);
 }
 
-/* ---- The map -------------------------------------------------------------------------------- */
+/* ---- The map --------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {

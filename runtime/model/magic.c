@@ -68,7 +68,7 @@ const char *ld_magic_words(enum ld_magic magic)
     return words[magic].words;
 }
 
-/* ---- Kinds without a fixed signature -------------------------------------------------------- */
+/* ---- Kinds without a fixed signature --------------------------------------------------------- */
 
 static bool starts_with(struct ld_span head, size_t offset, const char *bytes, size_t size)
 {

@@ -20,7 +20,7 @@ uint32_t ld_merge_models(enum ld_merge_op op)
     return op == LD_MERGE_ADD_DIFFERENCE || op == LD_MERGE_TIES ? 3 : 2;
 }
 
-/* ---- Recipe --------------------------------------------------------------------------------- */
+/* ---- Recipe ---------------------------------------------------------------------------------- */
 
 static enum ld_code check_number(double value, double low, double high, const char *what,
                                  struct ld_error *err)
@@ -80,7 +80,7 @@ double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *na
     return recipe->base;
 }
 
-/* ---- Sums ----------------------------------------------------------------------------------- */
+/* ---- Sums ------------------------------------------------------------------------------------ */
 
 static void weighted_sum(float *dst, const float *a, const float *b, double alpha, size_t count)
 {
@@ -111,7 +111,7 @@ double ld_merge_cosine(const float *a, const float *b, size_t count)
     return aa > 0 && bb > 0 ? dot / sqrt(aa * bb) : 0;
 }
 
-/* ---- TIES ----------------------------------------------------------------------------------- */
+/* ---- TIES ------------------------------------------------------------------------------------ */
 
 static uint32_t magnitude_bits(float value)
 {
@@ -195,7 +195,7 @@ static enum ld_code ties(float *dst, const struct ld_merge_recipe *recipe, const
     return ready ? LD_OK : LD_FAIL(err, LD_E_NOMEM, "not enough memory to merge models");
 }
 
-/* ---- DARE ----------------------------------------------------------------------------------- */
+/* ---- DARE ------------------------------------------------------------------------------------ */
 
 uint64_t ld_merge_name_hash(const char *prefix, const char *name)
 {
@@ -228,7 +228,7 @@ static void dare(float *dst, const struct ld_merge_recipe *recipe, const char *n
     }
 }
 
-/* ---- One tensor ----------------------------------------------------------------------------- */
+/* ---- One tensor ------------------------------------------------------------------------------ */
 
 enum ld_code ld_merge_tensor(float *dst, const struct ld_merge_recipe *recipe, const char *name,
                              const float *a, const float *b, const float *c, size_t count,

@@ -93,8 +93,7 @@ void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *ta
     model->tap = tap;
 }
 
-/* ---- Parts -------------------------------------------------------------------------------------
- */
+/* ---- Parts ----------------------------------------------------------------------------------- */
 
 static bool has_part(const struct ld_arch *arch, enum ld_part part)
 {
@@ -173,8 +172,7 @@ enum ld_code ld_model_pack(struct ld_model *model, struct ld_variant *variant, e
                                &state->pack, err);
 }
 
-/* ---- Variants ----------------------------------------------------------------------------------
- */
+/* ---- Variants -------------------------------------------------------------------------------- */
 
 enum ld_code ld_variant_create(struct ld_variant **out, struct ld_model *model,
                                const struct ld_weights *overlay, struct ld_error *err)
@@ -220,8 +218,7 @@ size_t ld_variant_bytes(const struct ld_variant *variant)
     return bytes;
 }
 
-/* ---- Running -----------------------------------------------------------------------------------
- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant,
                               const struct ld_plan_key *key, size_t host_bytes,

@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-/* ---- Host rows ---------------------------------------------------------------------------------
- */
+/* ---- Host rows ------------------------------------------------------------------------------- */
 
 /* Where the rows of a request stand side by side in plan->host. */
 struct host_rows {
@@ -50,8 +49,7 @@ static struct host_rows lay_out(float *host, const struct row_sizes *sizes, size
     return rows;
 }
 
-/* ---- Gathering ---------------------------------------------------------------------------------
- */
+/* ---- Gathering ------------------------------------------------------------------------------- */
 
 /* Write `count` floats and zeros up to `size`; true if something changed. */
 static bool replace(float *target, const float *source, size_t count, size_t size)
@@ -96,8 +94,7 @@ static void scatter(const struct ld_unet_request *request, const struct row_size
     }
 }
 
-/* ---- The request -------------------------------------------------------------------------------
- */
+/* ---- The request ----------------------------------------------------------------------------- */
 
 static enum ld_code make_key(const struct ld_unet_request *request, const struct ld_arch *arch,
                              struct ld_plan_key *key, struct ld_error *err)

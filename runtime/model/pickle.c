@@ -21,7 +21,7 @@ struct ld_pickle {
     uint32_t count;
 };
 
-/* ---- The archive ---------------------------------------------------------------------------- */
+/* ---- The archive ----------------------------------------------------------------------------- */
 
 static bool ends_with(struct ld_span name, const char *tail)
 {
@@ -72,7 +72,7 @@ static enum ld_code find_storage(const struct ld_pickle *pickle, struct ld_span 
     return code == LD_OK ? LD_FAIL(err, LD_E_FORMAT, "a storage of the pickle is missing") : code;
 }
 
-/* ---- Tensors -------------------------------------------------------------------------------- */
+/* ---- Tensors --------------------------------------------------------------------------------- */
 
 /* Every element lies inside the storage, and the storage inside its entry. */
 static bool bounds_hold(const struct ld_pickle_value *value, struct ld_span data, uint64_t *count)
@@ -165,7 +165,7 @@ static enum ld_code gather(struct ld_pickle *pickle, struct ld_error *err)
     return code;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 enum ld_code ld_pickle_open(struct ld_pickle **out, struct ld_span bytes, struct ld_error *err)
 {
@@ -202,7 +202,7 @@ void ld_pickle_close(struct ld_pickle *pickle)
     ld_heap_free(pickle);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 uint32_t ld_pickle_count(const struct ld_pickle *pickle)
 {

@@ -15,7 +15,7 @@ struct machine {
     struct ld_error *err;
 };
 
-/* ---- Errors --------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 static enum ld_code damaged(struct machine *machine)
 {
@@ -28,7 +28,7 @@ static enum ld_code refused(struct machine *machine, const char *what)
                    "the pickle holds %s, which tensors do not need; it is not read further", what);
 }
 
-/* ---- Stack ---------------------------------------------------------------------------------- */
+/* ---- Stack ----------------------------------------------------------------------------------- */
 
 static enum ld_code push(struct machine *machine, struct ld_pickle_value *value)
 {
@@ -104,7 +104,7 @@ static enum ld_code collect(struct machine *machine, struct ld_pickle_value *con
     return LD_OK;
 }
 
-/* ---- Operands ------------------------------------------------------------------------------- */
+/* ---- Operands -------------------------------------------------------------------------------- */
 
 static bool take(struct machine *machine, size_t size, struct ld_span *out)
 {
@@ -165,7 +165,7 @@ static enum ld_code push_long(struct machine *machine)
     return push_new(machine, LD_PICKLE_INTEGER, (int64_t)bits);
 }
 
-/* ---- Memo ----------------------------------------------------------------------------------- */
+/* ---- Memo ------------------------------------------------------------------------------------ */
 
 static enum ld_code memoize(struct machine *machine, uint64_t index)
 {
@@ -183,7 +183,7 @@ static enum ld_code recall(struct machine *machine, size_t size)
     return push(machine, machine->memo[index]);
 }
 
-/* ---- Globals -------------------------------------------------------------------------------- */
+/* ---- Globals --------------------------------------------------------------------------------- */
 
 struct global_name {
     const char *module, *name;
@@ -240,7 +240,7 @@ static enum ld_code global_from_stack(struct machine *machine)
     return push_global(machine, module->text, name->text);
 }
 
-/* ---- Tensors -------------------------------------------------------------------------------- */
+/* ---- Tensors --------------------------------------------------------------------------------- */
 
 /* The n-th member, NULL if there are fewer. */
 static struct ld_pickle_value *member(const struct ld_pickle_value *container, uint32_t index)
@@ -341,7 +341,7 @@ static enum ld_code reduce(struct machine *machine)
     return damaged(machine);
 }
 
-/* ---- Containers ----------------------------------------------------------------------------- */
+/* ---- Containers ------------------------------------------------------------------------------ */
 
 static enum ld_code tuple_of(struct machine *machine, uint32_t members)
 {
@@ -400,7 +400,7 @@ static enum ld_code extend_by(struct machine *machine, enum ld_pickle_kind kind,
     return collect(machine, container, from, from);
 }
 
-/* ---- The loop ------------------------------------------------------------------------------- */
+/* ---- The loop -------------------------------------------------------------------------------- */
 
 static enum ld_code push_integer(struct machine *machine, size_t size)
 {

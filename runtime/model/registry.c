@@ -78,7 +78,7 @@ void ld_registry_close(struct ld_registry *registry)
     ld_heap_free(registry);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 uint32_t ld_registry_count(const struct ld_registry *registry, enum ld_registry_kind kind)
 {
@@ -120,7 +120,7 @@ const struct ld_registry_entry *ld_registry_find(const struct ld_registry *regis
     return found ? &found->entry : NULL;
 }
 
-/* ---- Digests -------------------------------------------------------------------------------- */
+/* ---- Digests --------------------------------------------------------------------------------- */
 
 /* One file as it is, a model folder through its weight files in the order of their names. */
 static enum ld_code hash_entry(const struct ld_registry_entry *entry, char out[LD_SHA256_HEX_SIZE],

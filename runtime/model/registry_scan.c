@@ -42,7 +42,7 @@ bool ld_registry_name_valid(const char *name)
     return true;
 }
 
-/* ---- Entries -------------------------------------------------------------------------------- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 static enum ld_code out_of_memory(struct ld_error *err)
 {
@@ -112,7 +112,7 @@ static enum ld_code consider(struct walk *walk, const char *relative, size_t nam
     return code;
 }
 
-/* ---- Walking -------------------------------------------------------------------------------- */
+/* ---- Walking --------------------------------------------------------------------------------- */
 
 static enum ld_code queue_folder(struct walk *walk, const char *relative, uint32_t depth)
 {

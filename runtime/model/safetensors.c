@@ -43,7 +43,7 @@ const char *ld_st_class_name(enum ld_st_class why)
     return class_names[why];
 }
 
-/* ---- Header --------------------------------------------------------------------------------- */
+/* ---- Header ---------------------------------------------------------------------------------- */
 
 static enum ld_code refuse(enum ld_st_class *why, enum ld_st_class class, struct ld_error *err,
                            const char *sentence)
@@ -114,7 +114,7 @@ static enum ld_code read_header(struct ld_safetensors *file, enum ld_st_class *w
     return code;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static enum ld_code check_size(uint64_t bytes, enum ld_st_class *why, struct ld_error *err)
 {
@@ -247,7 +247,7 @@ void ld_safetensors_close(struct ld_safetensors *file)
     ld_heap_free(file);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 uint32_t ld_safetensors_count(const struct ld_safetensors *file)
 {

@@ -69,7 +69,7 @@ struct parser {
     struct ld_error *err;
 };
 
-/* ---- Noting errors -------------------------------------------------------------------------- */
+/* ---- Noting errors --------------------------------------------------------------------------- */
 
 LD_PRINTF(3, 4)
 static void note(struct parser *parser, enum ld_st_class why, const char *format, ...)
@@ -137,7 +137,7 @@ static enum ld_code skip(struct parser *parser, const struct ld_json_token *toke
     return LD_OK;
 }
 
-/* ---- Text ----------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 /* The unescaped text in the arena, NUL-terminated; NULL without memory. */
 static char *copy_text(struct parser *parser, const struct ld_json_token *token, size_t *size)
@@ -176,7 +176,7 @@ static bool grow(void **array, uint32_t count, uint32_t *capacity, size_t item_s
     return true;
 }
 
-/* ---- One tensor ----------------------------------------------------------------------------- */
+/* ---- One tensor ------------------------------------------------------------------------------ */
 
 static enum ld_code read_u64(struct parser *parser, const struct ld_json_token *token,
                              uint64_t *out)
@@ -345,7 +345,7 @@ static enum ld_code add_tensor(struct parser *parser, const struct ld_json_token
     return read_tensor(parser, begin, entry);
 }
 
-/* ---- Metadata ------------------------------------------------------------------------------- */
+/* ---- Metadata -------------------------------------------------------------------------------- */
 
 static enum ld_code read_metadata(struct parser *parser, const struct ld_json_token *begin)
 {
@@ -410,7 +410,7 @@ static enum ld_code read_header(struct parser *parser)
     return next(parser, &token); /* nothing but blanks may follow */
 }
 
-/* ---- Checks over all entries ---------------------------------------------------------------- */
+/* ---- Checks over all entries ----------------------------------------------------------------- */
 
 static int by_key(const void *a, const void *b)
 {
@@ -525,7 +525,7 @@ static enum ld_code check_entries(struct parser *parser, uint64_t data_size)
     return LD_OK;
 }
 
-/* ---- Result --------------------------------------------------------------------------------- */
+/* ---- Result ---------------------------------------------------------------------------------- */
 
 static enum ld_code keep(struct parser *parser, struct ld_st_header *out)
 {

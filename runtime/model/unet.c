@@ -63,8 +63,7 @@ static void check(struct ld_graph *graph, const struct ld_arch *arch,
                       "deep_shrink: block must name an encoder block, factor lie in 1..64");
 }
 
-/* ---- Deep shrink -------------------------------------------------------------------------------
- */
+/* ---- Deep shrink ----------------------------------------------------------------------------- */
 
 /* Round half to even (sampling.md 6), at least one row. The reference multiplies by the reciprocal,
  * which decides some halves. */
@@ -82,8 +81,7 @@ static int32_t shrink(struct ld_unet_builder *builder, int32_t h)
                            shrunk(value->width, factor), builder->options->shrink_down);
 }
 
-/* ---- FreeU --------------------------------------------------------------------------------------
- */
+/* ---- FreeU ----------------------------------------------------------------------------------- */
 
 static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *skip)
 {
@@ -107,8 +105,7 @@ static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *sk
                           &(struct ld_graph_host){.run = ld_unet_freeu_skip, .ctx = freeu});
 }
 
-/* ---- Inputs
- * -------------------------------------------------------------------------------------- */
+/* ---- Inputs ---------------------------------------------------------------------------------- */
 
 /* Timestep vector: sinusoid, two linear layers, and the SiLU that every ResBlock starts with. */
 static void build_time(struct ld_unet_builder *builder)
@@ -141,8 +138,7 @@ static int32_t build_conv_in(struct ld_unet_builder *builder)
         &(struct ld_conv_args){.x0 = x0, .x1 = x1, .channels = builder->arch->unet_channels});
 }
 
-/* ---- Down, middle, up -------------------------------------------------------------------------
- */
+/* ---- Down, middle, up ------------------------------------------------------------------------ */
 
 struct skips {
     int32_t values[BLOCKS_MAX];
@@ -267,8 +263,7 @@ void ld_unet_build(struct ld_graph *graph, const struct ld_arch *arch,
     ld_graph_planes_out(graph, h, LD_PORT_OUT);
 }
 
-/* ---- The middle block's size
- * --------------------------------------------------------------------- */
+/* ---- The middle block's size ----------------------------------------------------------------- */
 
 struct ld_unet_middle ld_unet_middle(const struct ld_arch *arch, const struct ld_unet_shape *shape,
                                      const struct ld_unet_options *options)

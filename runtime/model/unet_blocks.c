@@ -33,8 +33,7 @@ int32_t ld_unet_resblock(struct ld_unet_builder *builder, const char *name, int3
                          &(struct ld_conv_args){.x0 = h, .channels = channels, .residual = skip});
 }
 
-/* ---- Transformer -------------------------------------------------------------------------------
- */
+/* ---- Transformer ----------------------------------------------------------------------------- */
 
 /* PAG's perturbed branch: attention to oneself only, so the result is the V projection. */
 static int32_t identity_attention(struct ld_graph *graph, const char *name, int32_t x)

@@ -87,8 +87,7 @@ int32_t ld_vae_factor(const struct ld_arch *arch)
     return 1 << (arch->vae_levels - 1);
 }
 
-/* ---- Decoder -----------------------------------------------------------------------------------
- */
+/* ---- Decoder --------------------------------------------------------------------------------- */
 
 void ld_vae_build_decoder(struct ld_graph *graph, const struct ld_arch *arch,
                           const struct ld_vae_shape *shape)
@@ -125,8 +124,7 @@ void ld_vae_build_decoder(struct ld_graph *graph, const struct ld_arch *arch,
     ld_graph_planes_out(graph, h, LD_PORT_OUT);
 }
 
-/* ---- Encoder -----------------------------------------------------------------------------------
- */
+/* ---- Encoder --------------------------------------------------------------------------------- */
 
 void ld_vae_build_encoder(struct ld_graph *graph, const struct ld_arch *arch,
                           const struct ld_vae_shape *shape)

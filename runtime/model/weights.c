@@ -6,8 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- Understanding the files ------------------------------------------------------------------
- */
+/* ---- Understanding the files ----------------------------------------------------------------- */
 
 const struct ld_weight_source *ld_weights_source(const struct ld_weights *weights, int32_t item)
 {
@@ -61,7 +60,7 @@ static enum ld_code index_keys(struct ld_weights *weights, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- Opening -------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 enum ld_code ld_weights_open(struct ld_weights **out, const char *path,
                              const struct ld_weights_options *options, struct ld_error *err)
@@ -111,7 +110,7 @@ void ld_weights_close(struct ld_weights *weights)
     ld_heap_free(weights);
 }
 
-/* ---- Reading -------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 const struct ld_weights *ld_weights_root(const struct ld_weights *weights)
 {
@@ -215,7 +214,7 @@ void ld_weights_drop_pages(const struct ld_weights *weights, const struct ld_wei
                                   (size_t)(source->tensor->end - source->tensor->begin));
 }
 
-/* ---- Identity ------------------------------------------------------------------------------- */
+/* ---- Identity -------------------------------------------------------------------------------- */
 
 enum ld_code ld_weights_sha256(struct ld_weights *weights, char out[65], struct ld_error *err)
 {

@@ -20,7 +20,7 @@ static const struct {
     {"vae", "diffusion_pytorch_model"},
 };
 
-/* ---- One file ------------------------------------------------------------------------------- */
+/* ---- One file -------------------------------------------------------------------------------- */
 
 static enum ld_code add_file(struct ld_weight_files *out, const char *path, struct ld_error *err)
 {
@@ -46,7 +46,7 @@ static enum ld_code add_file(struct ld_weight_files *out, const char *path, stru
     return code;
 }
 
-/* ---- Sharded files -------------------------------------------------------------------------- */
+/* ---- Sharded files --------------------------------------------------------------------------- */
 
 /* A plain file name, so that an index cannot lead out of its folder. */
 static bool is_plain_name(struct ld_span name)
@@ -141,7 +141,7 @@ static enum ld_code add_shards(struct ld_weight_files *out, const char *folder,
     return code;
 }
 
-/* ---- The folder ----------------------------------------------------------------------------- */
+/* ---- The folder ------------------------------------------------------------------------------ */
 
 /* The first of the usual file names that exists; a part may be absent. */
 static enum ld_code add_part(struct ld_weight_files *out, const char *root, size_t part,

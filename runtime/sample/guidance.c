@@ -28,7 +28,7 @@ struct ld_guidance {
     const double *sampler_uncond; /* of the last call */
 };
 
-/* ---- Creation ---------------------------------------------------------------------------- */
+/* ---- Creation -------------------------------------------------------------------------------- */
 
 static enum ld_code name_error(struct ld_error *err, const char *field, const char *value)
 {
@@ -112,7 +112,7 @@ enum ld_code ld_guidance_create(struct ld_guidance **out, struct ld_arena *arena
     return LD_OK;
 }
 
-/* ---- What a call needs ------------------------------------------------------------------- */
+/* ---- What a call needs ----------------------------------------------------------------------- */
 
 static bool scale_is_one(double scale)
 {
@@ -172,7 +172,7 @@ struct ld_guidance_plan ld_guidance_plan(const struct ld_guidance *guidance, dou
     return plan;
 }
 
-/* ---- Self attention guidance ------------------------------------------------------------- */
+/* ---- Self attention guidance ----------------------------------------------------------------- */
 
 void ld_guidance_sag(struct ld_guidance *guidance, const double *x, const double *uncond,
                      const float *attention, int32_t tokens)
@@ -189,7 +189,7 @@ const double *ld_guidance_sag_x(const struct ld_guidance *guidance)
     return guidance->sag_x;
 }
 
-/* ---- Combination ------------------------------------------------------------------------- */
+/* ---- Combination ----------------------------------------------------------------------------- */
 
 static void threshold(const struct ld_guidance *g, double sigma, const double *cond,
                       const double *uncond, double *denoised)

@@ -58,8 +58,7 @@ void ld_freeu_backbone(const struct ld_feature_map *map, float b, bool v2, float
             *pixel(map, c, i) *= v2 ? (b - 1.0f) * scratch[i] + 1.0f : b;
 }
 
-/* ---- The skip's low frequencies
- * ---------------------------------------------------------------------
+/* ---- The skip's low frequencies -----------------------------------------------------------------
  *
  * With theta = 2 pi y / H and phi = 2 pi x / W the coefficients of frequencies (-1 or 0, -1 or 0)
  * are F_uv = sum x e^{i (u theta + v phi)}, and their part of the picture is

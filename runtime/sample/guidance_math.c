@@ -37,7 +37,7 @@ double ld_deviation(const double *values, size_t count)
     return sqrt(sum / (double)(count - 1));
 }
 
-/* ---- RescaleCFG -------------------------------------------------------------------------- */
+/* ---- RescaleCFG ------------------------------------------------------------------------------ */
 
 /* std of a x - b, without a tensor for it. */
 static double deviation_of_difference(const double *x, double a, const double *b, size_t count)
@@ -70,7 +70,7 @@ void ld_cfg_rescale(double *denoised, const double *cond, const double *x, doubl
         denoised[i] = a * x[i] - share * (a * x[i] - denoised[i]);
 }
 
-/* ---- Projections ------------------------------------------------------------------------- */
+/* ---- Projections ----------------------------------------------------------------------------- */
 
 void ld_perp_neg(double *out, const double *cond, const double *negative, const double *empty,
                  double scale, double weight, size_t count)
@@ -116,7 +116,7 @@ void ld_apg_fold(struct ld_apg *apg, double *cond, const double *uncond, double 
     }
 }
 
-/* ---- Smaller ones ------------------------------------------------------------------------ */
+/* ---- Smaller ones ---------------------------------------------------------------------------- */
 
 void ld_negative_strength(double *uncond, const double *cond, double q, size_t count)
 {

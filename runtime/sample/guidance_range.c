@@ -25,7 +25,7 @@ bool ld_range_mode_named(const char *name, enum ld_range_mode *mode)
     return false;
 }
 
-/* ---- The range of a channel -------------------------------------------------------------- */
+/* ---- The range of a channel ------------------------------------------------------------------ */
 
 static int ascending(const void *a, const void *b)
 {
@@ -82,7 +82,7 @@ void ld_auto_cfg(double *out, const double *cond, const double *uncond, double s
     }
 }
 
-/* ---- Uncond-Zero ------------------------------------------------------------------------- */
+/* ---- Uncond-Zero ----------------------------------------------------------------------------- */
 
 static bool any_nonzero(const double *values, size_t count)
 {

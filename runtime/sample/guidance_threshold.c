@@ -9,7 +9,7 @@
 
 enum { CHANNELS_MAX = 64 };
 
-/* ---- Scale over the run ------------------------------------------------------------------ */
+/* ---- Scale over the run ---------------------------------------------------------------------- */
 
 static bool same_name(const char *a, const char *b)
 {
@@ -97,7 +97,7 @@ double ld_scale_at(double scale, double smallest, enum ld_scale_mode mode, doubl
     return smallest + (scale - smallest) * w;
 }
 
-/* ---- Measures ---------------------------------------------------------------------------- */
+/* ---- Measures -------------------------------------------------------------------------------- */
 
 static int ascending(const void *a, const void *b)
 {
@@ -147,7 +147,7 @@ static void guide_centred(double *out, double *means, const double *cond, const 
     }
 }
 
-/* ---- The formula ------------------------------------------------------------------------- */
+/* ---- The formula ----------------------------------------------------------------------------- */
 
 struct measured {
     double mimic, guided; /* R_M and R_G */

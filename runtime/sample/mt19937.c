@@ -10,7 +10,7 @@ enum {
     BLOCK = 16        /* the vector form works on 16 uniforms at a time */
 };
 
-/* ---- The engine -------------------------------------------------------------------------- */
+/* ---- The engine ------------------------------------------------------------------------------ */
 
 void ld_mt19937_seed(struct ld_mt19937 *generator, uint64_t seed)
 {
@@ -68,7 +68,7 @@ static double uniform_f64(struct ld_mt19937 *generator)
     return (double)(ld_mt19937_u64(generator) & ((UINT64_C(1) << 53) - 1)) * 0x1p-53;
 }
 
-/* ---- Normal numbers ---------------------------------------------------------------------- */
+/* ---- Normal numbers -------------------------------------------------------------------------- */
 
 static const double two_pi = 6.2831853071795865;
 

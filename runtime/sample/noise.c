@@ -25,7 +25,7 @@ struct ld_noise {
     struct ld_brownian *tree;   /* NULL until the first Brownian draw */
 };
 
-/* ---- Generators -------------------------------------------------------------------------- */
+/* ---- Generators ------------------------------------------------------------------------------ */
 
 static void generator_seed(struct generator *g, enum ld_noise_kind kind, uint64_t seed)
 {
@@ -54,7 +54,7 @@ static void generator_skip(struct generator *g, size_t total)
         ld_mt19937_normal_f32(&g->mt, NULL, total, 0, 0);
 }
 
-/* ---- Configuration ----------------------------------------------------------------------- */
+/* ---- Configuration --------------------------------------------------------------------------- */
 
 static bool steps_variation_seed(const struct ld_request *request)
 {
@@ -147,7 +147,7 @@ no_memory:
     return LD_FAIL(err, LD_E_NOMEM, "no memory for the noise of this job");
 }
 
-/* ---- Initial noise ----------------------------------------------------------------------- */
+/* ---- Initial noise --------------------------------------------------------------------------- */
 
 static void fresh_draw(const struct ld_noise *noise, uint64_t seed, size_t count, float *out)
 {
@@ -222,7 +222,7 @@ done:
     return code;
 }
 
-/* ---- Streams ----------------------------------------------------------------------------- */
+/* ---- Streams --------------------------------------------------------------------------------- */
 
 static enum ld_code draw_brownian(struct ld_noise *noise, double from, double to,
                                   struct ld_error *err)
@@ -271,7 +271,7 @@ struct ld_noise_source ld_noise_source_of(struct ld_noise *noise)
     return (struct ld_noise_source){.state = noise, .draw = draw};
 }
 
-/* ---- Whole batches ----------------------------------------------------------------------- */
+/* ---- Whole batches --------------------------------------------------------------------------- */
 
 enum ld_code ld_noise_batch(uint64_t seed, uint32_t images, const uint32_t *indices,
                             size_t image_count, float *out, struct ld_error *err)

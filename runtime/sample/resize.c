@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Separable modes --------------------------------------------------------------------- */
+/* ---- Separable modes ------------------------------------------------------------------------- */
 
 static void across(float *out, const float *in, size_t rows, int32_t in_width,
                    const struct ld_resize_taps *taps)
@@ -90,7 +90,7 @@ enum ld_code ld_resample(const struct ld_resample *op, struct ld_error *err)
                                          : resample_separable(op, err);
 }
 
-/* ---- Names ------------------------------------------------------------------------------- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -150,7 +150,7 @@ const char *ld_resize_mode_name(enum ld_resize_mode mode)
     return names[mode].name;
 }
 
-/* ---- Centre crop ------------------------------------------------------------------------- */
+/* ---- Centre crop ----------------------------------------------------------------------------- */
 
 struct ld_crop ld_crop_centre(int32_t in_height, int32_t in_width, int32_t out_height,
                               int32_t out_width)

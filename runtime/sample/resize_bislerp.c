@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-/* ---- Places along one axis --------------------------------------------------------------- */
+/* ---- Places along one axis ------------------------------------------------------------------- */
 
 struct place {
     int32_t from, to;
@@ -29,7 +29,7 @@ static struct place place_of(int32_t i, int32_t n, int32_t m)
     return (struct place){(int32_t)here, (int32_t)next, here - floorf(here)};
 }
 
-/* ---- Vectors ----------------------------------------------------------------------------- */
+/* ---- Vectors --------------------------------------------------------------------------------- */
 
 struct turn {
     double p, q; /* weights of the two vectors */

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-/* ---- Kernels ----------------------------------------------------------------------------- */
+/* ---- Kernels --------------------------------------------------------------------------------- */
 
 static double cubic(double distance, double a)
 {
@@ -26,7 +26,7 @@ static int32_t clamp(int32_t value, int32_t size)
     return value < 0 ? 0 : value >= size ? size - 1 : value;
 }
 
-/* ---- One output cell of each mode: fills `cell` and `weight` ----------------------------- */
+/* ---- One output cell of each mode: fills `cell` and `weight` --------------------------------- */
 
 static void put(struct ld_resize_taps *taps, int32_t i, int32_t k, int32_t cell, double weight)
 {
@@ -91,7 +91,7 @@ static void tap_antialias(struct ld_resize_taps *taps, int32_t i, int32_t n, boo
     }
 }
 
-/* ---- Tables ------------------------------------------------------------------------------ */
+/* ---- Tables ---------------------------------------------------------------------------------- */
 
 static int32_t taps_needed(enum ld_resize_mode mode, int32_t n, int32_t m)
 {

@@ -23,7 +23,7 @@
 
 #include <stdbool.h>
 
-/* ---- Noise as a sampler sees it ------------------------------------------------------------- */
+/* ---- Noise as a sampler sees it -------------------------------------------------------------- */
 
 enum ld_noise_stream {
     LD_NOISE_ANCESTRAL, /* stream A */

@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Token texts while loading ------------------------------------------------------------------
- */
+/* ---- Token texts while loading --------------------------------------------------------------- */
 
 /* Text of each token and an index by text; needed only until all merges are resolved. */
 struct names {
@@ -98,8 +97,7 @@ static void add_alphabet(struct names *names, struct ld_bpe *bpe)
     }
 }
 
-/* ---- Lines
- * --------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 /* Next line of `rest` without its LF or CRLF; false at the end. */
 static bool next_line(struct ld_span *rest, struct ld_span *line)
@@ -169,8 +167,7 @@ static enum ld_code add_merges(struct ld_bpe *bpe, struct names *names, struct l
     return LD_OK;
 }
 
-/* ---- Creation
- * ------------------------------------------------------------------------------------ */
+/* ---- Creation -------------------------------------------------------------------------------- */
 
 static uint32_t power_of_two_above(uint32_t value)
 {
@@ -275,8 +272,7 @@ uint32_t ld_bpe_end_id(const struct ld_bpe *bpe)
     return LD_BPE_FIRST_MERGE + bpe->merge_count + 1;
 }
 
-/* ---- Files
- * --------------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static int open_vocabulary(const char *path)
 {

@@ -67,8 +67,7 @@ static struct pair heap_pop(struct encoder *e)
     return top;
 }
 
-/* ---- Merging ----------------------------------------------------------------------------------
- */
+/* ---- Merging --------------------------------------------------------------------------------- */
 
 static void push_if_merging(struct encoder *e, int32_t left)
 {
@@ -138,8 +137,7 @@ static void encode_piece(struct encoder *e, const uint32_t *chars, size_t count,
         ld_list_add(ids, e->symbols[i].id);
 }
 
-/* ---- Cutting a cleaned text into pieces -------------------------------------------------------
- */
+/* ---- Cutting a cleaned text into pieces ------------------------------------------------------ */
 
 static const char start_text[] = "<|startoftext|>";
 static const char end_text[] = "<|endoftext|>";
@@ -209,8 +207,7 @@ static void encode_cleaned(struct encoder *e, const struct ld_list *chars, enum 
     }
 }
 
-/* ---- Entry -------------------------------------------------------------------------------------
- */
+/* ---- Entry ----------------------------------------------------------------------------------- */
 
 static bool encoder_reserve(struct encoder *e, size_t bytes)
 {

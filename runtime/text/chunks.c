@@ -50,8 +50,7 @@ static struct slot slot_of(const struct ld_unit *unit, uint32_t vector)
                          .weight = unit->weight};
 }
 
-/* ---- webui
- * ---------------------------------------------------------------------------------------- */
+/* ---- webui ----------------------------------------------------------------------------------- */
 
 /* A full chunk with a comma near its end: what follows the comma moves to the next chunk. */
 static enum ld_code move_tail(struct filler *f)
@@ -96,8 +95,7 @@ static enum ld_code fill_webui(struct filler *f, const struct ld_units *units)
     return code;
 }
 
-/* ---- comfy
- * ---------------------------------------------------------------------------------------- */
+/* ---- comfy ----------------------------------------------------------------------------------- */
 
 /* Units first..end are one group of `slots` positions. */
 static enum ld_code add_group(struct filler *f, const struct ld_unit *first,
@@ -132,8 +130,7 @@ static enum ld_code fill_comfy(struct filler *f, const struct ld_units *units)
     return code;
 }
 
-/* ---- Entry
- * ---------------------------------------------------------------------------------------- */
+/* ---- Entry ----------------------------------------------------------------------------------- */
 
 enum ld_code ld_chunks_build(struct ld_arena *arena, const struct ld_units *units,
                              const struct ld_chunk_options *options, struct ld_chunks *out,

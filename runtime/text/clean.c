@@ -7,8 +7,7 @@
  * references (`&amp;amp;amp;`) can ask for more. */
 enum { REPAIR_ROUNDS_MAX = 32 };
 
-/* ---- Profile comfy ----------------------------------------------------------------------------
- */
+/* ---- Profile comfy --------------------------------------------------------------------------- */
 
 static void keep_printable(const struct ld_list *text, struct ld_list *out)
 {
@@ -55,8 +54,7 @@ static void clean_comfy(struct ld_list *text, struct ld_list *scratch, struct ld
     out->failed = out->failed || scratch->failed;
 }
 
-/* ---- White space ------------------------------------------------------------------------------
- */
+/* ---- White space ----------------------------------------------------------------------------- */
 
 static void collapse_spaces(const struct ld_list *text, bool strip, struct ld_list *out)
 {
@@ -81,8 +79,7 @@ static void clean_fast(struct ld_list *text, struct ld_list *scratch, struct ld_
     out->failed = out->failed || text->failed || scratch->failed;
 }
 
-/* ---- Repair ------------------------------------------------------------------------------------
- */
+/* ---- Repair ---------------------------------------------------------------------------------- */
 
 static const struct {
     uint16_t ligature;
@@ -190,8 +187,7 @@ static void clean_repaired(struct ld_list *text, struct ld_list *scratch, bool u
     out->failed = out->failed || text->failed || scratch->failed;
 }
 
-/* ---- Entry --------------------------------------------------------------------------------------
- */
+/* ---- Entry ----------------------------------------------------------------------------------- */
 
 void ld_clean(enum ld_clean profile, struct ld_span text, struct ld_list *out)
 {

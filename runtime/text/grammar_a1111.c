@@ -16,8 +16,7 @@ struct parser {
     uint32_t round_count, square_count;
 };
 
-/* ---- Plain text and BREAK ----------------------------------------------------------------------
- */
+/* ---- Plain text and BREAK -------------------------------------------------------------------- */
 
 /* The word BREAK at `pos`, not as a part of a longer word. */
 static bool is_break_word(struct ld_span text, size_t pos)
@@ -61,8 +60,7 @@ static void add_text(struct parser *p, struct ld_span text)
     ld_segment_add(&p->builder, ld_span_of(text.data + start, text.size - start), 1.0);
 }
 
-/* ---- `: number )`
- * -------------------------------------------------------------------------------- */
+/* ---- `: number )` ---------------------------------------------------------------------------- */
 
 /*
  * Length of `: number )` at `pos`, 0 if something else stands there; the number in `number`. A
@@ -123,8 +121,7 @@ static enum ld_code take_weight(struct parser *p, struct ld_span whole, struct l
     return LD_OK;
 }
 
-/* ---- Brackets
- * ------------------------------------------------------------------------------------- */
+/* ---- Brackets -------------------------------------------------------------------------------- */
 
 static enum ld_code open_bracket(struct parser *p, uint32_t *stack, uint32_t *count,
                                  struct ld_error *err)

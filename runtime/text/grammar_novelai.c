@@ -35,8 +35,7 @@ static void add_text(struct parser *p, struct ld_span text)
         ld_segment_add(&p->builder, text, current_weight(p));
 }
 
-/* ---- Numeric runs
- * --------------------------------------------------------------------------------- */
+/* ---- Numeric runs ---------------------------------------------------------------------------- */
 
 /* Length of the decimal that ends `text`: the longest `-?(digits[.digits?]|.digits)`, else 0. */
 static size_t trailing_number(struct ld_span text)
@@ -79,8 +78,7 @@ static enum ld_code take_double_colon(struct parser *p, struct ld_span before,
     return LD_OK;
 }
 
-/* ---- Brackets
- * ------------------------------------------------------------------------------------- */
+/* ---- Brackets -------------------------------------------------------------------------------- */
 
 static enum ld_code open_bracket(struct parser *p, uint8_t bracket, struct ld_error *err)
 {

@@ -3,8 +3,7 @@
 #include "runtime/base/buffer.h"
 #include "runtime/text/unicode.h"
 
-/* ---- AND
- * ----------------------------------------------------------------------------------------- */
+/* ---- AND ------------------------------------------------------------------------------------- */
 
 static bool is_and_word(struct ld_span text, size_t pos)
 {
@@ -76,8 +75,7 @@ enum ld_code ld_and_split(struct ld_span text, struct ld_and_parts *out, struct 
     return add_part(out, ld_span_of(text.data + start, text.size - start), err);
 }
 
-/* ---- Extra networks: finding
- * --------------------------------------------------------------------- */
+/* ---- Extra networks: finding ----------------------------------------------------------------- */
 
 /* Length of the type name at `pos`, the `\w+` before the colon; 0 if none. */
 static size_t type_length(struct ld_span text, size_t pos)
@@ -180,8 +178,7 @@ done:
     return code;
 }
 
-/* ---- Extra networks: adapters
- * --------------------------------------------------------------------- */
+/* ---- Extra networks: adapters ---------------------------------------------------------------- */
 
 bool ld_network_is_lora(const struct ld_network *network)
 {

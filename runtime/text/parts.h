@@ -18,8 +18,7 @@ enum {
     LD_NETWORK_ARGS_MAX = 16
 };
 
-/* ---- AND
- * ----------------------------------------------------------------------------------------- */
+/* ---- AND ------------------------------------------------------------------------------------- */
 
 struct ld_and_part {
     struct ld_span text; /* within the text that was split */
@@ -40,8 +39,7 @@ struct ld_and_parts {
 enum ld_code ld_and_split(struct ld_span text, struct ld_and_parts *out,
                           struct ld_error *err) LD_MUST_USE;
 
-/* ---- Extra networks
- * ------------------------------------------------------------------------------ */
+/* ---- Extra networks -------------------------------------------------------------------------- */
 
 /* `<type:a:b:key=value>`: positional "a", "b", named key = value. */
 struct ld_network {

@@ -45,8 +45,7 @@ enum ld_code ld_prompt_check(struct ld_span text, size_t bytes_limit, struct ld_
     return LD_OK;
 }
 
-/* ---- Extra networks
- * ------------------------------------------------------------------------------- */
+/* ---- Extra networks -------------------------------------------------------------------------- */
 
 static enum ld_code take_networks(struct compiler *c, struct ld_span *text)
 {
@@ -74,8 +73,7 @@ static enum ld_code take_networks(struct compiler *c, struct ld_span *text)
     return LD_OK;
 }
 
-/* ---- One text: weights, embeddings, tokens, chunks
- * -------------------------------------------------- */
+/* ---- One text: weights, embeddings, tokens, chunks ------------------------------------------- */
 
 static enum ld_code read_segments(struct compiler *c, struct ld_prompt_text *text)
 {
@@ -152,8 +150,7 @@ static enum ld_code intern_text(struct compiler *c, struct ld_span text, uint32_
     return compile_text(c, &prompt->texts[*index]);
 }
 
-/* ---- Parts
- * ------------------------------------------------------------------------------------------ */
+/* ---- Parts ----------------------------------------------------------------------------------- */
 
 static enum ld_code compile_part(struct compiler *c, struct ld_span text,
                                  struct ld_prompt_part *part)
@@ -230,8 +227,7 @@ enum ld_code ld_prompt_compile(struct ld_arena *arena, const struct ld_prompt_op
     return code;
 }
 
-/* ---- Reading
- * ------------------------------------------------------------------------------------------ */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 uint32_t ld_prompt_text_at(const struct ld_prompt *prompt, uint32_t part, uint32_t call)
 {

@@ -41,8 +41,7 @@ struct parser {
     uint32_t loose_pipes;
 };
 
-/* ---- Numbers
- * ------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 /* `when` of a scheduled group as a step; the conversions are those of model.md 4.2. */
 static int64_t when_step(double value, bool has_dot,
@@ -72,8 +71,7 @@ static bool parse_when(struct ld_span text, const struct ld_prompt_schedule_opti
     return true;
 }
 
-/* ---- Parsing
- * ------------------------------------------------------------------------------------- */
+/* ---- Parsing --------------------------------------------------------------------------------- */
 
 static enum group_kind kind_of(const struct parser *p, struct group *group,
                                const struct ld_prompt_schedule_options *options)
@@ -177,8 +175,7 @@ static enum ld_code parser_init(struct parser *p, struct ld_span text, struct ld
     return LD_OK;
 }
 
-/* ---- The text of one step
- * -------------------------------------------------------------------------- */
+/* ---- The text of one step -------------------------------------------------------------------- */
 
 /* The part of a scheduled or alternating group that holds at `step`. */
 static struct ld_span chosen_part(const struct parser *p, const struct group *group, uint32_t step)
@@ -237,8 +234,7 @@ static void write_step(const struct parser *p, uint32_t step, struct ld_buffer *
     }
 }
 
-/* ---- Entry
- * -------------------------------------------------------------------------------------------- */
+/* ---- Entry ----------------------------------------------------------------------------------- */
 
 static uint64_t hash_bytes(struct ld_span text)
 {

@@ -14,8 +14,7 @@ struct builder {
     struct ld_error *err;
 };
 
-/* ---- Adding
- * --------------------------------------------------------------------------------------- */
+/* ---- Adding ---------------------------------------------------------------------------------- */
 
 static enum ld_code add_unit(struct builder *b, struct ld_unit unit)
 {
@@ -75,8 +74,7 @@ static enum ld_code add_text(struct builder *b, struct ld_span text, double weig
     return code;
 }
 
-/* ---- Mentions
- * ------------------------------------------------------------------------------------- */
+/* ---- Mentions -------------------------------------------------------------------------------- */
 
 /* Position of the next `embedding:` with a name, text.size if there is none. */
 static size_t next_mention(struct ld_span text, size_t pos)

@@ -30,8 +30,7 @@ static bool is_pair(struct ld_span text, size_t pos, char c)
     return pos + 1 < text.size && text.data[pos] == (uint8_t)c && text.data[pos + 1] == (uint8_t)c;
 }
 
-/* ---- Groups
- * -------------------------------------------------------------------------------------- */
+/* ---- Groups ---------------------------------------------------------------------------------- */
 
 size_t ld_wildcard_group(struct ld_span text, size_t pos)
 {
@@ -167,8 +166,7 @@ bool ld_wildcard_is_variant(struct ld_span inside)
     return false;
 }
 
-/* ---- Lists and variables
- * ------------------------------------------------------------------------- */
+/* ---- Lists and variables --------------------------------------------------------------------- */
 
 /* What can stand in the name of a list; the rest would be text between two words like `a__b`. */
 static bool is_name_byte(uint8_t c)

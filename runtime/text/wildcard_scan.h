@@ -19,8 +19,7 @@ enum ld_wildcard_sampler {
     LD_SAMPLER_CYCLICAL       /* `@` */
 };
 
-/* ---- Groups
- * -------------------------------------------------------------------------------------- */
+/* ---- Groups ---------------------------------------------------------------------------------- */
 
 /* Length of the group that starts with `{` at `pos`, its `}` included; 0 if it does not end. */
 size_t ld_wildcard_group(struct ld_span text, size_t pos);
@@ -47,8 +46,7 @@ struct ld_wildcard_option ld_wildcard_next_option(struct ld_span *rest, bool *mo
 /* A `|` or `$$` outside of inner groups: what makes a brace group a variant for certain. */
 bool ld_wildcard_is_variant(struct ld_span inside);
 
-/* ---- Lists and variables
- * ------------------------------------------------------------------------- */
+/* ---- Lists and variables --------------------------------------------------------------------- */
 
 struct ld_wildcard_mention {
     enum ld_wildcard_sampler sampler;

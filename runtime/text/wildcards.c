@@ -64,8 +64,7 @@ static enum ld_code out_of_memory(const struct evaluator *e)
     return LD_FAIL(e->err, LD_E_NOMEM, "out of memory while reading wildcards");
 }
 
-/* ---- Choosing
- * -------------------------------------------------------------------------------------- */
+/* ---- Choosing -------------------------------------------------------------------------------- */
 
 /* SplitMix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195). */
 static uint64_t next_random(struct evaluator *e)
@@ -150,8 +149,7 @@ static enum ld_code choose_option(struct evaluator *e, enum ld_wildcard_sampler 
     return LD_OK;
 }
 
-/* ---- Pools
- * ----------------------------------------------------------------------------------------- */
+/* ---- Pools ----------------------------------------------------------------------------------- */
 
 static enum ld_code add_option(struct evaluator *e, struct ld_wildcard_option option)
 {
@@ -181,8 +179,7 @@ static enum ld_code add_pick(struct evaluator *e, struct ld_span text)
     return LD_OK;
 }
 
-/* ---- Frames
- * ---------------------------------------------------------------------------------------- */
+/* ---- Frames ---------------------------------------------------------------------------------- */
 
 static enum ld_code spend(struct evaluator *e, size_t bytes)
 {
@@ -207,8 +204,7 @@ static enum ld_code push_text(struct evaluator *e, struct ld_span text, uint32_t
     return push(e, (struct frame){.kind = FRAME_TEXT, .text = text, .depth = depth});
 }
 
-/* ---- Groups
- * ---------------------------------------------------------------------------------------- */
+/* ---- Groups ---------------------------------------------------------------------------------- */
 
 static enum ld_code list_named(struct evaluator *e, struct ld_span name,
                                const struct ld_wildcard_list **list)
@@ -275,8 +271,7 @@ static enum ld_code enter_group(struct evaluator *e, struct ld_span inside, uint
     return code == LD_OK ? push(e, frame) : code;
 }
 
-/* ---- Lists and variables
- * --------------------------------------------------------------------------- */
+/* ---- Lists and variables --------------------------------------------------------------------- */
 
 static enum ld_code enter_list(struct evaluator *e, const struct ld_wildcard_mention *mention,
                                struct ld_span written, uint32_t depth)
@@ -355,8 +350,7 @@ static enum ld_code finish_capture(struct evaluator *e, const struct frame *fram
     return set_variable(e, frame->text, ld_span_of(copy, size));
 }
 
-/* ---- Evaluation
- * ------------------------------------------------------------------------------------ */
+/* ---- Evaluation ------------------------------------------------------------------------------ */
 
 /* Plain text up to the next byte that may start something. */
 static void copy_run(struct evaluator *e, struct frame *frame)
@@ -456,8 +450,7 @@ static bool advance(struct evaluator *e)
     return false;
 }
 
-/* ---- Entry
- * ----------------------------------------------------------------------------------------- */
+/* ---- Entry ----------------------------------------------------------------------------------- */
 
 static enum ld_code add_result(struct evaluator *e, struct ld_wildcard_results *out)
 {

@@ -100,8 +100,7 @@ static void fail(const char *what)
     exit(1);
 }
 
-/* ---- The float32 peak
- * ---------------------------------------------------------------------------- */
+/* ---- The float32 peak ------------------------------------------------------------------------ */
 
 static volatile double peak_sink[256];
 
@@ -144,8 +143,7 @@ static double measure_peak(uint32_t threads)
     return best;
 }
 
-/* ---- Operators
- * -------------------------------------------------------------------------------------- */
+/* ---- Operators ------------------------------------------------------------------------------- */
 
 struct bench {
     struct ld_backend *backend;

@@ -31,8 +31,7 @@ static const struct ld_embeddings *embeddings(void)
     return index;
 }
 
-/* ---- Tokens
- * ---------------------------------------------------------------------------------------- */
+/* ---- Tokens ---------------------------------------------------------------------------------- */
 
 static void fuzz_tokens(struct ld_span text)
 {
@@ -46,8 +45,7 @@ static void fuzz_tokens(struct ld_span text)
     }
 }
 
-/* ---- Grammars
- * -------------------------------------------------------------------------------------- */
+/* ---- Grammars -------------------------------------------------------------------------------- */
 
 /* Segments in the a1111 grammar. False where they cannot be written: empty texts, BREAK, weights
  * whose decimals a double does not survive. */
@@ -108,8 +106,7 @@ static void fuzz_grammars(struct ld_arena *arena, struct ld_span text)
     }
 }
 
-/* ---- Schedules, AND, extra networks
- * ---------------------------------------------------------------- */
+/* ---- Schedules, AND, extra networks ---------------------------------------------------------- */
 
 static void fuzz_schedule(struct ld_arena *arena, uint8_t options_byte, struct ld_span text)
 {
@@ -153,8 +150,7 @@ static void fuzz_parts(struct ld_arena *arena, struct ld_span text)
     }
 }
 
-/* ---- Wildcards
- * ------------------------------------------------------------------------------------- */
+/* ---- Wildcards ------------------------------------------------------------------------------- */
 
 static enum ld_code read_list(void *ctx, const char *pattern, struct ld_buffer *out,
                               struct ld_error *err)
@@ -198,8 +194,7 @@ static void fuzz_wildcards(struct ld_arena *arena, uint8_t options_byte, struct 
     }
 }
 
-/* ---- The whole way
- * --------------------------------------------------------------------------------- */
+/* ---- The whole way --------------------------------------------------------------------------- */
 
 static void check_chunk(const struct ld_chunk *chunk)
 {

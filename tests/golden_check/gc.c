@@ -136,8 +136,7 @@ done:
     return ok;
 }
 
-/* ---- Tensors: a small reader of its own, so that the reader under test is not its own judge ----
- */
+/* ---- Tensors: a small reader of its own, so that the reader under test is not its own judge ---- */
 
 struct gc_tensors {
     char *file;

@@ -86,7 +86,7 @@ static bool guided_open(struct guided *g, const struct gc *gc, const char *root,
     return g->out && g->scratch;
 }
 
-/* ---- One function a kind: fills g->out --------------------------------------------------- */
+/* ---- One function a kind: fills g->out ------------------------------------------------------- */
 
 static void do_cfg(struct guided *g)
 {
@@ -243,7 +243,7 @@ static double freeu_error(const struct gc_array *in, const struct gc_array *want
     return worst;
 }
 
-/* ---- Running ----------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 static const struct gc_array *array_named(const struct guided *g, const char *key)
 {
@@ -327,7 +327,7 @@ void gc_run_guidance(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
-/* ---- Areas ------------------------------------------------------------------------------- */
+/* ---- Areas ----------------------------------------------------------------------------------- */
 
 static int32_t int_at(const json_t *list, size_t index)
 {

@@ -26,8 +26,7 @@ static void report(struct gc *gc, const char *id, const char *what, double error
     gc_report(gc, gc_join(name, sizeof name, id, what), error, tolerance);
 }
 
-/* ---- Text encoder ------------------------------------------------------------------------------
- */
+/* ---- Text encoder ---------------------------------------------------------------------------- */
 
 /* The statistics of layer i are listed by position; the taps are named. */
 static json_t *layers_by_name(const json_t *item)
@@ -114,8 +113,7 @@ static void check_text_case(struct gc *gc, struct gc_tensors *tensors, struct ld
     gc_array_free(&shape);
 }
 
-/* ---- UNet ---------------------------------------------------------------------------------------
- */
+/* ---- UNet ------------------------------------------------------------------------------------ */
 
 static void check_unet_case(struct gc *gc, struct gc_tensors *tensors, struct ld_model *model,
                             const json_t *item)
@@ -160,8 +158,7 @@ done:
     free(x);
 }
 
-/* ---- VAE ----------------------------------------------------------------------------------------
- */
+/* ---- VAE ------------------------------------------------------------------------------------- */
 
 /* Statistics are over the whole batch, pictures are made one by one: only batches of one have their
  * blocks compared. */
@@ -245,8 +242,7 @@ static void check_vae_case(struct gc *gc, struct gc_tensors *tensors, struct ld_
         check_encode(gc, tensors, model, item);
 }
 
-/* ---- Case files ---------------------------------------------------------------------------------
- */
+/* ---- Case files ------------------------------------------------------------------------------ */
 
 typedef void (*check_case)(struct gc *gc, struct gc_tensors *tensors, struct ld_model *model,
                            const json_t *item);

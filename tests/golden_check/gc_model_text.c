@@ -42,8 +42,7 @@ static int32_t *load_ids(struct gc_tensors *tensors, const char *id, const char 
     return ids;
 }
 
-/* ---- Adapters ----------------------------------------------------------------------------------
- */
+/* ---- Adapters -------------------------------------------------------------------------------- */
 
 /* What every adapter case runs on. */
 struct adapter_inputs {
@@ -180,8 +179,7 @@ void gc_run_adapter_outputs(struct gc *gc, const char *root, const char *path)
     gc_case_file_close(&file);
 }
 
-/* ---- Textual inversion --------------------------------------------------------------------------
- */
+/* ---- Textual inversion ----------------------------------------------------------------------- */
 
 /* The embeddings named in a text, in order: "embedding:NAME" up to a blank, comma or colon. */
 static size_t open_embeddings(struct gc *gc, const char *root, const char *text, int32_t width,
@@ -318,8 +316,7 @@ void gc_run_inversion(struct gc *gc, const char *root, const char *path)
     gc_case_file_close(&file);
 }
 
-/* ---- Emphasis
- * ------------------------------------------------------------------------------------ */
+/* ---- Emphasis -------------------------------------------------------------------------------- */
 
 static void check_emphasis_case(struct gc *gc, struct gc_tensors *tensors, struct ld_model *model,
                                 const json_t *item)

@@ -192,8 +192,7 @@ void gc_blocks_end(struct gc *gc, struct gc_blocks *blocks, struct ld_model *mod
     gc_report(gc, name, blocks->worst, tolerance);
 }
 
-/* ---- Small helpers ----------------------------------------------------------------------------
- */
+/* ---- Small helpers --------------------------------------------------------------------------- */
 
 const char *gc_join(char *out, size_t size, const char *a, const char *b)
 {

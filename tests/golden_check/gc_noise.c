@@ -17,7 +17,7 @@
 static const double rng_tolerance = 2e-6;      /* README: torch_cpu, philox, image_rng */
 static const double brownian_tolerance = 5e-6; /* README */
 
-/* ---- JSON and files ---------------------------------------------------------------------- */
+/* ---- JSON and files -------------------------------------------------------------------------- */
 
 json_t *gc_json_load(struct gc *gc, const char *path)
 {
@@ -67,7 +67,7 @@ double *gc_to_f64(const float *values, size_t count)
     return wide;
 }
 
-/* ---- Generators: draws listed in the manifest -------------------------------------------- */
+/* ---- Generators: draws listed in the manifest ------------------------------------------------ */
 
 /* Worst absolute error of a drawn tensor against its listed values; the sum counts as a mean. */
 static double draw_error(const json_t *draw, const double *values, size_t count)
@@ -228,7 +228,7 @@ static void run_philox(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
-/* ---- Noise of an image ------------------------------------------------------------------- */
+/* ---- Noise of an image ----------------------------------------------------------------------- */
 
 /* One image of a case: draw 0 is its initial noise, the others come from its ancestral stream. */
 static double one_image(const struct ld_noise_config *config, size_t draws, const double *want,
@@ -325,7 +325,7 @@ static void run_image_rng(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
-/* ---- Brownian tree ----------------------------------------------------------------------- */
+/* ---- Brownian tree --------------------------------------------------------------------------- */
 
 /* All queries of one tree, `count` elements of each `stride` in the file. */
 static double tree_draws(const json_t *queries, struct ld_brownian_config config,
@@ -452,7 +452,7 @@ static void run_brownian(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
-/* ---- Resampling -------------------------------------------------------------------------- */
+/* ---- Resampling ------------------------------------------------------------------------------ */
 
 /* README: nearest modes exact, bislerp 1e-4 (acos near 1), the others 1e-5. */
 static double resize_tolerance(enum ld_resize_mode mode)
@@ -522,7 +522,7 @@ static void run_resize(struct gc *gc, const char *root, const char *path)
     json_decref(json);
 }
 
-/* ---- Deep shrink ------------------------------------------------------------------------- */
+/* ---- Deep shrink ----------------------------------------------------------------------------- */
 
 static bool shrink_activity(const struct ld_deep_shrink *shrink, const json_t *entry,
                             const struct gc_array *h)

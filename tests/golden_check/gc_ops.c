@@ -127,8 +127,7 @@ static int32_t integer_of(const struct op_case *c, const char *field)
     return (int32_t)json_integer_value(json_object_get(c->item, field));
 }
 
-/* ---- Operators --------------------------------------------------------------------------------
- */
+/* ---- Operators ------------------------------------------------------------------------------- */
 
 static void check_group_norm(struct op_case *c)
 {
@@ -385,8 +384,7 @@ void gc_run_ops(struct gc *gc, const char *root, const char *path)
     gc_case_file_close(&file);
 }
 
-/* ---- The weight generator ----------------------------------------------------------------------
- */
+/* ---- The weight generator -------------------------------------------------------------------- */
 
 static bool generator_entry_ok(const json_t *entry)
 {

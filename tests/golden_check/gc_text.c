@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What the cases share -----------------------------------------------------------------------
- */
+/* ---- What the cases share -------------------------------------------------------------------- */
 
 /* The vocabulary of --vocab, else of the data folder two levels above the case file; loaded once.
  */
@@ -69,8 +68,7 @@ static const char *text_of(const json_t *value, const char *key)
     return text ? text : "";
 }
 
-/* ---- Token ids
- * ------------------------------------------------------------------------------------ */
+/* ---- Token ids ------------------------------------------------------------------------------- */
 
 static bool same_ids(const struct ld_list *ids, const json_t *expected)
 {
@@ -111,8 +109,7 @@ static void tokenizer_file(struct gc *gc, const char *root, const char *path)
     each_line(gc, root, path, run_tokens);
 }
 
-/* ---- Grammars
- * ------------------------------------------------------------------------------------- */
+/* ---- Grammars -------------------------------------------------------------------------------- */
 
 static struct ld_span span_of(const json_t *text)
 {
@@ -234,8 +231,7 @@ static bool check_extra(struct ld_arena *arena, const json_t *value)
     return total == networks.count;
 }
 
-/* ---- Chunks
- * --------------------------------------------------------------------------------------- */
+/* ---- Chunks ---------------------------------------------------------------------------------- */
 
 static struct ld_embeddings *read_embeddings(struct ld_arena *arena, const struct ld_bpe *bpe,
                                              json_t *list)
@@ -441,8 +437,7 @@ static void schedules_file(struct gc *gc, const char *root, const char *path)
     json_decref(all);
 }
 
-/* ---- Weights on the encoder's output
- * ---------------------------------------------------------------- */
+/* ---- Weights on the encoder's output --------------------------------------------------------- */
 
 enum { EMPHASIS_ARRAYS = 8 };
 
@@ -619,8 +614,7 @@ static void emphasis_file(struct gc *gc, const char *root, const char *path)
     json_decref(all);
 }
 
-/* ---- Wildcards
- * -------------------------------------------------------------------------------------- */
+/* ---- Wildcards ------------------------------------------------------------------------------- */
 
 /* The source of the cases: `files` of the case file, path -> lines. */
 static enum ld_code read_list(void *ctx, const char *pattern, struct ld_buffer *out,

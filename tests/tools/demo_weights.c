@@ -28,8 +28,7 @@ static const double NOISE_GAIN = 1.1;
 static const double COLOURS[PICTURE][LATENT] = {
     {0.30, 0.30, -0.15, 0.10}, {0.30, -0.10, 0.25, 0.15}, {0.30, -0.20, -0.10, -0.30}};
 
-/* ---- Names -------------------------------------------------------------------------------------
- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static bool has(const char *name, const char *part)
 {
@@ -56,8 +55,7 @@ static int decoder_block(const char *name)
     return block;
 }
 
-/* ---- One value ---------------------------------------------------------------------------------
- */
+/* ---- One value ------------------------------------------------------------------------------- */
 
 struct place {
     int64_t out, in, y, x; /* indices in [out, in, ky, kx] */
@@ -196,8 +194,7 @@ static double vector_value(const struct ld_key *key, int64_t index, double unifo
     return touches_carrier || hands_on ? 0 : 0.1 * uniform;
 }
 
-/* ---- A stretch ----------------------------------------------------------------------------------
- */
+/* ---- A stretch ------------------------------------------------------------------------------- */
 
 static double scale_of(const struct ld_key *key)
 {

@@ -15,8 +15,7 @@
 
 #include <cmocka.h>
 
-/* ---- Random data --------------------------------------------------------------------------------
- */
+/* ---- Random data ----------------------------------------------------------------------------- */
 
 struct rng {
     uint64_t state;
@@ -51,8 +50,7 @@ static inline void fill_normal(float *dst, size_t count, float scale, struct rng
         dst[i] = scale * rng_normal(rng);
 }
 
-/* ---- Guarded buffers
- * ------------------------------------------------------------------------------ */
+/* ---- Guarded buffers ------------------------------------------------------------------------- */
 
 enum { GUARD = 64 }; /* floats on both sides */
 
@@ -87,8 +85,7 @@ static inline float *random_buffer(size_t count, float scale, struct rng *rng)
     return buffer;
 }
 
-/* ---- Backends
- * --------------------------------------------------------------------------------------- */
+/* ---- Backends -------------------------------------------------------------------------------- */
 
 enum { LEVELS = 4 };
 
@@ -105,8 +102,7 @@ static inline struct ld_backend *open_level(enum ld_cpu_level level, uint32_t th
     return backend;
 }
 
-/* ---- Weights
- * ------------------------------------------------------------------------------------------ */
+/* ---- Weights --------------------------------------------------------------------------------- */
 
 /* A weight with the exact float32 values that the file would hold, in checkpoint order. */
 struct test_weight {
@@ -158,8 +154,7 @@ static inline struct ld_weight *load_weight(struct ld_backend *backend, const st
     return weight;
 }
 
-/* ---- Error measures
- * ------------------------------------------------------------------------------------ */
+/* ---- Error measures -------------------------------------------------------------------------- */
 
 /* ||a - b|| / ||b||; infinity where a is not finite. */
 static inline double relative_l2(const float *a, const double *b, size_t count)
@@ -176,8 +171,7 @@ static inline double relative_l2(const float *a, const double *b, size_t count)
     return norm > 0.0 ? sqrt(error / norm) : sqrt(error);
 }
 
-/* ---- Reference operators
- * --------------------------------------------------------------------------------- */
+/* ---- Reference operators --------------------------------------------------------------------- */
 
 static inline double ref_input(const void *x0, const void *x1, int32_t c0, int32_t c1, size_t at,
                                int32_t c)

@@ -32,7 +32,7 @@ float fixture_value(const char *seed, uint64_t index)
     return (float)(ld_merge_uniform(ld_merge_name_hash("", seed), index) - 0.5);
 }
 
-/* ---- The list ------------------------------------------------------------------------------- */
+/* ---- The list -------------------------------------------------------------------------------- */
 
 struct fixture_tensor *fixture_add(struct fixture *fixture, const char *name, enum ld_dtype dtype,
                                    uint32_t rank, const uint64_t *shape)
@@ -116,7 +116,7 @@ void fixture_note(struct fixture *fixture, const char *key, const char *value)
     fixture->metadata[fixture->metadata_count++] = (struct ld_st_note){key, value};
 }
 
-/* ---- Writing -------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static enum ld_code fill(void *ctx, uint32_t index, void *dst, size_t bytes, struct ld_error *err)
 {
@@ -162,7 +162,7 @@ void fixture_write(const struct fixture *fixture, const char *path)
     ld_heap_free(items);
 }
 
-/* ---- Files ---------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 void fixture_folder(char out[256])
 {

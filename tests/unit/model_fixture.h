@@ -49,7 +49,7 @@ float fixture_value(const char *seed, uint64_t index);
 
 void fixture_write(const struct fixture *fixture, const char *path);
 
-/* ---- Files ---------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 /* A new folder; its path in `out`. */
 void fixture_folder(char out[256]);

@@ -41,8 +41,7 @@ static enum ld_dtype some_type(struct rng *rng)
     return types[rng_bits(rng) % 3];
 }
 
-/* ---- Convolution
- * ------------------------------------------------------------------------------------- */
+/* ---- Convolution ----------------------------------------------------------------------------- */
 
 static void conv_round(struct machine *m, struct rng *rng)
 {
@@ -100,8 +99,7 @@ static void conv_round(struct machine *m, struct rng *rng)
     free_weight(&w);
 }
 
-/* ---- Linear: rows moved to other places among other neighbours
- * ---------------------------------------- */
+/* ---- Linear: rows moved to other places among other neighbours ------------------------------- */
 
 static void linear_round(struct machine *m, struct rng *rng)
 {
@@ -151,8 +149,7 @@ static void linear_round(struct machine *m, struct rng *rng)
     free_weight(&w);
 }
 
-/* ---- Attention
- * ------------------------------------------------------------------------------------------- */
+/* ---- Attention ------------------------------------------------------------------------------- */
 
 static void attention_round(struct machine *m, struct rng *rng)
 {
@@ -206,9 +203,7 @@ static void attention_round(struct machine *m, struct rng *rng)
     guarded_free(alone);
 }
 
-/* ---- Norms
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- Norms ----------------------------------------------------------------------------------- */
 
 static void norm_round(struct machine *m, struct rng *rng)
 {
@@ -252,7 +247,7 @@ static void norm_round(struct machine *m, struct rng *rng)
     free_weight(&g);
 }
 
-/* ---- Inputs larger than one chunk, which threads cut in different places ------------------------- */
+/* ---- Inputs larger than one chunk, which threads cut in different places --------------------- */
 
 static void chunk_round(struct machine *m, struct rng *rng)
 {
@@ -300,8 +295,7 @@ static void chunk_round(struct machine *m, struct rng *rng)
     free_weight(&conv);
 }
 
-/* ---- Rounds at every level
- * ---------------------------------------------------------------------------------- */
+/* ---- Rounds at every level ------------------------------------------------------------------- */
 
 static void at_every_level(void (*round)(struct machine *, struct rng *), uint64_t seed)
 {

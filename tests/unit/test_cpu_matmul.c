@@ -27,8 +27,7 @@ static void check(const float *y, const double *expected, size_t count, const ch
     assert_true(guards_intact(y, count));
 }
 
-/* ---- Convolution
- * ---------------------------------------------------------------------------------- */
+/* ---- Convolution ----------------------------------------------------------------------------- */
 
 static struct ld_conv2d random_conv(struct rng *rng, int32_t *kernel, int32_t *rows)
 {
@@ -120,8 +119,7 @@ static void convolutions_match_float64(void **state)
         one_conv(&rng);
 }
 
-/* ---- Linear
- * ----------------------------------------------------------------------------------------- */
+/* ---- Linear ---------------------------------------------------------------------------------- */
 
 static void one_linear(struct rng *rng)
 {

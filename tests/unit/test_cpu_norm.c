@@ -19,8 +19,7 @@ static void check(const float *y, const double *expected, size_t count, const ch
     assert_true(guards_intact(y, count));
 }
 
-/* ---- GroupNorm
- * ------------------------------------------------------------------------------------- */
+/* ---- GroupNorm ------------------------------------------------------------------------------- */
 
 static void ref_group_norm(const struct ld_group_norm *op, const float *gamma, const float *beta,
                            double *y)
@@ -132,8 +131,7 @@ static void tiny_variance_beside_a_large_mean_survives(void **state)
         one_group_norm(&rng, 0.0f, 1e-4f, TOLERANCE);
 }
 
-/* ---- LayerNorm
- * ---------------------------------------------------------------------------------------- */
+/* ---- LayerNorm ------------------------------------------------------------------------------- */
 
 static void one_layer_norm(struct rng *rng, float mean, float spread)
 {
@@ -194,8 +192,7 @@ static void layer_norm_matches_float64(void **state)
         one_layer_norm(&rng, i % 4 == 3 ? 500.0f : 0.1f, 1.0f);
 }
 
-/* ---- Elementwise
- * ---------------------------------------------------------------------------------------- */
+/* ---- Elementwise ----------------------------------------------------------------------------- */
 
 /* Every value on a fine grid, by itself: error in units of the larger of |result| and 1e-30. */
 static void activations_are_exact_over_their_whole_range(void **state)
@@ -348,8 +345,7 @@ static void not_a_number_and_infinity_reach_the_output(void **state)
     free_weight(&c);
 }
 
-/* ---- Small operators
- * --------------------------------------------------------------------------------------- */
+/* ---- Small operators ------------------------------------------------------------------------- */
 
 static void timestep_features_are_cosines_then_sines(void **state)
 {

@@ -14,8 +14,7 @@
 
 static uint32_t case_count;
 
-/* ---- A body with one field ---------------------------------------------------------------------
- */
+/* ---- A body with one field ------------------------------------------------------------------- */
 
 /* {"prompt":"p","hires":{"scale":VALUE}}, with what the field's neighbours need to be complete. */
 static void make_body(const struct ld_field *field, const char *value, struct ld_buffer *body)
@@ -99,8 +98,7 @@ static void refuses(const struct ld_field *field, const char *value, const char 
     assert_int_equal(outcome.count, 1);
 }
 
-/* ---- Bounds ------------------------------------------------------------------------------------
- */
+/* ---- Bounds ---------------------------------------------------------------------------------- */
 
 static const char *number_text(double value, char out[40])
 {
@@ -315,8 +313,7 @@ static void walk_user_data(const struct ld_field *field)
     ld_buffer_deinit(&text);
 }
 
-/* ---- Types -------------------------------------------------------------------------------------
- */
+/* ---- Types ----------------------------------------------------------------------------------- */
 
 enum shape { NUL, YES, NO, WHOLE, REAL, STRING, ARRAY, OBJ, SHAPES };
 static const char *const samples[SHAPES] = {"null", "true",  "false", "1",

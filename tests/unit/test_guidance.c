@@ -87,7 +87,7 @@ static void close_to(const double *a, const double *b)
         assert_true(fabs(a[i] - b[i]) < 1e-12);
 }
 
-/* ---- Which rows -------------------------------------------------------------------------- */
+/* ---- Which rows ------------------------------------------------------------------------------ */
 
 static void plain_guidance_needs_two_rows_and_scale_one_needs_one(void **state)
 {
@@ -227,7 +227,7 @@ static void perp_neg_needs_three_rows(void **state)
     ld_arena_deinit(&f.arena);
 }
 
-/* ---- What comes out ---------------------------------------------------------------------- */
+/* ---- What comes out -------------------------------------------------------------------------- */
 
 static void pag_and_sag_push_away_from_the_degraded_estimates(void **state)
 {

@@ -76,8 +76,7 @@ static uint64_t macs_of(const struct ld_graph *graph, enum ld_graph_op_kind kind
     return macs;
 }
 
-/* ---- Totals -----------------------------------------------------------------------------------
- */
+/* ---- Totals ---------------------------------------------------------------------------------- */
 
 static void the_unet_has_the_parameters_of_sd15(void **state)
 {
@@ -174,8 +173,7 @@ static void every_tensor_of_the_checkpoint_is_used_once(void **state)
     ld_keymap_destroy(map);
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------
- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static bool lives_at(const struct ld_graph_value *value, int32_t op)
 {
@@ -251,8 +249,7 @@ static void the_decoders_plan_needs_the_least(void **state)
     end(&built);
 }
 
-/* ---- Shapes ------------------------------------------------------------------------------------
- */
+/* ---- Shapes ---------------------------------------------------------------------------------- */
 
 static const struct ld_graph_value *tapped(const struct ld_graph *graph, const char *name)
 {

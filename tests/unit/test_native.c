@@ -11,8 +11,7 @@
 
 #include <cmocka.h>
 
-/* ---- Helpers -----------------------------------------------------------------------------------
- */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 struct fixture {
     struct ld_arena arena;
@@ -62,8 +61,7 @@ static uint64_t below(uint64_t *state, uint64_t limit)
     return draw(state) % limit;
 }
 
-/* ---- Values ------------------------------------------------------------------------------------
- */
+/* ---- Values ---------------------------------------------------------------------------------- */
 
 static void a_prompt_alone_is_a_request_of_defaults(void **state)
 {
@@ -151,8 +149,7 @@ static void an_image_beyond_its_ceiling_is_refused(void **state)
     close_fixture(&f);
 }
 
-/* ---- Refusals ----------------------------------------------------------------------------------
- */
+/* ---- Refusals -------------------------------------------------------------------------------- */
 
 static void every_wrong_field_is_listed(void **state)
 {
@@ -231,8 +228,7 @@ static void an_arena_too_small_is_an_ordinary_error(void **state)
     }
 }
 
-/* ---- Canonical JSON ----------------------------------------------------------------------------
- */
+/* ---- Canonical JSON -------------------------------------------------------------------------- */
 
 static void put_random_text(struct ld_buffer *out, uint64_t *seed, size_t max)
 {

@@ -58,7 +58,7 @@ static void expect_f32(const double *have, const float *want)
         assert_true(have[i] == (double)want[i]);
 }
 
-/* ---- Generators -------------------------------------------------------------------------- */
+/* ---- Generators ------------------------------------------------------------------------------ */
 
 static void a_slice_of_a_draw_equals_the_whole(void **state)
 {
@@ -130,7 +130,7 @@ static void the_cpu_generator_uses_the_low_half_of_the_seed_and_philox_all_of_it
     assert_int_not_equal(p[0], q[0]);
 }
 
-/* ---- Streams of an image ----------------------------------------------------------------- */
+/* ---- Streams of an image --------------------------------------------------------------------- */
 
 static void comfy_draws_ancestral_noise_from_philox_at_zero(void **state)
 {
@@ -278,7 +278,7 @@ static void an_element_of_a_batch_is_a_slice_of_the_whole_stream(void **state)
     }
 }
 
-/* ---- Variation and resize ---------------------------------------------------------------- */
+/* ---- Variation and resize -------------------------------------------------------------------- */
 
 static void a_variation_of_strength_one_is_the_other_noise(void **state)
 {
@@ -325,7 +325,7 @@ static void seed_resize_keeps_the_small_noise_in_the_middle(void **state)
             }
 }
 
-/* ---- Brownian tree ----------------------------------------------------------------------- */
+/* ---- Brownian tree --------------------------------------------------------------------------- */
 
 static void the_tree_does_not_depend_on_the_order_of_questions(void **state)
 {

@@ -56,7 +56,7 @@ static struct ld_span bytes_of(const struct ld_buffer *buffer)
     return ld_span_of(buffer->data, buffer->size);
 }
 
-/* ---- Pixels ------------------------------------------------------------------------------ */
+/* ---- Pixels ---------------------------------------------------------------------------------- */
 
 static void pixels_come_back_at_every_level_and_kind(void **state)
 {
@@ -115,7 +115,7 @@ static void what_is_out_of_bounds_is_not_written(void **state)
     ld_buffer_deinit(&out);
 }
 
-/* ---- Text -------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static const char *kind_of_text(const struct ld_buffer *png, const char *keyword)
 {
@@ -278,7 +278,7 @@ static void damaged_text_is_left_out(void **state)
     }
 }
 
-/* ---- Hostile files ----------------------------------------------------------------------- */
+/* ---- Hostile files --------------------------------------------------------------------------- */
 
 /* Recompute the checksum after a change of the header. */
 static void seal_header(struct ld_buffer *png)
@@ -419,7 +419,7 @@ static void every_legal_kind_is_expanded(void **state)
     }
 }
 
-/* ---- Other people's programs ------------------------------------------------------------- */
+/* ---- Other people's programs ----------------------------------------------------------------- */
 
 /* Run a program with one file, no shell; its output in `out`. -1 if it is not installed. */
 static int run_on(const char *program, const char *option, const char *path, char *out, size_t size)

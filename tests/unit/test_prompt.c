@@ -71,8 +71,7 @@ static const char *repeat(const char *word, size_t count, const char *tail)
     return copy;
 }
 
-/* ---- Chunks
- * ---------------------------------------------------------------------------------------- */
+/* ---- Chunks ---------------------------------------------------------------------------------- */
 
 static void an_empty_prompt_is_one_chunk(void **state)
 {
@@ -169,8 +168,7 @@ static void chunks_are_bounded(void **state)
     assert_int_equal(compile_code(&options, repeat("BREAK", 16, "cat")), LD_E_TOO_LARGE);
 }
 
-/* ---- Embeddings
- * ------------------------------------------------------------------------------------ */
+/* ---- Embeddings ------------------------------------------------------------------------------ */
 
 static void bare_names_are_found_by_their_tokens_longest_first(void **state)
 {
@@ -234,8 +232,7 @@ static void an_embedding_stays_in_one_chunk(void **state)
     assert_int_equal(compile(&options, "embedding:huge").texts[0].chunks[1].used, 5);
 }
 
-/* ---- The whole way
- * --------------------------------------------------------------------------------- */
+/* ---- The whole way --------------------------------------------------------------------------- */
 
 static void schedules_and_parts_lead_to_shared_texts(void **state)
 {

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-/* ---- Helpers ---------------------------------------------------------------------------- */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 static struct ld_span request_of(const struct ld_recipe *recipe)
 {
@@ -75,7 +75,7 @@ static struct ld_recipe from_graph(const char *text)
     return recipe;
 }
 
-/* ---- A1111 ------------------------------------------------------------------------------ */
+/* ---- A1111 ----------------------------------------------------------------------------------- */
 
 static void an_infotext_of_a1111_becomes_a_request(void **state)
 {
@@ -172,7 +172,7 @@ static void unknown_keys_and_nonsense_are_told(void **state)
     ld_recipe_deinit(&r);
 }
 
-/* ---- Our own infotext ------------------------------------------------------------------- */
+/* ---- Our own infotext ------------------------------------------------------------------------ */
 
 static struct ld_request full_request(void)
 {
@@ -284,7 +284,7 @@ static void values_with_commas_are_quoted_and_clip_skip_one_is_left_out(void **s
     ld_buffer_deinit(&out);
 }
 
-/* ---- ComfyUI ---------------------------------------------------------------------------- */
+/* ---- ComfyUI --------------------------------------------------------------------------------- */
 
 static void our_graph_reads_back_to_the_same_request(void **state)
 {
@@ -418,7 +418,7 @@ static void graphs_that_are_none_or_go_round_end(void **state)
     }
 }
 
-/* ---- NovelAI and our own ---------------------------------------------------------------- */
+/* ---- NovelAI and our own --------------------------------------------------------------------- */
 
 static void a_novelai_comment_becomes_a_request(void **state)
 {

@@ -143,7 +143,7 @@ static void get(struct ld_store *store, const char *id, struct ld_store_job *job
     assert_int_equal(ld_store_job_get(store, NULL, id, &arena, job, &err), LD_OK);
 }
 
-/* ---- One job's way ----------------------------------------------------- */
+/* ---- One job's way --------------------------------------------------------------------------- */
 
 static void a_job_goes_from_queued_to_succeeded(void **state)
 {
@@ -286,7 +286,7 @@ static void cancelling_ends_in_cancelled_whatever_the_worker_says(void **state)
     ld_store_close(store);
 }
 
-/* ---- Quotas, keys, deletion -------------------------------------------- */
+/* ---- Quotas, keys, deletion ------------------------------------------------------------------ */
 
 static void quotas_hold_at_their_bounds(void **state)
 {
@@ -467,7 +467,7 @@ static void lists_are_newest_first_and_paged(void **state)
     ld_store_close(store);
 }
 
-/* ---- Events ------------------------------------------------------------ */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static void events_have_rising_ids_and_the_last_256_stay(void **state)
 {
@@ -505,7 +505,7 @@ static void events_have_rising_ids_and_the_last_256_stay(void **state)
     ld_store_close(store);
 }
 
-/* ---- Many threads ------------------------------------------------------ */
+/* ---- Many threads ---------------------------------------------------------------------------- */
 
 struct crowd {
     struct ld_store *store;
@@ -546,7 +546,7 @@ static void many_threads_submit_and_each_job_is_claimed_once(void **state)
     ld_store_close(store);
 }
 
-/* ---- Death ------------------------------------------------------------- */
+/* ---- Death ----------------------------------------------------------------------------------- */
 
 /* A child that acknowledges through a pipe and dies without any cleanup after `steps` calls. */
 static void run_and_die(int ack_fd, uint32_t steps)

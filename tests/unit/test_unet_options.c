@@ -67,8 +67,7 @@ static double relative_l2(const float *a, const float *b, size_t count)
 
 static const struct ld_unet_options PLAIN;
 
-/* ---- Deep shrink
- * --------------------------------------------------------------------------------- */
+/* ---- Deep shrink ----------------------------------------------------------------------------- */
 
 static void deep_shrink_by_one_changes_nothing(void **state)
 {
@@ -109,8 +108,7 @@ static void every_block_and_method_can_shrink(void **state)
     }
 }
 
-/* ---- FreeU
- * --------------------------------------------------------------------------------------- */
+/* ---- FreeU ----------------------------------------------------------------------------------- */
 
 static void neutral_freeu_changes_nothing(void **state)
 {
@@ -205,8 +203,7 @@ static void the_backbone_is_amplified_in_its_first_half(void **state)
     assert_memory_equal(v2, expected_v2, sizeof v2);
 }
 
-/* ---- PAG and SAG
- * --------------------------------------------------------------------------------- */
+/* ---- PAG and SAG ----------------------------------------------------------------------------- */
 
 static void perturbed_attention_changes_the_result(void **state)
 {
@@ -262,7 +259,7 @@ static void attention_scores_follow_their_formula(void **state)
     assert_int_equal(ld_sag_scores(qkv, 3, 2, 2, scores, &err), LD_E_SHAPE);
 }
 
-/* ---- Extra input channels ------------------------------------------------------------------------ */
+/* ---- Extra input channels -------------------------------------------------------------------- */
 
 static void inpainting_channels_reach_every_row(void **state)
 {

@@ -11,8 +11,7 @@
 
 #include <cmocka.h>
 
-/* ---- A small world -----------------------------------------------------------------------------
- */
+/* ---- A small world --------------------------------------------------------------------------- */
 
 static const char *const samplers[] = {"euler", "euler_ancestral", "dpmpp_2m", NULL};
 static const char *const schedulers[] = {"simple", "karras", "sgm_uniform", NULL};
@@ -115,8 +114,7 @@ static void refuses(const char *body, const char *pointer, const char *words)
     close_fixture(&f);
 }
 
-/* ---- Names -------------------------------------------------------------------------------------
- */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static void names_become_canonical(void **state)
 {
@@ -162,8 +160,7 @@ static void unknown_names_are_refused_at_their_field(void **state)
             "/hires/sampler", "no sampler x");
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------
- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 static void work_counts_both_passes_and_all_pictures(void **state)
 {
@@ -218,8 +215,7 @@ static void limits_hold_below_at_and_above(void **state)
     close_fixture(&f);
 }
 
-/* ---- Ranges ------------------------------------------------------------------------------------
- */
+/* ---- Ranges ---------------------------------------------------------------------------------- */
 
 static void ranges_must_be_in_order(void **state)
 {
