@@ -81,7 +81,11 @@ static enum ld_code write_picture(const char *path, struct ld_span png, struct l
     const struct ld_fsx_publish where = {dir_fd, temporary, dir_fd, name, 0644};
     const enum ld_code code = ld_fsx_publish(&where, png, err);
     close(dir_fd);
-    return code;
+    if (code == LD_OK)
+        return LD_OK;
+    const int why = err->frame_count > 0 ? err->frames[0].os_code : 0;
+    return LD_FAIL_OS(err, code, why, "'%.200s' cannot be written%s%s", path, why ? ": " : "",
+                      why ? strerror(why) : "");
 }
 
 /* Before anything is painted: can the picture be written at all? */

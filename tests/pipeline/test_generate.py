@@ -3,6 +3,7 @@ what goes wrong is said in one sentence. Runs the real program on a tiny checkpo
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,17 @@ def test_ctrl_c_stops_cleanly_and_leaves_no_half_file(latentd, tiny_model, tmp_p
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_a_picture_that_cannot_be_written_says_which_and_why(generate, tmp_path):
+    def no_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    done = generate("--prompt", "cat", check=False, preexec_fn=no_room)
+    assert done.returncode == 1
+    assert "out.png" in done.stderr and "File too large" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_events_are_json_lines(generate, tmp_path):
