@@ -1,11 +1,15 @@
 #include "server/remote.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
 
 #include <curl/curl.h>
 
 /* The largest answer taken: one picture of 4096 x 4096. */
-enum { ANSWER_MAX = 256 << 20, URL_SIZE = 2048, EVENT_MAX = 1 << 20, RECONNECTS_MAX = 20 };
+enum { ANSWER_MAX = 256 << 20, URL_SIZE = 2048, EVENT_MAX = 1 << 20 };
+
+/* A server that restarts is back within half a minute; waits between 1/4 s and 4 s. */
+enum { RECONNECTS_MAX = 12, RECONNECT_US_MIN = 250 * 1000, RECONNECT_US_MAX = 4000 * 1000 };
 
 struct session {
     const struct ld_remote *remote;
@@ -143,30 +147,55 @@ static size_t take_events(char *data, size_t size, size_t count, void *ctx)
     return size * count;
 }
 
-/* Follow the stream to its end, taking it up again where it broke. */
+/* One connection to the stream, after the last event seen. */
+static CURLcode read_stream(struct session *session)
+{
+    char url[URL_SIZE + 256];
+    char resume[96];
+    struct curl_slist *headers = NULL;
+    if (session->remote->key[0])
+        headers = curl_slist_append(headers, session->headers->data);
+    if (session->event_id[0] &&
+        ld_fmt(resume, sizeof resume, "Last-Event-ID: %s", session->event_id))
+        headers = curl_slist_append(headers, resume);
+    (void)ld_fmt(url, sizeof url, "%s/v1/jobs/%s/events", session->base, session->job);
+    curl_easy_setopt(session->curl, CURLOPT_URL, url);
+    curl_easy_setopt(session->curl, CURLOPT_HTTPGET, 1L);
+    curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(session->curl, CURLOPT_WRITEFUNCTION, take_events);
+    curl_easy_setopt(session->curl, CURLOPT_WRITEDATA, session);
+    ld_buffer_clear(&session->line);
+    const CURLcode result = curl_easy_perform(session->curl);
+    curl_slist_free_all(headers);
+    curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, session->headers);
+    return result;
+}
+
+/* Follow the stream to its end, taking it up again where it broke. A connection that brought
+ * something counts as none lost: proxies cut long streams for ever. */
 static enum ld_code follow(struct session *session, struct ld_error *err)
 {
-    for (int attempt = 0; attempt < RECONNECTS_MAX && !session->ended; attempt++) {
-        char url[URL_SIZE + 256];
-        char resume[96];
-        struct curl_slist *headers = NULL;
-        if (session->remote->key[0])
-            headers = curl_slist_append(headers, session->headers->data);
-        if (session->event_id[0] &&
-            ld_fmt(resume, sizeof resume, "Last-Event-ID: %s", session->event_id))
-            headers = curl_slist_append(headers, resume);
-        (void)ld_fmt(url, sizeof url, "%s/v1/jobs/%s/events", session->base, session->job);
-        curl_easy_setopt(session->curl, CURLOPT_URL, url);
-        curl_easy_setopt(session->curl, CURLOPT_HTTPGET, 1L);
-        curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, headers);
-        curl_easy_setopt(session->curl, CURLOPT_WRITEFUNCTION, take_events);
-        curl_easy_setopt(session->curl, CURLOPT_WRITEDATA, session);
-        ld_buffer_clear(&session->line);
-        const CURLcode result = curl_easy_perform(session->curl);
-        curl_slist_free_all(headers);
-        curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, session->headers);
-        if (result == CURLE_ABORTED_BY_CALLBACK)
+    int64_t wait_us = RECONNECT_US_MIN;
+    for (int attempt = 0; attempt < RECONNECTS_MAX && !session->ended;) {
+        char seen[sizeof session->event_id];
+        long status = 0;
+        memcpy(seen, session->event_id, sizeof seen);
+        const CURLcode result = read_stream(session);
+        if (result == CURLE_ABORTED_BY_CALLBACK || watch_cancel(session, 0, 0, 0, 0))
             return LD_FAIL(err, LD_E_CANCELLED, "cancelled");
+        curl_easy_getinfo(session->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (result == CURLE_OK && status == 404)
+            return LD_FAIL(err, LD_E_NOT_FOUND, "the server no longer has the job");
+        if (session->ended)
+            break;
+        if (strcmp(seen, session->event_id) != 0) {
+            attempt = 0;
+            wait_us = RECONNECT_US_MIN;
+        } else {
+            attempt++;
+        }
+        ld_clock_sleep_us(wait_us);
+        wait_us = 2 * wait_us < RECONNECT_US_MAX ? 2 * wait_us : RECONNECT_US_MAX;
     }
     return session->ended ? LD_OK : LD_FAIL(err, LD_E_IO, "the connection to the server was lost");
 }
