@@ -134,12 +134,15 @@ static void retire(struct ld_engine *engine, struct ld_job *job, const struct ld
     ld_job_destroy(job, engine->library);
 }
 
-/* The first session that has begun: whose prediction a cancelled job may keep. */
+/* The first session that has begun: whose prediction, or latent between two passes, a cancelled job
+ * may keep. */
 static struct ld_session *begun_session(struct ld_job *job)
 {
-    for (uint32_t i = 0; i < job->session_count; i++)
-        if (job->sessions[i].pass && ld_pass_prediction(job->sessions[i].pass))
-            return &job->sessions[i];
+    for (uint32_t i = 0; i < job->session_count; i++) {
+        struct ld_session *session = &job->sessions[i];
+        if (session->pass ? ld_pass_prediction(session->pass) != NULL : session->latent != NULL)
+            return session;
+    }
     return NULL;
 }
 

@@ -311,7 +311,8 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
                                const struct ld_cancel *interrupt, struct ld_error *err)
 {
     struct ld_job *job = session->job;
-    const double *latent = partial ? ld_pass_prediction(session->pass) : session->latent;
+    const double *latent =
+        partial && session->pass ? ld_pass_prediction(session->pass) : session->latent;
     const size_t pixels = 64 * (size_t)session->height * (size_t)session->width;
     struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
     uint8_t *rgb = ld_block_alloc(3 * pixels);
