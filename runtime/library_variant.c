@@ -117,6 +117,14 @@ static void write_report(const struct ld_request_lora *lora, const char *digest,
                      report->tensors_applied, report->modules_unmatched);
 }
 
+/* Of several adapters, which one it was; the chain of causes stays. */
+static void name_adapter(const char *name, struct ld_error *err)
+{
+    char why[LD_ERROR_DETAIL_SIZE];
+    memcpy(why, err->detail, sizeof why);
+    (void)ld_fmt(err->detail, sizeof err->detail, "adapter '%.100s': %.300s", name, why);
+}
+
 static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entry *entry,
                               const struct ld_request_lora *lora, struct ld_error *err)
 {
@@ -144,6 +152,8 @@ static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entr
             LD_FAIL(err, LD_E_UNSUPPORTED,
                     "adapter '%.100s' fits no tensor of this model; it was made for another kind",
                     lora->name);
+    else if (code != LD_OK)
+        name_adapter(lora->name, err);
     if (code == LD_OK)
         write_report(lora, digest, &report, &entry->report);
     ld_adapter_close(adapter);
