@@ -6,11 +6,11 @@
 #     tests/bench/cpu_vs_torch.sh [--build DIR] [--checkpoint FILE] [options of cpu_vs_torch.py]
 #
 # Needs Debian's python3-torch and 12 GB of memory. Without --checkpoint a random full-size one
-# (2.13 GB) is made in the build folder and kept.
+# (2.13 GB) is made in the build folder (build/tests, as tests/run.sh makes it) and kept.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
-build=$here/build
+build=$here/build/tests
 checkpoint=
 while [ $# -gt 0 ]; do
     case $1 in

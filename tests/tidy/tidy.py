@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The few rules of the house that a machine can check: who may include whom, where third-party
 headers live, banned calls, allocation in its homes only, formatting, invisible characters, dead
-files. Prints one line a finding and `N passed, N failed`; a rule is one check."""
+files, the source map. Prints one line a finding and `N passed, N failed`; a rule is one check."""
 
 import pathlib
 import re
@@ -143,9 +143,16 @@ def check_format():
             yield line
 
 
+def check_source_map():
+    done = subprocess.run([sys.executable, "tests/tools/source_map.py", "--check"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        yield "docs/source-map.md is not in step; run tests/tools/source_map.py --write"
+
+
 def main():
     checks = (check_includes, check_homes, check_calls, check_allocation, check_invisible,
-              check_dead_files, check_format)
+              check_dead_files, check_format, check_source_map)
     failed = 0
     for check in checks:
         findings = list(check())
