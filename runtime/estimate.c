@@ -72,6 +72,20 @@ static enum ld_code count_memory(struct estimate *estimate, const struct ld_back
     return LD_OK;
 }
 
+/* How the grammar read it: [{"text", "weight"}, ...]. */
+static void write_segments(const struct ld_segments *segments, struct ld_buffer *out)
+{
+    ld_buffer_text(out, "\"segments\":[");
+    for (uint32_t i = 0; i < segments->count; i++) {
+        ld_buffer_text(out, i ? ",{\"text\":" : "{\"text\":");
+        ld_buffer_json_string(out, segments->items[i].text);
+        ld_buffer_text(out, ",\"weight\":");
+        ld_buffer_json_double(out, segments->items[i].weight);
+        ld_buffer_text(out, "}");
+    }
+    ld_buffer_text(out, "]");
+}
+
 static void write_tokens(const struct estimate *estimate, struct ld_buffer *out)
 {
     static const char *const names[] = {"prompt", "negative_prompt"};
@@ -85,7 +99,9 @@ static void write_tokens(const struct estimate *estimate, struct ld_buffer *out)
             ld_buffer_format(out, "%s{\"total\":%u,\"chunks\":[", i ? "," : "", text->token_count);
             for (uint32_t c = 0; c < text->chunk_count; c++)
                 ld_buffer_format(out, "%s%u", c ? "," : "", text->chunks[c].used);
-            ld_buffer_text(out, "]}");
+            ld_buffer_text(out, "],");
+            write_segments(&text->segments, out);
+            ld_buffer_text(out, "}");
         }
         ld_buffer_text(out, "]");
     }
