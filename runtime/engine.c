@@ -192,12 +192,16 @@ static void settle(struct ld_engine *engine, struct ld_job *job, enum ld_code co
         retire(engine, job, err);
 }
 
+/* A job whose model finds no place waits until another job has ended, and newer ones wait behind it
+ * lest they keep the places taken. */
 static bool prepare_one(struct ld_engine *engine)
 {
     struct ld_error err = {0};
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         if (job->prepared)
             continue;
+        if (!ld_library_has_room(engine->library, job->request.model, job->request.vae))
+            return false;
         settle(engine, job, ld_job_prepare(job, engine->library, engine->interrupt, &err), &err);
         return true;
     }

@@ -34,6 +34,7 @@ void ld_job_destroy(struct ld_job *job, struct ld_library *library)
     for (int pass = 0; pass < LD_JOB_PASSES; pass++)
         ld_conditioning_release(job->conditioning[pass]);
     ld_library_variant_release(library, &job->variant_pin);
+    ld_library_vae_release(library, job->vae);
     if (job->model)
         ld_library_release(library, job->model);
     ld_job_release_input(job);

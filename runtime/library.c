@@ -129,7 +129,7 @@ void ld_library_close(struct ld_library *library)
     for (int i = 0; i < LD_RESIDENTS_MAX; i++)
         if (library->residents[i].loaded)
             unload(library, &library->residents[i]);
-    for (uint32_t i = 0; i < library->vae_count; i++)
+    for (int i = 0; i < LD_VAES_MAX; i++)
         ld_model_destroy(library->vaes[i].model);
     ld_pool_destroy(library->pool);
     ld_registry_close(library->registry);
@@ -235,31 +235,97 @@ void ld_library_release(struct ld_library *library, struct ld_resident *resident
     resident->users--;
 }
 
+/* ---- VAEs
+ * ------------------------------------------------------------------------------------------- */
+
+static struct ld_vae_entry *loaded_vae(struct ld_library *library, const char *name)
+{
+    for (int i = 0; i < LD_VAES_MAX; i++)
+        if (library->vaes[i].model && strcmp(library->vaes[i].name, name) == 0)
+            return &library->vaes[i];
+    return NULL;
+}
+
+/* As free_place does for models. */
+static struct ld_vae_entry *free_vae_place(struct ld_library *library)
+{
+    struct ld_vae_entry *oldest = NULL;
+    for (int i = 0; i < LD_VAES_MAX; i++) {
+        struct ld_vae_entry *entry = &library->vaes[i];
+        if (!entry->model)
+            return entry;
+        if (entry->users == 0 && (!oldest || entry->used < oldest->used))
+            oldest = entry;
+    }
+    if (oldest) {
+        ld_model_destroy(oldest->model);
+        memset(oldest, 0, sizeof *oldest);
+    }
+    return oldest;
+}
+
+/* NULL after a failure. */
+static struct ld_vae_entry *load_vae(struct ld_library *library, const char *name,
+                                     struct ld_error *err)
+{
+    struct ld_model *model = NULL;
+    const struct ld_registry_entry *file =
+        ld_registry_find(library->registry, LD_REGISTRY_VAE, name);
+    struct ld_vae_entry *entry = file ? free_vae_place(library) : NULL;
+    if (!file)
+        (void)LD_FAIL(err, LD_E_NOT_FOUND, "vae '%.100s' is not one that this server has", name);
+    else if (!entry)
+        (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
+    if (!entry || ld_model_open(&model, library->backend, file->path, NULL, err) != LD_OK)
+        return NULL;
+    if (!ld_model_arch(model)->has_vae_decoder) {
+        ld_model_destroy(model);
+        (void)LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
+        return NULL;
+    }
+    *entry = (struct ld_vae_entry){.name = file->name, .model = model};
+    return entry;
+}
+
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err)
 {
-    for (uint32_t i = 0; i < library->vae_count; i++) {
-        if (strcmp(library->vaes[i].name, name) == 0) {
-            *out = library->vaes[i].model;
-            return LD_OK;
-        }
-    }
-    const struct ld_registry_entry *entry =
-        ld_registry_find(library->registry, LD_REGISTRY_VAE, name);
+    struct ld_vae_entry *entry = loaded_vae(library, name);
     if (!entry)
-        return LD_FAIL(err, LD_E_NOT_FOUND, "vae '%.100s' is not one that this server has", name);
-    if (library->vae_count == LD_VAES_MAX)
-        return LD_FAIL(err, LD_E_NOMEM, "too many VAEs are loaded");
-    struct ld_model *model = NULL;
-    if (ld_model_open(&model, library->backend, entry->path, NULL, err) != LD_OK)
+        entry = load_vae(library, name, err);
+    if (!entry)
         return err->code;
-    if (!ld_model_arch(model)->has_vae_decoder) {
-        ld_model_destroy(model);
-        return LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
-    }
-    library->vaes[library->vae_count++] = (struct ld_vae_entry){entry->name, model};
-    *out = model;
+    entry->users++;
+    entry->used = ++library->clock;
+    *out = entry->model;
     return LD_OK;
+}
+
+void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae)
+{
+    for (int i = 0; vae && i < LD_VAES_MAX; i++) {
+        if (library->vaes[i].model != vae)
+            continue;
+        LD_ASSERT(library->vaes[i].users > 0);
+        library->vaes[i].users--;
+    }
+}
+
+bool ld_library_has_room(const struct ld_library *library, const char *model, const char *vae)
+{
+    const char *name = model[0] ? model : library->default_name;
+    bool model_fits = false;
+    bool vae_fits = vae[0] == '\0';
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
+        const struct ld_resident_entry *entry = &library->residents[i];
+        model_fits = model_fits || !entry->loaded || entry->resident.users == 0 ||
+                     strcmp(entry->resident.name, name) == 0;
+    }
+    for (int i = 0; i < LD_VAES_MAX; i++) {
+        const struct ld_vae_entry *entry = &library->vaes[i];
+        vae_fits = vae_fits || !entry->model || entry->users == 0 || strcmp(entry->name, vae) == 0;
+    }
+    return model_fits && vae_fits;
 }
 
 /* ---- Wildcards ------------------------------------------------------------------------------- */

@@ -61,9 +61,14 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
                               struct ld_resident **out, struct ld_error *err) LD_MUST_USE;
 void ld_library_release(struct ld_library *library, struct ld_resident *resident);
 
-/* The VAE called `name`, loaded; stays as long as the library. Errors as ld_library_model. */
+/* The VAE called `name`, loaded and pinned; ld_library_vae_release. Errors as ld_library_model. */
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err) LD_MUST_USE;
+void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae);
+
+/* Whether both ("": the default; none) are loaded or could take a place now. Otherwise all places
+ * are pinned, and one will be free when a job that uses it has ended. */
+bool ld_library_has_room(const struct ld_library *library, const char *model, const char *vae);
 
 /*
  * The model with `loras` merged in their order, from the cache or made now. One JSON object an

@@ -20,7 +20,9 @@ struct ld_variant_entry {
 
 struct ld_vae_entry {
     const char *name;
-    struct ld_model *model;
+    struct ld_model *model; /* NULL: a free place */
+    uint64_t used;
+    uint32_t users;
 };
 
 /* A resident and what it owns. */
@@ -40,7 +42,6 @@ struct ld_library {
     const char *default_name;
     struct ld_resident_entry residents[LD_RESIDENTS_MAX];
     struct ld_vae_entry vaes[LD_VAES_MAX];
-    uint32_t vae_count;
     struct ld_variant_entry variants[LD_VARIANTS_MAX];
     size_t variant_bytes_max;
     uint64_t clock, next_serial;

@@ -186,6 +186,19 @@ def test_the_plan_tells_tokens_memory_and_warnings(serve):
     assert any("64" in warning for warning in plan["warnings"])
 
 
+def test_more_models_and_vaes_than_fit_wait_for_their_turn(serve, tiny_model, tmp_path):
+    for folder in ("models", "vaes"):
+        (tmp_path / folder).mkdir()
+        for letter in "abcdefghi":
+            os.link(tiny_model, tmp_path / folder / f"{letter}.safetensors")
+    server = serve("--model-dir", str(tmp_path / "models"), "--vae-dir", str(tmp_path / "vaes"), model="a")
+    jobs = [json.loads(server.post("/v1/jobs", {**REQUEST, "steps": 30, **other})[2])["id"]
+            for letter in "abcdefghi" for other in ({"model": letter}, {"vae": letter})]
+    for job in jobs:
+        state = wait_done(server, job)
+        assert state["status"] == "succeeded", state
+
+
 def test_curl_examples_of_the_readme_run_as_printed(serve, tmp_path):
     server = serve()
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.S)
