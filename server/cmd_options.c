@@ -1,6 +1,5 @@
 #include "server/cmd_options.h"
 
-#include "config/limits.h"
 #include "runtime/base/log.h"
 
 #include <stdlib.h>
@@ -8,7 +7,7 @@
 
 #define DEFAULT_CONFIG "/etc/latentd/latentd.conf"
 
-enum { ARENA_BYTES = 4 << 20, WORKERS_MAX = 16, WORKER_JOBS_MAX = 64 };
+enum { ARENA_BYTES = 4 << 20 };
 
 struct arguments {
     int argc, at;
@@ -40,14 +39,6 @@ static const char *value_of(struct arguments *arguments, const char *inline_valu
     if (inline_value)
         return inline_value;
     return arguments->at < arguments->argc ? arguments->argv[arguments->at++] : NULL;
-}
-
-static enum ld_code read_count(const char *name, const char *value, int64_t max, int64_t *out,
-                               struct ld_error *err)
-{
-    if (!value || !ld_parse_i64(ld_span_text(value), out) || *out < 1 || *out > max)
-        return LD_FAIL(err, LD_E_RANGE, "--%s must be between 1 and %lld", name, (long long)max);
-    return LD_OK;
 }
 
 /* A flag that stands alone switches a setting on; "--flag=false" switches it off. */
@@ -84,12 +75,6 @@ static enum ld_code read_flag(struct ld_cmd_options *options, struct arguments *
         *config = value_of(arguments, inline_value);
     else if (strcmp(name, "script") == 0)
         options->script = value_of(arguments, inline_value);
-    else if (strcmp(name, "workers") == 0)
-        return read_count(name, value_of(arguments, inline_value), WORKERS_MAX, &options->workers,
-                          err);
-    else if (strcmp(name, "worker-jobs") == 0)
-        return read_count(name, value_of(arguments, inline_value), WORKER_JOBS_MAX,
-                          &options->worker_jobs, err);
     else
         return read_setting(options, arguments, name, inline_value, err);
     return LD_OK;
@@ -113,8 +98,6 @@ enum ld_code ld_cmd_options_read(struct ld_cmd_options *options, int argc, char 
     const char *inline_value;
     char name[64];
     memset(options, 0, sizeof *options);
-    options->workers = 1;
-    options->worker_jobs = LD_FRAMES_IN_FLIGHT_MAX;
     ld_arena_init(&options->arena, "settings", ARENA_BYTES);
     ld_settings_init(&options->settings, &options->arena);
     while (next_flag(&arguments, name, sizeof name, &inline_value)) {

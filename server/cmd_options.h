@@ -12,9 +12,7 @@ struct ld_cmd_options {
     struct ld_arena arena;
     struct ld_settings settings;
     bool help, check_config, print_config;
-    const char *script;  /* of the scripted worker, NULL: the engine */
-    int64_t workers;     /* processes */
-    int64_t worker_jobs; /* that one worker holds at once */
+    const char *script; /* of the scripted worker, NULL: the engine */
 };
 
 /*

@@ -60,6 +60,6 @@ int ld_cmd_worker(int argc, char **argv)
         return code == LD_E_NOMEM || code == LD_E_DEVICE || code == LD_E_IO ? LD_EXIT_FAILED
                                                                             : EXIT_CONFIG;
     }
-    const struct ld_worker_options run = {FRONT_FD, (uint32_t)options.worker_jobs};
+    const struct ld_worker_options run = {FRONT_FD, (uint32_t)options.settings.worker_jobs};
     return ld_worker_run(&run, &pipeline);
 }
