@@ -71,6 +71,12 @@ enum ld_code ld_conditioning_create(struct ld_conditioning **out, struct ld_aren
     struct ld_conditioning *conditioning = ld_arena_calloc(arena, 1, sizeof *conditioning);
     if (!conditioning)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the prompt");
+    const int32_t layers = ld_model_arch(config->model->model)->text_layers;
+    if (config->request->clip_skip > layers) {
+        (void)LD_FAIL(err, LD_E_RANGE, "clip_skip must be between 1 and %d for model '%.100s'",
+                      layers, config->model->name);
+        return ld_error_at(err, "/clip_skip");
+    }
     conditioning->config = *config;
     conditioning->arena = arena;
     conditioning->width = (size_t)ld_model_arch(config->model->model)->text_width;

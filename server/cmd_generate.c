@@ -301,27 +301,49 @@ static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
     return code == LD_OK ? run->code : code;
 }
 
-static enum ld_code paint_there(struct run *run, const struct ld_generate_args *args,
+/* Input pictures go first; the request then names them by the ids they were given. */
+static enum ld_code upload_input(const struct ld_remote *remote, struct ld_generate_args *args,
+                                 const struct ld_buffer *image, const struct ld_buffer *mask,
+                                 char ids[2][LD_ID_SIZE], struct ld_error *err)
+{
+    struct ld_request *request = &args->request;
+    if (!args->init_path)
+        return LD_OK;
+    if (ld_remote_upload(remote, ld_span_of(image->data, image->size), ids[0], err) != LD_OK)
+        return err->code;
+    request->init.image = ids[0];
+    ld_request_mark(request, ld_field_find("init.image"));
+    if (!args->mask_path)
+        return LD_OK;
+    if (ld_remote_upload(remote, ld_span_of(mask->data, mask->size), ids[1], err) != LD_OK)
+        return err->code;
+    request->init.mask = ids[1];
+    ld_request_mark(request, ld_field_find("init.mask"));
+    return LD_OK;
+}
+
+static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
+                                const struct ld_buffer *image, const struct ld_buffer *mask,
                                 struct ld_error *err)
 {
     struct ld_buffer body = ld_buffer_make(1 << 20);
+    char ids[2][LD_ID_SIZE];
     const char *key = args->key[0] ? args->key : getenv("LATENTD_KEY");
-    if (args->init_path)
-        return LD_FAIL(
-            err, LD_E_UNSUPPORTED,
-            "--init with --server is not possible; send the image in the API's own form");
-    ld_request_write_given_json(&args->request, &body);
-    const struct ld_remote remote = {
+    struct ld_remote remote = {
         .url = args->server,
         .key = key ? key : "",
-        .request_json = body.data,
         .cancel = &interrupt,
         .ctx = run,
         .on_progress = on_progress,
         .on_image = on_image,
     };
-    const enum ld_code code =
-        body.failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : ld_remote_run(&remote, err);
+    enum ld_code code = upload_input(&remote, args, image, mask, ids, err);
+    if (code == LD_OK) {
+        ld_request_write_given_json(&args->request, &body);
+        remote.request_json = body.data;
+        code =
+            body.failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : ld_remote_run(&remote, err);
+    }
     ld_buffer_deinit(&body);
     return code == LD_OK ? run->code : code;
 }
@@ -418,8 +440,8 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         fprintf(stderr, "latentd: note: %s\n", warnings.items[i]);
     if (code == LD_OK) {
         ld_progress_bar_init(&run.bar, stderr);
-        code =
-            args->server[0] ? paint_there(&run, args, err) : paint_here(&run, args, &image, &mask);
+        code = args->server[0] ? paint_there(&run, args, &image, &mask, err)
+                               : paint_here(&run, args, &image, &mask);
         ld_progress_bar_clear(&run.bar);
         if (code != LD_OK && run.err.code != LD_OK)
             *err = run.err;

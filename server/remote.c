@@ -281,44 +281,72 @@ static enum ld_code run_job(struct session *session, struct ld_error *err)
     return code == LD_OK ? fetch_images(session, err) : code;
 }
 
-enum ld_code ld_remote_run(const struct ld_remote *remote, struct ld_error *err)
+/* A curl handle with this server's base URL and headers; close_session in any case. */
+static enum ld_code open_session(struct session *session, const struct ld_remote *remote,
+                                 const char *content_type, struct ld_error *err)
 {
-    struct session session = {.remote = remote};
-    struct ld_buffer authorization = ld_buffer_make(4096);
-    enum ld_code code = LD_OK;
+    struct ld_buffer line = ld_buffer_make(4096);
     size_t length = strlen(remote->url);
-    session.body = ld_buffer_make(ANSWER_MAX);
-    session.line = ld_buffer_make(EVENT_MAX);
+    session->remote = remote;
+    session->body = ld_buffer_make(ANSWER_MAX);
+    session->line = ld_buffer_make(EVENT_MAX);
     while (length > 0 && remote->url[length - 1] == '/')
         length--;
-    if (!ld_fmt(session.base, sizeof session.base, "%.*s", (int)length, remote->url) ||
-        (strncmp(session.base, "http://", 7) != 0 && strncmp(session.base, "https://", 8) != 0)) {
-        code = LD_FAIL(err, LD_E_INVALID, "--server must be an http:// or https:// URL");
-        goto done;
+    if (!ld_fmt(session->base, sizeof session->base, "%.*s", (int)length, remote->url) ||
+        (strncmp(session->base, "http://", 7) != 0 && strncmp(session->base, "https://", 8) != 0))
+        return LD_FAIL(err, LD_E_INVALID, "--server must be an http:// or https:// URL");
+    session->curl = curl_easy_init();
+    if (!session->curl)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    ld_buffer_format(&line, "Authorization: Bearer %s", remote->key);
+    if (remote->key[0] && !line.failed)
+        session->headers = curl_slist_append(session->headers, line.data);
+    ld_buffer_clear(&line);
+    ld_buffer_format(&line, "Content-Type: %s", content_type);
+    if (!line.failed)
+        session->headers = curl_slist_append(session->headers, line.data);
+    ld_buffer_deinit(&line);
+    session->headers = curl_slist_append(session->headers, "Expect:");
+    curl_easy_setopt(session->curl, CURLOPT_HTTPHEADER, session->headers);
+    curl_easy_setopt(session->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(session->curl, CURLOPT_CONNECTTIMEOUT, 10L);
+    curl_easy_setopt(session->curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(session->curl, CURLOPT_XFERINFOFUNCTION, watch_cancel);
+    curl_easy_setopt(session->curl, CURLOPT_XFERINFODATA, session);
+    return LD_OK;
+}
+
+static void close_session(struct session *session)
+{
+    curl_slist_free_all(session->headers);
+    if (session->curl)
+        curl_easy_cleanup(session->curl);
+    ld_buffer_deinit(&session->line);
+    ld_buffer_deinit(&session->body);
+}
+
+enum ld_code ld_remote_run(const struct ld_remote *remote, struct ld_error *err)
+{
+    struct session session = {.remote = NULL};
+    enum ld_code code = open_session(&session, remote, "application/json", err);
+    if (code == LD_OK)
+        code = run_job(&session, err);
+    close_session(&session);
+    return code;
+}
+
+enum ld_code ld_remote_upload(const struct ld_remote *remote, struct ld_span png,
+                              char id[LD_ID_SIZE], struct ld_error *err)
+{
+    struct session session = {.remote = NULL};
+    enum ld_code code = open_session(&session, remote, "image/png", err);
+    if (code == LD_OK) {
+        curl_easy_setopt(session.curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)png.size);
+        code = perform(&session, "/v1/images", (const char *)png.data, err);
     }
-    session.curl = curl_easy_init();
-    if (!session.curl) {
-        code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
-        goto done;
-    }
-    ld_buffer_format(&authorization, "Authorization: Bearer %s", remote->key);
-    if (remote->key[0])
-        session.headers = curl_slist_append(session.headers, authorization.data);
-    session.headers = curl_slist_append(session.headers, "Content-Type: application/json");
-    session.headers = curl_slist_append(session.headers, "Expect:");
-    curl_easy_setopt(session.curl, CURLOPT_HTTPHEADER, session.headers);
-    curl_easy_setopt(session.curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(session.curl, CURLOPT_CONNECTTIMEOUT, 10L);
-    curl_easy_setopt(session.curl, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(session.curl, CURLOPT_XFERINFOFUNCTION, watch_cancel);
-    curl_easy_setopt(session.curl, CURLOPT_XFERINFODATA, &session);
-    code = run_job(&session, err);
-done:
-    curl_slist_free_all(session.headers);
-    if (session.curl)
-        curl_easy_cleanup(session.curl);
-    ld_buffer_deinit(&authorization);
-    ld_buffer_deinit(&session.line);
-    ld_buffer_deinit(&session.body);
+    if (code == LD_OK && !ld_json_find_string(ld_span_of(session.body.data, session.body.size),
+                                              "/id", id, LD_ID_SIZE))
+        code = LD_FAIL(err, LD_E_FORMAT, "the answer is not latentd's; is the URL right?");
+    close_session(&session);
     return code;
 }

@@ -6,6 +6,7 @@
 #ifndef LD_SERVER_REMOTE_H
 #define LD_SERVER_REMOTE_H
 
+#include "runtime/base/id.h"
 #include "runtime/base/thread.h"
 #include "runtime/engine.h"
 
@@ -19,6 +20,13 @@ struct ld_remote {
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
     void (*on_image)(void *ctx, const struct ld_engine_image *image);
 };
+
+/*
+ * Store an image on the server (POST /v1/images); `id` is what a request names it by. Only url and
+ * key of `remote` are looked at. Errors as ld_remote_run.
+ */
+enum ld_code ld_remote_upload(const struct ld_remote *remote, struct ld_span png,
+                              char id[LD_ID_SIZE], struct ld_error *err) LD_MUST_USE;
 
 /*
  * Runs to the end of the job. A cancel is passed on to the server.

@@ -241,7 +241,8 @@ struct ld_store_upload {
     int32_t width, height;
 };
 
-/* Register published bytes; fills `id`. The same bytes again give the first id again. */
+/* Register published bytes; fills `id`, the beginning of their digest: the same bytes have the same
+ * id on every server, so a picture made from them is the same file. */
 enum ld_code ld_store_upload_add(struct ld_store *store, const char *tenant,
                                  struct ld_store_upload *upload, struct ld_error *err) LD_MUST_USE;
 /* Errors   LD_E_NOT_FOUND, LD_E_IO. */

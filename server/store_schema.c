@@ -70,7 +70,7 @@ static const char *const schema_1 =
     " PRIMARY KEY (tenant, key)) WITHOUT ROWID;"
     "CREATE INDEX idempotency_created ON idempotency (created);"
     "CREATE TABLE uploads ("
-    " id TEXT NOT NULL UNIQUE,"
+    " id TEXT NOT NULL," /* the digest's beginning, so equal requests carry equal text */
     " tenant TEXT NOT NULL,"
     " sha256 TEXT NOT NULL,"
     " bytes INTEGER NOT NULL,"
@@ -161,7 +161,7 @@ const char *const ld_store_sql[SQL_COUNT] = {
                           " ORDER BY jobs.seq LIMIT ?2",
     [SQL_TOMBSTONES_DELETE] = "DELETE FROM jobs WHERE status = 6 AND finished < ?1",
     [SQL_UPLOADS_EXPIRE_LIST] = "SELECT id, sha256 FROM uploads WHERE used < ?1 LIMIT ?2",
-    [SQL_UPLOAD_DELETE] = "DELETE FROM uploads WHERE id = ?1",
+    [SQL_UPLOAD_DELETE] = "DELETE FROM uploads WHERE id = ?1 AND used < ?2",
     [SQL_EVENT_INSERT] = "INSERT INTO events (id, job, kind, json) VALUES (?1, ?2, ?3, ?4)",
     [SQL_EVENT_TRIM] = "DELETE FROM events WHERE job = ?1 AND id <= (SELECT id FROM events"
                        " WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",

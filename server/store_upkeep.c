@@ -291,6 +291,7 @@ static enum ld_code expire_uploads(struct ld_store *store, const struct expire_a
         if (!(query = use(store, SQL_UPLOAD_DELETE, err)))
             return err->code;
         ld_db_bind_text(query, 1, ids[i]);
+        ld_db_bind_int(query, 2, args->retention->finished_before_us);
         code = ld_store_step_once(query, err);
     }
     if (count == UPLOADS_MAX)
@@ -347,7 +348,7 @@ static enum ld_code run_upload(struct ld_store *store, void *pointer, struct ld_
     struct ld_db_query *query = use(store, SQL_UPLOAD_PUT, err);
     if (!query)
         return err->code;
-    ld_id_make(upload->id);
+    (void)ld_fmt(upload->id, sizeof upload->id, "%.*s", LD_ID_LENGTH, upload->sha256);
     ld_db_bind_text(query, 1, upload->id);
     ld_db_bind_text(query, 2, args->tenant);
     ld_db_bind_text(query, 3, upload->sha256);

@@ -50,6 +50,21 @@ def test_the_remote_form_of_generate_gives_the_same_bytes(serve, generate, laten
     assert (tmp_path / "r.png").read_bytes() == (tmp_path / "out.png").read_bytes()
 
 
+def test_image_to_image_on_a_server_gives_the_same_bytes(serve, generate, latentd, tmp_path):
+    server = serve()
+    base, mask = tmp_path / "base.png", tmp_path / "mask.png"
+    generate("--prompt", "cat", "--seed", "1", "-o", str(base))
+    generate("--prompt", "dog", "--seed", "2", "-o", str(mask))
+    flags = ("--prompt", "bird", "--seed", "3", "--init", str(base), "--init-strength", "0.6")
+    for extra in ((), ("--mask", str(mask), "--init-mask-blur", "4")):
+        generate(*flags, *extra)
+        done = subprocess.run([latentd, "generate", "--server", server.url, "--size", "64x64",
+                               "--steps", "4", *flags, *extra, "-o", str(tmp_path / "r.png")],
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "r.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+
+
 def test_bytes_do_not_depend_on_who_else_is_painting(serve):
     server = serve()
     wanted = [{**REQUEST, "seed": seed, "steps": 3 + seed % 4,
