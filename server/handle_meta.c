@@ -3,7 +3,7 @@
 #include "api/respond.h"
 #include "server/front.h"
 
-enum { DISK_FLOOR_BYTES = 64 << 20 }; /* a few dozen results; below it, submits are about to fail */
+enum { DISK_FLOOR_BYTES = 8 << 20 }; /* a few results; below it, submits are about to fail */
 
 enum ld_handled ld_handle_health(struct ld_exchange *ex)
 {

@@ -169,19 +169,35 @@ void ld_conn_table_destroy(struct ld_conn_table *table)
     ld_heap_free(table);
 }
 
+/* With the table's lock. A client that has gone holds no place, though its end may still wait to be
+ * worked on: otherwise a quick client would be refused for its own past connections. */
+static bool holds_place(struct ld_conn *conn)
+{
+    pthread_mutex_lock(&conn->lock);
+    const bool gone = conn->fd < 0 || (conn->phase == LD_CONN_IDLE && has_left(conn->fd));
+    pthread_mutex_unlock(&conn->lock);
+    return !gone;
+}
+
 bool ld_conn_table_admits(struct ld_conn_table *table, const struct sockaddr *address)
 {
     char text[64];
     uint32_t same = 0;
+    const uint32_t same_max = table->limits.per_address;
     address_text(address, text);
     pthread_mutex_lock(&table->lock);
-    bool admits = table->count < table->limits.total;
-    for (const struct ld_conn *conn = table->first; conn && admits && table->limits.per_address > 0;
-         conn = conn->next)
+    for (const struct ld_conn *conn = table->first; conn; conn = conn->next)
         same += strcmp(conn->address, text) == 0 ? 1 : 0;
-    admits = admits && (table->limits.per_address == 0 || same < table->limits.per_address);
+    uint32_t all = table->count;
+    const bool crowded = all >= table->limits.total || (same_max > 0 && same >= same_max);
+    for (struct ld_conn *conn = crowded ? table->first : NULL; conn; conn = conn->next) {
+        if (holds_place(conn))
+            continue;
+        all--;
+        same -= strcmp(conn->address, text) == 0 ? 1 : 0;
+    }
     pthread_mutex_unlock(&table->lock);
-    return admits;
+    return all < table->limits.total && (same_max == 0 || same < same_max);
 }
 
 uint32_t ld_conn_table_count(struct ld_conn_table *table)
