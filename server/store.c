@@ -1,5 +1,6 @@
 #include "server/store_internal.h"
 
+#include "config/limits.h"
 #include "runtime/base/log.h"
 
 enum { BATCH_ARENA_BYTES = 64 << 20 };
@@ -30,7 +31,7 @@ static enum ld_code store_event_row(struct ld_store *store, int64_t seq,
     if (!(query = ld_db_use(store->writer, SQL_EVENT_TRIM, err)))
         return err->code;
     ld_db_bind_int(query, 1, seq);
-    ld_db_bind_int(query, 2, 256); /* LD_EVENTS_KEPT_PER_JOB */
+    ld_db_bind_int(query, 2, LD_EVENTS_KEPT_PER_JOB);
     return ld_store_step_once(query, err);
 }
 

@@ -192,6 +192,21 @@ static enum ld_code insert_job(struct ld_store *store, const struct submit_args 
     return ld_store_step_once(query, err);
 }
 
+/* An upload that jobs use stays as long as they do. */
+static enum ld_code touch_upload(struct ld_store *store, const char *tenant, const char *sha256,
+                                 struct ld_error *err)
+{
+    if (!*sha256)
+        return LD_OK;
+    struct ld_db_query *query = use(store, SQL_UPLOAD_TOUCH, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_text(query, 1, tenant);
+    ld_db_bind_text(query, 2, sha256);
+    ld_db_bind_int(query, 3, ld_clock_wall_us());
+    return ld_store_step_once(query, err);
+}
+
 static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_error *err)
 {
     const struct submit_args *args = pointer;
@@ -202,8 +217,11 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
         code = look_up_key(store, args, &found, err);
     if (code != LD_OK || found)
         return code;
-    if ((code = check_quota(store, args->submit, err)) != LD_OK ||
+    const struct ld_store_submit *submit = args->submit;
+    if ((code = check_quota(store, submit, err)) != LD_OK ||
         (code = insert_job(store, args, err)) != LD_OK ||
+        (code = touch_upload(store, submit->tenant, submit->init_sha256, err)) != LD_OK ||
+        (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK ||
         (code = ld_store_emit_status(store, args->id, err)) != LD_OK)
         return code;
     ld_store_count_queued(store, args->submit->priority, 1);

@@ -177,6 +177,7 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_UPLOAD_PUT] = "INSERT INTO uploads (id, tenant, sha256, bytes, width, height, used)"
                        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
                        " ON CONFLICT (tenant, sha256) DO UPDATE SET used = ?7",
+    [SQL_UPLOAD_TOUCH] = "UPDATE uploads SET used = ?3 WHERE tenant = ?1 AND sha256 = ?2",
     [SQL_UPLOAD_BY_SHA] = "SELECT id, sha256, bytes, width, height FROM uploads"
                           " WHERE tenant = ?1 AND sha256 = ?2",
     [SQL_UPLOAD_BY_ID] = "SELECT id, sha256, bytes, width, height FROM uploads"

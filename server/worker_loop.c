@@ -40,8 +40,7 @@ struct worker_job {
     struct ld_buffer payload; /* the spans below point into it */
     struct ld_native native;
     struct ld_span init_image, init_mask;
-    bool done;             /* reported; kept until acknowledged */
-    struct ld_buffer kept; /* the DONE frame, in case it has to be told again */
+    bool done; /* reported; its memory goes when the front has acknowledged that */
     struct worker_job *next;
 };
 
@@ -191,12 +190,14 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
         .adapters = text_or_empty(told->adapters_json),
         .resolved = text_or_empty(told->resolved_json),
     };
+    struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_DONE));
     atomic_fetch_add(&job->worker->steps, 1);
-    ld_message_done_encode(&job->kept, &message);
+    ld_message_done_encode(&payload, &message);
     job->done = true;
     if (err && err->code != LD_OK && err->code != LD_E_CANCELLED)
         ld_log_error(LD_LOG_WARN, "worker", "a job failed", err);
-    send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &job->kept);
+    send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &payload);
+    ld_buffer_deinit(&payload);
 }
 
 /* ---- Messages of the front ------------------------------------------------------------------- */
@@ -214,7 +215,6 @@ static void free_job(struct worker_job *job)
 {
     ld_native_deinit(&job->native);
     ld_buffer_deinit(&job->payload);
-    ld_buffer_deinit(&job->kept);
     ld_arena_deinit(&job->arena);
     ld_heap_free(job);
 }
@@ -255,7 +255,6 @@ static void start_job(struct worker *worker, struct inbound *inbound)
     job->token = inbound->frame.token;
     job->payload = inbound->payload; /* takes it: the images stay where they are */
     inbound->payload = ld_buffer_make(0);
-    job->kept = ld_buffer_make(ld_frame_payload_max(LD_FRAME_DONE));
     ld_arena_init(&job->arena, "job", JOB_ARENA_BYTES);
     ld_native_init(&job->native, &job->arena);
     job->next = worker->jobs;

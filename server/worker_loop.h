@@ -4,8 +4,8 @@
  * reads the socket and sends a heartbeat every second, so that a long tick does not look like
  * death.
  *
- * A finished job's result is kept until the front acknowledges it. When the front goes away the
- * worker ends at once: what it ran is leased again.
+ * A job's memory goes when the front has acknowledged its end. When the front goes away the worker
+ * ends at once: whatever was not acknowledged is leased again and gives the same bytes.
  */
 #ifndef LD_SERVER_WORKER_LOOP_H
 #define LD_SERVER_WORKER_LOOP_H

@@ -83,12 +83,25 @@ def test_slow_clients_are_cut_at_the_deadline(front):
     import socket
 
     with socket.create_connection(("127.0.0.1", front.port)) as slow, \
-            socket.create_connection(("127.0.0.1", front.port)) as silent:
+            socket.create_connection(("127.0.0.1", front.port)) as silent, \
+            socket.create_connection(("127.0.0.1", front.port)) as trickle:
+        trickle.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: 200000\r\n\r\n{")
+        trickle.settimeout(0.01)
+        trickled = None
         began = time.monotonic()
         slow.settimeout(0.5)
         closed = None
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         while closed is None and time.monotonic() - began < 14:
+            try:
+                trickle.sendall(b" ")
+                if trickle.recv(1000) == b"" and trickled is None:
+                    trickled = time.monotonic() - began
+            except socket.timeout:
+                pass
+            except OSError:
+                trickled = trickled or time.monotonic() - began
             try:
                 slow.sendall(b"a")
                 if slow.recv(1000) == b"":
@@ -98,6 +111,7 @@ def test_slow_clients_are_cut_at_the_deadline(front):
             except OSError:
                 closed = time.monotonic() - began
         assert closed is not None and 9 <= closed <= 11.5
+        assert trickled is not None and 4.5 <= trickled <= 7  # below 16 KiB/s after 5 s
         silent.settimeout(3)
         assert silent.recv(10) == b""
     assert front.get("/healthz").status == 200
