@@ -125,10 +125,8 @@ static void names_that_are_no_hash_open_nothing(void **state)
     struct ld_error err;
     int fd;
     uint64_t bytes;
-    static const char *const names[] = {
-        "", "../../etc/passwd", "aa", "AA",
-        "zz0000000000000000000000000000000000000000000000000000000000"
-        "0000"};
+    static const char no_hex[] = "zz00000000000000000000000000000000000000000000000000000000000000";
+    static const char *const names[] = {"", "../../etc/passwd", "aa", "AA", no_hex};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_int_equal(ld_blob_open(blobs, names[i], &fd, &bytes, &err), LD_E_INVALID);
     assert_true(ld_blobs_disk_free(blobs) > 0);
