@@ -41,12 +41,16 @@ class Front:
                    "--script", self.script, *self.flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, **(self.env or {})})
-        line = self.process.stdout.readline().decode()
-        found = re.search(r":(\d+)$", line.strip())
-        assert found, f"no port in {line!r}: {self.log_text()[-2000:]}"
-        self.port = int(found[1])
-        if ready:
-            self.wait_ready()
+        try:
+            line = self.process.stdout.readline().decode()
+            found = re.search(r":(\d+)$", line.strip())
+            assert found, f"no port in {line!r}: {self.log_text()[-2000:]}"
+            self.port = int(found[1])
+            if ready:
+                self.wait_ready()
+        except BaseException:
+            self.kill()  # a front that did not come up has no fixture to end it
+            raise
 
     def wait_ready(self, seconds=START_SECONDS):
         deadline = time.monotonic() + seconds
@@ -83,8 +87,9 @@ class Front:
         raise AssertionError("no worker")
 
     def kill(self):
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
         self.process.stdout.close()
         self.log.close()
 
