@@ -238,10 +238,31 @@ static void check_ranges(const struct check *check)
 
 /* ---- Worth a word ---------------------------------------------------------------------------- */
 
+/* Known fields that this version cannot honour are refused, not passed over in silence. */
+static void check_built(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    char pointer[64];
+    if (request->hyper_steps > 0)
+        ld_problem_add(check->problem, LD_E_UNSUPPORTED, "/hyper",
+                       "hyper is not available in this version; name the adapter in loras and give "
+                       "its sampler, scheduler and steps");
+    for (uint32_t i = 0; i < request->lora_count; i++)
+        if ((request->loras[i].start > 0 || request->loras[i].end < 1) &&
+            request->loras[i].start <= request->loras[i].end) { /* else told already */
+            (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/start", i);
+            ld_problem_add(check->problem, LD_E_UNSUPPORTED, pointer,
+                           "loras.start and loras.end are not available in this version: an "
+                           "adapter acts in every step");
+        }
+}
+
 static void warn(const struct check *check)
 {
     const struct ld_request *request = check->request;
     struct ld_warnings *warnings = check->warnings;
+    if (request->vae_tiling != LD_VAE_AUTO)
+        ld_warnings_add(warnings, "vae_tiling: this version decodes every picture in one piece");
     if (request->width % LD_SIDE_STEP_ADVISED || request->height % LD_SIDE_STEP_ADVISED)
         ld_warnings_add(warnings, "width and height are best multiples of %d",
                         LD_SIDE_STEP_ADVISED);
@@ -270,6 +291,7 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
     check_names(&check);
     check_limits(&check);
     check_ranges(&check);
+    check_built(&check);
     warn(&check);
     return problem->item_count + problem->dropped > before ? problem->code : LD_OK;
 }

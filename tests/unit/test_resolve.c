@@ -202,7 +202,7 @@ static void resolving_what_is_resolved_changes_nothing(void **state)
     (void)state;
     static const char *const bodies[] = {
         "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"quality_tags\":true,\"undesired\":\"heavy\"}",
-        "{\"prompt\":\"a\",\"model\":\"demo\",\"profile\":\"a1111\",\"hyper\":true,"
+        "{\"prompt\":\"a\",\"model\":\"demo\",\"profile\":\"a1111\",\"deep_shrink\":true,"
         "\"guidance\":{\"freeu\":true},\"variation\":{\"strength\":0.5},\"hires\":true,"
         "\"loras\":[{\"name\":\"x\"}],\"sigmas\":[3,2,1]}",
     };
