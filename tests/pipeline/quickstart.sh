@@ -18,7 +18,7 @@ check() { # name, then a command that must succeed
     fi
 }
 
-paints() { "$root/deploy/quickstart.sh" --no-serve && [ "$(head -c 8 out.png | xxd -p)" = 89504e470d0a1a0a ]; }
+paints() { "$root/deploy/quickstart.sh" --no-serve && [ "$(head -c 8 out.png | od -An -tx1 | tr -d " \n")" = 89504e470d0a1a0a ]; }
 says() { # words, then the command; it must fail with one line that has the words
     local words=$1 text
     shift
