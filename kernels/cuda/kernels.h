@@ -80,14 +80,18 @@ struct ldk_conv {
     bool row_add_f32;
     const void *residual; /* act, as y; may alias y */
     void *y;              /* act [batch, out_h, out_w, w.rows] */
-    float *moments; /* NULL, or [batch][ldk_conv_tiles][w.rows][3]: per tile and channel the count-free
-                       shifted moments (shift, sum of (v-shift), sum of (v-shift)^2) of the rounded y */
+    float *moments; /* NULL, or [batch][ldk_conv_tiles][w.rows][4]: per tile and channel the shifted
+                       moments (shift, sum of (v-shift), sum of (v-shift)^2, count) of the rounded y */
+    void *workspace; /* ldk_conv_workspace bytes; NULL where that is 0 */
     enum ldk_dtype dtype;
     bool fp16_accumulate; /* GeForce option: fp16 mma accumulators, promoted every 128 of K */
     int32_t variant;
 };
-/* M tiles of one image: what `moments` holds per image. Depends on out_h * out_w and the variant. */
+/* M tiles of one image: what `moments` holds per image. A function of one image's shape and of the
+ * variant. 0: this kernel leaves no moments (`moments` must be NULL and the norm takes its own). */
 int32_t ldk_conv_tiles(const struct ldk_conv *c);
+/* Bytes of scratch (sums of a split K); 0 for most shapes. Data pointers are not looked at. */
+size_t ldk_conv_workspace(const struct ldk_conv *c);
 int ldk_conv2d(const struct ldk_conv *c, ldk_stream stream);
 /* conv_in (few input channels) and conv_out (few outputs) run on their own direct kernels inside
  * ldk_conv2d. */
@@ -101,12 +105,14 @@ struct ldk_linear {
     const void *residual;
     void *y; /* act [rows, n]; n = w.rows, or w.rows / 2 for GEGLU */
     bool y_f32; /* y is float32 (timestep path) */
-    float *moments; /* as in ldk_conv, tiles by ldk_linear_tiles */
+    float *moments;  /* as in ldk_conv, tiles by ldk_linear_tiles */
+    void *workspace; /* ldk_linear_workspace bytes */
     enum ldk_dtype dtype;
     bool fp16_accumulate;
     int32_t variant;
 };
 int32_t ldk_linear_tiles(const struct ldk_linear *l);
+size_t ldk_linear_workspace(const struct ldk_linear *l);
 int ldk_linear(const struct ldk_linear *l, ldk_stream stream);
 
 /* What the tuner may choose from; fills up to `capacity` numbers, returns how many there are. Variants
@@ -133,7 +139,7 @@ struct ldk_group_norm {
     void *y;                   /* may alias x0 when x1 is NULL */
     /* Moments that the producers of x0 and x1 left, or NULL: computed here first. */
     const float *moments0, *moments1;
-    int32_t tiles0, tiles1, tile_rows0, tile_rows1; /* tile_rows: positions per tile (last one less) */
+    int32_t tiles0, tiles1; /* tiles an image; the counts are in the moments */
     void *workspace;
     enum ldk_dtype dtype;
 };
