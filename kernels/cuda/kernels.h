@@ -62,6 +62,7 @@ struct ldk_weight {
     int32_t taps; /* 1 or 9 */
     bool geglu;
     enum ldk_dtype dtype;
+    const void *bias16; /* `bias` in `dtype`, for libraries; NULL: none are offered this weight */
 };
 
 /* ---- Convolution and linear: conv.cu, gemm.cu -------------------------------------------------- */
