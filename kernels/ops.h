@@ -10,7 +10,8 @@
  *     [N, K]; `weight_create` packs them for the backend.
  *   - Every result row (one image's position or token) is a pure function of that image's own data
  *     and shape: neither the batch size nor the number of threads changes a bit of it.
- *   - No operator allocates. Scratch comes from `workspace`, sized by the backend at plan time.
+ *   - No operator allocates. Scratch comes from the backend's workspace, sized at plan time
+ *     (`workspace_bytes`, `workspace_reserve`).
  *   - Operators check shapes (LD_E_SHAPE) and never print.
  *
  *     struct ld_conv2d op = {.x0 = h, .c0 = 320, .batch = 2, .in_h = 64, .in_w = 64, .weight = w,
@@ -53,6 +54,7 @@ struct ld_weight_desc {
     int32_t rows; /* output features of ONE part (all parts are equal) */
     int32_t k;    /* input features (Cin for a convolution) */
     int32_t kernel;
+    bool upsampled; /* a convolution that reads an upsampled map: phase kernels may pay off */
     uint32_t part_count;
     struct ld_weight_part parts[LD_WEIGHT_PARTS_MAX];
     /* Bias in the same order as the stacked rows: one optional part per weight part. */
@@ -60,6 +62,13 @@ struct ld_weight_desc {
 };
 
 /* ---- Operators ------------------------------------------------------------------------------- */
+
+/*
+ * Moments: a backend may let the operator that writes a map leave sums of it for the group norm
+ * that reads the map, so that the norm need not read it twice. The planner gives them room beside
+ * the map (`moments`, NULL where nobody asks); what stands there is the backend's own affair, and a
+ * backend without use for it ignores the pointers.
+ */
 
 /*
  * y[b,oy,ox,o] = bias[o] + row_add[b,o] + residual[b,oy,ox,o]
@@ -81,6 +90,8 @@ struct ld_conv2d {
     int32_t row_add_stride;
     const void *residual;
     void *y;
+    float *moments; /* of y; NULL: not wanted */
+    size_t moments_bytes;
 };
 
 enum ld_activation {
@@ -101,6 +112,10 @@ struct ld_linear {
     enum ld_activation activation;
     const void *residual;
     void *y;
+    bool f32; /* x0, x1, residual and y are float32 whatever the activation type: the timestep path
+               */
+    float *moments; /* of y; NULL: not wanted */
+    size_t moments_bytes;
 };
 
 /* y = silu?((x - mean_g) * rstd_g * gamma[c] + beta[c]), statistics per image and group over
@@ -114,6 +129,7 @@ struct ld_group_norm {
     bool silu;
     const struct ld_weight *gamma, *beta;
     void *y;
+    const float *moments0, *moments1; /* what the writers of x0 and x1 left, or NULL */
 };
 
 /* y[m,:] = (x - mean) * rstd * gamma + beta over the last axis. y may alias x. */
@@ -148,6 +164,7 @@ struct ld_timestep {
     const float *t; /* [batch], host memory */
     int32_t batch, dim;
     void *y;
+    bool f32; /* y is float32 whatever the activation type */
 };
 
 /* y[m, :] = table[ids[m], :] + positions[m % tokens, :]; where override[m] is not NULL that float32
@@ -166,6 +183,7 @@ struct ld_map {
     int64_t count;
     enum ld_activation activation;
     void *y;
+    bool f32; /* x and y are float32 whatever the activation type */
 };
 
 enum ld_resize_mode {
@@ -201,6 +219,34 @@ struct ld_planes_out {
     const void *x;
     int32_t batch, channels, height, width;
     float *planes;
+    bool f32; /* x is float32 whatever the activation type; one position an image */
+};
+
+/* ---- Runs ------------------------------------------------------------------------------------ */
+
+/*
+ * A run is one walk over a whole plan. A backend that can record launches (one CUDA graph a plan)
+ * is told where a run begins and ends and what it is: two runs of equal identity launch the same
+ * operators on the same addresses and differ only in what their host memory holds. So it may record
+ * one and replay it later; in a replay the operators are called all the same, and the backend takes
+ * only their host inputs.
+ */
+struct ld_run_id {
+    uint64_t plan, weights; /* serials, never given twice */
+    const void *scratch, *persistent;
+    uint64_t bound; /* which ports have host memory, bit by bit */
+    bool skip_prologue;
+    bool recordable;    /* false: the host works on values in between, or a test looks at them */
+    uint32_t operators; /* about how much a recording takes */
+};
+
+/* The operators that may need scratch. */
+enum ld_workspace_kind {
+    LD_WORKSPACE_CONV2D,     /* const struct ld_conv2d *, and its weight's shape */
+    LD_WORKSPACE_LINEAR,     /* const struct ld_linear *, and its weight's shape */
+    LD_WORKSPACE_GROUP_NORM, /* const struct ld_group_norm * */
+    LD_WORKSPACE_ATTENTION,  /* const struct ld_attention * */
+    LD_WORKSPACE_RESIZE      /* const struct ld_resize * */
 };
 
 /* ---- The table ------------------------------------------------------------------------------- */
@@ -211,9 +257,28 @@ struct ld_ops {
     void (*weight_destroy)(struct ld_backend *, struct ld_weight *);
     size_t (*weight_bytes)(const struct ld_weight *); /* resident bytes */
 
-    /* Device memory for activations: 64-byte aligned, released as a whole. */
+    /* Device memory for activations: 64-byte aligned on the CPU, 256 on a GPU; released as a whole.
+     */
     enum ld_code (*memory_alloc)(struct ld_backend *, size_t bytes, void **out, struct ld_error *);
     void (*memory_free)(struct ld_backend *, void *memory, size_t bytes);
+
+    /*
+     * Optional (NULL: nothing to do). Scratch of one operator, a pure function of the numbers in
+     * `op` and `weight` (whose data nobody looks at; NULL for operators without a matrix); and the
+     * order to hold at least `bytes` of it ready, so that no run allocates.
+     */
+    size_t (*workspace_bytes)(enum ld_workspace_kind, const void *op,
+                              const struct ld_weight_desc *weight);
+    enum ld_code (*workspace_reserve)(struct ld_backend *, size_t bytes, struct ld_error *);
+
+    /*
+     * Optional, see struct ld_run_id. Every run_begin is followed by one run_end; `completed` tells
+     * whether all operators were called and succeeded. *again: the run was not carried out (the
+     * recording failed) and has to be made once more. run_forget: the plan is gone.
+     */
+    enum ld_code (*run_begin)(struct ld_backend *, const struct ld_run_id *, struct ld_error *);
+    enum ld_code (*run_end)(struct ld_backend *, bool completed, bool *again, struct ld_error *);
+    void (*run_forget)(struct ld_backend *, uint64_t plan);
 
     enum ld_code (*conv2d)(struct ld_backend *, const struct ld_conv2d *, struct ld_error *);
     enum ld_code (*linear)(struct ld_backend *, const struct ld_linear *, struct ld_error *);
@@ -240,6 +305,7 @@ struct ld_backend {
     const char *name;        /* "cpu", "cuda" */
     char description[128];   /* "AVX-512, 2 threads" */
     enum ld_dtype act_dtype; /* type of activations */
+    bool lost; /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
 };
 
 /* ---- Backends -------------------------------------------------------------------------------- */

@@ -20,8 +20,8 @@
 extern "C" {
 #endif
 
-/* 64 bytes: one cache line and one AVX-512 register, the alignment ops.h promises. */
-enum { LD_PLAN_ALIGN = 64, LD_PLAN_NO_VALUE = -1 };
+/* 256 bytes: what CUDA's allocator gives and the kernels count on; a cache line is 64. */
+enum { LD_PLAN_ALIGN = 256, LD_PLAN_NO_VALUE = -1 };
 
 struct ld_plan_value {
     size_t bytes;

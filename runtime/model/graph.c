@@ -3,18 +3,23 @@
 #include "runtime/gpu/plan_mem.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 /* The UNet's names and contexts take under 100 KB. */
 static const size_t GRAPH_BYTES_MAX = 1 << 20;
-enum { NAME_SIZE = 256 };
+/* Positions that a writer sums up together at least (its tile of M; kernels.md 5.2 and 7.1); the
+ * four grids of an upsampling convolution may each end in a smaller tile. */
+enum { NAME_SIZE = 256, MOMENT_ROWS_MIN = 64, MOMENTS_PER_CHANNEL = 4 };
 
 /* ---- Building -------------------------------------------------------------------------------- */
 
 void ld_graph_init(struct ld_graph *graph, enum ld_dtype act_dtype, struct ld_weight_layout *layout)
 {
+    static atomic_uint_least64_t serials;
     memset(graph, 0, sizeof *graph);
+    graph->serial = 1 + atomic_fetch_add(&serials, 1);
     graph->act_dtype = act_dtype;
     graph->layout = layout;
     ld_arena_init(&graph->arena, "graph", GRAPH_BYTES_MAX);
@@ -116,6 +121,16 @@ void ld_graph_push(struct ld_graph *graph, const struct ld_graph_op *op)
     graph->ops[graph->op_count++].prologue = graph->in_prologue;
 }
 
+void ld_graph_widen(struct ld_graph *graph, int32_t value)
+{
+    if (graph->failed != LD_OK)
+        return;
+    struct ld_graph_value *v = &graph->values[value];
+    LD_ASSERT(value != LD_GRAPH_NONE && !v->wide);
+    v->wide = true;
+    v->bytes = v->bytes / ld_dtype_size(graph->act_dtype) * sizeof(float);
+}
+
 void ld_graph_tap(struct ld_graph *graph, const char *name)
 {
     if (graph->failed == LD_OK && graph->op_count > 0)
@@ -158,6 +173,57 @@ static enum ld_code move_prologue_first(struct ld_graph *graph, struct ld_error 
     return LD_OK;
 }
 
+/* ---- Moments --------------------------------------------------------------------------------- */
+
+/* The operator that wrote `value` can sum up what it writes: tiles are cut per image, so images of
+ * the writer and of the norm must be the same. */
+static bool leaves_moments(const struct ld_graph *graph, const struct ld_graph_value *value)
+{
+    const struct ld_graph_op *op = &graph->ops[value->first];
+    if (value->persistent || value->wide)
+        return false;
+    if (op->kind == LD_GRAPH_LINEAR)
+        return op->u.linear.activation == LD_ACT_NONE &&
+               op->u.linear.rows_per_image == value->height * value->width;
+    return op->kind == LD_GRAPH_CONV2D;
+}
+
+/* Room for the moments of `source`, which lives from its writer to the last norm that reads it. */
+static void want_moments(struct ld_graph *graph, int32_t source, int32_t norm)
+{
+    const struct ld_graph_value *value = ld_graph_at(graph, source);
+    if (source == LD_GRAPH_NONE || !leaves_moments(graph, value))
+        return;
+    int32_t moments = value->moments;
+    if (moments == LD_GRAPH_NONE) {
+        const int32_t positions = value->height * value->width;
+        const int32_t tiles = positions / MOMENT_ROWS_MIN + 4;
+        moments =
+            ld_graph_value(graph, value->batch, 1, tiles, MOMENTS_PER_CHANNEL * value->channels);
+        if (moments == LD_GRAPH_NONE)
+            return;
+        ld_graph_widen(graph, moments);
+        graph->values[moments].first = graph->values[source].first;
+        graph->values[source].moments = moments;
+    }
+    graph->values[moments].last = norm;
+}
+
+static void plan_moments(struct ld_graph *graph)
+{
+    if (graph->act_dtype == LD_DTYPE_F32)
+        return;
+    for (uint32_t i = 0; i < graph->op_count; i++) {
+        const struct ld_graph_op *op = &graph->ops[i];
+        if (op->kind != LD_GRAPH_GROUP_NORM)
+            continue;
+        want_moments(graph, op->in[LD_IN_X0].value, (int32_t)i);
+        want_moments(graph, op->in[LD_IN_X1].value, (int32_t)i);
+    }
+}
+
+/* ---- Lifetimes and places -------------------------------------------------------------------- */
+
 static size_t staging_for(const struct ld_graph *graph, const struct ld_graph_op *op)
 {
     if (op->kind != LD_GRAPH_HOST)
@@ -186,6 +252,7 @@ static void compute_lifetimes(struct ld_graph *graph)
             value->first = value->last = (int32_t)i;
         }
         graph->macs += op->macs;
+        graph->has_host_ops = graph->has_host_ops || op->kind == LD_GRAPH_HOST;
         const size_t staging = staging_for(graph, op);
         graph->staging_bytes = staging > graph->staging_bytes ? staging : graph->staging_bytes;
     }
@@ -206,6 +273,16 @@ static enum ld_code place_persistent(struct ld_graph *graph, struct ld_error *er
 }
 
 /* The planner wants values in the order of their first use; `value_of` and `index_of` translate. */
+static void add_to_plan(const struct ld_graph *graph, const struct ld_graph_value *value,
+                        int32_t in_place, struct ld_plan_value *plan)
+{
+    *plan =
+        (struct ld_plan_value){.bytes = value->bytes,
+                               .first = graph->no_sharing ? 0 : value->first,
+                               .last = graph->no_sharing ? (int32_t)graph->op_count : value->last,
+                               .in_place = in_place};
+}
+
 static enum ld_code place_scratch(struct ld_graph *graph, struct ld_error *err)
 {
     enum ld_code code = LD_OK;
@@ -224,13 +301,14 @@ static enum ld_code place_scratch(struct ld_graph *graph, struct ld_error *err)
         const struct ld_graph_value *value = &graph->values[op->out];
         const bool may_share = op->in_place != LD_GRAPH_NONE && !graph->no_sharing &&
                                !graph->values[op->in_place].persistent;
-        plan[count] = (struct ld_plan_value){
-            .bytes = value->bytes,
-            .first = graph->no_sharing ? 0 : value->first,
-            .last = graph->no_sharing ? (int32_t)graph->op_count : value->last,
-            .in_place = may_share ? index_of[op->in_place] : LD_PLAN_NO_VALUE};
+        add_to_plan(graph, value, may_share ? index_of[op->in_place] : LD_PLAN_NO_VALUE,
+                    &plan[count]);
         value_of[count] = op->out;
         index_of[op->out] = (int32_t)count++;
+        if (value->moments == LD_GRAPH_NONE)
+            continue;
+        add_to_plan(graph, &graph->values[value->moments], LD_PLAN_NO_VALUE, &plan[count]);
+        value_of[count++] = value->moments;
     }
     code = ld_plan_memory(plan, count, &graph->scratch_bytes, err);
     for (uint32_t i = 0; code == LD_OK && i < count; i++)
@@ -250,8 +328,49 @@ enum ld_code ld_graph_finish(struct ld_graph *graph, struct ld_error *err)
     if (code != LD_OK)
         return code;
     compute_lifetimes(graph);
+    plan_moments(graph);
+    if (graph->failed != LD_OK)
+        return LD_FAIL(err, graph->failed, "%s", graph->failure);
     code = place_persistent(graph, err);
     if (code == LD_OK)
         code = place_scratch(graph, err);
     return code;
+}
+
+/* ---- Workspace ------------------------------------------------------------------------------- */
+
+static size_t op_workspace(const struct ld_graph *graph, const struct ld_graph_op *op,
+                           const struct ld_ops *ops)
+{
+    struct ld_weight_desc weight = {.kind = LD_WEIGHT_VECTOR};
+    if (op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR) {
+        const struct ld_weight_slot *slot = &graph->layout->slots[op->weight[0]];
+        weight = (struct ld_weight_desc){.kind = slot->kind,
+                                         .rows = slot->rows,
+                                         .k = slot->k,
+                                         .kernel = slot->kernel,
+                                         .upsampled = slot->upsampled,
+                                         .part_count = slot->part_count};
+    }
+    if (op->kind == LD_GRAPH_CONV2D)
+        return ops->workspace_bytes(LD_WORKSPACE_CONV2D, &op->u.conv2d, &weight);
+    if (op->kind == LD_GRAPH_LINEAR)
+        return ops->workspace_bytes(LD_WORKSPACE_LINEAR, &op->u.linear, &weight);
+    if (op->kind == LD_GRAPH_GROUP_NORM)
+        return ops->workspace_bytes(LD_WORKSPACE_GROUP_NORM, &op->u.group_norm, NULL);
+    if (op->kind == LD_GRAPH_ATTENTION)
+        return ops->workspace_bytes(LD_WORKSPACE_ATTENTION, &op->u.attention, NULL);
+    if (op->kind == LD_GRAPH_RESIZE)
+        return ops->workspace_bytes(LD_WORKSPACE_RESIZE, &op->u.resize, NULL);
+    return 0;
+}
+
+size_t ld_graph_workspace_bytes(const struct ld_graph *graph, const struct ld_ops *ops)
+{
+    size_t most = 0;
+    for (uint32_t i = 0; ops->workspace_bytes && i < graph->op_count; i++) {
+        const size_t bytes = op_workspace(graph, &graph->ops[i], ops);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }

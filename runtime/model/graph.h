@@ -29,6 +29,8 @@ enum {
 struct ld_graph_value {
     int32_t batch, height, width, channels;
     bool persistent; /* keeps its content from run to run, outside the shared scratch memory */
+    bool wide;       /* float32 whatever the activation type */
+    int32_t moments; /* value that holds this one's moments for a group norm, or LD_GRAPH_NONE */
     size_t bytes, offset;
     int32_t first, last; /* operator indices; first -1: not written yet */
 };
@@ -114,6 +116,7 @@ struct ld_graph_op {
 
 /* Owned by one thread while it is built; read-only after ld_graph_finish. */
 struct ld_graph {
+    uint64_t serial; /* of this graph alone in this process, given by ld_graph_init */
     enum ld_dtype act_dtype;
     struct ld_weight_layout *layout; /* borrowed, shared by all graphs of one network */
     struct ld_arena arena;           /* names, contexts of host operators */
@@ -128,6 +131,7 @@ struct ld_graph {
     /* After ld_graph_finish: */
     uint32_t prologue_count; /* they come first */
     size_t scratch_bytes, persistent_bytes, staging_bytes;
+    bool has_host_ops; /* the host works on values between operators */
     uint64_t macs;
 };
 
@@ -135,10 +139,16 @@ void ld_graph_init(struct ld_graph *graph, enum ld_dtype act_dtype,
                    struct ld_weight_layout *layout);
 void ld_graph_deinit(struct ld_graph *graph);
 
+/* Scratch that `ops` (a backend's table) wants for the greediest operator. */
+size_t ld_graph_workspace_bytes(const struct ld_graph *graph, const struct ld_ops *ops);
+
 /* A new value, LD_GRAPH_NONE after a failure. Dimensions must be positive. */
 int32_t ld_graph_value(struct ld_graph *graph, int32_t batch, int32_t height, int32_t width,
                        int32_t channels);
 const struct ld_graph_value *ld_graph_at(const struct ld_graph *graph, int32_t value);
+
+/* Make a value that nothing has written yet float32 on every backend. */
+void ld_graph_widen(struct ld_graph *graph, int32_t value);
 
 /* Append an operator (copied). `op->out` must be new, its inputs written before. */
 void ld_graph_push(struct ld_graph *graph, const struct ld_graph_op *op);
@@ -153,7 +163,8 @@ const char *ld_graph_name(struct ld_graph *graph, const char *format, ...) LD_PR
 void ld_graph_fail(struct ld_graph *graph, enum ld_code code, const char *why);
 
 /*
- * Move prologue operators to the front, compute lifetimes and plan memory.
+ * Move prologue operators to the front, compute lifetimes and plan memory. Where activations are 16
+ * bits wide (a GPU), maps that a group norm reads get room for the moments their writers leave.
  * Errors   the first failure of the building, LD_E_TOO_LARGE, LD_E_NOMEM.
  */
 enum ld_code ld_graph_finish(struct ld_graph *graph, struct ld_error *err) LD_MUST_USE;

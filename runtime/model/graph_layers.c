@@ -122,6 +122,7 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
                                                        .rows = args->channels,
                                                        .k = x0.channels + c1,
                                                        .kernel = 3,
+                                                       .upsampled = args->up_height > 0,
                                                        .part_count = 1},
                                &name, true);
     op.u.conv2d = (struct ld_conv2d){.c0 = x0.channels,
@@ -171,7 +172,10 @@ int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, 
                                      .rows = rows,
                                      .rows_per_image = args->rows_per_image ? args->rows_per_image
                                                                             : x0.height * x0.width,
-                                     .activation = args->activation};
+                                     .activation = args->activation,
+                                     .f32 = x0.wide};
+    if (x0.wide)
+        ld_graph_widen(graph, op.out);
     op.macs = (uint64_t)rows * (uint64_t)(x0.channels + c1) * (uint64_t)args->channels * count *
               (geglu ? 2 : 1);
     ld_graph_push(graph, &op);
@@ -273,7 +277,8 @@ int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch,
         return LD_GRAPH_NONE;
     struct ld_graph_op op = {.kind = LD_GRAPH_TIMESTEP, .port = {t, LD_PORT_NONE}};
     op.out = ld_graph_value(graph, batch, 1, 1, channels);
-    op.u.timestep = (struct ld_timestep){.batch = batch, .dim = channels};
+    ld_graph_widen(graph, op.out);
+    op.u.timestep = (struct ld_timestep){.batch = batch, .dim = channels, .f32 = true};
     ld_graph_push(graph, &op);
     return op.out;
 }
@@ -286,8 +291,11 @@ int32_t ld_graph_silu(struct ld_graph *graph, int32_t x)
     struct ld_graph_op op = op_like(graph, LD_GRAPH_MAP, x, a.channels);
     op.in[LD_IN_X0].value = x;
     op.in_place = x;
-    op.u.map = (struct ld_map){.count = (int64_t)(a.bytes / ld_dtype_size(graph->act_dtype)),
-                               .activation = LD_ACT_SILU};
+    if (a.wide)
+        ld_graph_widen(graph, op.out);
+    op.u.map = (struct ld_map){.count = (int64_t)a.batch * a.height * a.width * a.channels,
+                               .activation = LD_ACT_SILU,
+                               .f32 = a.wide};
     ld_graph_push(graph, &op);
     return op.out;
 }

@@ -44,7 +44,8 @@ struct ld_linear_args {
     bool no_bias;
     int32_t rows_per_image; /* 0: height * width of x0 */
 };
-/* Linear layer or 1x1 convolution; with LD_ACT_GEGLU the weight has 2 * channels rows. */
+/* Linear layer or 1x1 convolution, float32 on every backend if x0 is; with LD_ACT_GEGLU the weight
+ * has 2 * channels rows. */
 int32_t ld_graph_linear(struct ld_graph *graph, const char *name,
                         const struct ld_linear_args *args);
 /* Several of them on the same input, results side by side: [q | k | v]. */
@@ -67,6 +68,8 @@ int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_arg
 
 /* ---- The rest -------------------------------------------------------------------------------- */
 
+/* Float32 on every backend, and so is what linear layers and SiLU make of it: a timestep's rounding
+ * would reach every block of the network. */
 int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch, int32_t channels);
 int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,

@@ -36,6 +36,14 @@ static const void *port(const struct runner *runner, const struct ld_graph_op *o
     return runner->run->in[op->port[which]]; /* in[LD_PORT_NONE] is NULL */
 }
 
+/* Room for the moments of `value`; NULL where the plan gave none. */
+static float *moments_of(const struct runner *runner, int32_t value, size_t *bytes)
+{
+    const struct ld_graph_value *v = &runner->graph->values[value];
+    *bytes = v->moments != LD_GRAPH_NONE ? runner->graph->values[v->moments].bytes : 0;
+    return value_at(runner, v->moments);
+}
+
 /* ---- One operator ---------------------------------------------------------------------------- */
 
 static enum ld_code run_conv2d(const struct runner *r, const struct ld_graph_op *op, void *y,
@@ -48,6 +56,7 @@ static enum ld_code run_conv2d(const struct runner *r, const struct ld_graph_op 
     conv.row_add = input(r, op, LD_IN_ROW_ADD);
     conv.weight = weight(r, op, 0);
     conv.y = y;
+    conv.moments = moments_of(r, op->out, &conv.moments_bytes);
     return r->run->backend->ops->conv2d(r->run->backend, &conv, err);
 }
 
@@ -60,6 +69,7 @@ static enum ld_code run_linear(const struct runner *r, const struct ld_graph_op 
     linear.residual = input(r, op, LD_IN_RESIDUAL);
     linear.weight = weight(r, op, 0);
     linear.y = y;
+    linear.moments = moments_of(r, op->out, &linear.moments_bytes);
     return r->run->backend->ops->linear(r->run->backend, &linear, err);
 }
 
@@ -81,6 +91,9 @@ static enum ld_code run_norm(const struct runner *r, const struct ld_graph_op *o
     norm.gamma = weight(r, op, 0);
     norm.beta = weight(r, op, 1);
     norm.y = y;
+    size_t bytes;
+    norm.moments0 = moments_of(r, op->in[LD_IN_X0].value, &bytes);
+    norm.moments1 = moments_of(r, op->in[LD_IN_X1].value, &bytes);
     return backend->ops->group_norm(backend, &norm, err);
 }
 
@@ -202,7 +215,7 @@ static enum ld_code run_tap(const struct runner *r, const struct ld_graph_op *op
 {
     struct ld_backend *backend = r->run->backend;
     const struct ld_graph_value *v = &r->graph->values[op->out];
-    const size_t bytes = v->bytes / r->element * sizeof(float);
+    const size_t bytes = v->wide ? v->bytes : v->bytes / r->element * sizeof(float);
     float *planes = ld_block_alloc(bytes);
     if (!planes)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory to look at a block");
@@ -211,7 +224,8 @@ static enum ld_code run_tap(const struct runner *r, const struct ld_graph_op *op
                                        .channels = v->channels,
                                        .height = v->height,
                                        .width = v->width,
-                                       .planes = planes};
+                                       .planes = planes,
+                                       .f32 = v->wide};
     enum ld_code code = backend->ops->planes_out(backend, &down, err);
     if (code == LD_OK)
         code = backend->ops->synchronize(backend, err);
@@ -222,25 +236,72 @@ static enum ld_code run_tap(const struct runner *r, const struct ld_graph_op *op
     return code;
 }
 
-enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_run *run,
-                          struct ld_error *err)
+/* ---- The run --------------------------------------------------------------------------------- */
+
+static struct ld_run_id identity(const struct ld_graph *graph, const struct ld_graph_run *run)
 {
-    const struct runner runner = {graph, run, ld_dtype_size(graph->act_dtype)};
-    LD_ASSERT(graph->act_dtype == run->backend->act_dtype);
+    struct ld_run_id id = {.plan = graph->serial,
+                           .weights = run->weights->serial,
+                           .scratch = run->scratch,
+                           .persistent = run->persistent,
+                           .skip_prologue = run->skip_prologue,
+                           .recordable = !graph->has_host_ops && !run->tap,
+                           .operators = graph->op_count};
+    for (int p = 0; p < LD_PORT_COUNT; p++) {
+        id.bound |= run->in[p] ? UINT64_C(1) << p : 0;
+        id.bound |= run->out[p] ? UINT64_C(1) << (LD_PORT_COUNT + p) : 0;
+    }
+    return id;
+}
+
+static enum ld_code walk(const struct runner *runner, struct ld_error *err)
+{
+    const struct ld_graph *graph = runner->graph;
+    const struct ld_graph_run *run = runner->run;
     for (uint32_t i = run->skip_prologue ? graph->prologue_count : 0; i < graph->op_count; i++) {
         const struct ld_graph_op *op = &graph->ops[i];
         if (run->cancel && atomic_load(&run->cancel->requested))
             return LD_FAIL(err, LD_E_CANCELLED, "cancelled");
-        enum ld_code code = run_op(&runner, op, err);
+        enum ld_code code = run_op(runner, op, err);
         if (code == LD_OK && run->tap && op->tap)
-            code = run_tap(&runner, op, err);
+            code = run_tap(runner, op, err);
         if (code != LD_OK) {
             (void)ld_error_note(err, "operator %u of %u, kind %d", i, graph->op_count,
                                 (int)op->kind);
             return code;
         }
     }
-    return run->backend->ops->synchronize(run->backend, err);
+    return LD_OK;
+}
+
+enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_run *run,
+                          struct ld_error *err)
+{
+    const struct runner runner = {graph, run, ld_dtype_size(graph->act_dtype)};
+    const struct ld_ops *ops = run->backend->ops;
+    const struct ld_run_id id = identity(graph, run);
+    LD_ASSERT(graph->act_dtype == run->backend->act_dtype);
+    enum ld_code code = LD_OK;
+    bool again = true;
+    /* A recording that fails is made good by one plain walk, so twice is enough. */
+    for (int round = 0; code == LD_OK && again && round < 2; round++) {
+        again = false;
+        if (ops->run_begin)
+            code = ops->run_begin(run->backend, &id, err);
+        if (code != LD_OK)
+            return code;
+        code = walk(&runner, err);
+        if (!ops->run_end)
+            continue;
+        struct ld_error ending = {0};
+        const enum ld_code ended = ops->run_end(run->backend, code == LD_OK, &again, &ending);
+        if (code == LD_OK && ended != LD_OK) {
+            code = ended;
+            if (err)
+                *err = ending;
+        }
+    }
+    return code == LD_OK ? ops->synchronize(run->backend, err) : code;
 }
 
 /* ---- Workspace ------------------------------------------------------------------------------- */
@@ -281,6 +342,12 @@ enum ld_code ld_workspace_fit(struct ld_workspace *workspace, const struct ld_gr
         if (code != LD_OK)
             return code;
         workspace->scratch_bytes = graph->scratch_bytes;
+    }
+    if (backend->ops->workspace_reserve) {
+        const size_t bytes = ld_graph_workspace_bytes(graph, backend->ops);
+        enum ld_code code = backend->ops->workspace_reserve(backend, bytes, err);
+        if (code != LD_OK)
+            return code;
     }
     if (graph->staging_bytes > workspace->staging_bytes) {
         ld_block_free(workspace->staging, workspace->staging_bytes);

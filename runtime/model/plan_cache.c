@@ -42,6 +42,8 @@ void ld_plan_cache_init(struct ld_plan_cache *cache, struct ld_backend *backend,
 
 static void destroy_plan(struct ld_plan_cache *cache, struct ld_plan *plan)
 {
+    if (cache->backend->ops->run_forget)
+        cache->backend->ops->run_forget(cache->backend, plan->graph.serial);
     if (plan->persistent)
         cache->backend->ops->memory_free(cache->backend, plan->persistent,
                                          plan->graph.persistent_bytes);

@@ -1,5 +1,6 @@
 #include "runtime/model/weight_set.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 /* Names of the UNet's 686 tensors are 55 KB; four such networks fit many times over. */
@@ -77,7 +78,9 @@ uint64_t ld_weight_layout_values(const struct ld_weight_layout *layout)
 
 void ld_weight_pack_init(struct ld_weight_pack *pack, struct ld_backend *backend)
 {
+    static atomic_uint_least64_t serials;
     memset(pack, 0, sizeof *pack);
+    pack->serial = 1 + atomic_fetch_add(&serials, 1);
     pack->backend = backend;
 }
 
@@ -133,6 +136,7 @@ static enum ld_code pack_slot(struct ld_weight_pack *pack, const struct ld_weigh
                                   .rows = slot->rows,
                                   .k = slot->k,
                                   .kernel = slot->kernel,
+                                  .upsampled = slot->upsampled,
                                   .part_count = slot->part_count};
     enum ld_code code = LD_OK;
     for (uint32_t p = 0; code == LD_OK && p < slot->part_count; p++) {

@@ -19,6 +19,7 @@
 struct ld_weight_slot {
     enum ld_weight_kind kind;
     int32_t rows, k, kernel; /* of one part, as in struct ld_weight_desc */
+    bool upsampled;          /* likewise */
     uint32_t part_count;
     const char *weight[LD_WEIGHT_PARTS_MAX];
     const char *bias[LD_WEIGHT_PARTS_MAX]; /* NULL: none */
@@ -47,6 +48,7 @@ uint64_t ld_weight_layout_values(const struct ld_weight_layout *layout);
 
 /* Handles by slot index. Owned by one thread; the backend outlives it. */
 struct ld_weight_pack {
+    uint64_t serial; /* of this pack alone in this process, given by ld_weight_pack_init */
     struct ld_backend *backend;
     struct ld_weight **weights;
     bool *owned; /* false: shared with the base pack */

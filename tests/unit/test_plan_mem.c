@@ -82,46 +82,46 @@ static void an_empty_plan_needs_nothing(void **state)
 static void values_that_never_meet_share_one_place(void **state)
 {
     (void)state;
-    struct ld_plan_value values[3] = {{.bytes = 100, .first = 0, .last = 1, .in_place = -1},
-                                      {.bytes = 64, .first = 1, .last = 2, .in_place = -1},
-                                      {.bytes = 100, .first = 2, .last = 3, .in_place = -1}};
+    struct ld_plan_value values[3] = {{.bytes = 400, .first = 0, .last = 1, .in_place = -1},
+                                      {.bytes = 256, .first = 1, .last = 2, .in_place = -1},
+                                      {.bytes = 400, .first = 2, .last = 3, .in_place = -1}};
     size_t peak;
     assert_int_equal(ld_plan_memory(values, 3, &peak, NULL), LD_OK);
     assert_plan_is_sound(values, 3, peak);
     assert_int_equal(values[0].offset, values[2].offset);
-    assert_int_equal(peak, 128 + 64);
+    assert_int_equal(peak, 512 + 256);
 }
 
 static void an_in_place_pair_aliases_as_declared(void **state)
 {
     (void)state;
-    struct ld_plan_value values[3] = {{.bytes = 640, .first = 0, .last = 1, .in_place = -1},
-                                      {.bytes = 640, .first = 1, .last = 2, .in_place = 0},
-                                      {.bytes = 640, .first = 2, .last = 3, .in_place = 1}};
+    struct ld_plan_value values[3] = {{.bytes = 2560, .first = 0, .last = 1, .in_place = -1},
+                                      {.bytes = 2560, .first = 1, .last = 2, .in_place = 0},
+                                      {.bytes = 2560, .first = 2, .last = 3, .in_place = 1}};
     size_t peak;
     assert_int_equal(ld_plan_memory(values, 3, &peak, NULL), LD_OK);
     assert_true(values[1].shares && values[2].shares);
     assert_int_equal(values[0].offset, values[2].offset);
-    assert_int_equal(peak, 640);
+    assert_int_equal(peak, 2560);
 }
 
 static void a_source_that_is_read_later_is_not_overwritten(void **state)
 {
     (void)state;
-    struct ld_plan_value values[2] = {{.bytes = 640, .first = 0, .last = 5, .in_place = -1},
-                                      {.bytes = 640, .first = 1, .last = 2, .in_place = 0}};
+    struct ld_plan_value values[2] = {{.bytes = 2560, .first = 0, .last = 5, .in_place = -1},
+                                      {.bytes = 2560, .first = 1, .last = 2, .in_place = 0}};
     size_t peak;
     assert_int_equal(ld_plan_memory(values, 2, &peak, NULL), LD_OK);
     assert_false(values[1].shares);
     assert_plan_is_sound(values, 2, peak);
-    assert_int_equal(peak, 1280);
+    assert_int_equal(peak, 5120);
 }
 
 static void a_larger_value_does_not_move_into_a_smaller_one(void **state)
 {
     (void)state;
-    struct ld_plan_value values[2] = {{.bytes = 64, .first = 0, .last = 1, .in_place = -1},
-                                      {.bytes = 128, .first = 1, .last = 2, .in_place = 0}};
+    struct ld_plan_value values[2] = {{.bytes = 256, .first = 0, .last = 1, .in_place = -1},
+                                      {.bytes = 512, .first = 1, .last = 2, .in_place = 0}};
     size_t peak;
     assert_int_equal(ld_plan_memory(values, 2, &peak, NULL), LD_OK);
     assert_false(values[1].shares);
@@ -131,9 +131,9 @@ static void a_larger_value_does_not_move_into_a_smaller_one(void **state)
 static void only_one_value_takes_over_a_source(void **state)
 {
     (void)state;
-    struct ld_plan_value values[3] = {{.bytes = 64, .first = 0, .last = 1, .in_place = -1},
-                                      {.bytes = 64, .first = 1, .last = 3, .in_place = 0},
-                                      {.bytes = 64, .first = 1, .last = 3, .in_place = 0}};
+    struct ld_plan_value values[3] = {{.bytes = 256, .first = 0, .last = 1, .in_place = -1},
+                                      {.bytes = 256, .first = 1, .last = 3, .in_place = 0},
+                                      {.bytes = 256, .first = 1, .last = 3, .in_place = 0}};
     size_t peak;
     assert_int_equal(ld_plan_memory(values, 3, &peak, NULL), LD_OK);
     assert_true(values[1].shares);
@@ -157,7 +157,7 @@ static void a_lifetime_that_ends_before_it_begins_is_refused(void **state)
 {
     (void)state;
     size_t peak;
-    struct ld_plan_value values[1] = {{.bytes = 64, .first = 2, .last = 1, .in_place = -1}};
+    struct ld_plan_value values[1] = {{.bytes = 256, .first = 2, .last = 1, .in_place = -1}};
     assert_int_equal(ld_plan_memory(values, 1, &peak, NULL), LD_E_BUG);
 }
 
