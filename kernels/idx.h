@@ -47,5 +47,47 @@ LD_IDX int32_t ld_idx_geglu_row(int32_t panel, int32_t n, int32_t width, int32_t
     return n < half ? out : out + outputs;
 }
 
+/* ---- Matrix tiles (kernels/cuda/matmul_*.cuh) ------------------------------------------------ */
+
+/* Place of 16-byte chunk `chunk` in a shared row of 4 chunks (64 bytes): any 8 rows in a row then
+ * have one chunk in 8 distinct groups of banks, which is what ldmatrix reads at once. */
+LD_IDX int32_t ld_idx_swizzle(int32_t row, int32_t chunk)
+{
+    return chunk ^ (row >> 1 & 3);
+}
+
+struct ld_idx_tile {
+    int32_t m, n;
+};
+
+/* Tile of block `block` of m_tiles * n_tiles: bands of `band` rows of tiles, walked column by
+ * column, so that the blocks in flight together share both operands. */
+LD_IDX struct ld_idx_tile ld_idx_tile_at(int32_t block, int32_t m_tiles, int32_t n_tiles,
+                                         int32_t band)
+{
+    int32_t first = block / (band * n_tiles) * band;
+    int32_t rows = ld_idx_min(band, m_tiles - first);
+    int32_t rest = block - first * n_tiles;
+    struct ld_idx_tile tile = {first + rest % rows, rest / rows};
+    return tile;
+}
+
+/* First of the K slices of part `part` of `parts`; part == parts gives the end. Parts differ by one
+ * slice at most. */
+LD_IDX int32_t ld_idx_split(int32_t slices, int32_t parts, int32_t part)
+{
+    return (int32_t)((int64_t)slices * part / parts);
+}
+
+/*
+ * Nearest upsampling by two, then a kernel of 3 with one zero around, as kernels of 2: output
+ * 2 i + parity reads the stored inputs i - 1 + parity and i + parity. Which of the two lies behind
+ * tap `tap` (0..2) of the kernel of 3.
+ */
+LD_IDX int32_t ld_idx_phase_tap(int32_t parity, int32_t tap)
+{
+    return (tap + 1 - parity) / 2;
+}
+
 #undef LD_IDX
 #endif

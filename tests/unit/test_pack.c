@@ -1,0 +1,255 @@
+/*
+ * Proves that packing for the CUDA kernels loses nothing: every packed weight, unpacked, is the
+ * checkpoint's rounded to the packed type; padding is zero; any cut into ranges gives equal bytes;
+ * the upsampling form computes what a nearest upsampling followed by the kernel of 3 computes.
+ * Random shapes, parts, types and scales against loops written from the layout's description.
+ */
+#include "cpu_reference.h"
+#include "kernels/cuda/pack.h"
+
+enum { CASES = 120 };
+
+static enum ld_dtype host_type(enum ldk_dtype dtype)
+{
+    return dtype == LDK_F16 ? LD_DTYPE_F16 : dtype == LDK_BF16 ? LD_DTYPE_BF16 : LD_DTYPE_F32;
+}
+
+static float rounded(float value, enum ldk_dtype dtype)
+{
+    uint32_t bits = 0;
+    ld_dtype_from_f32(&bits, &value, host_type(dtype), 1);
+    ld_dtype_to_f32(&value, &bits, host_type(dtype), 1);
+    return value;
+}
+
+/* ---- One random weight ----------------------------------------------------------------------- */
+
+struct sample {
+    struct ld_weight_desc desc;
+    float *values; /* [parts * rows][k][taps], scale applied, before rounding to the packed type */
+    float *bias;   /* [parts * rows] */
+    void *raw[LD_WEIGHT_PARTS_MAX];
+    float *raw_bias[LD_WEIGHT_PARTS_MAX];
+    size_t row; /* k * taps */
+    int32_t rows;
+};
+
+static struct sample random_sample(struct rng *rng)
+{
+    static const enum ld_weight_kind kinds[] = {LD_WEIGHT_LINEAR, LD_WEIGHT_GEGLU, LD_WEIGHT_CONV};
+    static const enum ld_dtype types[] = {LD_DTYPE_F16, LD_DTYPE_BF16, LD_DTYPE_F32,
+                                          LD_DTYPE_F8_E4M3};
+    struct sample s = {.desc = {.kind = kinds[rng_bits(rng) % 3],
+                                .k = rng_range(rng, 1, 41),
+                                .rows = rng_range(rng, 1, 37),
+                                .kernel = 1,
+                                .part_count = 1}};
+    if (s.desc.kind == LD_WEIGHT_GEGLU)
+        s.desc.rows *= 2;
+    if (s.desc.kind == LD_WEIGHT_CONV)
+        s.desc.kernel = rng_bits(rng) % 4 ? 3 : 1;
+    if (s.desc.kind == LD_WEIGHT_LINEAR)
+        s.desc.part_count = 1 + rng_bits(rng) % 3;
+    s.row = (size_t)s.desc.k * (size_t)(s.desc.kernel * s.desc.kernel);
+    s.rows = s.desc.rows * (int32_t)s.desc.part_count;
+    size_t part_values = (size_t)s.desc.rows * s.row;
+    s.values = random_buffer((size_t)s.rows * s.row, 1.0f, rng);
+    s.bias = random_buffer((size_t)s.rows, 1.0f, rng);
+    for (uint32_t p = 0; p < s.desc.part_count; p++) {
+        enum ld_dtype type = types[rng_bits(rng) % 4];
+        float scale = rng_bits(rng) % 3 == 0 ? 0.75f : 0.0f;
+        float *values = s.values + p * part_values;
+        s.raw[p] = ld_heap_calloc(part_values, sizeof(float));
+        assert_non_null(s.raw[p]);
+        ld_dtype_from_f32(s.raw[p], values, type, part_values);
+        ld_dtype_to_f32(values, s.raw[p], type, part_values);
+        for (size_t i = 0; scale != 0.0f && i < part_values; i++)
+            values[i] *= scale;
+        s.desc.parts[p] = (struct ld_weight_part){.data = s.raw[p], .dtype = type, .scale = scale};
+        float *bias = s.bias + p * (size_t)s.desc.rows;
+        if (rng_bits(rng) % 3 == 0)
+            memset(bias, 0, (size_t)s.desc.rows * sizeof *bias);
+        else
+            s.desc.bias[p] = (struct ld_weight_part){.data = bias, .dtype = LD_DTYPE_F32};
+    }
+    return s;
+}
+
+static void free_sample(struct sample *s)
+{
+    for (uint32_t p = 0; p < s->desc.part_count; p++)
+        ld_heap_free(s->raw[p]);
+    guarded_free(s->values);
+    guarded_free(s->bias);
+}
+
+/* ---- Main form ------------------------------------------------------------------------------- */
+
+/* The row that the description of struct ldk_weight puts at packed place `row`. */
+static int32_t described_row(const struct sample *s, int32_t row)
+{
+    if (s->desc.kind != LD_WEIGHT_GEGLU)
+        return row < s->rows ? row : -1;
+    int32_t output = row / 16 * 8 + row % 8;
+    if (output >= s->rows / 2)
+        return -1;
+    return row % 16 < 8 ? output : output + s->rows / 2;
+}
+
+static void check_row(const struct sample *s, const struct ldk_pack *pack, int32_t row,
+                      const unsigned char *packed, float *line)
+{
+    int32_t from = described_row(s, row);
+    assert_int_equal(ldk_pack_source_row(pack, row), from);
+    size_t item = ld_dtype_size(host_type(pack->dtype));
+    for (int32_t t = 0; t < pack->taps; t++) {
+        for (int32_t c = 0; c < pack->k_padded; c++) {
+            float got;
+            ld_dtype_to_f32(&got, packed + (size_t)(t * pack->k_padded + c) * item,
+                            host_type(pack->dtype), 1);
+            float want = 0.0f;
+            if (from >= 0 && c < pack->k)
+                want = rounded(s->values[(size_t)from * s->row + (size_t)(c * pack->taps + t)],
+                               pack->dtype);
+            assert_memory_equal(&got, &want, sizeof got);
+        }
+    }
+    if (from < 0)
+        return;
+    ldk_unpack_row(pack, packed, line);
+    for (size_t i = 0; i < s->row; i++) {
+        float want = rounded(s->values[(size_t)from * s->row + i], pack->dtype);
+        assert_memory_equal(&line[i], &want, sizeof want);
+    }
+}
+
+static void one_weight(struct rng *rng, enum ldk_dtype dtype)
+{
+    struct sample s = random_sample(rng);
+    struct ldk_pack pack;
+    ldk_pack_plan(&pack, &s.desc, dtype, false);
+    assert_int_equal(pack.k_padded % 8, 0);
+    assert_int_equal(pack.rows_padded % 8, 0);
+    assert_true(pack.rows_padded >= s.rows && pack.rows_padded < s.rows + 16);
+    float *line = guarded_alloc(pack.line);
+    unsigned char *whole = ld_heap_calloc(1, pack.data_bytes);
+    unsigned char *pieces = ld_heap_calloc(1, pack.data_bytes);
+    float *bias = guarded_alloc((size_t)pack.rows_padded);
+    assert_true(whole != NULL && pieces != NULL);
+    memset(whole, 0xFF, pack.data_bytes);
+    ldk_pack_rows(&pack, &s.desc, 0, pack.rows_padded, line, whole);
+    for (int32_t first = 0; first < pack.rows_padded;) {
+        int32_t count = rng_range(rng, 1, pack.rows_padded - first);
+        ldk_pack_rows(&pack, &s.desc, first, count, line, pieces + (size_t)first * pack.row_bytes);
+        first += count;
+    }
+    assert_memory_equal(whole, pieces, pack.data_bytes);
+    ldk_pack_bias(&pack, &s.desc, bias);
+    for (int32_t row = 0; row < pack.rows_padded; row++) {
+        check_row(&s, &pack, row, whole + (size_t)row * pack.row_bytes, line);
+        int32_t from = described_row(&s, row);
+        float want = from < 0 ? 0.0f : s.bias[from];
+        assert_memory_equal(&bias[row], &want, sizeof want);
+    }
+    assert_true(guards_intact(line, pack.line));
+    assert_true(guards_intact(bias, (size_t)pack.rows_padded));
+    guarded_free(line);
+    guarded_free(bias);
+    ld_heap_free(whole);
+    ld_heap_free(pieces);
+    free_sample(&s);
+}
+
+static void packing_is_a_permutation_with_zeros(void **state)
+{
+    (void)state;
+    struct rng rng = {1};
+    for (int i = 0; i < CASES; i++)
+        one_weight(&rng, (enum ldk_dtype)(i % 3));
+}
+
+/* ---- The upsampling form --------------------------------------------------------------------- */
+
+/* One output of upsampling x (h by w, one channel) by two and convolving with the 3x3 kernel. */
+static double upsampled(const float *x, int32_t h, int32_t w, const float *kernel, int32_t oy,
+                        int32_t ox)
+{
+    double sum = 0.0;
+    for (int32_t tap = 0; tap < 9; tap++) {
+        int32_t y = oy + tap / 3 - 1;
+        int32_t z = ox + tap % 3 - 1;
+        if (y >= 0 && z >= 0 && y < 2 * h && z < 2 * w)
+            sum += (double)kernel[tap] * (double)x[y / 2 * w + z / 2];
+    }
+    return sum;
+}
+
+/* The same from the packed phases: 2x2 taps at stored rows i - 1 + parity, i + parity. */
+static double by_phase(const float *x, int32_t h, int32_t w, const float *phases, size_t stride,
+                       int32_t oy, int32_t ox)
+{
+    double sum = 0.0;
+    const float *kernel = phases + (size_t)(oy % 2 * 2 + ox % 2) * stride;
+    for (int32_t tap = 0; tap < 4; tap++) {
+        int32_t y = oy / 2 - 1 + oy % 2 + tap / 2;
+        int32_t z = ox / 2 - 1 + ox % 2 + tap % 2;
+        if (y >= 0 && z >= 0 && y < h && z < w)
+            sum += (double)kernel[tap * 8] * (double)x[y * w + z];
+    }
+    return sum;
+}
+
+static void phases_equal_the_upsampled_convolution(void **state)
+{
+    (void)state;
+    enum { H = 4, W = 5, ROWS = 3 };
+    struct rng rng = {2};
+    struct test_weight w = make_weight(LD_WEIGHT_CONV, ROWS, 1, 3, LD_DTYPE_F32, false, &rng);
+    struct ldk_pack pack;
+    ldk_pack_plan(&pack, &w.desc, LDK_F32, true);
+    float *line = guarded_alloc(pack.line);
+    size_t count = pack.phase_bytes / sizeof(float);
+    float *phases = guarded_alloc(count);
+    ldk_pack_phase_rows(&pack, &w.desc, 0, 4 * pack.rows_padded, line, phases);
+    float *x = random_buffer((size_t)(H * W), 1.0f, &rng);
+    size_t row_floats = pack.phase_row_bytes / sizeof(float);
+    for (int32_t row = 0; row < ROWS; row++)
+        for (int32_t oy = 0; oy < 2 * H; oy++)
+            for (int32_t ox = 0; ox < 2 * W; ox++) {
+                double want = upsampled(x, H, W, w.values + row * 9, oy, ox);
+                double got = by_phase(x, H, W, phases + (size_t)row * row_floats,
+                                      (size_t)pack.rows_padded * row_floats, oy, ox);
+                assert_true(fabs(got - want) <= 1e-5);
+            }
+    assert_true(guards_intact(phases, count) && guards_intact(line, pack.line));
+    guarded_free(line);
+    guarded_free(phases);
+    guarded_free(x);
+    free_weight(&w);
+}
+
+static void the_view_carries_the_shape(void **state)
+{
+    (void)state;
+    struct ld_weight_desc desc = {
+        .kind = LD_WEIGHT_GEGLU, .rows = 20, .k = 12, .kernel = 1, .part_count = 1};
+    struct ldk_pack pack;
+    ldk_pack_plan(&pack, &desc, LDK_BF16, false);
+    const float bias[1] = {0};
+    struct ldk_weight w = ldk_pack_weight(&pack, bias, bias, bias);
+    assert_true(w.data == bias && w.bias == bias && w.phase == NULL && w.geglu);
+    assert_int_equal(w.rows, 20);
+    assert_int_equal(w.rows_padded, 32);
+    assert_int_equal(w.k_padded, 16);
+    assert_int_equal(w.dtype, LDK_BF16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packing_is_a_permutation_with_zeros),
+        cmocka_unit_test(phases_equal_the_upsampled_convolution),
+        cmocka_unit_test(the_view_carries_the_shape),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
