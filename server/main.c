@@ -11,11 +11,14 @@ static const struct verb {
     int (*run)(int argc, char **argv);
     const char *help; /* NULL: not for people */
 } verbs[] = {
+#ifndef LATENTD_MINIMAL
     {"serve", ld_cmd_serve, "serve pictures over HTTP"},
     {"generate", ld_cmd_generate, "paint a picture, here or on a server"},
     {"inspect", ld_cmd_inspect, "say what a checkpoint, adapter, embedding or PNG is"},
     {"png-info", ld_cmd_png_info, "say how a PNG was made"},
     {"worker", ld_cmd_worker, NULL},
+#endif
+    {"bench", ld_cmd_bench, "measure kernels, a step, a picture on this machine"},
 };
 
 static void print_help(FILE *out)

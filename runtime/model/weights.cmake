@@ -4,9 +4,12 @@ add_library(ld_weights STATIC
   weights_files.c inventory.c weights.c weights_scan.c overlay.c
   adapter.c adapter_names.c adapter_delta.c adapter_apply.c lowrank.c
   zip_store.c pickle_machine.c pickle.c embedding.c merge.c merge_model.c
-  describe.c digest_cache.c registry_look.c registry_scan.c registry.c
-  inspect.c inspect_text.c)
-target_link_libraries(ld_weights PUBLIC ld_kernels ld_base PRIVATE ld_image)
+  describe.c digest_cache.c registry_look.c registry_scan.c registry.c)
+target_link_libraries(ld_weights PUBLIC ld_kernels ld_base)
+if(NOT LATENTD_MINIMAL) # `inspect` also reads pictures
+  target_sources(ld_weights PRIVATE inspect.c inspect_text.c)
+  target_link_libraries(ld_weights PRIVATE ld_image)
+endif()
 
 # The loops over whole weights are worth vectorising; -O2 leaves them scalar.
 set_source_files_properties(adapter_delta.c adapter_apply.c lowrank.c merge.c weights_scan.c
