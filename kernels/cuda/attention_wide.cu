@@ -1,0 +1,385 @@
+/*
+ * Attention of wide heads (multiples of 128; the VAE's single head of 512), in chunks of query rows
+ * through workspace. Three kernels a chunk:
+ *   scores   S = c q k^T by tiles of 64 rows x 64 keys. A tile knows its rows' maxima over its own
+ *            keys, so it leaves p = 2^(s - m_tile) in the activation type, m_tile and sum_tile p:
+ *            the scores themselves are never rounded and never stored.
+ *   factors  per row m = max m_tile, l = sum 2^(m_tile - m) sum_tile; factor 2^(m_tile - m) / l.
+ *   values   O = sum over key tiles of factor_tile * (P_tile V_tile): the sum over one tile is an
+ *            mma chain of its own, the factor is one FMA per output and 64 keys.
+ *
+ * Tiles    One main loop for both products: 64 x 64 x 64 by 4 warps (scores: 16 rows a warp, so
+ *          that a row's maximum stays within four lanes) and 64 x 128 x 64 (values: 32 x 64 a
+ * warp), cp.async with two stages, rows of 144 or 272 bytes (odd in 16-byte chunks). Shared   36,
+ * 52 KB. Registers (sm_90): 72, 48, 180. Bound at 1024x1024: 0.55 TFLOP and 1 GB of p written and
+ * read; time: not measured. Source   kernels.md 8.6; the split of the softmax as in Milakov &
+ * Gimelshein 2018, arXiv:1805.02867.
+ */
+#include "kernels/cuda/attention.cuh"
+
+enum {
+    TILE = 64,         /* keys a tile, rows a tile, and columns of K a stage */
+    COLUMNS = 128,     /* columns of V a block of `values` owns */
+    THREADS = 128,     /* 4 warps */
+    CHUNK_ROWS = 2048, /* query rows that share the workspace */
+    NARROW_PITCH = TILE + 8,
+    WIDE_PITCH = COLUMNS + 8,
+    SCORES_SHARED = 2 * 2 * TILE * NARROW_PITCH * 2,
+    VALUES_SHARED = 2 * (TILE * NARROW_PITCH + TILE * WIDE_PITCH) * 2
+};
+static_assert(VALUES_SHARED <= 99 * 1024, "fits every target");
+
+/* One chunk of one image and head, as the kernels see it. */
+struct wide_chunk {
+    const void *q, *k, *v; /* of this head; q at the chunk's first row */
+    void *o;
+    int q_stride, k_stride, v_stride, o_stride;
+    int rows, kv_rows, head_dim;
+    const int32_t *kv_len; /* of this image, or NULL */
+    float scale;           /* times log2(e) */
+    void *p;               /* act [CHUNK_ROWS][tiles * TILE] */
+    float *maxima;         /* [CHUNK_ROWS][tiles]; factors once the second kernel has run */
+    float *sums;           /* [CHUNK_ROWS][tiles] */
+    int tiles;             /* of kv_rows */
+};
+
+static __device__ __forceinline__ int chunk_keys(const struct wide_chunk &a)
+{
+    if (a.kv_len == nullptr)
+        return a.kv_rows;
+    const int keys = *a.kv_len;
+    return keys < 0 ? 0 : ld_idx_min(keys, a.kv_rows);
+}
+
+/* Start copying `ROWS` rows of `WIDTH` elements; rows from `end` on become zeros. */
+template <int ROWS, int WIDTH, int PITCH, class T>
+static __device__ __forceinline__ void copy_tile(T *shared, const T *global, int row0, int end,
+                                                 int stride, int tid)
+{
+    constexpr int CHUNKS = WIDTH / 8;
+    constexpr int PASS = THREADS / CHUNKS;
+    static_assert(THREADS % CHUNKS == 0 && ROWS % PASS == 0, "whole passes");
+    const int column = tid % CHUNKS * 8;
+    LDK_UNROLL
+    for (int i = 0; i < ROWS; i += PASS) {
+        const int row = i + tid / CHUNKS;
+        const bool inside = row0 + row < end;
+        const int64_t source = static_cast<int64_t>(inside ? row0 + row : 0) * stride + column;
+        ldk_cp_async<16>(shared + row * PITCH + column, global + source, inside ? 16 : 0);
+    }
+}
+
+/* A fragments of 16 rows and 16 columns, row-major in shared memory. */
+template <int PITCH, class T>
+static __device__ __forceinline__ void load_a(uint32_t *a, const T *tile, int row, int column,
+                                              int lane)
+{
+    ldk_ldmatrix_x4(a, tile + (row + lane % 16) * PITCH + column + lane / 16 * 8);
+}
+
+/* ---- Scores ------------------------------------------------------------------------------------- */
+
+template <class T>
+static __device__ __forceinline__ void score_tile(float (&s)[8][4], const T *q, const T *k, int row,
+                                                  int lane)
+{
+    LDK_UNROLL
+    for (int step = 0; step < TILE; step += 16) {
+        uint32_t a[4];
+        load_a<NARROW_PITCH>(a, q, row, step, lane);
+        LDK_UNROLL
+        for (int n = 0; n < 8; n += 2) { /* 16 keys: two n8 blocks */
+            uint32_t b[4];
+            const int key = n * 8 + lane / 16 * 8 + lane % 8;
+            ldk_ldmatrix_x4(b, k + key * NARROW_PITCH + step + lane / 8 % 2 * 8);
+            ldk_mma_16816<T>(s[n], a, b);
+            ldk_mma_16816<T>(s[n + 1], a, b + 2);
+        }
+    }
+}
+
+/* Turn one row's scores (half h of the fragment) into p; store its maximum and its sum. */
+template <class T>
+static __device__ __forceinline__ void finish_row(const struct wide_chunk &a, float (&s)[8][4],
+                                                  int h, int row, int tile, int keys, int lane)
+{
+    float most = -INFINITY;
+    LDK_UNROLL
+    for (int n = 0; n < 8; n++)
+        LDK_UNROLL
+    for (int e = 2 * h; e < 2 * h + 2; e++) {
+        const int key = tile * TILE + n * 8 + lane % 4 * 2 + e % 2;
+        s[n][e] = key < keys ? s[n][e] * a.scale : -INFINITY;
+        most = fmaxf(most, s[n][e]);
+    }
+    most = fmaxf(most, __shfl_xor_sync(LDK_ALL_LANES, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(LDK_ALL_LANES, most, 2));
+    float sum = 0.0f;
+    T *p = static_cast<T *>(a.p) + (static_cast<int64_t>(row) * a.tiles + tile) * TILE;
+    LDK_UNROLL
+    for (int n = 0; n < 8; n++) {
+        const float low = ldk_ex2(s[n][2 * h] - most);
+        const float high = ldk_ex2(s[n][2 * h + 1] - most);
+        sum += low + high;
+        if (row < a.rows)
+            ldk_st(p + n * 8 + lane % 4 * 2, ldk_pack<T>(low, high));
+    }
+    sum += __shfl_xor_sync(LDK_ALL_LANES, sum, 1);
+    sum += __shfl_xor_sync(LDK_ALL_LANES, sum, 2);
+    if (row < a.rows && lane % 4 == 0) {
+        a.maxima[static_cast<int64_t>(row) * a.tiles + tile] = most;
+        a.sums[static_cast<int64_t>(row) * a.tiles + tile] = sum;
+    }
+}
+
+template <class T>
+static __global__ void __launch_bounds__(THREADS) wide_scores_kernel(const struct wide_chunk a)
+{
+    LDK_SHARED_DYN(T, shared);
+    const int tid = static_cast<int>(threadIdx.x);
+    const int lane = tid % 32;
+    const int warp_row = tid / 32 * 16;
+    const int tile = static_cast<int>(blockIdx.x);
+    const int row0 = static_cast<int>(blockIdx.y) * TILE;
+    const int keys = chunk_keys(a);
+    if (tile * TILE >= keys) /* the whole block: nobody reads this tile */
+        return;
+    const T *q = static_cast<const T *>(a.q);
+    const T *k = static_cast<const T *>(a.k);
+    constexpr int BUFFER = TILE * NARROW_PITCH;
+    T *const queries_at = shared;
+    T *const keys_at = shared + 2 * BUFFER;
+    copy_tile<TILE, TILE, NARROW_PITCH>(queries_at, q, row0, a.rows, a.q_stride, tid);
+    copy_tile<TILE, TILE, NARROW_PITCH>(keys_at, k, tile * TILE, keys, a.k_stride, tid);
+    ldk_cp_async_commit();
+    float s[8][4] = {};
+    const int steps = a.head_dim / TILE;
+    for (int step = 0; step < steps; step++) {
+        const int now = step % 2 * BUFFER;
+        ldk_cp_async_wait<0>();
+        __syncthreads(); /* this stage has landed, the other one is free */
+        if (step + 1 < steps) {
+            const int next = BUFFER - now;
+            const int column = (step + 1) * TILE;
+            copy_tile<TILE, TILE, NARROW_PITCH>(queries_at + next, q + column, row0, a.rows,
+                                                a.q_stride, tid);
+            copy_tile<TILE, TILE, NARROW_PITCH>(keys_at + next, k + column, tile * TILE, keys,
+                                                a.k_stride, tid);
+            ldk_cp_async_commit();
+        }
+        score_tile<T>(s, queries_at + now, keys_at + now, warp_row, lane);
+    }
+    LDK_UNROLL
+    for (int h = 0; h < 2; h++)
+        finish_row<T>(a, s, h, row0 + warp_row + h * 8 + lane / 4, tile, keys, lane);
+}
+
+/* ---- Factors ------------------------------------------------------------------------------------ */
+
+/* One warp a row; the order of a row's sum is lanes of tiles t, t + 32, ..., then a tree. */
+static __global__ void __launch_bounds__(THREADS) wide_factors_kernel(const struct wide_chunk a)
+{
+    const int tid = static_cast<int>(threadIdx.x);
+    const int lane = tid % 32;
+    const int row = static_cast<int>(blockIdx.x) * (THREADS / 32) + tid / 32;
+    if (row >= a.rows)
+        return;
+    const int tiles = ld_idx_ceil_div(chunk_keys(a), TILE);
+    float *maxima = a.maxima + static_cast<int64_t>(row) * a.tiles;
+    const float *sums = a.sums + static_cast<int64_t>(row) * a.tiles;
+    float most = -INFINITY;
+    for (int t = lane; t < tiles; t += 32)
+        most = fmaxf(most, maxima[t]);
+    for (int step = 16; step > 0; step /= 2)
+        most = fmaxf(most, __shfl_xor_sync(LDK_ALL_LANES, most, step));
+    float total = 0.0f;
+    for (int t = lane; t < tiles; t += 32)
+        total += ldk_ex2(maxima[t] - most) * sums[t];
+    for (int step = 16; step > 0; step /= 2)
+        total += __shfl_xor_sync(LDK_ALL_LANES, total, step);
+    const float inverse = 1.0f / total;
+    for (int t = lane; t < tiles; t += 32)
+        maxima[t] = ldk_ex2(maxima[t] - most) * inverse;
+}
+
+/* ---- Values ------------------------------------------------------------------------------------- */
+
+/* sum over 64 keys: 32 rows x 64 columns a warp. */
+template <class T>
+static __device__ __forceinline__ void value_tile(float (&sum)[2][8][4], const T *p, const T *v,
+                                                  int row, int column, int lane)
+{
+    LDK_UNROLL
+    for (int step = 0; step < TILE; step += 16) {
+        uint32_t a[2][4];
+        load_a<NARROW_PITCH>(a[0], p, row, step, lane);
+        load_a<NARROW_PITCH>(a[1], p, row + 16, step, lane);
+        LDK_UNROLL
+        for (int n = 0; n < 8; n += 2) {
+            uint32_t b[4];
+            ldk_ldmatrix_x4_trans(b, v + (step + lane % 16) * WIDE_PITCH + column + n * 8 +
+                                         lane / 16 * 8);
+            LDK_UNROLL
+            for (int m = 0; m < 2; m++) {
+                ldk_mma_16816<T>(sum[m][n], a[m], b);
+                ldk_mma_16816<T>(sum[m][n + 1], a[m], b + 2);
+            }
+        }
+    }
+}
+
+template <class T>
+static __global__ void __launch_bounds__(THREADS) wide_values_kernel(const struct wide_chunk a)
+{
+    LDK_SHARED_DYN(T, shared);
+    const int tid = static_cast<int>(threadIdx.x);
+    const int lane = tid % 32;
+    const int row0 = static_cast<int>(blockIdx.x) * TILE;
+    const int column0 = static_cast<int>(blockIdx.y) * COLUMNS;
+    const int warp_row = tid / 64 * 32;
+    const int warp_column = tid / 32 % 2 * 64;
+    const int keys = chunk_keys(a);
+    const int tiles = ld_idx_ceil_div(keys, TILE);
+    const T *p = static_cast<const T *>(a.p);
+    const T *v = static_cast<const T *>(a.v) + column0;
+    const int p_stride = a.tiles * TILE;
+    constexpr int P_BUFFER = TILE * NARROW_PITCH;
+    constexpr int V_BUFFER = TILE * WIDE_PITCH;
+    T *const weights_at = shared;
+    T *const values_at = shared + 2 * P_BUFFER;
+    copy_tile<TILE, TILE, NARROW_PITCH>(weights_at, p, row0, a.rows, p_stride, tid);
+    copy_tile<TILE, COLUMNS, WIDE_PITCH>(values_at, v, 0, keys, a.v_stride, tid);
+    ldk_cp_async_commit();
+    float o[2][8][4] = {};
+    for (int tile = 0; tile < tiles; tile++) {
+        const int now = tile % 2;
+        float factor[2][2];
+        LDK_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int row = row0 + warp_row + i * 8 + lane / 4;
+            factor[i / 2][i % 2] =
+                row < a.rows ? a.maxima[static_cast<int64_t>(row) * a.tiles + tile] : 0.0f;
+        }
+        ldk_cp_async_wait<0>();
+        __syncthreads(); /* this stage has landed, the other one is free */
+        if (tile + 1 < tiles) {
+            const int first = (tile + 1) * TILE;
+            copy_tile<TILE, TILE, NARROW_PITCH>(weights_at + (1 - now) * P_BUFFER, p + first, row0,
+                                                a.rows, p_stride, tid);
+            copy_tile<TILE, COLUMNS, WIDE_PITCH>(values_at + (1 - now) * V_BUFFER, v, first, keys,
+                                                 a.v_stride, tid);
+            ldk_cp_async_commit();
+        }
+        float sum[2][8][4] = {};
+        value_tile<T>(sum, weights_at + now * P_BUFFER, values_at + now * V_BUFFER, warp_row,
+                      warp_column, lane);
+        LDK_UNROLL
+        for (int i = 0; i < 64; i++)
+            o[i / 32][i / 4 % 8][i % 4] +=
+                factor[i / 32][i % 4 / 2] * sum[i / 32][i / 4 % 8][i % 4];
+    }
+    ldk_cp_async_wait<0>(); /* with no keys at all, the first copies are still on their way */
+    T *out = static_cast<T *>(a.o) + column0 + warp_column + lane % 4 * 2;
+    LDK_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const int row = row0 + warp_row + i * 8 + lane / 4;
+        LDK_UNROLL
+        for (int n = 0; n < 8; n++)
+            if (row < a.rows)
+                ldk_st(out + static_cast<int64_t>(row) * a.o_stride + n * 8,
+                       ldk_pack<T>(o[i / 2][n][i % 2 * 2], o[i / 2][n][i % 2 * 2 + 1]));
+    }
+}
+
+/* ---- Plan and launch ---------------------------------------------------------------------------- */
+
+bool ldk_attention_wide_fits(const struct ldk_attention *a)
+{
+    return a->head_dim > 160 && a->head_dim % COLUMNS == 0 && !a->causal &&
+           ldk_attention_aligned(a) && a->kv_rows <= INT32_MAX / TILE;
+}
+
+static int chunk_rows(const struct ldk_attention *a)
+{
+    return ld_idx_min(a->q_rows, CHUNK_ROWS);
+}
+
+/* Bytes of p, rounded up so that the floats behind it are aligned. */
+static size_t weight_bytes(const struct ldk_attention *a)
+{
+    const size_t tiles = static_cast<size_t>(ld_idx_ceil_div(a->kv_rows, TILE));
+    return (static_cast<size_t>(chunk_rows(a)) * tiles * TILE * 2 + 255) / 256 * 256;
+}
+
+size_t ldk_attention_wide_workspace(const struct ldk_attention *a)
+{
+    const size_t tiles = static_cast<size_t>(ld_idx_ceil_div(a->kv_rows, TILE));
+    return weight_bytes(a) + static_cast<size_t>(chunk_rows(a)) * tiles * 2 * sizeof(float);
+}
+
+template <class T> static int launch_chunk(const struct wide_chunk *c, ldk_stream stream)
+{
+    const dim3 block(THREADS);
+    const unsigned row_tiles = static_cast<unsigned>(ld_idx_ceil_div(c->rows, TILE));
+    const dim3 scores_grid(static_cast<unsigned>(c->tiles), row_tiles);
+    int code = LDK_LAUNCH((wide_scores_kernel<T>), scores_grid, block, SCORES_SHARED, stream, *c);
+    if (code != LDK_OK)
+        return code;
+    const dim3 factors_grid(static_cast<unsigned>(ld_idx_ceil_div(c->rows, THREADS / 32)));
+    code = LDK_LAUNCH(wide_factors_kernel, factors_grid, block, 0, stream, *c);
+    if (code != LDK_OK)
+        return code;
+    code = LDK_SMEM_OPTIN((wide_values_kernel<T>), VALUES_SHARED);
+    if (code != LDK_OK)
+        return code;
+    const dim3 values_grid(row_tiles, static_cast<unsigned>(c->head_dim / COLUMNS));
+    return LDK_LAUNCH((wide_values_kernel<T>), values_grid, block, VALUES_SHARED, stream, *c);
+}
+
+/* The chunk of query rows from `row` on, of head `head` in image `b`. */
+template <class T>
+static struct wide_chunk chunk_at(const struct ldk_attention *a, int b, int head, int row)
+{
+    const int tiles = ld_idx_ceil_div(a->kv_rows, TILE);
+    const int64_t q_row = static_cast<int64_t>(b) * a->q_rows + row;
+    const int64_t k_row = static_cast<int64_t>(b) * a->kv_rows;
+    const int column = head * a->head_dim;
+    struct wide_chunk c = {};
+    c.q = static_cast<const T *>(a->q) + q_row * a->q_stride + column;
+    c.k = static_cast<const T *>(a->k) + k_row * a->k_stride + column;
+    c.v = static_cast<const T *>(a->v) + k_row * a->v_stride + column;
+    c.o = static_cast<T *>(a->o) + q_row * a->o_stride + column;
+    c.q_stride = a->q_stride;
+    c.k_stride = a->k_stride;
+    c.v_stride = a->v_stride;
+    c.o_stride = a->o_stride;
+    c.rows = ld_idx_min(a->q_rows - row, CHUNK_ROWS);
+    c.kv_rows = a->kv_rows;
+    c.head_dim = a->head_dim;
+    c.kv_len = a->kv_len != nullptr ? a->kv_len + b : nullptr;
+    c.scale = a->scale * LDK_LOG2_E;
+    c.p = a->workspace;
+    c.maxima =
+        reinterpret_cast<float *>(static_cast<unsigned char *>(a->workspace) + weight_bytes(a));
+    c.sums = c.maxima + static_cast<size_t>(chunk_rows(a)) * static_cast<size_t>(tiles);
+    c.tiles = tiles;
+    return c;
+}
+
+template <class T> static int launch_all(const struct ldk_attention *a, ldk_stream stream)
+{
+    for (int b = 0; b < a->batch; b++)
+        for (int head = 0; head < a->heads; head++)
+            for (int row = 0; row < a->q_rows; row += CHUNK_ROWS) {
+                const struct wide_chunk c = chunk_at<T>(a, b, head, row);
+                const int code = launch_chunk<T>(&c, stream);
+                if (code != LDK_OK)
+                    return code;
+            }
+    return LDK_OK;
+}
+
+int ldk_attention_wide(const struct ldk_attention *a, ldk_stream stream)
+{
+    return a->dtype == LDK_F16 ? launch_all<half>(a, stream) : launch_all<bf16>(a, stream);
+}
