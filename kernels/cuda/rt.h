@@ -32,6 +32,8 @@ struct ldk_device_info {
 bool ldk_rt_is_host(void);
 /* Devices there are; no driver or too old a driver is an error code, never a crash. */
 int ldk_rt_device_count(int32_t *count);
+/* 13000 = 13.0; *driver 0: no driver. 0 whenever it can tell, whatever the versions are. */
+int ldk_rt_versions(int32_t *driver, int32_t *runtime);
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out);
 int ldk_rt_set_device(int32_t device);
 
@@ -45,9 +47,10 @@ int ldk_rt_stream_destroy(ldk_stream stream);
 int ldk_rt_stream_synchronize(ldk_stream stream);
 int ldk_rt_stream_wait(ldk_stream stream, ldk_event event);
 
-int ldk_rt_upload(void *dst, const void *src, size_t bytes, ldk_stream stream);   /* host to device */
-int ldk_rt_download(void *dst, const void *src, size_t bytes, ldk_stream stream); /* device to host */
-int ldk_rt_copy(void *dst, const void *src, size_t bytes, ldk_stream stream);     /* device to device */
+int ldk_rt_upload(void *dst, const void *src, size_t bytes, ldk_stream stream); /* host to device */
+int ldk_rt_download(void *dst, const void *src, size_t bytes,
+                    ldk_stream stream);                                       /* device to host */
+int ldk_rt_copy(void *dst, const void *src, size_t bytes, ldk_stream stream); /* device to device */
 int ldk_rt_memset(void *dst, int value, size_t bytes, ldk_stream stream);
 
 int ldk_rt_event_create(ldk_event *out);
