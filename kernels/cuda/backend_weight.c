@@ -1,0 +1,368 @@
+/*
+ * Weights on the device: where they lie (slabs), how they get there (packed range by range into one
+ * pinned buffer while the other one is being copied).
+ */
+#include "kernels/cuda/backend_state.h"
+#include "kernels/cuda/pack.h"
+
+#include "runtime/base/arena.h"
+
+#include <string.h>
+
+static const size_t SLAB_BYTES_MIN = (size_t)1 << 20;
+static const size_t SLAB_BYTES_MAX = (size_t)64 << 20;
+/* Long copies reach the bus's full speed from about 4 MiB on. */
+static const size_t RING_BYTES = (size_t)16 << 20;
+enum { ROWS_PER_TASK = 16 };
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + LD_CUDA_ALIGN - 1) & ~(size_t)(LD_CUDA_ALIGN - 1);
+}
+
+/* ---- Slabs ----------------------------------------------------------------------------------- */
+
+static enum ld_code add_slab(struct ld_cuda *cuda, size_t bytes, struct ld_error *err)
+{
+    struct ld_cuda_slab *slab = ld_heap_alloc(sizeof *slab);
+    void *memory = NULL;
+    if (!slab)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the model's weights");
+    /* Twice the latest one: a small model takes little, a large one few pieces. */
+    size_t wanted = cuda->slabs ? 2 * cuda->slabs->bytes : SLAB_BYTES_MIN;
+    wanted = wanted > SLAB_BYTES_MAX ? SLAB_BYTES_MAX : wanted;
+    wanted = wanted < bytes ? bytes : wanted;
+    const enum ld_code code = ld_cuda_alloc(cuda, wanted, &memory, err);
+    if (code != LD_OK) {
+        ld_heap_free(slab);
+        return code;
+    }
+    slab->memory = memory;
+    slab->bytes = wanted;
+    slab->next = cuda->slabs;
+    cuda->slabs = slab;
+    return LD_OK;
+}
+
+static enum ld_code place(struct ld_cuda *cuda, struct ld_weight *weight, unsigned char **at,
+                          struct ld_error *err)
+{
+    struct ld_cuda_slab *slab = cuda->slabs;
+    if (!slab || slab->used + weight->bytes > slab->bytes) {
+        const enum ld_code code = add_slab(cuda, weight->bytes, err);
+        if (code != LD_OK)
+            return code;
+        slab = cuda->slabs;
+    }
+    *at = slab->memory + slab->used;
+    slab->used += weight->bytes;
+    slab->live++;
+    weight->slab = slab;
+    return LD_OK;
+}
+
+/* A slab goes when its last weight goes. */
+static void leave(struct ld_cuda *cuda, struct ld_cuda_slab *slab)
+{
+    LD_ASSERT(slab->live > 0);
+    if (--slab->live > 0)
+        return;
+    struct ld_cuda_slab **link = &cuda->slabs;
+    while (*link != slab)
+        link = &(*link)->next;
+    *link = slab->next;
+    (void)ldk_rt_free(slab->memory);
+    ld_heap_free(slab);
+}
+
+/* ---- The way to the device ------------------------------------------------------------------- */
+
+static enum ld_code open_ring(struct ld_cuda *cuda, struct ld_error *err)
+{
+    struct ld_cuda_ring *ring = &cuda->ring;
+    for (int i = 0; i < 2 && ring->bytes == 0; i++) {
+        void *memory = ring->buffers[i];
+        enum ld_code code = LD_OK;
+        if (!memory)
+            code = ld_cuda_check(cuda, ldk_rt_malloc_pinned(&memory, RING_BYTES), "pinned memory",
+                                 err);
+        ring->buffers[i] = memory;
+        if (code == LD_OK && !ring->sent[i])
+            code = ld_cuda_check(cuda, ldk_rt_event_create(&ring->sent[i]), "an event", err);
+        if (code != LD_OK)
+            return code;
+    }
+    ring->bytes = RING_BYTES;
+    return LD_OK;
+}
+
+static enum ld_code reserve_lines(struct ld_cuda *cuda, size_t floats, struct ld_error *err)
+{
+    struct ld_cuda_ring *ring = &cuda->ring;
+    if (floats <= ring->line_floats)
+        return LD_OK;
+    ld_heap_free(ring->lines);
+    ring->line_floats = 0;
+    ring->lines = ld_heap_calloc(floats * ld_pool_threads(cuda->pool), sizeof *ring->lines);
+    if (!ring->lines)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for packing weights");
+    ring->line_floats = floats;
+    return LD_OK;
+}
+
+/* What is sent: `rows` rows of `row_bytes`, made by `fill` from row numbers. */
+struct source {
+    const struct ld_weight_desc *desc;
+    struct ldk_pack pack;
+    enum ld_dtype dtype; /* of a table's rows */
+    int32_t rows;
+    size_t row_bytes;
+    void (*fill)(const struct source *source, int32_t first, int32_t count, float *line, void *dst);
+};
+
+struct fill_ctx {
+    const struct source *source;
+    struct ld_cuda_ring *ring;
+    unsigned char *dst;
+    int32_t first, count;
+};
+
+static void fill_task(void *pointer, uint32_t task, uint32_t worker)
+{
+    const struct fill_ctx *ctx = pointer;
+    const int32_t offset = (int32_t)task * ROWS_PER_TASK;
+    const int32_t left = ctx->count - offset;
+    ctx->source->fill(ctx->source, ctx->first + offset, left < ROWS_PER_TASK ? left : ROWS_PER_TASK,
+                      ctx->ring->lines + worker * ctx->ring->line_floats,
+                      ctx->dst + (size_t)offset * ctx->source->row_bytes);
+}
+
+/* Packing the next rows overlaps with copying the last ones: a buffer is waited for only when its
+ * turn comes again. */
+static enum ld_code send(struct ld_cuda *cuda, const struct source *source, unsigned char *device,
+                         struct ld_error *err)
+{
+    struct ld_cuda_ring *ring = &cuda->ring;
+    const int32_t per_buffer = (int32_t)(ring->bytes / source->row_bytes);
+    LD_ASSERT(per_buffer > 0);
+    enum ld_code code = LD_OK;
+    for (int32_t first = 0; code == LD_OK && first < source->rows; first += per_buffer) {
+        const int32_t left = source->rows - first;
+        const int32_t count = left < per_buffer ? left : per_buffer;
+        const size_t bytes = (size_t)count * source->row_bytes;
+        const uint32_t which = ring->next;
+        ring->next = 1 - which;
+        code = ld_cuda_check(cuda, ldk_rt_event_synchronize(ring->sent[which]), "upload", err);
+        if (code != LD_OK)
+            break;
+        struct fill_ctx ctx = {source, ring, ring->buffers[which], first, count};
+        ld_pool_run(cuda->pool, (uint32_t)((count + ROWS_PER_TASK - 1) / ROWS_PER_TASK), fill_task,
+                    &ctx);
+        code = ld_cuda_check(cuda,
+                             ldk_rt_upload(device + (size_t)first * source->row_bytes,
+                                           ring->buffers[which], bytes, cuda->stream),
+                             "upload", err);
+        if (code == LD_OK)
+            code = ld_cuda_check(cuda, ldk_rt_event_record(ring->sent[which], cuda->stream),
+                                 "upload", err);
+    }
+    return code;
+}
+
+/* ---- Kinds of rows --------------------------------------------------------------------------- */
+
+static void fill_rows(const struct source *source, int32_t first, int32_t count, float *line,
+                      void *dst)
+{
+    ldk_pack_rows(&source->pack, source->desc, first, count, line, dst);
+}
+
+static void fill_phase(const struct source *source, int32_t first, int32_t count, float *line,
+                       void *dst)
+{
+    ldk_pack_phase_rows(&source->pack, source->desc, first, count, line, dst);
+}
+
+/* Values of part `p` to float32, its scale applied. */
+static void decode(const struct ld_weight_part *part, size_t first, size_t count, float *dst)
+{
+    const unsigned char *src = part->data;
+    ld_dtype_to_f32(dst, src + first * ld_dtype_size(part->dtype), part->dtype, count);
+    const float scale = part->scale;
+    for (size_t i = 0; scale != 0.0f && scale != 1.0f && i < count; i++)
+        dst[i] *= scale;
+}
+
+static void fill_table(const struct source *source, int32_t first, int32_t count, float *line,
+                       void *dst)
+{
+    const size_t k = (size_t)source->desc->k;
+    for (int32_t r = 0; r < count; r++) {
+        decode(&source->desc->parts[0], (size_t)(first + r) * k, k, line);
+        ld_dtype_from_f32((unsigned char *)dst + (size_t)r * source->row_bytes, line, source->dtype,
+                          k);
+    }
+}
+
+/* One row: all parts of a vector side by side. */
+static void fill_vector(const struct source *source, int32_t first, int32_t count, float *line,
+                        void *dst)
+{
+    (void)first;
+    (void)count;
+    (void)line;
+    float *at = dst;
+    for (uint32_t p = 0; p < source->desc->part_count; p++, at += source->desc->rows)
+        decode(&source->desc->parts[p], 0, (size_t)source->desc->rows, at);
+}
+
+/* One row: the bias as float32. */
+static void fill_bias(const struct source *source, int32_t first, int32_t count, float *line,
+                      void *dst)
+{
+    (void)first;
+    (void)count;
+    (void)line;
+    ldk_pack_bias(&source->pack, source->desc, dst);
+}
+
+/* One row: the same in the weight's own type, for libraries. */
+static void fill_bias16(const struct source *source, int32_t first, int32_t count, float *line,
+                        void *dst)
+{
+    (void)first;
+    (void)count;
+    ldk_pack_bias(&source->pack, source->desc, line);
+    ld_dtype_from_f32(dst, line, source->dtype, (size_t)source->pack.rows_padded);
+}
+
+/* ---- Creation -------------------------------------------------------------------------------- */
+
+static enum ld_code create_matrix(struct ld_cuda *cuda, struct ld_weight *weight,
+                                  const struct ld_weight_desc *desc, struct ld_error *err)
+{
+    struct source source = {.desc = desc, .dtype = cuda->base.act_dtype};
+    const bool phase = desc->upsampled && desc->kernel == 3 && !cuda->options.no_phase;
+    unsigned char *at = NULL;
+    ldk_pack_plan(&source.pack, desc, cuda->dtype, phase);
+    const struct ldk_pack *pack = &source.pack;
+    const size_t phase_at = round_up(pack->data_bytes);
+    const size_t bias_at = phase_at + round_up(pack->phase_bytes);
+    const size_t bias16_at = bias_at + round_up(pack->bias_bytes);
+    const size_t bias16_bytes = pack->bias_bytes / 2;
+    weight->bytes = bias16_at + round_up(bias16_bytes);
+    const size_t rows_padded = (size_t)pack->rows_padded;
+    enum ld_code code =
+        reserve_lines(cuda, pack->line > rows_padded ? pack->line : rows_padded, err);
+    if (code == LD_OK)
+        code = place(cuda, weight, &at, err);
+    if (code != LD_OK)
+        return code;
+    source.rows = pack->rows_padded;
+    source.row_bytes = pack->row_bytes;
+    source.fill = fill_rows;
+    code = send(cuda, &source, at, err);
+    if (code == LD_OK && pack->phase_bytes > 0) {
+        source.rows = LDK_PACK_PHASES * pack->rows_padded;
+        source.row_bytes = pack->phase_row_bytes;
+        source.fill = fill_phase;
+        code = send(cuda, &source, at + phase_at, err);
+    }
+    source.rows = 1;
+    if (code == LD_OK) {
+        source.row_bytes = pack->bias_bytes;
+        source.fill = fill_bias;
+        code = send(cuda, &source, at + bias_at, err);
+    }
+    if (code == LD_OK) {
+        source.row_bytes = bias16_bytes;
+        source.fill = fill_bias16;
+        code = send(cuda, &source, at + bias16_at, err);
+    }
+    weight->matrix = ldk_pack_weight(pack, at, pack->phase_bytes > 0 ? at + phase_at : NULL,
+                                     (const float *)(const void *)(at + bias_at));
+    weight->matrix.bias16 = at + bias16_at;
+    return code;
+}
+
+static enum ld_code create_plain(struct ld_cuda *cuda, struct ld_weight *weight,
+                                 const struct ld_weight_desc *desc, struct ld_error *err)
+{
+    const bool table = desc->kind == LD_WEIGHT_TABLE;
+    unsigned char *at = NULL;
+    struct source source = {.desc = desc,
+                            .dtype = cuda->base.act_dtype,
+                            .rows = table ? weight->rows : 1,
+                            .row_bytes = table ? (size_t)desc->k * ld_dtype_size(LD_DTYPE_F16)
+                                               : (size_t)weight->rows * sizeof(float),
+                            .fill = table ? fill_table : fill_vector};
+    weight->bytes = round_up((size_t)source.rows * source.row_bytes);
+    enum ld_code code = reserve_lines(cuda, (size_t)desc->k, err);
+    if (code == LD_OK)
+        code = place(cuda, weight, &at, err);
+    if (code == LD_OK)
+        code = send(cuda, &source, at, err);
+    weight->data = at;
+    return code;
+}
+
+enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_weight_desc *desc,
+                                   struct ld_weight **out, struct ld_error *err)
+{
+    struct ld_cuda *cuda = ld_cuda_of(backend);
+    LD_ASSERT(cuda->mode == LD_CUDA_WALK);
+    *out = NULL;
+    enum ld_code code = ld_cuda_check_weight(desc, err);
+    if (code == LD_OK && cuda->ring.bytes == 0)
+        code = open_ring(cuda, err);
+    if (code != LD_OK)
+        return code;
+    struct ld_weight *weight = ld_heap_alloc(sizeof *weight);
+    if (!weight)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight");
+    weight->kind = desc->kind;
+    weight->rows = desc->rows * (int32_t)desc->part_count;
+    weight->k = desc->k;
+    weight->kernel = desc->kind == LD_WEIGHT_CONV ? desc->kernel : 1;
+    const bool matrix = desc->kind != LD_WEIGHT_VECTOR && desc->kind != LD_WEIGHT_TABLE;
+    code = matrix ? create_matrix(cuda, weight, desc, err) : create_plain(cuda, weight, desc, err);
+    if (code != LD_OK) {
+        ld_cuda_weight_destroy(backend, weight);
+        return code;
+    }
+    *out = weight;
+    return LD_OK;
+}
+
+void ld_cuda_weight_destroy(struct ld_backend *backend, struct ld_weight *weight)
+{
+    if (!weight)
+        return;
+    if (weight->slab)
+        leave(ld_cuda_of(backend), weight->slab);
+    ld_heap_free(weight);
+}
+
+size_t ld_cuda_weight_bytes(const struct ld_weight *weight)
+{
+    return weight->bytes;
+}
+
+void ld_cuda_weights_deinit(struct ld_cuda *cuda)
+{
+    struct ld_cuda_ring *ring = &cuda->ring;
+    for (int i = 0; i < 2; i++) {
+        if (ring->buffers[i])
+            (void)ldk_rt_free_pinned(ring->buffers[i]);
+        if (ring->sent[i])
+            (void)ldk_rt_event_destroy(ring->sent[i]);
+    }
+    ld_heap_free(ring->lines);
+    memset(ring, 0, sizeof *ring);
+    while (cuda->slabs) {
+        struct ld_cuda_slab *next = cuda->slabs->next;
+        (void)ldk_rt_free(cuda->slabs->memory);
+        ld_heap_free(cuda->slabs);
+        cuda->slabs = next;
+    }
+}
