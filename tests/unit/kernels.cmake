@@ -4,6 +4,8 @@ ld_unit_test(test_cpu_attention ld_kernels)
 ld_unit_test(test_cpu_norm ld_kernels)
 ld_unit_test(test_cpu_resize ld_kernels)
 ld_unit_test(test_cpu_determinism ld_kernels)
+ld_unit_test(test_tune ld_kernels)
+ld_unit_test(test_tune_cache ld_kernels)
 ld_unit_test(test_pack ld_kernels)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
