@@ -1,0 +1,59 @@
+/*
+ * Convolution as an implicit matrix product: the main loop of matmul_main.cuh over a walker that
+ * follows the taps (stride, zero padding, nearest upsampling, two sources, phases), and the entry
+ * point of every convolution.
+ *
+ * Predicted bound: tensor cores; L2 traffic decides the tile (kernels.md 5.2). Time: not measured.
+ */
+#include "kernels/cuda/matmul_kernel.cuh"
+
+template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream stream)
+{
+    if (m.x_dtype == LDK_BF16)
+        return matmul_launch<Tile, bf16, walk_taps<Tile, bf16>, sum_f32<Tile, bf16>, false>(m,
+                                                                                            stream);
+    if (m.fp16_accumulate)
+        return matmul_launch<Tile, half, walk_taps<Tile, half>, sum_f16<Tile>, false>(m, stream);
+    return matmul_launch<Tile, half, walk_taps<Tile, half>, sum_f32<Tile, half>, false>(m, stream);
+}
+
+extern "C" int ldk_matmul_launch_taps(const ldk_matmul *m, ldk_matmul_tile tile, ldk_stream stream)
+{
+    switch (tile) {
+    case LDK_TILE_WIDE:
+        return launch_tile<tile_wide>(*m, stream);
+    case LDK_TILE_SQUARE:
+        return launch_tile<tile_square>(*m, stream);
+    case LDK_TILE_LOW:
+        return launch_tile<tile_low>(*m, stream);
+    case LDK_TILE_NARROW:
+        return launch_tile<tile_narrow>(*m, stream);
+    case LDK_TILE_COUNT:
+        break;
+    }
+    return LDK_E_INVALID;
+}
+
+extern "C" int ldk_conv2d(const ldk_conv *c, ldk_stream stream)
+{
+    ldk_matmul m;
+    const ldk_matmul_variant *variant;
+    const int code = ldk_matmul_plan_conv(c, &m, &variant);
+    if (code != LDK_OK)
+        return code;
+    switch (variant->kind) {
+    case LDK_MATMUL_FIRST:
+        return ldk_matmul_launch_first(&m, stream);
+    case LDK_MATMUL_LAST:
+        return ldk_matmul_launch_last(&m, stream);
+    case LDK_MATMUL_TILES: {
+        const int sums = ldk_matmul_launch_taps(&m, variant->tile, stream);
+        return sums != LDK_OK || m.splits == 1 ? sums
+                                               : ldk_matmul_launch_join(&m, variant->tile, stream);
+    }
+    case LDK_MATMUL_PLAIN:
+    case LDK_MATMUL_ROWS:
+        break;
+    }
+    return ldk_matmul_launch_plain(&m, stream);
+}

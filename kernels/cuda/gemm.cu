@@ -1,0 +1,68 @@
+/*
+ * Linear layers and kernels of 1: the main loop of matmul_main.cuh over rows of a matrix, with
+ * SiLU, quick-GELU or GEGLU, residual and moments in the epilogue, and the entry point of every
+ * linear layer.
+ *
+ * GEGLU: weight rows alternate 8 values, 8 gates (pack.h), so one thread holds value and gate of
+ * the same output in neighbouring n8 blocks and the tensor of 8 C channels never exists.
+ *
+ * Predicted bound: tensor cores, at C = 320 memory. Time: not measured.
+ */
+#include "kernels/cuda/matmul_kernel.cuh"
+
+template <class Tile, class T, class Sum>
+static int launch_sum(const ldk_matmul &m, ldk_stream stream)
+{
+    if (m.activation == LDK_ACT_GEGLU)
+        return matmul_launch<Tile, T, walk_rows<Tile, T>, Sum, true>(m, stream);
+    return matmul_launch<Tile, T, walk_rows<Tile, T>, Sum, false>(m, stream);
+}
+
+template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream stream)
+{
+    if (m.x_dtype == LDK_BF16)
+        return launch_sum<Tile, bf16, sum_f32<Tile, bf16>>(m, stream);
+    if (m.fp16_accumulate)
+        return launch_sum<Tile, half, sum_f16<Tile>>(m, stream);
+    return launch_sum<Tile, half, sum_f32<Tile, half>>(m, stream);
+}
+
+extern "C" int ldk_matmul_launch_rows(const ldk_matmul *m, ldk_matmul_tile tile, ldk_stream stream)
+{
+    switch (tile) {
+    case LDK_TILE_WIDE:
+        return launch_tile<tile_wide>(*m, stream);
+    case LDK_TILE_SQUARE:
+        return launch_tile<tile_square>(*m, stream);
+    case LDK_TILE_LOW:
+        return launch_tile<tile_low>(*m, stream);
+    case LDK_TILE_NARROW:
+        return launch_tile<tile_narrow>(*m, stream);
+    case LDK_TILE_COUNT:
+        break;
+    }
+    return LDK_E_INVALID;
+}
+
+extern "C" int ldk_linear(const struct ldk_linear *l, ldk_stream stream)
+{
+    ldk_matmul m;
+    const ldk_matmul_variant *variant;
+    const int code = ldk_matmul_plan_linear(l, &m, &variant);
+    if (code != LDK_OK)
+        return code;
+    switch (variant->kind) {
+    case LDK_MATMUL_ROWS:
+        return ldk_matmul_launch_few_rows(&m, stream);
+    case LDK_MATMUL_TILES: {
+        const int sums = ldk_matmul_launch_rows(&m, variant->tile, stream);
+        return sums != LDK_OK || m.splits == 1 ? sums
+                                               : ldk_matmul_launch_join(&m, variant->tile, stream);
+    }
+    case LDK_MATMUL_PLAIN:
+    case LDK_MATMUL_FIRST:
+    case LDK_MATMUL_LAST:
+        break;
+    }
+    return ldk_matmul_launch_plain(&m, stream);
+}

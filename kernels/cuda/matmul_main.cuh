@@ -1,0 +1,199 @@
+/*
+ * The main loop of every convolution and linear layer on tensor cores, once: slices of K stream
+ * through a ring of shared stages (cp.async), fragments come by ldmatrix, mma.sync m16n8k16 adds
+ * them up. Fragments are fetched one k16 step ahead, across the barrier between slices, so the
+ * tensor pipe has work while the next fragments travel. One barrier a slice: it says both that the
+ * next slice has landed for all and that the slice before this one is no longer read.
+ *
+ * Order of sums: K ascending by k16 steps into one accumulator, whatever the tile. With fp16
+ * accumulators the running sum is added to a float32 one every 128 of K.
+ */
+#ifndef LDK_MATMUL_MAIN_CUH
+#define LDK_MATMUL_MAIN_CUH
+
+#include "kernels/cuda/matmul_walk.cuh"
+
+/* ---- Fragments ------------------------------------------------------------------------------------ */
+
+template <class Tile> struct matmul_fragments {
+    uint32_t a[Tile::MMA_M][4];
+    uint32_t b[Tile::MMA_N][2];
+};
+
+/* Where this lane's rows lie in the A and B parts of a stage, for the first k16 step; the second
+ * is two chunks on, which the swizzle turns into one flipped bit. */
+template <class Tile> struct matmul_fetch {
+    int a, b;
+
+    __device__ __forceinline__ matmul_fetch()
+    {
+        const matmul_lane<Tile> at;
+        a = matmul_chunk_at(at.row + at.lane % 16, at.lane / 16);
+        b = Tile::A_BYTES +
+            matmul_chunk_at(at.col + at.lane / 16 * 8 + at.lane % 8, at.lane / 8 % 2);
+    }
+
+    __device__ __forceinline__ void operator()(const unsigned char *stage, int step,
+                                               matmul_fragments<Tile> &to) const
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M; i++)
+            ldk_ldmatrix_x4(to.a[i], stage + (a ^ step * 32) + i * 16 * Tile::ROW_BYTES);
+        LDK_UNROLL
+        for (int j = 0; j < Tile::MMA_N; j += 2)
+            ldk_ldmatrix_x4(to.b[j], stage + (b ^ step * 32) + j * 8 * Tile::ROW_BYTES);
+    }
+};
+
+/* ---- Accumulators --------------------------------------------------------------------------------- */
+
+/* c[i][j][2h + e]: row 16 i + 8 h + lane / 4, column 8 j + 2 (lane % 4) + e of the warp's tile. */
+template <class Tile, class T> struct sum_f32 {
+    float c[Tile::MMA_M][Tile::MMA_N][4];
+
+    __device__ __forceinline__ sum_f32()
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M * Tile::MMA_N * 4; i++)
+            c[i / 4 / Tile::MMA_N][i / 4 % Tile::MMA_N][i % 4] = 0.0f;
+    }
+
+    __device__ __forceinline__ void multiply(const matmul_fragments<Tile> &f)
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M; i++) {
+            LDK_UNROLL
+            for (int j = 0; j < Tile::MMA_N; j++)
+                ldk_mma_16816<T>(c[i][j], f.a[i], f.b[j]);
+        }
+    }
+
+    __device__ __forceinline__ void settle(int32_t)
+    {
+    }
+
+    __device__ __forceinline__ void finish()
+    {
+    }
+};
+
+/* Twice the rate on GeForce parts: fp16 sums of 128 products each, promoted to float32. */
+template <class Tile> struct sum_f16 : sum_f32<Tile, half> {
+    uint32_t h[Tile::MMA_M][Tile::MMA_N][2];
+
+    __device__ __forceinline__ sum_f16()
+    {
+        clear();
+    }
+
+    __device__ __forceinline__ void clear()
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M * Tile::MMA_N * 2; i++)
+            h[i / 2 / Tile::MMA_N][i / 2 % Tile::MMA_N][i % 2] = 0;
+    }
+
+    __device__ __forceinline__ void multiply(const matmul_fragments<Tile> &f)
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M; i++) {
+            LDK_UNROLL
+            for (int j = 0; j < Tile::MMA_N; j++)
+                ldk_mma_16816_h(h[i][j], f.a[i], f.b[j]);
+        }
+    }
+
+    __device__ __forceinline__ void finish()
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M * Tile::MMA_N * 2; i++) {
+            const float2 v = ldk_unpack<half>(h[i / 2 / Tile::MMA_N][i / 2 % Tile::MMA_N][i % 2]);
+            float *to = &this->c[i / 2 / Tile::MMA_N][i / 2 % Tile::MMA_N][i % 2 * 2];
+            to[0] += v.x;
+            to[1] += v.y;
+        }
+        clear();
+    }
+
+    __device__ __forceinline__ void settle(int32_t done)
+    {
+        if (done % (LDK_MATMUL_PROMOTE / Tile::K) == 0)
+            finish();
+    }
+};
+
+/* ---- The loop ------------------------------------------------------------------------------------- */
+
+/* Both operands of the next slice on their way into a stage. */
+template <class Tile, class T, class Walk> struct matmul_supply {
+    Walk a;
+    walk_weights<Tile, T> b;
+    unsigned char *shared;
+    int stage;
+
+    __device__ __forceinline__ matmul_supply(const ldk_matmul &m, const matmul_place &place,
+                                             int32_t slice, unsigned char *memory)
+        : a(m, place, slice), b(m, place, slice), shared(memory), stage(0)
+    {
+    }
+
+    __device__ __forceinline__ void send(const ldk_matmul &m, const matmul_place &place)
+    {
+        unsigned char *to = shared + stage * Tile::STAGE_BYTES;
+        a.copy(m, to);
+        b.copy(m, to);
+        a.next(m, place);
+        b.next();
+        stage = stage + 1 == Tile::STAGES ? 0 : stage + 1;
+    }
+};
+
+/* Adds slices [first, end) of K to `sum`. On return every copy has landed and no thread reads
+ * `shared` any more. */
+template <class Tile, class T, class Walk, class Sum>
+static __device__ __forceinline__ void matmul_main(const ldk_matmul &m, const matmul_place &place,
+                                                   int32_t first, int32_t end,
+                                                   unsigned char *shared, Sum &sum)
+{
+    constexpr int AHEAD = Tile::STAGES - 1; /* slices on their way */
+    static_assert(Tile::STEPS == 2, "the loop body is written for two k16 steps");
+    matmul_supply<Tile, T, Walk> supply(m, place, first, shared);
+    int32_t sent = first;
+    LDK_UNROLL
+    for (int s = 0; s < AHEAD; s++) {
+        if (sent < end) {
+            supply.send(m, place);
+            sent++;
+        }
+        ldk_cp_async_commit();
+    }
+    ldk_cp_async_wait<AHEAD - 1>();
+    __syncthreads();
+
+    const matmul_fetch<Tile> fetch;
+    matmul_fragments<Tile> even, odd;
+    int stage = 0;
+    fetch(shared, 0, even);
+    LDK_NO_UNROLL
+    for (int32_t slice = first; slice < end; slice++) {
+        if (sent < end) {
+            supply.send(m, place);
+            sent++;
+        }
+        ldk_cp_async_commit(); /* empty ones at the end keep the count of groups */
+        fetch(shared + stage * Tile::STAGE_BYTES, 1, odd);
+        sum.multiply(even);
+        stage = stage + 1 == Tile::STAGES ? 0 : stage + 1;
+        ldk_cp_async_wait<AHEAD - 1>();
+        __syncthreads();
+        /* After the last slice this fetches what nobody uses: cheaper than a branch here. */
+        fetch(shared + stage * Tile::STAGE_BYTES, 0, even);
+        sum.multiply(odd);
+        sum.settle(slice + 1 - first);
+    }
+    sum.finish();
+    ldk_cp_async_wait<0>();
+    __syncthreads();
+}
+
+#endif

@@ -1,0 +1,207 @@
+/*
+ * Walkers: where the next slice of K of each of a thread's rows lies in global memory. The main
+ * loop knows only `copy` (all of this thread's 16-byte chunks of the slice, zeros where there is no
+ * row or the tap lies outside the map) and `next`. No walker divides inside the loop; what depends
+ * on the tap is worked out when the tap begins.
+ */
+#ifndef LDK_MATMUL_WALK_CUH
+#define LDK_MATMUL_WALK_CUH
+
+#include "kernels/cuda/matmul_tile.cuh"
+
+/* This thread's first row in a stage, and its chunk. */
+template <class Tile> struct matmul_copy_lane {
+    int row, chunk, at;
+
+    __device__ __forceinline__ matmul_copy_lane()
+    {
+        const int tid = static_cast<int>(threadIdx.x);
+        row = tid / Tile::CHUNKS;
+        chunk = tid % Tile::CHUNKS;
+        at = matmul_chunk_at(row, chunk);
+    }
+};
+
+/* ---- Weights: rows of one length, K in one line --------------------------------------------------- */
+
+template <class Tile, class T> struct walk_weights {
+    const T *from;
+    size_t step;
+    int32_t row, rows; /* this thread's first row, rows that are there */
+    int to;
+
+    __device__ __forceinline__ walk_weights(const ldk_matmul &m, const matmul_place &place,
+                                            int32_t slice)
+    {
+        const matmul_copy_lane<Tile> lane;
+        to = Tile::A_BYTES + lane.at;
+        row = lane.row;
+        rows = m.w_rows - place.col;
+        step = static_cast<size_t>(Tile::COPY_ROWS) * static_cast<size_t>(m.w_stride);
+        const size_t first = static_cast<size_t>(place.phase) * static_cast<size_t>(m.w_rows) +
+                             static_cast<size_t>(place.col + row);
+        from = static_cast<const T *>(m.w) + first * static_cast<size_t>(m.w_stride) +
+               slice * Tile::K + lane.chunk * 8;
+    }
+
+    __device__ __forceinline__ void copy(const ldk_matmul &m, unsigned char *stage) const
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::B_COPIES; i++) {
+            const int r = row + i * Tile::COPY_ROWS;
+            if (Tile::N % Tile::COPY_ROWS != 0 && r >= Tile::N)
+                break;
+            const bool there = r < rows;
+            ldk_cp_async<16>(stage + to + i * Tile::COPY_ROWS * Tile::ROW_BYTES,
+                             there ? from + static_cast<size_t>(i) * step
+                                   : static_cast<const T *>(m.w),
+                             there ? 16 : 0);
+        }
+    }
+
+    __device__ __forceinline__ void next()
+    {
+        from += Tile::K;
+    }
+};
+
+/* ---- Rows of a matrix, or of two side by side ----------------------------------------------------- */
+
+template <class Tile, class T> struct walk_rows {
+    const T *from;
+    size_t step;
+    int32_t row, rows;
+    int32_t left; /* slices until the source ends */
+    int to;
+
+    __device__ __forceinline__ walk_rows(const ldk_matmul &m, const matmul_place &place,
+                                         int32_t slice)
+    {
+        const matmul_copy_lane<Tile> lane;
+        to = lane.at;
+        row = lane.row;
+        rows = place.rows;
+        const int32_t first = m.c0 / Tile::K;
+        const bool second = slice >= first;
+        enter(m, place, second, second ? slice - first : slice, lane.chunk);
+    }
+
+    __device__ __forceinline__ void enter(const ldk_matmul &m, const matmul_place &place,
+                                          bool second, int32_t slice, int chunk)
+    {
+        const T *x = static_cast<const T *>(second ? m.x1 : m.x0);
+        const int32_t channels = second ? m.c1 : m.c0;
+        const size_t at = static_cast<size_t>(place.image) * static_cast<size_t>(m.positions) +
+                          static_cast<size_t>(place.row + row);
+        from = x + at * static_cast<size_t>(channels) + slice * Tile::K + chunk * 8;
+        step = static_cast<size_t>(Tile::COPY_ROWS) * static_cast<size_t>(channels);
+        left = second ? INT32_MAX : channels / Tile::K - slice;
+    }
+
+    __device__ __forceinline__ void copy(const ldk_matmul &m, unsigned char *stage) const
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::A_COPIES; i++) {
+            const bool there = row + i * Tile::COPY_ROWS < rows;
+            ldk_cp_async<16>(stage + to + i * Tile::COPY_ROWS * Tile::ROW_BYTES,
+                             there ? from + static_cast<size_t>(i) * step
+                                   : static_cast<const T *>(m.x0),
+                             there ? 16 : 0);
+        }
+    }
+
+    __device__ __forceinline__ void next(const ldk_matmul &m, const matmul_place &place)
+    {
+        from += Tile::K;
+        if (--left == 0 && m.c1 > 0)
+            enter(m, place, true, 0, matmul_copy_lane<Tile>().chunk);
+    }
+};
+
+/* ---- Taps of a convolution ------------------------------------------------------------------------ */
+
+/* Stored row or column behind place `i` of the grid that the kernel walks over. */
+static __device__ __forceinline__ int32_t matmul_stored(int32_t i, int32_t n, int32_t up)
+{
+    return up == 2 * n ? i >> 1 : ld_idx_upsample(i, n, up);
+}
+
+template <class Tile, class T> struct walk_taps {
+    const T *from[Tile::A_COPIES];
+    int32_t y[Tile::A_COPIES], x[Tile::A_COPIES]; /* the window's corner */
+    uint32_t inside;                              /* bit i: copy i has something to read */
+    int32_t tap_y, tap_x, left;
+    bool second;
+    int to;
+
+    __device__ __forceinline__ walk_taps(const ldk_matmul &m, const matmul_place &place,
+                                         int32_t slice)
+    {
+        const matmul_copy_lane<Tile> lane;
+        to = lane.at;
+        LDK_UNROLL
+        for (int i = 0; i < Tile::A_COPIES; i++) {
+            const int32_t r = lane.row + i * Tile::COPY_ROWS, at = place.row + r;
+            y[i] = at / m.grid_w * m.stride - m.pad + (place.phase >> 1);
+            x[i] = at % m.grid_w * m.stride - m.pad + (place.phase & 1);
+            if (r >= place.rows)
+                y[i] = INT32_MIN / 2; /* outside, whatever the tap */
+        }
+        const int32_t of_tap = (m.c0 + m.c1) / Tile::K, first = m.c0 / Tile::K;
+        const int32_t tap = slice / of_tap, rest = slice % of_tap;
+        tap_y = tap / m.kernel;
+        tap_x = tap % m.kernel;
+        second = rest >= first;
+        enter(m, place, second ? rest - first : rest, lane.chunk);
+    }
+
+    /* The source or the tap has changed. */
+    __device__ __forceinline__ void enter(const ldk_matmul &m, const matmul_place &place,
+                                          int32_t slice, int chunk)
+    {
+        const int32_t channels = second ? m.c1 : m.c0;
+        const int32_t h = m.up_h > 0 ? m.up_h : m.in_h, w = m.up_w > 0 ? m.up_w : m.in_w;
+        const T *image = static_cast<const T *>(second ? m.x1 : m.x0) +
+                         static_cast<size_t>(place.image) * static_cast<size_t>(m.in_h) *
+                             static_cast<size_t>(m.in_w) * static_cast<size_t>(channels) +
+                         slice * Tile::K + chunk * 8;
+        left = channels / Tile::K - slice;
+        inside = 0;
+        LDK_UNROLL
+        for (int i = 0; i < Tile::A_COPIES; i++) {
+            const int32_t iy = y[i] + tap_y, ix = x[i] + tap_x;
+            const bool there = iy >= 0 && iy < h && ix >= 0 && ix < w;
+            const int32_t at = there ? matmul_stored(iy, m.in_h, m.up_h) * m.in_w +
+                                           matmul_stored(ix, m.in_w, m.up_w)
+                                     : 0;
+            from[i] = image + static_cast<size_t>(at) * static_cast<size_t>(channels);
+            inside |= static_cast<uint32_t>(there) << i;
+        }
+    }
+
+    __device__ __forceinline__ void copy(const ldk_matmul &, unsigned char *stage) const
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::A_COPIES; i++)
+            ldk_cp_async<16>(stage + to + i * Tile::COPY_ROWS * Tile::ROW_BYTES, from[i],
+                             (inside >> i & 1) != 0 ? 16 : 0);
+    }
+
+    __device__ __forceinline__ void next(const ldk_matmul &m, const matmul_place &place)
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::A_COPIES; i++)
+            from[i] += Tile::K;
+        if (--left > 0)
+            return;
+        second = !second && m.c1 > 0;
+        if (!second && ++tap_x == m.kernel) {
+            tap_x = 0;
+            tap_y++;
+        }
+        if (tap_y < m.kernel)
+            enter(m, place, 0, matmul_copy_lane<Tile>().chunk);
+    }
+};
+
+#endif
