@@ -24,7 +24,7 @@
 enum {
     LDK_TUNE_DIMS = 12,
     LDK_TUNE_KEY_SIZE = 192,
-    LDK_TUNE_NAME_SIZE = 64,
+    LDK_TUNE_NAME_SIZE = 96,
     LDK_TUNE_CANDIDATES_MAX = 96,
     LDK_TUNE_TIMED_MAX = 12,  /* candidates that are timed after the filter */
     LDK_TUNE_LIBRARY_MAX = 4, /* of those, places that libraries may have however the model ranks */
