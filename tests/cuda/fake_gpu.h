@@ -1,0 +1,36 @@
+/*
+ * A GPU made of plain memory, for tests of the backend's logic on any machine: rt.h and kernels.h
+ * implemented in plain C (fake_gpu.c, fake_kernels.c). It is as asynchronous as it may be: nothing
+ * is computed or copied before somebody waits for it, so a buffer that is filled again too early,
+ * or an output that is read before the end of the run, gives a wrong result every time. Graphs are
+ * recorded and replayed. Errors can be ordered.
+ */
+#ifndef LD_TESTS_CUDA_FAKE_GPU_H
+#define LD_TESTS_CUDA_FAKE_GPU_H
+
+#include "kernels/cuda/rt.h"
+
+struct fake_gpu {
+    /* Orders */
+    struct ldk_device_info info;
+    int32_t count, driver, count_error;
+    uint64_t fail_alloc_after; /* allocations that still succeed; UINT64_MAX: all */
+    int sync_error;            /* what the next wait reports; then cleared unless sticky */
+    bool refuse_capture;
+    bool fail_capture; /* the next capture ends in an error */
+    bool no_moments;   /* producers leave none */
+    /* Reports */
+    uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
+    uint64_t norms_with_moments;
+};
+extern struct fake_gpu fake_gpu;
+
+/* As at start: one chip of capability 8.0 with 8 GiB, no orders. */
+void fake_gpu_reset(void);
+
+/* Put off a piece of work: `run` gets a copy of the arguments when somebody waits. */
+int fake_gpu_enqueue(void (*run)(const void *args), const void *args, size_t bytes);
+
+enum { FAKE_ILLEGAL_ADDRESS = 700, FAKE_OUT_OF_MEMORY = 2 };
+
+#endif
