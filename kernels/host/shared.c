@@ -88,7 +88,7 @@ void ldk_shared_begin(size_t dynamic_bytes)
     size_t before = used;
     array_count = 0;
     static_bytes = 0;
-    make_fresh(arena, dynamic_bytes);
+    make_fresh(arena, dynamic_bytes + RED_ZONE);
     used = dynamic_bytes + RED_ZONE;
     size_t end = before > used ? before : used;
     sanitizer_forbid(arena + dynamic_bytes, end - dynamic_bytes);
@@ -124,7 +124,7 @@ void *ldk_fiber_shared(const void *key, size_t bytes, size_t alignment, const ch
         ldk_host_fault(nowhere, "%s: too many shared arrays", name);
     unsigned char *at = arena + offset;
     used = offset + bytes + RED_ZONE;
-    make_fresh(at, bytes);
+    make_fresh(at, bytes + RED_ZONE);
     sanitizer_forbid(at + bytes, RED_ZONE);
     arrays[array_count].key = key;
     arrays[array_count].at = at;

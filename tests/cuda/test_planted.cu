@@ -1,0 +1,322 @@
+/*
+ * Planted bugs: each runs in a child process, in three thread orders, and must be found by what
+ * this build (plain or with one sanitizer) is there for; the correct kernels must be accused by
+ * none.
+ *
+ * Source: hostbuild.md section 4.
+ */
+#include "tests/cuda/child.h"
+#include "tests/cuda/hostcuda.h"
+#include "tests/cuda/planted_kernels.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Who may find what --------------------------------------------------------------------------- */
+
+enum {
+    NOTHING = 1,
+    VALUES = 2,    /* wrong or NaN against the reference */
+    ORDERS = 4,    /* bits differ between thread orders */
+    SHIM = 8,      /* kernels/host says what is wrong */
+    SANITIZER = 16 /* a report, or the signal of a guard page */
+};
+enum { OUTPUT = VALUES | ORDERS, VALUES_STATUS = 92, ORDERS_STATUS = 93 };
+
+enum { PLAIN, ASAN, TSAN, MSAN };
+#if defined(__SANITIZE_ADDRESS__)
+static const int build = ASAN;
+#elif defined(__SANITIZE_THREAD__)
+static const int build = TSAN;
+#elif defined(__clang__)
+#if __has_feature(memory_sanitizer)
+static const int build = MSAN;
+#else
+static const int build = PLAIN;
+#endif
+#else
+static const int build = PLAIN;
+#endif
+
+struct bug {
+    planted number;
+    const char *name;
+    int found_by[4];  /* plain, ASan + UBSan, TSan, MSan */
+    const char *says; /* part of what the shim says, or NULL */
+};
+
+/* clang-format off */
+static const int S = SANITIZER, V = OUTPUT, N = NOTHING;
+static const bug bugs[] = {
+    {NORM_NO_BARRIER_AFTER_STORE, "no barrier after a store to shared", {V, V, S, S}, nullptr},
+    {NORM_NO_BARRIER_BEFORE_REUSE, "no barrier before an array is used again", {V, V, S, V | S}, nullptr},
+    {NORM_SAME_VALUE_BY_ALL, "all threads store the same value", {N, N, S, N}, nullptr},
+    {NORM_OFF_BY_ONE_STATIC, "off by one, static shared array", {V, S, V, V | S}, nullptr},
+    {NORM_UNSET_MATTERS, "unset shared memory, value matters", {V, V, V, S}, nullptr},
+    {NORM_UNSET_IGNORED, "unset shared memory, value is ignored", {N, N, N, S}, nullptr},
+    {NORM_NO_SYNCWARP, "no __syncwarp", {V, V, S, V | S}, nullptr},
+    {NORM_BEYOND_ODD_TENSOR, "one element past a tensor of odd size", {N, S, N, N}, nullptr},
+    {NORM_ROW_MASK_FORGOTTEN, "row mask forgotten", {S, S, S, S}, nullptr},
+    {NORM_FAR_STRIDE, "far stride past the end", {S, S, S, S}, nullptr},
+    {NORM_MISALIGNED_LD, "misaligned load by ldk_ld", {SHIM, SHIM, SHIM, SHIM}, "misaligned"},
+    {NORM_MISALIGNED_CAST, "misaligned load by a cast", {N, S, N, N}, nullptr},
+    {NORM_SAME_ELEMENT_BY_TWO_BLOCKS, "two blocks write the same element", {V, V, V, V}, nullptr},
+    {GEMM_NO_BARRIER_IN_LOOP, "no barrier in the GEMM loop", {V, V | S, S, S}, nullptr},
+    {GEMM_NO_WAIT, "no wait for copies", {V | SHIM, S, V | S | SHIM, S}, nullptr},
+    {GEMM_WAIT_SHORT, "wait one group short", {V, S, V | S, S}, nullptr},
+    {GEMM_NO_COMMIT, "no commit", {V | SHIM, S, V | S | SHIM, S}, nullptr},
+    {GEMM_COPY_INTO_READ_STAGE, "copy into the stage being read", {V, S, S, S}, nullptr},
+    {GEMM_ONLY_SYNCWARP, "wait, but no barrier to the other warp", {V, V | S, S, S}, nullptr},
+    {GEMM_LDMATRIX_8_OFF, "ldmatrix row 8 bytes off", {SHIM, SHIM, SHIM, SHIM}, "misaligned"},
+    {GEMM_LDMATRIX_LOCAL, "ldmatrix of a local array", {SHIM, SHIM, SHIM, SHIM}, "bytes of shared memory"},
+    {GEMM_MISALIGNED_SOURCE, "misaligned source of a copy", {SHIM, SHIM, SHIM, SHIM}, "misaligned"},
+    {GEMM_OFF_BY_ONE_DYNAMIC, "off by one, dynamic shared memory", {V, S, V, S}, nullptr},
+    {GEMM_TOO_MUCH_SHARED, "more shared memory than opted in to", {SHIM, SHIM, SHIM, SHIM}, "the launch gave 1"},
+    {GEMM_LEAVES_IN_FLIGHT, "leaves with copies in flight", {SHIM, SHIM, SHIM, SHIM}, "copies in flight"},
+    {ATTENTION_NO_BARRIER_BEFORE_K, "no barrier before K's tile is refilled", {V, V | S, S, V | S}, nullptr},
+    {ATTENTION_NO_BARRIER_BEFORE_V, "no barrier before V's tile is refilled", {V, V | S, S, V | S}, nullptr},
+    {CONTROL_DIVERGENT_BARRIER, "divergent barrier", {SHIM, SHIM, SHIM, SHIM}, "divergent barrier"},
+    {CONTROL_DIVERGENT_ON_ONE_LINE, "divergent barrier on one line", {SHIM, SHIM, SHIM, SHIM}, "divergent barrier"},
+    {CONTROL_RETURN_BEFORE_BARRIER, "return before a barrier", {SHIM, SHIM, SHIM, SHIM}, "left the kernel"},
+    {CONTROL_SHUFFLE_IN_BRANCH, "shuffle in a branch with a full mask", {SHIM, SHIM, SHIM, SHIM}, "left the kernel"},
+    {CONTROL_SHUFFLE_FROM_OUTSIDE_MASK, "shuffle from outside the mask", {SHIM, SHIM, SHIM, SHIM}, "not in mask"},
+    {CONTROL_LANE_OUTSIDE_OWN_MASK, "lane not in its own mask", {SHIM, SHIM, SHIM, SHIM}, "not in its mask"},
+    {CONTROL_MASK_NAMES_FINISHED_LANE, "mask names a finished lane", {SHIM, SHIM, SHIM, SHIM}, "left the kernel"},
+    {CONTROL_NAMED_BARRIER_WRONG_ID, "named barrier with wrong number", {SHIM, SHIM, SHIM, SHIM}, "deadlock"},
+    {CONTROL_NAMED_BARRIER_WRONG_COUNT, "named barrier with wrong count", {SHIM, SHIM, SHIM, SHIM}, "threads, but"},
+    {CONTROL_LANES_AT_DIFFERENT_PLACES, "lanes meet from different places", {SHIM, SHIM, SHIM, SHIM}, "of its mask are in"},
+};
+/* clang-format on */
+
+/* ---- The child: one bug -------------------------------------------------------------------------- */
+
+enum { ROWS = 6, COLUMNS = 301 };
+
+struct operands {
+    const void *a, *b;
+    float *y;
+    int bug;
+};
+
+static int run_norm(void *context)
+{
+    const operands *o = static_cast<operands *>(context);
+    return LDK_LAUNCH(planted_norm, dim3(ROWS + 1), dim3(NORM_THREADS), 0, nullptr,
+                      static_cast<const float *>(o->a), static_cast<int>(ROWS),
+                      static_cast<int>(COLUMNS), o->y, o->bug);
+}
+
+static int run_gemm(void *context)
+{
+    const operands *o = static_cast<operands *>(context);
+    const size_t bytes = o->bug == GEMM_TOO_MUCH_SHARED ? 60 * 1024 : 3 * GEMM_STAGE_CHUNKS * 16;
+    return LDK_LAUNCH(planted_gemm, dim3(1), dim3(GEMM_THREADS), bytes, nullptr,
+                      static_cast<const half *>(o->a), static_cast<const half *>(o->b), o->y,
+                      o->bug);
+}
+
+static int run_attention(void *context)
+{
+    const operands *o = static_cast<operands *>(context);
+    return LDK_LAUNCH(planted_attention, dim3(1), dim3(ATTENTION_THREADS), 0, nullptr,
+                      static_cast<const float *>(o->a), static_cast<const float *>(o->b), o->y,
+                      o->bug);
+}
+
+static int run_control(void *context)
+{
+    const operands *o = static_cast<operands *>(context);
+    return LDK_LAUNCH(planted_control, dim3(1), dim3(CONTROL_THREADS), 0, nullptr,
+                      static_cast<const float *>(o->a), o->y, o->bug);
+}
+
+/* Three orders, all of them before a verdict, so that a sanitizer may speak first. */
+static int verdict(int (*run)(void *), operands *o, const double *want, size_t count)
+{
+    static float first[ROWS * COLUMNS], again[ROWS * COLUMNS];
+    static const uint64_t orders[] = {0, 1, 77};
+    bool differ = false, wrong = false;
+    o->y = static_cast<float *>(hc_device(count * sizeof(float)));
+    for (int i = 0; i < 3; i++) {
+        hc_seed(orders[i]);
+        const int code = run(o);
+        if (code != 0) {
+            fprintf(stderr, "the launch gave %d\n", code);
+            return LDK_HOST_FAULT;
+        }
+        float *values = i == 0 ? first : again;
+        hc_download(values, o->y, count * sizeof(float));
+        differ = differ || memcmp(first, values, count * sizeof(float)) != 0;
+        for (size_t j = 0; j < count; j++)
+            wrong = wrong || !(fabs(static_cast<double>(values[j]) - want[j]) <=
+                               1e-3 * (1.0 + fabs(want[j])));
+    }
+    hc_free_all();
+    return wrong ? VALUES_STATUS : differ ? ORDERS_STATUS : 0;
+}
+
+static int norm_bug(int bug)
+{
+    static float x[ROWS * COLUMNS];
+    static double want[ROWS * COLUMNS];
+    hc_normal(x, ROWS * COLUMNS, 1.0f, 5);
+    for (int r = 0; r < ROWS; r++) {
+        double mean = 0.0, squares = 0.0;
+        for (int c = 0; c < COLUMNS; c++)
+            mean += static_cast<double>(x[r * COLUMNS + c]) / COLUMNS;
+        for (int c = 0; c < COLUMNS; c++) {
+            const double d = static_cast<double>(x[r * COLUMNS + c]) - mean;
+            squares += d * d / COLUMNS;
+        }
+        for (int c = 0; c < COLUMNS; c++)
+            want[r * COLUMNS + c] =
+                (static_cast<double>(x[r * COLUMNS + c]) - mean) / sqrt(squares + 1e-5);
+    }
+    operands o = {hc_upload(x, sizeof x), nullptr, nullptr, bug};
+    return verdict(run_norm, &o, want, ROWS * COLUMNS);
+}
+
+static int gemm_bug(int bug)
+{
+    float a[32 * GEMM_DEPTH], b[8 * GEMM_DEPTH];
+    double want[256];
+    hc_normal(a, 32 * GEMM_DEPTH, 1.0f, 6);
+    hc_normal(b, 8 * GEMM_DEPTH, 1.0f, 7);
+    operands o = {hc_tensor(a, 32 * GEMM_DEPTH, LDK_F16), hc_tensor(b, 8 * GEMM_DEPTH, LDK_F16),
+                  nullptr, bug};
+    for (int i = 0; i < 256; i++) {
+        want[i] = 0.0;
+        for (int k = 0; k < GEMM_DEPTH; k++)
+            want[i] += static_cast<double>(a[i / 8 * GEMM_DEPTH + k]) *
+                       static_cast<double>(b[i % 8 * GEMM_DEPTH + k]);
+    }
+    return verdict(run_gemm, &o, want, 256);
+}
+
+static int attention_bug(int bug)
+{
+    enum { COUNT = ATTENTION_TILES * ATTENTION_THREADS * 4 };
+    int32_t integers[2 * COUNT];
+    float k[COUNT], v[COUNT];
+    hc_integers(integers, 2 * COUNT, 1, 9, 8);
+    for (int i = 0; i < COUNT; i++) {
+        k[i] = static_cast<float>(integers[i]);
+        v[i] = static_cast<float>(integers[COUNT + i]);
+    }
+    double total = 0.0, want[ATTENTION_THREADS];
+    for (int t = 0; t < ATTENTION_TILES; t++) {
+        double score = 0.0, values = 0.0;
+        for (int i = 0; i < ATTENTION_THREADS; i++) {
+            score += static_cast<double>(k[(t * ATTENTION_THREADS + i) * 4]);
+            values += static_cast<double>(v[(t * ATTENTION_THREADS + i) * 4 + 1]);
+        }
+        total += score * values;
+    }
+    for (int i = 0; i < ATTENTION_THREADS; i++)
+        want[i] = total;
+    operands o = {hc_upload(k, sizeof k), hc_upload(v, sizeof v), nullptr, bug};
+    return verdict(run_attention, &o, want, ATTENTION_THREADS);
+}
+
+static int control_bug(int bug)
+{
+    float x[CONTROL_THREADS];
+    double want[CONTROL_THREADS];
+    hc_normal(x, CONTROL_THREADS, 1.0f, 9);
+    for (int i = 0; i < CONTROL_THREADS; i++)
+        want[i] = static_cast<double>(x[i]) + static_cast<double>(x[i ^ 32]);
+    operands o = {hc_upload(x, sizeof x), nullptr, nullptr, bug};
+    return verdict(run_control, &o, want, CONTROL_THREADS);
+}
+
+static int child(int bug)
+{
+    if (bug == CORRECT) {
+        int (*const all[])(int) = {norm_bug, gemm_bug, attention_bug, control_bug};
+        for (int i = 0; i < 4; i++) {
+            const int status = all[i](CORRECT);
+            if (status != 0)
+                return status;
+        }
+        return 0;
+    }
+    if (bug < GEMM_NO_BARRIER_IN_LOOP)
+        return norm_bug(bug);
+    if (bug < ATTENTION_NO_BARRIER_BEFORE_K)
+        return gemm_bug(bug);
+    return bug < CONTROL_DIVERGENT_BARRIER ? attention_bug(bug) : control_bug(bug);
+}
+
+/* ---- The judge ----------------------------------------------------------------------------------- */
+
+static int finder(int status)
+{
+    switch (status) {
+    case 0:
+        return NOTHING;
+    case VALUES_STATUS:
+        return VALUES;
+    case ORDERS_STATUS:
+        return ORDERS;
+    case LDK_HOST_FAULT:
+        return SHIM;
+    case HC_SANITIZER_STATUS:
+    case 128 + 7:  /* SIGBUS */
+    case 128 + 11: /* SIGSEGV */
+        return SANITIZER;
+    default:
+        return 0;
+    }
+}
+
+static const char *finder_name(int finder)
+{
+    switch (finder) {
+    case NOTHING:
+        return "nothing";
+    case VALUES:
+        return "values";
+    case ORDERS:
+        return "orders";
+    case SHIM:
+        return "shim";
+    case SANITIZER:
+        return "sanitizer";
+    default:
+        return "?";
+    }
+}
+
+static void judge(const bug &b)
+{
+    static char said[65536];
+    char number[16];
+    snprintf(number, sizeof number, "%d", static_cast<int>(b.number));
+    hc_case("%s", b.name);
+    const int status = hc_child(number, said, sizeof said, 60);
+    const int who = finder(status);
+    printf("%-45s %s\n", b.name, finder_name(who));
+    bool ok = (who & b.found_by[build]) != 0;
+    hc_expect(ok, "status %d: %.2000s", status, said);
+    if (ok && who == SHIM && b.says)
+        hc_expect(strstr(said, b.says), "the sentence has no '%s': %.500s", b.says, said);
+    if (ok && who == SHIM && b.number != GEMM_TOO_MUCH_SHARED)
+        hc_expect(strstr(said, "planted_"), "the kernel is not named: %.500s", said);
+    if (ok && who == SANITIZER && status == HC_SANITIZER_STATUS && (build == ASAN || build == TSAN))
+        hc_expect(strstr(said, "planted_kernels.cuh") || strstr(said, "launch_host.h"),
+                  "the report names no line: %.2000s", said);
+}
+
+int main(int count, char **arguments)
+{
+    if (count == 2)
+        return child(atoi(arguments[1]));
+    static const bug correct = {CORRECT, "the correct kernels", {N, N, N, N}, nullptr};
+    judge(correct);
+    for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++)
+        judge(bugs[i]);
+    hc_case("the list");
+    hc_expect(sizeof bugs / sizeof bugs[0] == PLANTED_COUNT - 1, "every bug is in the list");
+    return hc_report();
+}
