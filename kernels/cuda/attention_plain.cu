@@ -8,6 +8,7 @@
  * Registers (sm_90) 40 (d <= 128) and 168; time: not measured.
  */
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/vector.cuh"
 
 enum { WARPS = 4, HEAD_DIM_MAX = 1024 };
 
@@ -26,7 +27,7 @@ template <class T, int PIECES>
 static __global__ void __launch_bounds__(WARPS * 32)
     attention_plain_kernel(const struct ldk_attention a)
 {
-    LDK_SHARED(float, queries, [WARPS][PIECES * 32]);
+    LDK_SHARED(float, queries, [WARPS][static_cast<unsigned>(PIECES * 32)]);
     LDK_SHARED(float, weights, [WARPS][32]);
     const int tid = static_cast<int>(threadIdx.x);
     const int warp = tid / 32;
@@ -49,7 +50,7 @@ static __global__ void __launch_bounds__(WARPS * 32)
     for (int d = lane; d < a.head_dim; d += 32)
         queries[warp][d] = ldk_to_f32(q[d]);
     __syncwarp();
-    float sums[PIECES] = {};
+    floats<PIECES> sums = {};
     float total = 0.0f;
     float largest = -INFINITY;
     for (int first = 0; first < keys; first += 32) {

@@ -1,0 +1,81 @@
+/*
+ * Vectors of activations as float32, and the nonlinearities on single values. Shared by the norms
+ * and the point kernels.
+ */
+#ifndef LDK_VECTOR_CUH
+#define LDK_VECTOR_CUH
+
+#include "kernels/cuda/launch.h"
+#include "kernels/idx.h"
+
+/* V floats in registers. The bound is unsigned for the host compiler\'s sake. */
+template <int V> using floats = float[static_cast<unsigned>(V)];
+
+/* V neighbouring elements: 8 take one 16-byte access, 4 one of 8 bytes, 1 is the form for any
+ * offset. */
+template <unsigned V, class T>
+static __device__ __forceinline__ void load_vector(float (&v)[V], const T *p)
+{
+    if constexpr (V == 8) {
+        const uint4 raw = ldk_ld<uint4>(p);
+        const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+        LDK_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const float2 pair = ldk_unpack<T>(words[i]);
+            v[2 * i] = pair.x;
+            v[2 * i + 1] = pair.y;
+        }
+    } else if constexpr (V == 4) {
+        const uint2 raw = ldk_ld<uint2>(p);
+        const float2 low = ldk_unpack<T>(raw.x);
+        const float2 high = ldk_unpack<T>(raw.y);
+        v[0] = low.x;
+        v[1] = low.y;
+        v[2] = high.x;
+        v[3] = high.y;
+    } else {
+        static_assert(V == 1, "vectors of 8, 4 or 1");
+        v[0] = ldk_to_f32(*p);
+    }
+}
+
+template <unsigned V, class T>
+static __device__ __forceinline__ void store_vector(T *p, const float (&v)[V])
+{
+    if constexpr (V == 8)
+        ldk_st(p, make_uint4(ldk_pack<T>(v[0], v[1]), ldk_pack<T>(v[2], v[3]),
+                             ldk_pack<T>(v[4], v[5]), ldk_pack<T>(v[6], v[7])));
+    else if constexpr (V == 4)
+        ldk_st(p, make_uint2(ldk_pack<T>(v[0], v[1]), ldk_pack<T>(v[2], v[3])));
+    else
+        *p = ldk_from_f32<T>(v[0]);
+}
+
+/* v * sigmoid(k v). The exponential of a very negative v is infinite and its reciprocal zero. */
+static __device__ __forceinline__ float swish(float v, float k)
+{
+    return v * ldk_rcp(1.0f + ldk_expf(-k * v));
+}
+
+static __device__ __forceinline__ float silu(float v)
+{
+    return swish(v, 1.0f);
+}
+
+static __device__ __forceinline__ float quick_gelu(float v)
+{
+    return swish(v, 1.702f);
+}
+
+static constexpr unsigned LDK_WARP = 0xffffffffu;
+
+/* The same sum in every lane; the tree is fixed. */
+template <class F> static __device__ __forceinline__ F warp_sum(F v)
+{
+    LDK_UNROLL
+    for (int step = 16; step > 0; step /= 2)
+        v += __shfl_xor_sync(LDK_WARP, v, step);
+    return v;
+}
+
+#endif
