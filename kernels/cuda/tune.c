@@ -104,12 +104,13 @@ static void say(const struct ldk_tune_bench *bench, const struct ldk_tune_unit *
                 const struct ldk_tune_candidate *candidate, const char *why, int code)
 {
     char key[LDK_TUNE_KEY_SIZE];
-    char text[LDK_TUNE_KEY_SIZE + LDK_TUNE_NAME_SIZE + 96];
+    char text[2 * LDK_TUNE_KEY_SIZE];
     if (!bench->log)
         return;
     ldk_tune_key(unit, true, key);
-    (void)snprintf(text, sizeof text, "%s is not used for %s: %s (code %d)", candidate->name, key,
-                   why, code);
+    /* A sentence that does not fit is cut; ld_fmt says so, and nobody minds. */
+    (void)ld_fmt(text, sizeof text, "%s is not used for %s: %s (code %d)", candidate->name, key,
+                 why, code);
     bench->log(bench->ctx, text);
 }
 
