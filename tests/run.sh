@@ -85,6 +85,7 @@ if wanted golden-full; then
         skipped=$((skipped + 1))
     fi
 fi
+wanted cuda && suite cuda 900 tests/cuda/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"
