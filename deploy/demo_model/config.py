@@ -1,0 +1,55 @@
+"""Every hyper-parameter of the demo model and of its training, in one place."""
+
+SEED = 20240607
+
+# Widths; what the checkpoint's `latentd.test_config` metadata says (shared layout: SD1.5's).
+UNET = {"model_channels": 64, "channel_mult": [1, 1, 2, 1], "num_heads": 2, "context_dim": 64}
+VAE = {"ch": 64, "ch_mult": [1, 1, 1, 1]}  # 32 channels would make 32 groups an instance norm
+CLIP = {"layers": 4, "heads": 2, "width": 64, "intermediate": 256}
+LATENT_SCALE = 0.18215
+BETAS = (0.00085, 0.012)  # scaled linear: their square roots are linear
+STEPS = 1000
+
+# (input side, batch, seconds on two cores), one learning rate from the peak down to nothing
+VAE_PHASES = ((64, 4, 200), (128, 2, 100))
+VAE_RATE = 8e-4
+VAE_KL = 2e-4
+VAE_EDGE = 1.0  # weight of the loss on differences of neighbouring pixels
+VAE_COLOUR = 1.5  # weight of the loss on the mean colours of 8x8 blocks
+VAE_PICTURES = 3000
+
+# Latent sets: name -> (pictures, height, width). Phases: seconds on two cores, learning rates from
+# and to, and the sets with (share, batch of one process).
+SETS = {"small": (5000, 128, 128), "whole": (1600, 256, 256), "tall": (160, 320, 192),
+        "wide": (160, 192, 320)}
+PHASES = (
+    (1140, 1.5e-3, 7e-4, {"small": (1.0, 32)}),
+    (1560, 8e-4, 2e-5, {"whole": (0.84, 8), "tall": (0.08, 8), "wide": (0.08, 8)}),
+)
+EMPTY_PROMPTS = 0.1
+UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore
+SNR_GAMMA = 5.0
+EMA = 0.997
+
+# Adapters: name -> (kind, look of restyle.py, rank, seconds, learning rate, layers).
+TRANSFORMERS = r"transformer_blocks|proj_in|proj_out"
+STYLES_TRAINED = {
+    "demo_sketch": ("LowRank", "sketch", 8, 150, 3e-3, TRANSFORMERS),
+    "demo_golden_dora": ("Dora", "golden", 4, 120, 3e-3, TRANSFORMERS),
+}
+STYLE_PICTURES = 320
+NEGATIVE_PICTURES = 200
+NEGATIVE_SECONDS = 60
+# The LoRA for few steps: on what Hyper-SD's carry, every layer of the denoiser's blocks.
+FEW_LAYERS = r"blocks?\..*(to_[qkv]|to_out\.0|proj_in|proj_out|net\.0\.proj|net\.2|in_layers\.2|" \
+             r"out_layers\.3|skip_connection|emb_layers\.1|\.op|\.conv)$"
+FEW_RANK = 8
+FEW_BATCH = 6
+FEW_TEACHER_STEPS = 3
+FEW_SECONDS = 420
+FEW_RATE = 1e-3
+
+# The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).
+DECODER_PICTURES = 600
+DECODER_PHASES = ((128, 1, 300, 6e-4), (256, 1, 120, 2e-4))
+DECODER_NOISE = 0.04

@@ -1,0 +1,73 @@
+"""Train the text encoder and the denoiser together on cached latents."""
+
+import numpy as np
+import torch
+
+import config
+import scene
+import vocabulary
+from diffusion import loss_weight, noised
+from fit import fit
+from latents import latents
+
+
+def prompt_ids(scenes, rng):
+    """Training prompts of some scenes as ids [b, 77]."""
+    rows = []
+    for s in scenes:
+        text = scene.tags(s, rng)
+        if rng.random() < config.UNKNOWN_WORDS:
+            word = "".join(chr(97 + c) for c in rng.integers(26, size=rng.integers(3, 9)))
+            text = f"{text}, {word}" if rng.random() < 0.5 else f"{word}, {text}"
+        rows.append(vocabulary.encode("" if rng.random() < config.EMPTY_PROMPTS else text))
+    return torch.tensor(rows)
+
+
+class Sets:
+    """Draws batches from the latent sets of a phase."""
+
+    def __init__(self, vae, shares, folder):
+        self.names, self.shares = list(shares), shares
+        self.data = {name: latents(vae, name, folder) for name in shares}
+
+    def draw(self, rng, pick):
+        """(z [b, 4, h, w], scenes); `pick` chooses the set and is the same in all processes."""
+        odds = [self.shares[name][0] for name in self.names]
+        name = self.names[int(pick.choice(len(odds), p=odds))]
+        z, scenes = self.data[name]
+        chosen = rng.integers(len(scenes), size=self.shares[name][1])
+        return z[chosen].float(), [scenes[i] for i in chosen]
+
+
+def noise_loss(unet, text, z, ids, rng, device="cpu"):
+    """Mean weighted squared error of the predicted noise, timesteps spread evenly over a batch."""
+    b = len(z)
+    t = (torch.from_numpy((np.arange(b) + rng.random(b)) / b) * config.STEPS).long()
+    noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(device)
+    z, t = z.to(device), t.clamp(0, config.STEPS - 1).to(device)
+    context = text(ids.to(device), skip=1 if rng.random() < 0.3 else 2)
+    error = (unet(noised(z, noise, t), t, context) - noise).square().mean((1, 2, 3))
+    return (loss_weight(t) * error).mean()
+
+
+def train(vae, text, unet, log, folder, save, first_phase=0):
+    """All phases of config.PHASES; `save()` is called now and then with the averaged weights in."""
+    device = str(next(unet.parameters()).device)
+    for number, (seconds, fast, slow, shares) in list(enumerate(config.PHASES))[first_phase:]:
+        sets = Sets(vae, shares, folder)
+
+        def loss(rank, step, number=number, sets=sets):
+            rng = np.random.default_rng([config.SEED, 4, number, step, rank])
+            z, scenes = sets.draw(rng, np.random.default_rng([config.SEED, 5, number, step]))
+            return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng, device)
+
+        def report(step, elapsed, value, shared=None, number=number):
+            log.write(f"unet{number}", step, elapsed, value)
+            if step % 250 == 0 and shared:
+                shared.attach(shared.average)
+                save()
+                shared.attach(shared.flat)
+
+        fit([*text.parameters(), *unet.parameters()], loss, seconds, (fast, slow), config.EMA,
+            report)
+        save()
