@@ -7,6 +7,8 @@ ld_unit_test(test_cpu_determinism ld_kernels)
 ld_unit_test(test_tune ld_kernels)
 ld_unit_test(test_tune_cache ld_kernels)
 ld_unit_test(test_pack ld_kernels)
+ld_unit_test(test_idx_matmul ld_kernels)
+ld_unit_test(test_matmul_plan ld_kernels)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   ld_unit_test(test_cpu_plan ld_kernels)
