@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TILE = 64 };
@@ -53,10 +54,40 @@ static size_t packed_row(const struct ldk_weight *w, int32_t row)
     return (size_t)(output / 8 * 16 + (row < outputs ? 0 : 8) + output % 8);
 }
 
-static float weight_at(const struct ldk_weight *w, size_t packed, int32_t tap, int32_t k)
+/* An operand as float32, decoded once for a whole operator. */
+static float *decoded(const void *x, size_t count, enum ldk_dtype dtype)
 {
-    return get(w->data, (packed * (size_t)w->taps + (size_t)tap) * (size_t)w->k_padded + (size_t)k,
-               w->dtype);
+    float *values = calloc(count + 1, sizeof *values);
+    if (!values)
+        abort();
+    ld_dtype_to_f32(values, x,
+                    dtype == LDK_F32   ? LD_DTYPE_F32
+                    : dtype == LDK_F16 ? LD_DTYPE_F16
+                                       : LD_DTYPE_BF16,
+                    x ? count : 0);
+    return values;
+}
+
+static float *decoded_weight(const struct ldk_weight *w)
+{
+    return decoded(w->data, (size_t)w->rows_padded * (size_t)w->taps * (size_t)w->k_padded,
+                   w->dtype);
+}
+
+/* Eight sums side by side, joined in order. */
+static float dot(const float *a, const float *b, int32_t count)
+{
+    float sums[8] = {0};
+    float sum = 0;
+    int32_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (int32_t k = 0; k < 8; k++)
+            sums[k] += a[i + k] * b[i + k];
+    for (; i < count; i++)
+        sum += a[i] * b[i];
+    for (int32_t k = 0; k < 8; k++)
+        sum += sums[k];
+    return sum;
 }
 
 /* ---- Moments --------------------------------------------------------------------------------- */
@@ -90,25 +121,26 @@ static int32_t stored(int32_t i, int32_t n, int32_t up)
     return up > 0 ? (int32_t)((int64_t)i * n / up) : i;
 }
 
-static float conv_value(const struct ldk_conv *c, int32_t b, int32_t oy, int32_t ox, int32_t o)
+static float conv_value(const struct ldk_conv *c, const float *const x[2], const float *w,
+                        int32_t m, int32_t o)
 {
+    const int32_t b = m / (c->out_h * c->out_w);
+    const int32_t oy = m / c->out_w % c->out_h;
+    const int32_t ox = m % c->out_w;
     const int32_t side = c->w.taps == 9 ? 3 : 1;
-    const int32_t h = c->up_h > 0 ? c->up_h : c->in_h;
-    const int32_t w = c->up_w > 0 ? c->up_w : c->in_w;
+    const int32_t height = c->up_h > 0 ? c->up_h : c->in_h;
+    const int32_t width = c->up_w > 0 ? c->up_w : c->in_w;
     float sum = 0;
     for (int32_t tap = 0; tap < c->w.taps; tap++) {
-        const int32_t y = oy * c->stride + tap / side - c->pad_before;
-        const int32_t x = ox * c->stride + tap % side - c->pad_before;
-        if (y < 0 || y >= h || x < 0 || x >= w)
+        const int32_t iy = oy * c->stride + tap / side - c->pad_before;
+        const int32_t ix = ox * c->stride + tap % side - c->pad_before;
+        if (iy < 0 || iy >= height || ix < 0 || ix >= width)
             continue;
-        const size_t at = (size_t)((b * c->in_h + stored(y, c->in_h, c->up_h)) * c->in_w +
-                                   stored(x, c->in_w, c->up_w));
-        for (int32_t k = 0; k < c->c0; k++)
-            sum += get(c->x0, at * (size_t)c->c0 + (size_t)k, c->dtype) *
-                   weight_at(&c->w, (size_t)o, tap, k);
-        for (int32_t k = 0; k < c->c1; k++)
-            sum += get(c->x1, at * (size_t)c->c1 + (size_t)k, c->dtype) *
-                   weight_at(&c->w, (size_t)o, tap, c->c0 + k);
+        const size_t at = (size_t)((b * c->in_h + stored(iy, c->in_h, c->up_h)) * c->in_w +
+                                   stored(ix, c->in_w, c->up_w));
+        const float *row = w + (size_t)(o * c->w.taps + tap) * (size_t)c->w.k_padded;
+        sum += dot(x[0] + at * (size_t)c->c0, row, c->c0);
+        sum += dot(x[1] + at * (size_t)c->c1, row + c->c0, c->c1);
     }
     return sum + c->w.bias[o];
 }
@@ -116,11 +148,16 @@ static float conv_value(const struct ldk_conv *c, int32_t b, int32_t oy, int32_t
 static void run_conv(const void *args)
 {
     const struct ldk_conv *c = args;
+    const size_t in = (size_t)c->batch * (size_t)c->in_h * (size_t)c->in_w;
+    float *x[2] = {decoded(c->x0, in * (size_t)c->c0, c->dtype),
+                   decoded(c->x1, in * (size_t)c->c1, c->dtype)};
+    const float *const sources[2] = {x[0], x[1]};
+    float *w = decoded_weight(&c->w);
     for (int32_t m = 0; m < c->batch * c->out_h * c->out_w; m++) {
         const int32_t b = m / (c->out_h * c->out_w);
         for (int32_t o = 0; o < c->w.rows; o++) {
             const size_t at = (size_t)m * (size_t)c->w.rows + (size_t)o;
-            float v = conv_value(c, b, m / c->out_w % c->out_h, m % c->out_w, o);
+            float v = conv_value(c, sources, w, m, o);
             if (c->row_add)
                 v += get(c->row_add, (size_t)b * (size_t)c->row_add_stride + (size_t)o,
                          c->row_add_f32 ? LDK_F32 : c->dtype);
@@ -129,6 +166,9 @@ static void run_conv(const void *args)
             put(c->y, at, v, c->dtype);
         }
     }
+    free(w);
+    free(x[1]);
+    free(x[0]);
     leave_moments(c->moments, c->y, c->dtype, c->batch, c->out_h * c->out_w, c->w.rows);
 }
 
@@ -152,17 +192,13 @@ int ldk_conv2d(const struct ldk_conv *c, ldk_stream stream)
 
 /* ---- Linear ---------------------------------------------------------------------------------- */
 
-static float linear_value(const struct ldk_linear *l, int32_t m, int32_t row)
+static float linear_value(const struct ldk_linear *l, const float *const x[2], const float *w,
+                          int32_t m, int32_t row)
 {
     const size_t packed = packed_row(&l->w, row);
-    float sum = 0;
-    for (int32_t k = 0; k < l->c0; k++)
-        sum += get(l->x0, (size_t)m * (size_t)l->c0 + (size_t)k, l->dtype) *
-               weight_at(&l->w, packed, 0, k);
-    for (int32_t k = 0; k < l->c1; k++)
-        sum += get(l->x1, (size_t)m * (size_t)l->c1 + (size_t)k, l->dtype) *
-               weight_at(&l->w, packed, 0, l->c0 + k);
-    return sum + l->w.bias[packed];
+    const float *line = w + packed * (size_t)l->w.k_padded;
+    return dot(x[0] + (size_t)m * (size_t)l->c0, line, l->c0) +
+           dot(x[1] + (size_t)m * (size_t)l->c1, line + l->c0, l->c1) + l->w.bias[packed];
 }
 
 static void run_linear(const void *args)
@@ -170,12 +206,16 @@ static void run_linear(const void *args)
     const struct ldk_linear *l = args;
     const bool geglu = l->activation == LDK_ACT_GEGLU;
     const int32_t n = geglu ? l->w.rows / 2 : l->w.rows;
+    float *x[2] = {decoded(l->x0, (size_t)l->rows * (size_t)l->c0, l->dtype),
+                   decoded(l->x1, (size_t)l->rows * (size_t)l->c1, l->dtype)};
+    const float *const sources[2] = {x[0], x[1]};
+    float *w = decoded_weight(&l->w);
     for (int32_t m = 0; m < l->rows; m++)
         for (int32_t o = 0; o < n; o++) {
             const size_t at = (size_t)m * (size_t)n + (size_t)o;
-            float v = linear_value(l, m, o);
+            float v = linear_value(l, sources, w, m, o);
             if (geglu) {
-                const float gate = linear_value(l, m, o + n);
+                const float gate = linear_value(l, sources, w, m, o + n);
                 v *= 0.5F * gate * (1.0F + erff(gate * 0.70710678F));
             } else {
                 v = activate(v, l->activation);
@@ -184,6 +224,9 @@ static void run_linear(const void *args)
                 v += get(l->residual, at, l->dtype);
             put(l->y, at, v, l->y_f32 ? LDK_F32 : l->dtype);
         }
+    free(w);
+    free(x[1]);
+    free(x[0]);
     leave_moments(l->moments, l->y, l->dtype, l->rows / l->rows_per_image, l->rows_per_image, n);
 }
 
@@ -311,22 +354,24 @@ int ldk_layer_norm(const struct ldk_layer_norm *n, ldk_stream stream)
 
 /* ---- Attention ------------------------------------------------------------------------------- */
 
-enum { KEYS_MAX = 4096, WIDTH_MAX = 1024 };
+enum { KEYS_MAX = 4096 };
 
-static void attend(const struct ldk_attention *a, int32_t b, int32_t i, int32_t head)
+struct operands {
+    const float *q, *k, *v;
+};
+
+static void attend(const struct ldk_attention *a, const struct operands *x, int32_t b, int32_t i,
+                   int32_t head)
 {
     static float p[KEYS_MAX];
     const size_t d0 = (size_t)head * (size_t)a->head_dim;
-    const size_t q = (size_t)(b * a->q_rows + i) * (size_t)a->q_stride + d0;
+    const float *q = x->q + (size_t)(b * a->q_rows + i) * (size_t)a->q_stride + d0;
     int32_t keys = a->kv_len ? a->kv_len[b] : a->kv_rows;
     keys = a->causal && i + 1 < keys ? i + 1 : keys;
     float most = -INFINITY;
     for (int32_t j = 0; j < keys; j++) {
         const size_t k = (size_t)(b * a->kv_rows + j) * (size_t)a->k_stride + d0;
-        p[j] = 0;
-        for (size_t d = 0; d < (size_t)a->head_dim; d++)
-            p[j] += get(a->q, q + d, a->dtype) * get(a->k, k + d, a->dtype);
-        p[j] *= a->scale;
+        p[j] = a->scale * dot(q, x->k + k, a->head_dim);
         most = p[j] > most ? p[j] : most;
     }
     float sum = 0;
@@ -335,20 +380,34 @@ static void attend(const struct ldk_attention *a, int32_t b, int32_t i, int32_t 
     for (size_t d = 0; d < (size_t)a->head_dim; d++) {
         float o = 0;
         for (int32_t j = 0; j < keys; j++)
-            o += p[j] *
-                 get(a->v, (size_t)(b * a->kv_rows + j) * (size_t)a->v_stride + d0 + d, a->dtype);
+            o += p[j] * x->v[(size_t)(b * a->kv_rows + j) * (size_t)a->v_stride + d0 + d];
         put(a->o, (size_t)(b * a->q_rows + i) * (size_t)a->o_stride + d0 + d, o / sum, a->dtype);
     }
+}
+
+/* Values from the first to the last that is read of [rows] rows `stride` apart. */
+static float *decoded_rows(const void *x, int32_t rows, int32_t stride,
+                           const struct ldk_attention *a)
+{
+    const size_t width = (size_t)a->heads * (size_t)a->head_dim;
+    return decoded(x, (size_t)(rows - 1) * (size_t)stride + width, a->dtype);
 }
 
 static void run_attention(const void *args)
 {
     const struct ldk_attention *a = args;
     assert(a->kv_rows <= KEYS_MAX);
+    float *q = decoded_rows(a->q, a->batch * a->q_rows, a->q_stride, a);
+    float *k = decoded_rows(a->k, a->batch * a->kv_rows, a->k_stride, a);
+    float *v = decoded_rows(a->v, a->batch * a->kv_rows, a->v_stride, a);
+    const struct operands operands = {q, k, v};
     for (int32_t b = 0; b < a->batch; b++)
         for (int32_t i = 0; i < a->q_rows; i++)
             for (int32_t head = 0; head < a->heads; head++)
-                attend(a, b, i, head);
+                attend(a, &operands, b, i, head);
+    free(v);
+    free(k);
+    free(q);
 }
 
 size_t ldk_attention_workspace(const struct ldk_attention *a)

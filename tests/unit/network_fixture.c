@@ -45,12 +45,21 @@ void network_fixture_open_extra(struct network_fixture *fixture, uint32_t thread
                                 int32_t in_channels)
 {
     struct ld_error err = {0};
+    struct ld_backend *backend = NULL;
+    const enum ld_code code = ld_cpu_backend_create(&backend, threads, LD_CPU_AUTO, &err);
+    LD_ASSERT(code == LD_OK);
+    network_fixture_open_on(fixture, backend, parts, in_channels);
+}
+
+void network_fixture_open_on(struct network_fixture *fixture, struct ld_backend *backend,
+                             uint32_t parts, int32_t in_channels)
+{
+    struct ld_error err = {0};
     char path[64];
     const int fd = memfd_create("fixture", MFD_CLOEXEC);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    fixture->backend = backend;
     enum ld_code code = write_demo(fd, parts, in_channels, &err);
-    if (code == LD_OK)
-        code = ld_cpu_backend_create(&fixture->backend, threads, LD_CPU_AUTO, &err);
     if (code == LD_OK)
         code = ld_model_open(&fixture->model, fixture->backend, path, NULL, &err);
     if (code != LD_OK)

@@ -16,6 +16,9 @@ void network_fixture_open(struct network_fixture *fixture, uint32_t threads, uin
 /* The same with a UNet of 9 input channels (inpainting) or 8 (instruct-pix2pix). */
 void network_fixture_open_extra(struct network_fixture *fixture, uint32_t threads, uint32_t parts,
                                 int32_t in_channels);
+/* The same on a backend of the caller's, which the fixture takes. */
+void network_fixture_open_on(struct network_fixture *fixture, struct ld_backend *backend,
+                             uint32_t parts, int32_t in_channels);
 void network_fixture_close(struct network_fixture *fixture);
 
 /* Reproducible values, roughly normal, from a seed. */

@@ -1,0 +1,179 @@
+#include "runtime/gpu/device.h"
+
+#include "runtime/base/bytes.h"
+
+#include <string.h>
+
+#ifdef LATENTD_WITH_CUDA
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/rt.h"
+#endif
+
+/* ---- What is needed -------------------------------------------------------------------------- */
+
+enum {
+    CAPABILITY_MAJOR_MIN = 8, /* mma.sync with bf16, cp.async: Ampere */
+    DRIVER_MIN = 580,         /* the first with CUDA 13.0 */
+    /* SD1.5 in 16 bits takes 2041 MiB of weights; a 512x512 step and its decoding fit in the rest.
+     */
+    MEMORY_MIB_MIN = 2560
+};
+
+static unsigned mebibytes(size_t bytes)
+{
+    return (unsigned)(bytes >> 20);
+}
+
+enum ld_code ld_device_judge(const struct ld_device_facts *facts, struct ld_error *err)
+{
+    if (!facts->built)
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "this build has no CUDA backend; build with LATENTD_CUDA=ON where nvcc is "
+                       "installed, or use --backend cpu");
+    if (facts->driver_version == 0)
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "no NVIDIA driver was found; driver %d or newer is needed", DRIVER_MIN);
+    if (facts->driver_version / 1000 < facts->runtime_version / 1000)
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "the NVIDIA driver supports CUDA %d.%d, CUDA %d.0 is needed; driver %d or "
+                       "newer brings it",
+                       (int)facts->driver_version / 1000, (int)facts->driver_version % 1000 / 10,
+                       (int)facts->runtime_version / 1000, DRIVER_MIN);
+    if (facts->count == 0)
+        return LD_FAIL_OS(err, LD_E_UNSUPPORTED, facts->error,
+                          "the NVIDIA driver shows no GPU; one of compute capability %d.0 or newer "
+                          "is needed",
+                          CAPABILITY_MAJOR_MIN);
+    if (facts->major == 0)
+        return LD_FAIL_OS(err, LD_E_DEVICE, facts->error,
+                          "the GPU does not answer; it may need a reset or a new driver");
+    if (facts->major < CAPABILITY_MAJOR_MIN)
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "the GPU (%s) has compute capability %d.%d; %d.0 or newer is needed",
+                       facts->name, (int)facts->major, (int)facts->minor, CAPABILITY_MAJOR_MIN);
+    if (mebibytes(facts->memory_free) < MEMORY_MIB_MIN)
+        return LD_FAIL(err, LD_E_GPU_NOMEM,
+                       "the GPU (%s) has %u of %u MiB of memory free; %d MiB are needed",
+                       facts->name, mebibytes(facts->memory_free), mebibytes(facts->memory_total),
+                       MEMORY_MIB_MIN);
+    return LD_OK;
+}
+
+/* ---- What there is --------------------------------------------------------------------------- */
+
+#ifdef LATENTD_WITH_CUDA
+
+static void look_at(struct ld_device_facts *facts, int32_t device)
+{
+    struct ldk_device_info info;
+    facts->device = device;
+    facts->major = facts->minor = 0;
+    facts->error = ldk_rt_device_info(device, &info);
+    if (facts->error != 0)
+        return;
+    (void)ld_fmt(facts->name, sizeof facts->name, "%s", info.name);
+    facts->major = info.major;
+    facts->minor = info.minor;
+    facts->memory_total = info.memory_total;
+    facts->memory_free = info.memory_free;
+}
+
+void ld_device_look(struct ld_device_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    facts->built = true;
+    if (ldk_rt_versions(&facts->driver_version, &facts->runtime_version) != 0)
+        facts->driver_version = 0;
+    if (facts->driver_version == 0)
+        return;
+    facts->error = ldk_rt_device_count(&facts->count);
+    if (facts->error != 0)
+        facts->count = 0;
+    for (int32_t device = 0; device < facts->count; device++) {
+        struct ld_error ignored = {0};
+        look_at(facts, device);
+        if (ld_device_judge(facts, &ignored) == LD_OK)
+            return;
+    }
+    if (facts->count > 1)
+        look_at(facts, 0);
+}
+
+static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_facts *facts,
+                              enum ld_dtype dtype, uint32_t threads, struct ld_error *err)
+{
+    const struct ld_cuda_options options = {
+        .device = facts->device, .dtype = dtype, .threads = threads};
+    return ld_cuda_backend_create(out, &options, err);
+}
+
+const struct ld_ops *ld_device_plan_ops(void)
+{
+    static const struct ld_ops ops = {.workspace_bytes = ld_cuda_workspace_bytes};
+    return &ops;
+}
+
+#else
+
+void ld_device_look(struct ld_device_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+}
+
+static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_facts *facts,
+                              enum ld_dtype dtype, uint32_t threads, struct ld_error *err)
+{
+    (void)out;
+    (void)dtype;
+    (void)threads;
+    return ld_device_judge(facts, err);
+}
+
+const struct ld_ops *ld_device_plan_ops(void)
+{
+    return NULL;
+}
+
+#endif
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+static bool word_is(const char *word, const char *by_default, const char *wanted)
+{
+    return strcmp(word && word[0] ? word : by_default, wanted) == 0;
+}
+
+enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choice *choice,
+                            char *note, struct ld_error *err)
+{
+    struct ld_device_facts facts;
+    struct ld_error why = {0};
+    *out = NULL;
+    if (note)
+        note[0] = '\0';
+    const bool automatic = word_is(choice->backend, "auto", "auto");
+    const bool cpu = word_is(choice->backend, "auto", "cpu");
+    const bool bf16 = word_is(choice->precision, "fp16", "bf16");
+    if (!automatic && !cpu && !word_is(choice->backend, "auto", "cuda"))
+        return LD_FAIL(err, LD_E_INVALID, "backend must be auto, cpu or cuda");
+    if (!bf16 && !word_is(choice->precision, "fp16", "fp16"))
+        return LD_FAIL(err, LD_E_INVALID, "precision must be fp16 or bf16");
+    if (!cpu) {
+        ld_device_look(&facts);
+        enum ld_code code = ld_device_judge(&facts, &why);
+        if (code == LD_OK)
+            code =
+                open_cuda(out, &facts, bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16, choice->threads, &why);
+        if (code == LD_OK)
+            return LD_OK;
+        if (!automatic) {
+            if (err)
+                *err = why;
+            return code;
+        }
+        /* A build without CUDA has nothing to explain. */
+        if (note && facts.built)
+            (void)ld_fmt(note, LD_DEVICE_NOTE_SIZE, "%s", why.detail);
+    }
+    return ld_cpu_backend_create(out, choice->threads, LD_CPU_AUTO, err);
+}

@@ -1,0 +1,63 @@
+/*
+ * What computes: finds out whether there is a GPU that the CUDA backend can use, says in one
+ * sentence what is missing if there is none, and opens the backend that was asked for.
+ *
+ *     struct ld_device_choice choice = {.backend = "auto", .precision = "fp16"};
+ *     if (ld_device_open(&backend, &choice, note, sizeof note, &err) != LD_OK) ...
+ *     if (note[0]) ...      // auto took the CPU, and why
+ */
+#ifndef LD_GPU_DEVICE_H
+#define LD_GPU_DEVICE_H
+
+#include "kernels/ops.h"
+
+enum { LD_DEVICE_NOTE_SIZE = 256, LD_DEVICE_NAME_SIZE = 96 };
+
+/* ---- What there is --------------------------------------------------------------------------- */
+
+/* As the CUDA runtime tells it. */
+struct ld_device_facts {
+    bool built;                              /* this program has the CUDA backend */
+    int32_t driver_version, runtime_version; /* 13000 = CUDA 13.0; driver 0: none installed */
+    int32_t error;                           /* of asking for devices; 0: none */
+    int32_t count;                           /* devices; the rest is about one of them */
+    int32_t device;
+    char name[LD_DEVICE_NAME_SIZE];
+    int32_t major, minor; /* compute capability */
+    size_t memory_total, memory_free;
+};
+
+/* Facts about the first device that is fit, or about the first one if none is. Loads the driver;
+ * never fails. */
+void ld_device_look(struct ld_device_facts *facts);
+
+/*
+ * Whether the CUDA backend can run with these facts. Pure.
+ * Errors   LD_E_UNSUPPORTED (not built; no driver, too old a driver, no device, too old a device),
+ *          LD_E_GPU_NOMEM, LD_E_DEVICE (the driver fails in another way); the sentence names what
+ *          is needed.
+ */
+enum ld_code ld_device_judge(const struct ld_device_facts *facts, struct ld_error *err) LD_MUST_USE;
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+struct ld_device_choice {
+    const char *backend;   /* "auto", "cpu", "cuda"; NULL or "" is auto */
+    const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
+    uint32_t threads;      /* 0: one per core */
+};
+
+/*
+ * auto: CUDA if a fit device is there, else the CPU; then `note` (LD_DEVICE_NOTE_SIZE bytes, may be
+ * NULL) says why, otherwise it is "".
+ * Errors   those of ld_device_judge with "cuda", LD_E_INVALID (a word that is none of these), those
+ *          of creating the backend.
+ */
+enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choice *choice,
+                            char *note, struct ld_error *err) LD_MUST_USE;
+
+/* A table of which only `workspace_bytes` may be called: to price plans without a device. NULL in a
+ * build without CUDA. */
+const struct ld_ops *ld_device_plan_ops(void);
+
+#endif
