@@ -7,15 +7,22 @@
 #ifndef LD_GOLDEN_CHECK_H
 #define LD_GOLDEN_CHECK_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef LATENTD_MINIMAL
+#include "tests/tools/tiny_json.h"
+#else
+#include <jansson.h>
+#endif
+
 struct gc {
-    const char *base;  /* --base DIR or NULL */
-    const char *vocab; /* --vocab DIR: folder with the CLIP vocabulary, or NULL */
-    const char *spec;  /* --spec DIR: folder with sd15_keys.json etc., or NULL */
+    const char *base;      /* --base DIR or NULL */
+    const char *vocab;     /* --vocab DIR: folder with the CLIP vocabulary, or NULL */
+    const char *spec;      /* --spec DIR: folder with sd15_keys.json etc., or NULL */
+    const char *backend;   /* --backend cpu|cuda: what the networks run on; NULL: cpu */
+    const char *precision; /* --precision fp16|bf16: of cuda */
     uint32_t passed, failed, skipped;
 };
 
