@@ -1,6 +1,7 @@
 /* Attention with its gradient for training on a CPU: softmax(scale q k^T) v, one head at a time,
  * the scores of one block of query rows in the cache and never in memory (the gradient computes
- * them again). Tensors are fp32, heads x rows x depth, contiguous; depth is a multiple of 16.
+ * them again). Tensors are bfloat16, batch x rows x (heads x depth), contiguous, computed with in
+ * fp32; depth is a multiple of 16, at most 64.
  *
  * attention.py builds this file with the machine's own instruction set and falls back to PyTorch
  * where that fails; nothing of latentd itself uses it.
@@ -142,23 +143,39 @@ static int head_init(struct head *head, int n, int d)
     return 1;
 }
 
-static void head_load(struct head *head, const float *k, const float *v)
+/* `rows` rows of one head as floats; `stride` lies between rows in memory. */
+static void rows_load(float *to, const unsigned short *from, int rows, int stride, int d)
 {
-    const size_t bytes = (size_t)head->n * head->d * sizeof(float);
-    memcpy(head->k, k, bytes);
-    memcpy(head->v, v, bytes);
+    for (int i = 0; i < rows; i++)
+        for (int c = 0; c < d; c += LANES)
+            *(vec *)(to + (size_t)i * d + c) = load_half(from + (size_t)i * stride + c);
+}
+
+static void rows_store(unsigned short *to, const float *from, int rows, int stride, int d)
+{
+    for (int i = 0; i < rows; i++)
+        for (int c = 0; c < d; c += LANES)
+            store_half(to + (size_t)i * stride + c, load(from + (size_t)i * d + c));
+}
+
+static void head_load(struct head *head, const unsigned short *k, const unsigned short *v,
+                      int stride)
+{
+    rows_load(head->k, k, head->n, stride, head->d);
+    rows_load(head->v, v, head->n, stride, head->d);
     for (int j = 0; j < head->n; j++)
         for (int c = 0; c < head->d; c++) {
-            head->kt[(size_t)c * head->padded + j] = k[(size_t)j * head->d + c];
-            head->vt[(size_t)c * head->padded + j] = v[(size_t)j * head->d + c];
+            head->kt[(size_t)c * head->padded + j] = head->k[(size_t)j * head->d + c];
+            head->vt[(size_t)c * head->padded + j] = head->v[(size_t)j * head->d + c];
         }
 }
 
 /* Copy up to BLOCK rows, zeros beyond. */
-static void block_load(float *to, const float *from, int rows, int d)
+static void block_load(float *to, const unsigned short *from, int rows, int stride, int d)
 {
-    memset(to, 0, (size_t)BLOCK * d * sizeof *to);
-    memcpy(to, from, (size_t)rows * d * sizeof *to);
+    if (rows < BLOCK)
+        memset(to, 0, (size_t)BLOCK * d * sizeof *to);
+    rows_load(to, from, rows, stride, d);
 }
 
 /* Scores of a row into probabilities; returns log of the sum of exponentials. */
@@ -190,33 +207,36 @@ static float softmax_row(float *s, int n, int padded, float scale)
     return most + logf(sum);
 }
 
-/* q, out: heads x m x d; k, v: heads x n x d; lse: heads x m. */
-int attention_forward(const float *q, const float *k, const float *v, float *out, float *lse,
-                      int heads, int m, int n, int d)
+/* q, out: batch x m x c; k, v: batch x n x c; lse: batch x heads x m, fp32. 0: it cannot. */
+int attention_forward(const unsigned short *q, const unsigned short *k, const unsigned short *v,
+                      unsigned short *out, float *lse, int batch, int heads, int m, int n, int d)
 {
     const float scale = 1 / sqrtf((float)d);
+    const int stride = heads * d;
     int good = d % LANES == 0 && d <= DEPTH_MAX;
 #pragma omp parallel
     {
         struct head head;
         const int mine = head_init(&head, n, d);
 #pragma omp for schedule(dynamic)
-        for (int h = 0; h < heads; h++) {
+        for (int h = 0; h < batch * heads; h++) {
+            const size_t column = (size_t)(h % heads) * d;
+            const size_t keys = (size_t)(h / heads) * n * stride + column;
             if (!mine) {
                 good = 0;
                 continue;
             }
-            head_load(&head, k + (size_t)h * n * d, v + (size_t)h * n * d);
+            head_load(&head, k + keys, v + keys, stride);
             for (int i = 0; i < m; i += BLOCK) {
                 const int rows = m - i < BLOCK ? m - i : BLOCK;
-                const size_t at = (size_t)h * m + i;
-                block_load(head.q, q + at * d, rows, d);
+                const size_t at = ((size_t)(h / heads) * m + i) * stride + column;
+                block_load(head.q, q + at, rows, stride, d);
                 product_nt(head.q, head.kt, head.s, BLOCK, head.padded, d);
                 for (int r = 0; r < rows; r++)
-                    lse[at + r] = softmax_row(head.s + (size_t)r * head.padded, n, head.padded,
-                                              scale);
+                    lse[(size_t)h * m + i + r] = softmax_row(head.s + (size_t)r * head.padded, n,
+                                                             head.padded, scale);
                 product_nn(head.s, head.v, head.o, BLOCK, head.padded, d);
-                memcpy(out + at * d, head.o, (size_t)rows * d * sizeof *out);
+                rows_store(out + at, head.o, rows, stride, d);
             }
         }
         if (mine)
@@ -239,51 +259,60 @@ static void scores_back(struct head *head, int r, float lse, float delta, float 
         s[j] = g[j] = 0;
 }
 
-int attention_backward(const float *q, const float *k, const float *v, const float *out,
-                       const float *lse, const float *grad, float *dq, float *dk, float *dv,
+/* As above; grad is the gradient of out, dq, dk, dv those of q, k, v. */
+int attention_backward(const unsigned short *q, const unsigned short *k, const unsigned short *v,
+                       const unsigned short *out, const float *lse, const unsigned short *grad,
+                       unsigned short *dq, unsigned short *dk, unsigned short *dv, int batch,
                        int heads, int m, int n, int d)
 {
     const float scale = 1 / sqrtf((float)d);
+    const int stride = heads * d;
     int good = d % LANES == 0 && d <= DEPTH_MAX;
 #pragma omp parallel
     {
         struct head head;
         const int mine = head_init(&head, n, d);
 #pragma omp for schedule(dynamic)
-        for (int h = 0; h < heads; h++) {
+        for (int h = 0; h < batch * heads; h++) {
+            const size_t column = (size_t)(h % heads) * d;
+            const size_t keys = (size_t)(h / heads) * n * stride + column;
             if (!mine) {
                 good = 0;
                 continue;
             }
-            const size_t keys = (size_t)head.padded * d * sizeof(float);
-            head_load(&head, k + (size_t)h * n * d, v + (size_t)h * n * d);
-            memset(head.dk, 0, keys);
-            memset(head.dv, 0, keys);
+            head_load(&head, k + keys, v + keys, stride);
+            memset(head.dk, 0, (size_t)head.padded * d * sizeof(float));
+            memset(head.dv, 0, (size_t)head.padded * d * sizeof(float));
             for (int i = 0; i < m; i += BLOCK) {
                 const int rows = m - i < BLOCK ? m - i : BLOCK;
-                const size_t at = (size_t)h * m + i;
-                block_load(head.q, q + at * d, rows, d);
-                block_load(head.o, grad + at * d, rows, d);
+                const size_t at = ((size_t)(h / heads) * m + i) * stride + column;
+                float deltas[BLOCK] = {0};
+                block_load(head.q, out + at, rows, stride, d);
+                block_load(head.o, grad + at, rows, stride, d);
+                for (int r = 0; r < rows; r++) {
+                    vec sum = {0};
+                    for (int c = 0; c < d; c += LANES)
+                        sum += load(head.o + r * d + c) * load(head.q + r * d + c);
+                    deltas[r] = sum_lanes(sum);
+                }
+                block_load(head.q, q + at, rows, stride, d);
                 product_nt(head.q, head.kt, head.s, BLOCK, head.padded, d);
                 product_nt(head.o, head.vt, head.g, BLOCK, head.padded, d);
-                for (int r = 0; r < BLOCK; r++) {
-                    float delta = 0;
-                    if (r >= rows) {
-                        memset(head.s + (size_t)r * head.padded, 0, head.padded * sizeof(float));
-                        memset(head.g + (size_t)r * head.padded, 0, head.padded * sizeof(float));
-                        continue;
-                    }
-                    for (int c = 0; c < d; c++)
-                        delta += head.o[r * d + c] * out[(at + r) * d + c];
-                    scores_back(&head, r, lse[at + r], delta, scale);
+                for (int r = 0; r < rows; r++)
+                    scores_back(&head, r, lse[(size_t)h * m + i + r], deltas[r], scale);
+                if (rows < BLOCK) {
+                    const size_t used = (size_t)rows * head.padded;
+                    const size_t rest = (size_t)BLOCK * head.padded - used;
+                    memset(head.s + used, 0, rest * sizeof(float));
+                    memset(head.g + used, 0, rest * sizeof(float));
                 }
                 product_tn(head.s, head.o, head.dv, BLOCK, head.padded, d);
                 product_tn(head.g, head.q, head.dk, BLOCK, head.padded, d);
                 product_nn(head.g, head.k, head.o, BLOCK, head.padded, d);
-                memcpy(dq + at * d, head.o, (size_t)rows * d * sizeof *dq);
+                rows_store(dq + at, head.o, rows, stride, d);
             }
-            memcpy(dk + (size_t)h * n * d, head.dk, (size_t)n * d * sizeof *dk);
-            memcpy(dv + (size_t)h * n * d, head.dv, (size_t)n * d * sizeof *dv);
+            rows_store(dk + keys, head.dk, n, stride, d);
+            rows_store(dv + keys, head.dv, n, stride, d);
         }
         if (mine)
             free(head.kt);

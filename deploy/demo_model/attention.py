@@ -15,15 +15,16 @@ def checked(name, tensors, *sizes):
 
 
 class Fused(torch.autograd.Function):
-    """q [heads, m, d], k and v [heads, n, d], fp32 and contiguous."""
+    """q [b, m, c], k and v [b, n, c], bfloat16 and contiguous."""
 
     @staticmethod
-    def forward(ctx, q, k, v):
-        out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
-        sizes = (q.shape[0], q.shape[1], k.shape[1], q.shape[2])
-        checked("attention_forward", (q, k, v, out, lse), *sizes)
+    def forward(ctx, q, k, v, heads):
+        b, m, c = q.shape
+        out = torch.empty_like(q)
+        lse = torch.empty(b * heads, m)
+        ctx.sizes = (b, heads, m, k.shape[1], c // heads)
+        checked("attention_forward", (q, k, v, out, lse), *ctx.sizes)
         ctx.save_for_backward(q, k, v, out, lse)
-        ctx.sizes = sizes
         return out
 
     @staticmethod
@@ -32,20 +33,15 @@ class Fused(torch.autograd.Function):
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         checked("attention_backward", (q, k, v, out, lse, grad.contiguous(), dq, dk, dv),
                 *ctx.sizes)
-        return dq, dk, dv
-
-
-def plain(q, k, v):
-    return torch.softmax(q @ k.transpose(1, 2) * q.shape[-1] ** -0.5, dim=-1) @ v
+        return dq, dk, dv, None
 
 
 def attend(q, k, v, heads):
     """Multi-head attention of q [b, m, c] over k, v [b, n, c]; heads are slices of c."""
-    def split(x):
-        b, n, c = x.shape
-        return x.view(b, n, heads, c // heads).transpose(1, 2).reshape(b * heads, n, c // heads)
-
-    parts = [split(x) for x in (q, k, v)]
-    usable = q.device.type == "cpu" and parts[0].shape[2] in (16, 32, 48, 64) and library()
-    out = Fused.apply(*(p.contiguous() for p in parts)) if usable else plain(*parts)
-    return out.view(q.shape[0], heads, q.shape[1], -1).transpose(1, 2).reshape(q.shape)
+    b, m, c = q.shape
+    if (q.device.type == "cpu" and q.dtype == torch.bfloat16 and c // heads in (16, 32, 48, 64)
+            and library()):
+        return Fused.apply(q.contiguous(), k.contiguous(), v.contiguous(), heads)
+    q, k, v = (x.float().view(b, -1, heads, c // heads).transpose(1, 2) for x in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(2, 3) * (c // heads) ** -0.5, dim=-1)
+    return (weights @ v).transpose(1, 2).reshape(b, m, c)

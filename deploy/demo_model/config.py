@@ -11,7 +11,7 @@ BETAS = (0.00085, 0.012)  # scaled linear: their square roots are linear
 STEPS = 1000
 
 # (input side, batch, seconds on two cores), one learning rate from the peak down to nothing
-VAE_PHASES = ((64, 4, 200), (128, 2, 100))
+VAE_PHASES = ((48, 3, 530), (64, 4, 200), (128, 2, 100))
 VAE_RATE = 8e-4
 VAE_KL = 2e-4
 VAE_EDGE = 1.0  # weight of the loss on differences of neighbouring pixels
@@ -44,6 +44,7 @@ NEGATIVE_SECONDS = 60
 FEW_LAYERS = r"blocks?\..*(to_[qkv]|to_out\.0|proj_in|proj_out|net\.0\.proj|net\.2|in_layers\.2|" \
              r"out_layers\.3|skip_connection|emb_layers\.1|\.op|\.conv)$"
 FEW_RANK = 8
+FEW_SETS = {"small": (0.4, 6), "whole": (0.6, 6)}
 FEW_BATCH = 6
 FEW_TEACHER_STEPS = 3
 FEW_SECONDS = 420

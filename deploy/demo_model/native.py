@@ -1,4 +1,4 @@
-"""The C helpers of the training (attention.c, norm.c), built on first use; None where that fails."""
+"""The C helpers of the training (attention.c, gate.c, norm.c), built on first use; None where that fails."""
 
 import ctypes
 import pathlib
@@ -16,7 +16,7 @@ def library():
         compiler = shutil.which("cc")
         if compiler:
             out = pathlib.Path(tempfile.mkdtemp()) / "demo_model.so"
-            sources = [str(HERE / name) for name in ("attention.c", "norm.c")]
+            sources = [str(HERE / name) for name in ("attention.c", "gate.c", "norm.c")]
             built = subprocess.run([compiler, "-std=gnu11", "-O3", "-march=native", "-fopenmp",
                                     "-fPIC", "-shared", *sources, "-o", str(out), "-lm"],
                                    check=False)

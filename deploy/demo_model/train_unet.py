@@ -50,24 +50,24 @@ def noise_loss(unet, text, z, ids, rng, device="cpu"):
     return (loss_weight(t) * error).mean()
 
 
-def train(vae, text, unet, log, folder, save, first_phase=0):
-    """All phases of config.PHASES; `save()` is called now and then with the averaged weights in."""
+def train(vae, text, unet, log, folder, save, number):
+    """Phase `number` of config.PHASES; `save()` is called now and then with the averaged weights."""
     device = str(next(unet.parameters()).device)
-    for number, (seconds, fast, slow, shares) in list(enumerate(config.PHASES))[first_phase:]:
-        sets = Sets(vae, shares, folder)
+    seconds, fast, slow, shares = config.PHASES[number]
+    sets = Sets(vae, shares, folder)
 
-        def loss(rank, step, number=number, sets=sets):
-            rng = np.random.default_rng([config.SEED, 4, number, step, rank])
-            z, scenes = sets.draw(rng, np.random.default_rng([config.SEED, 5, number, step]))
-            return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng, device)
+    def loss(rank, step):
+        rng = np.random.default_rng([config.SEED, 4, number, step, rank])
+        z, scenes = sets.draw(rng, np.random.default_rng([config.SEED, 5, number, step]))
+        return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng, device)
 
-        def report(step, elapsed, value, shared=None, number=number):
-            log.write(f"unet{number}", step, elapsed, value)
-            if step % 250 == 0 and shared:
-                shared.attach(shared.average)
-                save()
-                shared.attach(shared.flat)
+    def report(step, elapsed, value, shared=None):
+        log.write(f"unet{number}", step, elapsed, value)
+        if step % 250 == 0 and shared:
+            shared.attach(shared.average)
+            save()
+            shared.attach(shared.flat)
 
-        fit([*text.parameters(), *unet.parameters()], loss, seconds, (fast, slow), config.EMA,
-            report)
-        save()
+    fit([*text.parameters(), *unet.parameters()], loss, seconds, (fast, slow), config.EMA,
+        report)
+    save()

@@ -1,12 +1,11 @@
 """The denoiser, with the module names of a single-file SD1.5 checkpoint (`model.diffusion_model.`)."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import config
 from attention import attend
-from layers import LayerNorm, Linear, Norm, conv, double
+from layers import LayerNorm, Linear, Norm, conv, double, gated
 
 
 def zeroed(module):
@@ -47,8 +46,7 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Sequential(Linear(width, width))
 
     def forward(self, x, context):
-        return self.to_out(attend(self.to_q(x).float(), self.to_k(context).float(),
-                                  self.to_v(context).float(), self.heads))
+        return self.to_out(attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
 
 
 class Gate(nn.Module):
@@ -57,8 +55,7 @@ class Gate(nn.Module):
         self.proj = Linear(width, 8 * width)
 
     def forward(self, x):
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate.float()).to(gate.dtype)
+        return gated(self.proj(x))
 
 
 class FeedForward(nn.Module):

@@ -2,6 +2,8 @@
 #ifndef DEMO_MODEL_VECTOR_H
 #define DEMO_MODEL_VECTOR_H
 
+#include <stddef.h>
+
 enum { LANES = 16 };
 
 typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
