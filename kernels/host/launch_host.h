@@ -221,22 +221,38 @@ LDK_REDUCE(xor, unsigned, LDK_WARP_XOR)
 
 /* ---- Asynchronous copies ------------------------------------------------------------------------- */
 
+/* What a copy of N bytes moves at once. Typed accesses and no memcpy: the compiler may expand a
+ * memcpy behind the race detector's back. */
+template <int N> struct ldk_host_word {
+    using type = uint4;
+};
+template <> struct ldk_host_word<8> {
+    using type = uint2;
+};
+template <> struct ldk_host_word<4> {
+    using type = uint32_t;
+};
+
 /* Reads the source now, so that a fault names this line; the destination must not be touched until
  * the wait that lands the copy. */
 template <int N>
 static inline void ldk_cp_async(void *dst, const void *src, int src_bytes = N, LDK_CALLER)
 {
     static_assert(N == 4 || N == 8 || N == 16, "cp.async copies 4, 8 or 16 bytes");
+    using word = typename ldk_host_word<N>::type;
     ldk_host_copy *copy = ldk_fiber_copy_issue(dst, src, N, src_bytes, LDK_PLACE);
-    unsigned char bytes[16] = {};
     if (src_bytes == N) {
-        memcpy(bytes, src, N);
+        const word whole = *static_cast<const word *>(src);
+        memcpy(copy->data, &whole, N);
     } else {
+        unsigned char bytes[16] = {};
         for (int i = 0; i < src_bytes; i++)
             bytes[i] = static_cast<const unsigned char *>(src)[i];
+        memcpy(copy->data, bytes, N);
     }
-    memcpy(copy->data, bytes, sizeof bytes);
-    memset(dst, 0xFF, N);
+    word unset;
+    memset(&unset, 0xFF, N);
+    *static_cast<word *>(dst) = unset;
     ldk_fiber_poison(dst, N);
 }
 
@@ -245,16 +261,23 @@ static inline void ldk_cp_async_commit()
     ldk_fiber_copy_commit();
 }
 
+template <class T> static inline void ldk_host_land(const ldk_host_copy *copy)
+{
+    T word;
+    memcpy(&word, copy->data, sizeof word);
+    *static_cast<T *>(copy->dst) = word;
+}
+
 template <int N> static inline void ldk_cp_async_wait()
 {
     while (const ldk_host_copy *copy = ldk_fiber_copy_land(N)) {
         ldk_fiber_unpoison(copy->dst, static_cast<size_t>(copy->bytes));
         if (copy->bytes == 16)
-            memcpy(copy->dst, copy->data, 16);
+            ldk_host_land<uint4>(copy);
         else if (copy->bytes == 8)
-            memcpy(copy->dst, copy->data, 8);
+            ldk_host_land<uint2>(copy);
         else
-            memcpy(copy->dst, copy->data, 4);
+            ldk_host_land<uint32_t>(copy);
     }
 }
 
@@ -269,7 +292,8 @@ static inline void ldk_host_ldmatrix(ldk_warp_kind kind, uint32_t lanes, uint32_
     if (ldk_fiber_lane() < lanes) {
         ldk_fiber_check_aligned(row, 16, place);
         ldk_fiber_check_shared(row, 16, place);
-        memcpy(lane.row, row, 16);
+        const uint4 words = *static_cast<const uint4 *>(row);
+        memcpy(lane.row, &words, 16);
     }
     ldk_fiber_warp(kind, 0xffffffffu, &lane, place);
 }

@@ -53,14 +53,21 @@ static bool read_all(int from, char *output, size_t bytes, int seconds)
     }
 }
 
-int hc_child(const char *argument, char *output, size_t bytes, int seconds)
+static void set_options(bool lines)
+{
+    static const char *const names[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
+                                        "MSAN_OPTIONS"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        setenv(names[i],
+               lines ? "exitcode=91:halt_on_error=1" : "exitcode=91:halt_on_error=1:symbolize=0",
+               1);
+}
+
+int hc_child(const char *argument, char *output, size_t bytes, int seconds, int lines)
 {
     int ends[2], status = 0;
     output[0] = '\0';
-    setenv("ASAN_OPTIONS", "exitcode=91:detect_leaks=0", 1);
-    setenv("UBSAN_OPTIONS", "exitcode=91:print_stacktrace=0", 1);
-    setenv("TSAN_OPTIONS", "exitcode=91:halt_on_error=1", 1);
-    setenv("MSAN_OPTIONS", "exitcode=91", 1);
+    set_options(lines != 0);
     if (pipe(ends) != 0)
         return -1;
     pid_t pid = start(argument, ends[1]);

@@ -16,9 +16,10 @@ enum { HC_SANITIZER_STATUS = 91 };
 
 /*
  * `output` receives the beginning of stdout and stderr together, ended by a zero. Returns the exit
- * status, 128 + signal, or -1 when there was no child or it took longer than `seconds`.
+ * status, 128 + signal, or -1 when there was no child or it took longer than `seconds`. With
+ * `lines` a sanitizer looks up source lines, which costs it a second.
  */
-int hc_child(const char *argument, char *output, size_t bytes, int seconds);
+int hc_child(const char *argument, char *output, size_t bytes, int seconds, int lines);
 
 #ifdef __cplusplus
 }
