@@ -6,8 +6,10 @@
 #include "runtime/engine.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/batch.h"
 #include "runtime/estimate.h"
+#include "runtime/gpu/device.h"
 
 enum {
     SESSIONS_ACTIVE_MAX = 8,
@@ -25,6 +27,7 @@ struct ld_engine {
     uint32_t batch_max;
     const struct ld_cancel *interrupt;
     struct ld_rates rates; /* measured, for plans */
+    char note[LD_DEVICE_NOTE_SIZE];
 };
 
 const char *ld_engine_phase_name(enum ld_engine_phase phase)
@@ -38,13 +41,12 @@ const char *ld_engine_phase_name(enum ld_engine_phase phase)
 static enum ld_code create_backend(struct ld_engine *engine, const struct ld_engine_config *config,
                                    struct ld_error *err)
 {
-    const char *name = config->backend[0] ? config->backend : "auto";
-    if (strcmp(name, "cuda") == 0)
-        return LD_FAIL(err, LD_E_UNSUPPORTED,
-                       "this build has no CUDA backend; use --backend cpu or auto");
-    if (strcmp(name, "auto") != 0 && strcmp(name, "cpu") != 0)
-        return LD_FAIL(err, LD_E_INVALID, "backend must be auto, cpu or cuda");
-    return ld_cpu_backend_create(&engine->backend, config->threads, LD_CPU_AUTO, err);
+    const struct ld_device_choice choice = {
+        .backend = config->backend, .precision = config->precision, .threads = config->threads};
+    const enum ld_code code = ld_device_open(&engine->backend, &choice, engine->note, err);
+    if (code == LD_OK && engine->note[0])
+        LD_LOG(LD_LOG_INFO, "engine", "the CPU computes", ld_log_text("why", engine->note));
+    return code;
 }
 
 enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_config *config,
@@ -85,6 +87,11 @@ void ld_engine_destroy(struct ld_engine *engine)
     if (engine->backend)
         engine->backend->ops->destroy(engine->backend);
     ld_heap_free(engine);
+}
+
+const char *ld_engine_note(const struct ld_engine *engine)
+{
+    return engine->note;
 }
 
 const char *ld_engine_inventory(const struct ld_engine *engine)
@@ -184,11 +191,12 @@ static bool retire_one(struct ld_engine *engine)
 
 /* ---- One unit of work ------------------------------------------------------------------------ */
 
-/* A failure inside a job ends that job; only an interrupt leaves it to retire_one. */
+/* A failure inside a job ends that job; only an interrupt leaves it to retire_one. When the device
+ * is lost it is not the job's fault: jobs stay, and the tick ends the engine (robustness.md G1). */
 static void settle(struct ld_engine *engine, struct ld_job *job, enum ld_code code,
                    const struct ld_error *err)
 {
-    if (code != LD_OK && !(code == LD_E_CANCELLED && interrupted(engine)))
+    if (code != LD_OK && !engine->backend->lost && !(code == LD_E_CANCELLED && interrupted(engine)))
         retire(engine, job, err);
 }
 
@@ -337,7 +345,7 @@ static bool gather(struct ld_engine *engine, struct ld_session *leader, struct l
         if (code == LD_OK)
             code = ld_session_end_pass(session, &err);
         if (code != LD_OK) {
-            retire(engine, session->job, &err);
+            settle(engine, session->job, code, &err);
             return false; /* sessions in the batch may be gone: start over */
         }
     }
@@ -357,7 +365,7 @@ static bool sample_some(struct ld_engine *engine)
     const int64_t start_us = ld_clock_monotonic_us();
     const enum ld_code code = ld_batch_run(&batch, &engine->memory, engine->interrupt, &err);
     const int64_t spent_us = ld_clock_monotonic_us() - start_us;
-    if (code == LD_E_CANCELLED && interrupted(engine))
+    if ((code == LD_E_CANCELLED && interrupted(engine)) || engine->backend->lost)
         return true;
     if (code != LD_OK) {
         /* The pass failed for all of it: each job hears why. */
@@ -383,10 +391,11 @@ static bool sample_some(struct ld_engine *engine)
 
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
 {
-    (void)err; /* the CPU backend has no device to lose */
-    if (retire_one(engine) || prepare_one(engine) || decode_one(engine) || begin_one(engine))
-        return LD_OK;
-    (void)sample_some(engine);
+    if (!(retire_one(engine) || prepare_one(engine) || decode_one(engine) || begin_one(engine)))
+        (void)sample_some(engine);
+    if (engine->backend->lost)
+        return LD_FAIL(err, LD_E_DEVICE,
+                       "the GPU cannot be used any more; the worker has to start anew");
     return LD_OK;
 }
 

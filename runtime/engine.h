@@ -29,7 +29,8 @@ struct ld_engine_config {
     const char *model_path;    /* a file or folder given directly; wins over default_model; "" */
     const char
         *vocab_path;     /* CLIP merges for models without their own; "" looks beside the model */
-    const char *backend; /* "auto", "cpu", "cuda" */
+    const char *backend;   /* "auto", "cpu", "cuda" */
+    const char *precision; /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;    /* 0: one per core */
     uint32_t batch_max;  /* UNet rows a tick may hold, 0: planned from memory */
     /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
@@ -84,11 +85,15 @@ struct ld_engine_job {
 
 /*
  * Scans the folders and loads the default model.
- * Errors   LD_E_NOT_FOUND (no model, no vocabulary), LD_E_FORMAT, LD_E_NOMEM, LD_E_UNSUPPORTED.
+ * Errors   LD_E_NOT_FOUND (no model, no vocabulary), LD_E_FORMAT, LD_E_NOMEM, LD_E_UNSUPPORTED,
+ *          LD_E_GPU_NOMEM, LD_E_DEVICE.
  */
 enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_config *config,
                               struct ld_error *err) LD_MUST_USE;
 void ld_engine_destroy(struct ld_engine *engine);
+
+/* Why `auto` took the CPU though this build can use a GPU; "" otherwise. Owned by the engine. */
+const char *ld_engine_note(const struct ld_engine *engine);
 
 /* JSON object {"backend", "device", "models": [...], "adapters": [...], "embeddings": [...],
  * "vaes": [...], "wildcards": [...]}: what this worker has; owned by the engine. */

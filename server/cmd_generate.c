@@ -267,6 +267,8 @@ static void tell_device(const struct ld_engine *engine)
     if (ld_json_find_string(inventory, "/backend", backend, sizeof backend) &&
         ld_json_find_string(inventory, "/device", device, sizeof device))
         fprintf(stderr, "latentd: painting on the %s backend (%s)\n", backend, device);
+    if (ld_engine_note(engine)[0])
+        fprintf(stderr, "latentd: no GPU is used: %s\n", ld_engine_note(engine));
 }
 
 static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,

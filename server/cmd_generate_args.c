@@ -30,6 +30,7 @@ static const struct own_flag own_flags[] = {
     {"wildcard-dir", OWN_TEXT, AT(engine.wildcard_dir), "DIR", "folder of wildcard lists"},
     {"vae-dir", OWN_TEXT, AT(engine.vae_dir), "DIR", "folder of VAEs"},
     {"backend", OWN_TEXT, AT(engine.backend), "auto|cpu|cuda", "what computes"},
+    {"precision", OWN_TEXT, AT(engine.precision), "fp16|bf16", "type that a GPU computes in"},
     {"threads", OWN_THREADS, AT(engine.threads), "N",
      "threads of the CPU backend; 0: one per core"},
     {"init", OWN_TEXT, AT(init_path), "FILE", "PNG to start from (image to image)"},
@@ -114,7 +115,8 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
                                              .default_model = "",
                                              .model_path = "",
                                              .vocab_path = "",
-                                             .backend = "auto"};
+                                             .backend = "auto",
+                                             .precision = "fp16"};
     args->output = "out.png";
     args->server = "";
     args->key = "";

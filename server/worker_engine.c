@@ -51,6 +51,7 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .model_path = is_path ? settings->model : "",
         .vocab_path = settings->vocab,
         .backend = settings->backend,
+        .precision = settings->precision,
         .threads = (uint32_t)settings->threads,
         .batch_max = (uint32_t)settings->batch_max,
     };

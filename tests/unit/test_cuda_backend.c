@@ -347,33 +347,37 @@ static void norms_use_what_their_writers_left(void **state)
     network_fixture_close(&on);
 }
 
-/* FreeU works on the host between two operators: such plans are walked. */
-static void a_plan_with_work_on_the_host_is_walked(void **state)
+static void count_block(void *ctx, const char *name, const float *planes, int32_t batch,
+                        int32_t channels, int32_t height, int32_t width)
+{
+    const size_t count = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
+    (void)name;
+    for (size_t i = 0; i < count; i++)
+        assert_true(isfinite(planes[i]));
+    ++*(int *)ctx;
+}
+
+/* Blocks are fetched between operators: such runs are walked, and say the same. */
+static void a_run_that_is_looked_at_is_walked(void **state)
 {
     (void)state;
     static float first[LATENT];
     static float again[LATENT];
-    struct ld_error err = {0};
+    int blocks = 0;
     struct network_fixture on;
+    const struct ld_graph_tap_sink sink = {.ctx = &blocks, .take = count_block};
     open_unet(&on);
-    struct ld_unet_row row = row_of(0, first);
-    struct ld_unet_request request = {
-        .rows = &row,
-        .row_count = 1,
-        .height = H,
-        .width = W,
-        .options = {.freeu = LD_FREEU_V2,
-                    .freeu_b1 = 1.3F,
-                    .freeu_b2 = 1.4F,
-                    .freeu_s1 = 0.9F,
-                    .freeu_s2 = 0.2F},
-    };
-    assert_int_equal(ld_model_unet(on.model, NULL, &request, &err), LD_OK);
-    row.eps = again;
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(ld_model_unet(on.model, NULL, &request, &err), LD_OK);
+    for (int i = 0; i < 4; i++)
+        run_one(&on, 0, first);
+    const struct ld_cuda_stats before = stats_of(&on);
+    ld_model_set_tap(on.model, &sink);
+    run_one(&on, 0, again);
+    ld_model_set_tap(on.model, NULL);
     assert_memory_equal(first, again, sizeof first);
-    assert_int_equal(stats_of(&on).recordings, 0);
+    assert_true(blocks > 20); /* the timestep vector and every block */
+    assert_int_equal(stats_of(&on).walks, before.walks + 1);
+    run_one(&on, 0, again);
+    assert_memory_equal(first, again, sizeof first);
     network_fixture_close(&on);
 }
 
@@ -394,13 +398,15 @@ static void vectors_of_a_prompt_reach_a_replay(void **state)
     open_with(&plain, &(struct ld_cuda_options){.no_recording = true}, LD_PART_BIT(LD_PART_TEXT));
     const struct ld_text_request request = {.ids = ids, .chunks = 1, .skip = 1, .vectors = vectors};
     vectors[4] = values[0];
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         assert_int_equal(ld_model_encode_text(on.model, NULL, &request, replayed, &err), LD_OK);
+    assert_int_equal(stats_of(&on).recordings, 1);
+    const uint64_t replays = stats_of(&on).replays;
     vectors[2] = values[1]; /* one more, and before the other */
     ids[7] = 11;
     assert_int_equal(ld_model_encode_text(on.model, NULL, &request, replayed, &err), LD_OK);
     assert_int_equal(ld_model_encode_text(plain.model, NULL, &request, walked, &err), LD_OK);
-    assert_int_equal(stats_of(&on).replays, 2);
+    assert_int_equal(stats_of(&on).replays, replays + 1);
     assert_memory_equal(walked, replayed, sizeof walked);
     network_fixture_close(&plain);
     network_fixture_close(&on);
@@ -415,7 +421,7 @@ static void a_variant_has_recordings_and_memory_of_its_own(void **state)
     static float varied[LATENT];
     static float after[LATENT];
     static const char name[] =
-        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_k.weight";
+        "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_v.weight";
     struct ld_error err = {0};
     struct ld_weights *overlay;
     struct ld_variant *variant;
@@ -527,7 +533,7 @@ int main(void)
         TEST(a_mixed_batch_equals_its_rows_alone),
         TEST(networks_are_as_close_to_the_cpu_as_rounding_allows),
         TEST(norms_use_what_their_writers_left),
-        TEST(a_plan_with_work_on_the_host_is_walked),
+        TEST(a_run_that_is_looked_at_is_walked),
         TEST(vectors_of_a_prompt_reach_a_replay),
         TEST(a_variant_has_recordings_and_memory_of_its_own),
         TEST(a_lost_device_is_told_and_stays_lost),
