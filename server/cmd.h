@@ -13,6 +13,8 @@ int ld_cmd_inspect(int argc, char **argv);
 int ld_cmd_png_info(int argc, char **argv);
 /* plan, kernels, step, image: cmd_bench_<what>.c */
 int ld_cmd_bench(int argc, char **argv);
+int ld_cmd_bench_plan(int argc, char **argv);
+int ld_cmd_selftest(int argc, char **argv);
 
 enum { LD_EXIT_OK = 0, LD_EXIT_FAILED = 1, LD_EXIT_USAGE = 2, LD_EXIT_INTERRUPTED = 130 };
 

@@ -19,6 +19,7 @@ static const struct verb {
     {"worker", ld_cmd_worker, NULL},
 #endif
     {"bench", ld_cmd_bench, "measure kernels, a step, a picture on this machine"},
+    {"selftest", ld_cmd_selftest, "say which backends there are and whether they compute rightly"},
 };
 
 static void print_help(FILE *out)
