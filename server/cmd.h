@@ -11,6 +11,8 @@ int ld_cmd_worker(int argc, char **argv);
 int ld_cmd_generate(int argc, char **argv);
 int ld_cmd_inspect(int argc, char **argv);
 int ld_cmd_png_info(int argc, char **argv);
+int ld_cmd_merge(int argc, char **argv);
+int ld_cmd_convert(int argc, char **argv);
 /* plan, kernels, step, image: cmd_bench_<what>.c */
 int ld_cmd_bench(int argc, char **argv);
 int ld_cmd_bench_plan(int argc, char **argv);

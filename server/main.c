@@ -16,6 +16,8 @@ static const struct verb {
     {"generate", ld_cmd_generate, "paint a picture, here or on a server"},
     {"inspect", ld_cmd_inspect, "say what a checkpoint, adapter, embedding or PNG is"},
     {"png-info", ld_cmd_png_info, "say how a PNG was made"},
+    {"merge", ld_cmd_merge, "make one model out of others, bake adapters in"},
+    {"convert", ld_cmd_convert, "write a model in another type or layout"},
     {"worker", ld_cmd_worker, NULL},
 #endif
     {"bench", ld_cmd_bench, "measure kernels, a step, a picture on this machine"},

@@ -3,6 +3,7 @@
  * each weight of the model, so that what is written never depends on the number of threads.
  */
 #include "runtime/model/adapter_delta.h"
+#include "runtime/model/adapter_plan.h"
 #include "runtime/model/lowrank.h"
 #include "runtime/model/weights_private.h"
 
@@ -18,9 +19,12 @@ struct step {
 
 struct merge {
     const struct ld_adapter *adapter;
-    struct ld_weights *overlay;
-    const struct ld_adapter_options *options;
+    const struct ld_weights *model; /* names and shapes; its values come through `edit` */
+    const struct ld_arch *arch;     /* which parts there are */
+    struct ld_adapter_options options;
     const struct ld_keymap *map;
+    ld_adapter_edit_fn edit;
+    void *edit_ctx;
     struct step *steps; /* sorted by key, then module */
     uint32_t step_count;
     uint32_t *groups; /* first step of each key; one more for the end */
@@ -226,8 +230,7 @@ static bool merge_dora(const struct target *target, enum dora_axis axis,
 
 static double strength_of(const struct merge *merge, const struct ld_key *key)
 {
-    return key->part == LD_PART_TEXT ? merge->options->text_strength
-                                     : merge->options->unet_strength;
+    return key->part == LD_PART_TEXT ? merge->options.text_strength : merge->options.unet_strength;
 }
 
 /* False without memory. */
@@ -238,7 +241,7 @@ static bool merge_weight(struct merge *merge, struct ld_delta *delta, const stru
         return true;
     struct target target = {
         .delta = delta,
-        .w = ld_weights_edit(merge->overlay, key->name),
+        .w = merge->edit(merge->edit_ctx, key->name),
         .strength = strength,
     };
     float *block = ld_heap_calloc(2 * LD_LOWRANK_ROWS * delta->columns, sizeof *block);
@@ -253,7 +256,7 @@ static bool merge_weight(struct merge *merge, struct ld_delta *delta, const stru
         else if (axis == DORA_OFF)
             add_delta(&target);
         else
-            done = merge_dora(&target, axis, scale, merge->options->dora_norm);
+            done = merge_dora(&target, axis, scale, merge->options.dora_norm);
         atomic_fetch_add(&merge->tensors_applied, 1u);
     }
     ld_delta_deinit(delta);
@@ -296,7 +299,7 @@ static bool merge_bias(struct merge *merge, const struct ld_adapter_module *modu
         return true;
     const struct ld_key *key = ld_keymap_at(merge->map, (uint32_t)bias_key(merge->map, weight));
     const size_t count = (size_t)key->shape[0];
-    float *bias = ld_weights_edit(merge->overlay, key->name);
+    float *bias = merge->edit(merge->edit_ctx, key->name);
     float *values = ld_heap_calloc(count, sizeof *values);
     const bool done = bias && values;
     if (done) {
@@ -349,9 +352,8 @@ static void note_unmatched(struct ld_adapter_report *report, const char *name)
 static enum ld_code match(struct merge *merge, struct ld_adapter_report *report, uint32_t *unknown,
                           struct ld_error *err)
 {
-    const struct ld_module_names *names = &ld_weights_root(merge->overlay)->modules;
+    const struct ld_module_names *names = &ld_weights_root(merge->model)->modules;
     enum ld_code code = LD_OK;
-    const struct ld_arch *arch = ld_weights_arch(merge->overlay);
     for (uint32_t i = 0; code == LD_OK && i < merge->adapter->module_count; i++) {
         const struct ld_adapter_module *module = &merge->adapter->modules[i];
         const int32_t key = ld_module_names_find(names, module->name);
@@ -361,7 +363,7 @@ static enum ld_code match(struct merge *merge, struct ld_adapter_report *report,
                    !module_fits(merge, module, ld_keymap_at(merge->map, (uint32_t)key))) {
             note_unmatched(report, module->name);
             *unknown += module->families ? module->tensors : 0;
-        } else if (!part_present(arch, ld_keymap_at(merge->map, (uint32_t)key)->part)) {
+        } else if (!part_present(merge->arch, ld_keymap_at(merge->map, (uint32_t)key)->part)) {
             note_unmatched(report, module->name);
         } else {
             merge->steps[merge->step_count++] = (struct step){(uint32_t)key, i};
@@ -390,10 +392,111 @@ static void make_groups(struct merge *merge)
     merge->groups[merge->group_count] = merge->step_count;
 }
 
+/* ---- Plans ----------------------------------------------------------------------------------- */
+
+struct ld_adapter_plan {
+    struct merge merge;
+};
+
+static void deinit(struct merge *merge)
+{
+    ld_heap_free(merge->steps);
+    ld_heap_free(merge->groups);
+}
+
+/* Match the modules; nothing is read or changed yet. */
+static enum ld_code init(struct merge *merge, const struct ld_adapter *adapter,
+                         const struct ld_weights *model, const struct ld_arch *arch,
+                         const struct ld_adapter_options *options, struct ld_adapter_report *report,
+                         struct ld_error *err)
+{
+    memset(report, 0, sizeof *report);
+    memset(merge, 0, sizeof *merge);
+    merge->adapter = adapter;
+    merge->model = model;
+    merge->arch = arch;
+    merge->options = *options;
+    merge->map = ld_weights_keymap(model);
+    uint32_t unknown = adapter->info.unknown_tensors;
+    merge->steps = ld_heap_calloc(adapter->module_count, sizeof *merge->steps);
+    merge->groups = ld_heap_calloc((size_t)adapter->module_count + 1, sizeof *merge->groups);
+    enum ld_code code = merge->steps && merge->groups
+                            ? match(merge, report, &unknown, err)
+                            : LD_FAIL(err, LD_E_NOMEM, "not enough memory for an adapter");
+    if (code == LD_OK && 2 * (uint64_t)unknown > adapter->info.tensors)
+        code = LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "the adapter is not for SD1.5: %u of its %u tensors are unknown", unknown,
+                       adapter->info.tensors);
+    if (code == LD_OK) {
+        make_groups(merge);
+        report->modules_applied = merge->step_count;
+    }
+    return code;
+}
+
+static enum ld_code outcome(const struct merge *merge, struct ld_error *err)
+{
+    return atomic_load(&merge->no_memory)
+               ? LD_FAIL(err, LD_E_NOMEM, "not enough memory for an adapter")
+               : LD_OK;
+}
+
+enum ld_code ld_adapter_plan_create(struct ld_adapter_plan **out, const struct ld_adapter *adapter,
+                                    const struct ld_weights *model, const struct ld_arch *arch,
+                                    const struct ld_adapter_options *options,
+                                    struct ld_adapter_report *report, struct ld_error *err)
+{
+    *out = NULL;
+    struct ld_adapter_plan *plan = ld_heap_alloc(sizeof *plan);
+    if (!plan)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory for an adapter");
+    const enum ld_code code = init(&plan->merge, adapter, model, arch, options, report, err);
+    if (code == LD_OK)
+        *out = plan;
+    else
+        ld_adapter_plan_destroy(plan);
+    return code;
+}
+
+void ld_adapter_plan_destroy(struct ld_adapter_plan *plan)
+{
+    if (!plan)
+        return;
+    deinit(&plan->merge);
+    ld_heap_free(plan);
+}
+
+enum ld_code ld_adapter_plan_apply(struct ld_adapter_plan *plan, const char *weight,
+                                   ld_adapter_edit_fn edit, void *ctx, struct ld_error *err)
+{
+    struct merge *merge = &plan->merge;
+    const int32_t key = ld_keymap_find(merge->map, weight);
+    merge->edit = edit;
+    merge->edit_ctx = ctx;
+    for (uint32_t group = 0; key >= 0 && group < merge->group_count; group++) {
+        if (merge->steps[merge->groups[group]].key == (uint32_t)key)
+            merge_group(merge, group, 0);
+    }
+    return outcome(merge, err);
+}
+
+uint32_t ld_adapter_plan_tensors(const struct ld_adapter_plan *plan)
+{
+    return atomic_load(&plan->merge.tensors_applied);
+}
+
+/* ---- The whole ------------------------------------------------------------------------------- */
+
+static float *edit_overlay(void *ctx, const char *name)
+{
+    struct ld_weights *overlay = ctx;
+    return ld_weights_edit(overlay, name);
+}
+
 static void run_groups(struct merge *merge)
 {
-    if (merge->options->pool) {
-        ld_pool_run(merge->options->pool, merge->group_count, merge_group, merge);
+    if (merge->options.pool) {
+        ld_pool_run(merge->options.pool, merge->group_count, merge_group, merge);
         return;
     }
     for (uint32_t i = 0; i < merge->group_count; i++)
@@ -405,33 +508,17 @@ enum ld_code ld_adapter_apply(const struct ld_adapter *adapter, struct ld_weight
                               struct ld_adapter_report *report, struct ld_error *err)
 {
     struct ld_adapter_report ignored;
-    struct merge merge = {
-        .adapter = adapter,
-        .overlay = overlay,
-        .options = options,
-        .map = ld_weights_keymap(overlay),
-    };
+    struct merge merge;
     report = report ? report : &ignored;
-    memset(report, 0, sizeof *report);
-    uint32_t unknown = adapter->info.unknown_tensors;
-    merge.steps = ld_heap_calloc(adapter->module_count, sizeof *merge.steps);
-    merge.groups = ld_heap_calloc((size_t)adapter->module_count + 1, sizeof *merge.groups);
-    enum ld_code code = merge.steps && merge.groups
-                            ? match(&merge, report, &unknown, err)
-                            : LD_FAIL(err, LD_E_NOMEM, "not enough memory for an adapter");
-    if (code == LD_OK && 2 * (uint64_t)unknown > adapter->info.tensors)
-        code = LD_FAIL(err, LD_E_UNSUPPORTED,
-                       "the adapter is not for SD1.5: %u of its %u tensors are unknown", unknown,
-                       adapter->info.tensors);
+    enum ld_code code =
+        init(&merge, adapter, overlay, ld_weights_arch(overlay), options, report, err);
     if (code == LD_OK) {
-        make_groups(&merge);
+        merge.edit = edit_overlay;
+        merge.edit_ctx = overlay;
         run_groups(&merge);
-        report->modules_applied = merge.step_count;
         report->tensors_applied = atomic_load(&merge.tensors_applied);
-        if (atomic_load(&merge.no_memory))
-            code = LD_FAIL(err, LD_E_NOMEM, "not enough memory for an adapter");
+        code = outcome(&merge, err);
     }
-    ld_heap_free(merge.steps);
-    ld_heap_free(merge.groups);
+    deinit(&merge);
     return code;
 }

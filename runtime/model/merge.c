@@ -10,14 +10,33 @@ const char *ld_merge_op_name(enum ld_merge_op op)
 {
     static const char *const names[LD_MERGE_OP_COUNT] = {
         "weighted_sum", "block_weighted_sum", "add_difference", "ties", "dare",
+        "sum_twice",    "cosine_a",           "cosine_b",       "none",
     };
     LD_ASSERT((unsigned)op < LD_MERGE_OP_COUNT);
     return names[op];
 }
 
+bool ld_merge_op_find(const char *word, enum ld_merge_op *op)
+{
+    for (unsigned i = 0; i < LD_MERGE_OP_COUNT; i++) {
+        if (strcmp(word, ld_merge_op_name((enum ld_merge_op)i)) == 0) {
+            *op = (enum ld_merge_op)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ld_merge_is_cosine(enum ld_merge_op op)
+{
+    return op == LD_MERGE_COSINE_A || op == LD_MERGE_COSINE_B;
+}
+
 uint32_t ld_merge_models(enum ld_merge_op op)
 {
-    return op == LD_MERGE_ADD_DIFFERENCE || op == LD_MERGE_TIES ? 3 : 2;
+    if (op == LD_MERGE_NONE)
+        return 1;
+    return op == LD_MERGE_ADD_DIFFERENCE || op == LD_MERGE_TIES || op == LD_MERGE_SUM_TWICE ? 3 : 2;
 }
 
 /* ---- Recipe ---------------------------------------------------------------------------------- */
@@ -33,8 +52,13 @@ static enum ld_code check_number(double value, double low, double high, const ch
 enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_error *err)
 {
     enum ld_code code = LD_OK;
-    if (recipe->op == LD_MERGE_WEIGHTED_SUM || recipe->op == LD_MERGE_ADD_DIFFERENCE)
+    if (recipe->op == LD_MERGE_WEIGHTED_SUM || recipe->op == LD_MERGE_ADD_DIFFERENCE ||
+        recipe->op == LD_MERGE_SUM_TWICE)
         code = check_number(recipe->alpha, -4, 4, "alpha", err);
+    if (code == LD_OK && recipe->op == LD_MERGE_SUM_TWICE)
+        code = check_number(recipe->beta, -4, 4, "beta", err);
+    if (ld_merge_is_cosine(recipe->op))
+        code = check_number(recipe->alpha, -1, 1, "alpha", err);
     if (recipe->op == LD_MERGE_BLOCK_WEIGHTED) {
         code = check_number(recipe->base, -4, 4, "the base weight", err);
         if (code == LD_OK)
@@ -109,6 +133,12 @@ double ld_merge_cosine(const float *a, const float *b, size_t count)
         bb += (double)b[i] * (double)b[i];
     }
     return aa > 0 && bb > 0 ? dot / sqrt(aa * bb) : 0;
+}
+
+double ld_merge_cosine_share(const struct ld_merge_recipe *recipe)
+{
+    const double k = fmin(fmax(recipe->similarity - recipe->alpha, 0), 1);
+    return recipe->op == LD_MERGE_COSINE_A ? k : 1 - k;
 }
 
 /* ---- TIES ------------------------------------------------------------------------------------ */
@@ -234,7 +264,7 @@ enum ld_code ld_merge_tensor(float *dst, const struct ld_merge_recipe *recipe, c
                              const float *a, const float *b, const float *c, size_t count,
                              struct ld_error *err)
 {
-    LD_ASSERT(c || ld_merge_models(recipe->op) == 2);
+    LD_ASSERT((c || ld_merge_models(recipe->op) < 3) && (b || recipe->op == LD_MERGE_NONE));
     switch (recipe->op) {
     case LD_MERGE_WEIGHTED_SUM:
         weighted_sum(dst, a, b, recipe->alpha, count);
@@ -249,6 +279,17 @@ enum ld_code ld_merge_tensor(float *dst, const struct ld_merge_recipe *recipe, c
         return ties(dst, recipe, a, b, c, count, err);
     case LD_MERGE_DARE:
         dare(dst, recipe, name, a, b, count);
+        return LD_OK;
+    case LD_MERGE_SUM_TWICE:
+        weighted_sum(dst, a, b, recipe->alpha, count);
+        weighted_sum(dst, dst, c, recipe->beta, count);
+        return LD_OK;
+    case LD_MERGE_COSINE_A:
+    case LD_MERGE_COSINE_B:
+        weighted_sum(dst, a, b, ld_merge_cosine_share(recipe), count);
+        return LD_OK;
+    case LD_MERGE_NONE:
+        memmove(dst, a, count * sizeof *dst);
         return LD_OK;
     case LD_MERGE_OP_COUNT:
         break;

@@ -11,6 +11,7 @@
 
 #include "runtime/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,23 +23,33 @@ enum ld_merge_op {
     LD_MERGE_ADD_DIFFERENCE, /* A + alpha (B - C) */
     LD_MERGE_TIES,           /* C + lambda * merged deltas of A and B over C */
     LD_MERGE_DARE,           /* A + lambda * thinned delta of B over A */
+    LD_MERGE_SUM_TWICE,      /* (1 - beta) ((1 - alpha) A + alpha B) + beta C */
+    LD_MERGE_COSINE_A,       /* A where the two agree least, B where they agree most */
+    LD_MERGE_COSINE_B,       /* the other way round */
+    LD_MERGE_NONE,           /* A as it is: for exchanged parts and adapters */
     LD_MERGE_OP_COUNT
 };
 
 struct ld_merge_recipe {
     enum ld_merge_op op;
-    double alpha;
+    double alpha; /* cosine: taken from every similarity */
+    double beta;  /* sum-twice: the share of C */
     /* Block weights: `base` is for the text encoder and all that is no block. */
     double base, in[LD_MERGE_BLOCKS], middle, out[LD_MERGE_BLOCKS];
     double density; /* TIES: share of each delta that is kept, by magnitude */
     double drop;    /* DARE: probability that an element of the delta is dropped */
     double lambda;
+    double similarity; /* cosine: of this tensor, mapped to 0..1 over the model */
 };
 
-/* "weighted_sum", "block_weighted_sum", "add_difference", "ties", "dare". */
+/* "weighted_sum", "block_weighted_sum", "add_difference", "ties", "dare", "sum_twice", "cosine_a",
+ * "cosine_b", "none". */
 const char *ld_merge_op_name(enum ld_merge_op op);
+/* False for any other word. */
+bool ld_merge_op_find(const char *word, enum ld_merge_op *op);
+bool ld_merge_is_cosine(enum ld_merge_op op);
 
-/* How many models an operation needs: 2 or 3. */
+/* How many models an operation needs: 1, 2 or 3. */
 uint32_t ld_merge_models(enum ld_merge_op op);
 
 /* Errors   LD_E_RANGE: a share outside 0..1 or a weight that is not finite. */
@@ -48,7 +59,8 @@ enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_erro
 double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *name);
 
 /*
- * Merge one tensor of `count` elements; `c` may be NULL where the operation needs two models.
+ * Merge one tensor of `count` elements; `b` and `c` may be NULL where the operation needs no such
+ * model.
  * `name` seeds DARE, so that the result does not depend on the order of tensors. dst may be any of
  * the inputs.
  * Errors   LD_E_NOMEM (TIES needs scratch of three tensors).
@@ -56,6 +68,10 @@ double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *na
 enum ld_code ld_merge_tensor(float *dst, const struct ld_merge_recipe *recipe, const char *name,
                              const float *a, const float *b, const float *c, size_t count,
                              struct ld_error *err) LD_MUST_USE;
+
+/* The share of B under a cosine operation. Similarity k, mapped to 0..1 over the model, less alpha
+ * and cut at the ends: k for cosine_a, 1 - k for cosine_b. */
+double ld_merge_cosine_share(const struct ld_merge_recipe *recipe);
 
 /* Cosine similarity of two tensors; 0 if one of them is zero. */
 double ld_merge_cosine(const float *a, const float *b, size_t count);

@@ -3,7 +3,8 @@ add_library(ld_weights STATIC
   arch.c keymap.c alias.c detect_kind.c detect.c
   weights_files.c inventory.c weights.c weights_scan.c overlay.c
   adapter.c adapter_names.c adapter_delta.c adapter_apply.c lowrank.c
-  zip_store.c pickle_machine.c pickle.c embedding.c merge.c merge_model.c
+  zip_store.c pickle_machine.c pickle.c embedding.c merge.c merge_bake.c merge_model.c
+  out_file.c model_notes.c model_write.c model_write_folder.c vocabulary.c convert.c
   describe.c digest_cache.c registry_look.c registry_scan.c registry.c)
 target_link_libraries(ld_weights PUBLIC ld_kernels ld_base)
 if(NOT LATENTD_MINIMAL) # `inspect` also reads pictures

@@ -8,7 +8,6 @@
 #include "runtime/model/detect.h"
 #include "tests/unit/model_fixture.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -129,6 +128,42 @@ static void cosine_is_that_of_the_angle(void **state)
     assert_true(ld_merge_cosine(a, zero, 2) == 0);
 }
 
+static void a_sum_can_be_taken_twice(void **state)
+{
+    (void)state;
+    const float a[] = {1, 2};
+    const float b[] = {3, 6};
+    const float c[] = {10, -4};
+    float dst[2];
+    const struct ld_merge_recipe recipe = {.op = LD_MERGE_SUM_TWICE, .alpha = 0.5, .beta = 0.25};
+    assert_int_equal(ld_merge_tensor(dst, &recipe, "t", a, b, c, 2, NULL), LD_OK);
+    assert_true(dst[0] == 4 && dst[1] == 2);
+}
+
+static void similar_tensors_follow_the_other_side(void **state)
+{
+    (void)state;
+    const float a[] = {0};
+    const float b[] = {1};
+    static const struct {
+        enum ld_merge_op op;
+        double similarity, alpha;
+        float share;
+    } cases[] = {
+        {LD_MERGE_COSINE_A, 1, 0, 1},          {LD_MERGE_COSINE_A, 0, 0, 0},
+        {LD_MERGE_COSINE_B, 1, 0, 0},          {LD_MERGE_COSINE_A, 0.75, 0.25, 0.5f},
+        {LD_MERGE_COSINE_B, 0.75, 0.25, 0.5f}, {LD_MERGE_COSINE_A, 0.25, 0.5, 0},
+        {LD_MERGE_COSINE_A, 0.75, -0.5, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct ld_merge_recipe recipe = {
+            .op = cases[i].op, .alpha = cases[i].alpha, .similarity = cases[i].similarity};
+        float dst[1];
+        assert_int_equal(ld_merge_tensor(dst, &recipe, "t", a, b, NULL, 1, NULL), LD_OK);
+        assert_true(dst[0] == cases[i].share);
+    }
+}
+
 static void recipes_are_bounded(void **state)
 {
     (void)state;
@@ -144,6 +179,8 @@ static void recipes_are_bounded(void **state)
         {.op = LD_MERGE_TIES, .density = 1.1},
         {.op = LD_MERGE_DARE, .drop = 1},
         {.op = LD_MERGE_DARE, .lambda = 9},
+        {.op = LD_MERGE_SUM_TWICE, .alpha = 0.5, .beta = 4.5},
+        {.op = LD_MERGE_COSINE_A, .alpha = 1.5},
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_int_equal(ld_merge_check(&good[i], NULL), LD_OK);
@@ -186,10 +223,8 @@ static struct ld_weights *make_model(const char *name, float value, uint64_t cha
 static enum ld_code write_merged(const struct ld_merge_request *request, struct ld_weights **out)
 {
     const char *path = fixture_path(folder, "merged.safetensors");
-    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    const enum ld_code code = ld_merge_write(fd, request, NULL);
-    assert_int_equal(close(fd), 0);
+    struct ld_merge_report report;
+    const enum ld_code code = ld_merge_write(path, request, &report, NULL);
     *out = NULL;
     if (code == LD_OK)
         assert_int_equal(ld_weights_open(out, path, NULL, NULL), LD_OK);
@@ -212,11 +247,11 @@ static void models_merge_and_parts_are_exchanged(void **state)
     const struct ld_merge_recipe recipe = {.op = LD_MERGE_WEIGHTED_SUM, .alpha = 0.25};
     struct ld_merge_request request = {
         .recipe = &recipe,
-        .a = make_model("a", 1, 4, "cond_stage_model."),
-        .b = make_model("b", 5, 4, NULL),
-        .vae = LD_MERGE_PART_B,
-        .dtype = LD_DTYPE_F32,
+        .a = {make_model("a", 1, 4, "cond_stage_model."), "dir/a"},
+        .b = {make_model("b", 5, 4, NULL), "b"},
+        .storage = LD_STORE_F32,
     };
+    request.vae = request.b;
     struct ld_weights *merged;
     assert_int_equal(write_merged(&request, &merged), LD_OK);
     assert_true(element(merged, OUT_BIAS, 0) == 2);
@@ -225,13 +260,14 @@ static void models_merge_and_parts_are_exchanged(void **state)
     assert_int_equal(ld_weights_storage_dtype(merged, OUT_BIAS), LD_DTYPE_F32);
     const char *history = ld_weights_metadata(merged, "latentd.merge");
     char digest[65];
-    assert_int_equal(ld_weights_sha256(request.b, digest, NULL), LD_OK);
+    assert_int_equal(ld_weights_sha256(request.b.weights, digest, NULL), LD_OK);
     assert_non_null(history);
     assert_non_null(strstr(history, digest));
-    assert_non_null(strstr(history, "\"op\":\"weighted_sum\",\"alpha\":[0.25]"));
+    assert_non_null(
+        strstr(history, "\"op\":\"weighted_sum\",\"alpha\":0.25,\"a\":{\"name\":\"a\","));
     ld_weights_close(merged);
-    ld_weights_close(request.a);
-    ld_weights_close(request.b);
+    ld_weights_close(request.a.weights);
+    ld_weights_close(request.b.weights);
     fixture_remove_folder(folder);
 }
 
@@ -242,10 +278,10 @@ static void an_inpainting_model_takes_over_a_difference(void **state)
     const struct ld_merge_recipe recipe = {.op = LD_MERGE_ADD_DIFFERENCE, .alpha = 1};
     struct ld_merge_request request = {
         .recipe = &recipe,
-        .a = make_model("a", 1, 9, NULL),
-        .b = make_model("b", 5, 4, NULL),
-        .c = make_model("c", 2, 4, NULL),
-        .dtype = LD_DTYPE_OTHER,
+        .a = {make_model("a", 1, 9, NULL), "a"},
+        .b = {make_model("b", 5, 4, NULL), "b"},
+        .c = {make_model("c", 2, 4, NULL), "c"},
+        .replace = true,
     };
     struct ld_weights *merged;
     assert_int_equal(write_merged(&request, &merged), LD_OK);
@@ -254,12 +290,115 @@ static void an_inpainting_model_takes_over_a_difference(void **state)
     for (size_t i = 0; i < 2 * 9 * 9; i++) /* two output channels */
         assert_true(element(merged, CONV_IN, i) == (i % 81 < 36 ? 4.0f : 1.0f));
     ld_weights_close(merged);
-    struct ld_weights *c = request.c;
-    request.c = NULL;
+    struct ld_weights *c = request.c.weights;
+    request.c.weights = NULL;
     assert_int_equal(write_merged(&request, &merged), LD_E_INVALID);
     ld_weights_close(c);
-    ld_weights_close(request.a);
-    ld_weights_close(request.b);
+    ld_weights_close(request.a.weights);
+    ld_weights_close(request.b.weights);
+    fixture_remove_folder(folder);
+}
+
+/* An adapter on a linear layer with its bias, a convolution and the text encoder. */
+static struct ld_adapter *make_adapter(const char *module)
+{
+    static struct fixture file;
+    struct ld_adapter *adapter;
+    char name[FIXTURE_NAME_SIZE];
+    memset(&file, 0, sizeof file);
+    const struct {
+        const char *suffix;
+        uint64_t rows, columns;
+    } tensors[] = {
+        {"lora_up.weight", 32, 3},
+        {"lora_down.weight", 3, 32},
+        {"diff_b", 32, 0},
+    };
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        assert_true(ld_fmt(name, sizeof name, "%s.%s", module, tensors[i].suffix));
+        fixture_add_matrix(&file, name, LD_DTYPE_F32, tensors[i].rows, tensors[i].columns);
+    }
+    fixture_add_matrix(&file, "lora_unet_conv_norm_out.w_norm", LD_DTYPE_F32, 32, 0);
+    fixture_write(&file, fixture_path(folder, "adapter.safetensors"));
+    assert_int_equal(ld_adapter_open(&adapter, fixture_path(folder, "adapter.safetensors"), NULL),
+                     LD_OK);
+    return adapter;
+}
+
+#define TO_OUT "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
+
+/* Baking two adapters writes what applying them to an overlay computes, bit for bit. */
+static void baked_adapters_equal_applied_ones(void **state)
+{
+    (void)state;
+    fixture_folder(folder);
+    const struct ld_merge_recipe recipe = {.op = LD_MERGE_NONE};
+    struct ld_weights *model = make_model("a", 1, 4, NULL);
+    struct ld_adapter *adapter = make_adapter("lora_unet_" TO_OUT);
+    const struct ld_merge_adapter adapters[] = {
+        {adapter, "x/ink.safetensors", "00", 0.5, 0.5, LD_DORA_MERGED},
+        {adapter, "x/ink.safetensors", "00", -0.25, 0, LD_DORA_MERGED},
+    };
+    const struct ld_merge_request request = {
+        .recipe = &recipe,
+        .a = {model, "a"},
+        .adapters = adapters,
+        .adapter_count = 2,
+        .storage = LD_STORE_F32,
+    };
+    struct ld_merge_report report;
+    struct ld_weights *baked;
+    struct ld_weights *overlay;
+    const char *path = fixture_path(folder, "baked.safetensors");
+    assert_int_equal(ld_merge_write(path, &request, &report, NULL), LD_OK);
+    assert_int_equal(report.adapter_tensors[0], 3);
+    assert_int_equal(report.adapter_unmatched[0], 0);
+    assert_int_equal(ld_weights_open(&baked, path, NULL, NULL), LD_OK);
+    assert_int_equal(ld_weights_overlay(&overlay, model, NULL), LD_OK);
+    for (size_t i = 0; i < 2; i++) {
+        const struct ld_adapter_options options = {.unet_strength = adapters[i].weight,
+                                                   .text_strength = adapters[i].text_weight};
+        assert_int_equal(ld_adapter_apply(adapter, overlay, &options, NULL, NULL), LD_OK);
+    }
+    uint32_t edited = 0;
+    for (uint32_t i = 0; i < ld_weights_count(overlay); i++) {
+        struct ld_weight_view want;
+        struct ld_weight_view have;
+        ld_weights_at(overlay, i, &want);
+        assert_true(ld_weights_get(baked, want.name, &have));
+        if (!ld_weights_is_edited(overlay, want.name))
+            continue;
+        assert_memory_equal(have.data, want.data, want.count * sizeof(float));
+        edited++;
+    }
+    assert_int_equal(edited, 3);
+    assert_non_null(strstr(ld_weights_metadata(baked, "latentd.merge"), "ink.safetensors"));
+    ld_weights_close(overlay);
+    ld_weights_close(baked);
+    ld_weights_close(model);
+    ld_adapter_close(adapter);
+    fixture_remove_folder(folder);
+}
+
+static void an_adapter_that_fits_nothing_is_an_error(void **state)
+{
+    (void)state;
+    fixture_folder(folder);
+    const struct ld_merge_recipe recipe = {.op = LD_MERGE_NONE};
+    struct ld_weights *model = make_model("a", 1, 4, "model.diffusion_model.");
+    struct ld_adapter *adapter = make_adapter("lora_unet_" TO_OUT);
+    const struct ld_merge_adapter adapters[] = {
+        {adapter, "x/ink.safetensors", "00", 1, 1, LD_DORA_MERGED}};
+    const struct ld_merge_request request = {
+        .recipe = &recipe, .a = {model, "a"}, .adapters = adapters, .adapter_count = 1};
+    struct ld_merge_report report;
+    struct ld_error err = {0};
+    const char *path = fixture_path(folder, "baked.safetensors");
+    assert_int_equal(ld_merge_write(path, &request, &report, &err), LD_E_UNSUPPORTED);
+    assert_string_equal(err.detail, "adapter 'ink.safetensors': it fits no tensor of this model");
+    assert_int_not_equal(access(path, F_OK), 0);
+    ld_weights_close(model);
+    ld_adapter_close(adapter);
     fixture_remove_folder(folder);
 }
 
@@ -272,9 +411,13 @@ int main(void)
         cmocka_unit_test(ties_trims_elects_and_averages),
         cmocka_unit_test(dare_drops_a_share_and_rescales_the_rest),
         cmocka_unit_test(cosine_is_that_of_the_angle),
+        cmocka_unit_test(a_sum_can_be_taken_twice),
+        cmocka_unit_test(similar_tensors_follow_the_other_side),
         cmocka_unit_test(recipes_are_bounded),
         cmocka_unit_test(models_merge_and_parts_are_exchanged),
         cmocka_unit_test(an_inpainting_model_takes_over_a_difference),
+        cmocka_unit_test(baked_adapters_equal_applied_ones),
+        cmocka_unit_test(an_adapter_that_fits_nothing_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
