@@ -21,7 +21,9 @@ static const struct bench {
 
 static void print_help(FILE *out)
 {
-    (void)fputs("usage: latentd bench WHAT [OPTION]...\n\n", out);
+    (void)fputs("usage: latentd bench WHAT [OPTION]...\n\n"
+                "  plan     WxH[,B]: the memory that B pictures take on a GPU\n",
+                out);
     for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
         (void)fprintf(out, "  %-8s %s\n", benches[i].name, benches[i].help);
     (void)fputs("\n"
@@ -65,6 +67,8 @@ int ld_cmd_bench(int argc, char **argv)
         print_help(argc < 2 ? stderr : stdout);
         return argc < 2 ? LD_EXIT_USAGE : LD_EXIT_OK;
     }
+    if (strcmp(argv[1], "plan") == 0)
+        return ld_cmd_bench_plan(argc - 1, argv + 1);
     for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
         if (strcmp(benches[i].name, argv[1]) != 0)
             continue;

@@ -1,0 +1,246 @@
+/*
+ * `latentd bench plan WxH,B`: the memory that a size and a batch take on a GPU, by what takes it.
+ * Pure arithmetic over the networks' plans: no model, no weights, no GPU.
+ */
+#include "kernels/cuda/pack.h"
+#include "runtime/base/buffer.h"
+#include "runtime/gpu/device.h"
+#include "runtime/model/arch.h"
+#include "runtime/model/plan_cache.h"
+#include "server/cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { FACTOR = 8, SIDE_MAX = 8192, TEXT_TOKENS = 77, JSON_MAX = 16 << 10, ALIGN = 256 };
+
+struct plan_options {
+    int32_t width, height, batch;
+    bool json;
+};
+
+/* One network: its packed weights and what a run of it needs. */
+struct network {
+    const char *name;
+    size_t weights, activations, persistent, workspace;
+};
+
+struct budget {
+    struct network unet, text, decoder, encoder;
+    bool has_workspace; /* this build can tell */
+    size_t weights, arena, workspace, context, total;
+};
+
+/* ---- Weights --------------------------------------------------------------------------------- */
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* As the backend lays a slot out: matrix, phase kernels, bias twice. */
+static size_t slot_bytes(const struct ld_weight_slot *slot)
+{
+    struct ldk_pack pack;
+    const struct ld_weight_desc desc = {.kind = slot->kind,
+                                        .rows = slot->rows,
+                                        .k = slot->k,
+                                        .kernel = slot->kernel,
+                                        .upsampled = slot->upsampled,
+                                        .part_count = slot->part_count};
+    const size_t rows = (size_t)slot->rows * slot->part_count;
+    if (slot->kind == LD_WEIGHT_VECTOR)
+        return rounded(rows * sizeof(float));
+    if (slot->kind == LD_WEIGHT_TABLE)
+        return rounded(rows * (size_t)slot->k * sizeof(uint16_t));
+    ldk_pack_plan(&pack, &desc, LDK_F16, slot->upsampled && slot->kernel == 3);
+    return rounded(pack.data_bytes) + rounded(pack.phase_bytes) + rounded(pack.bias_bytes) +
+           rounded(pack.bias_bytes / 2);
+}
+
+/* ---- Networks -------------------------------------------------------------------------------- */
+
+static enum ld_code price(struct network *network, const struct ld_arch *arch,
+                          const struct ld_plan_key *key, struct ld_error *err)
+{
+    struct ld_weight_layout layout;
+    struct ld_graph graph;
+    const struct ld_ops *ops = ld_device_plan_ops();
+    ld_weight_layout_init(&layout);
+    ld_graph_init(&graph, LD_DTYPE_F16, &layout);
+    ld_plan_build(&graph, arch, key);
+    const enum ld_code code = ld_graph_finish(&graph, err);
+    if (code == LD_OK) {
+        network->activations = graph.scratch_bytes;
+        network->persistent = graph.persistent_bytes;
+        network->workspace = ops ? ld_graph_workspace_bytes(&graph, ops) : 0;
+        network->weights = 0;
+        for (uint32_t i = 0; i < layout.count; i++)
+            network->weights += slot_bytes(&layout.slots[i]);
+    }
+    ld_graph_deinit(&graph);
+    ld_weight_layout_deinit(&layout);
+    return code;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* `batch` pictures, each with its negative prompt; pictures are decoded one by one. */
+static enum ld_code make_budget(const struct plan_options *options, struct budget *budget,
+                                struct ld_error *err)
+{
+    struct ld_arch arch;
+    const int32_t height = options->height / FACTOR;
+    const int32_t width = options->width / FACTOR;
+    const struct ld_plan_key unet = {.part = LD_PART_UNET,
+                                     .unet = {2 * options->batch, height, width, TEXT_TOKENS}};
+    const struct ld_plan_key text = {.part = LD_PART_TEXT, .clip = {.chunks = 2, .skip = 1}};
+    const struct ld_plan_key decoder = {.part = LD_PART_VAE_DECODER, .vae = {1, height, width}};
+    const struct ld_plan_key encoder = {.part = LD_PART_VAE_ENCODER,
+                                        .vae = {1, options->height, options->width}};
+    ld_arch_set_sd15(&arch);
+    memset(budget, 0, sizeof *budget);
+    budget->has_workspace = ld_device_plan_ops() != NULL;
+    enum ld_code code = price(&budget->unet, &arch, &unet, err);
+    if (code == LD_OK)
+        code = price(&budget->text, &arch, &text, err);
+    if (code == LD_OK)
+        code = price(&budget->decoder, &arch, &decoder, err);
+    if (code == LD_OK)
+        code = price(&budget->encoder, &arch, &encoder, err);
+    if (code != LD_OK)
+        return code;
+    const struct network *all[] = {&budget->unet, &budget->text, &budget->decoder,
+                                   &budget->encoder};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        budget->weights += all[i]->weights;
+        budget->context += all[i]->persistent;
+        if (i < 2) /* steps and texts; the decoder's peak is told apart */
+            budget->arena = larger(budget->arena, all[i]->activations);
+        budget->workspace = larger(budget->workspace, all[i]->workspace);
+    }
+    /* The networks take turns in one arena. Painting needs no encoder's activations. */
+    budget->total = budget->weights + larger(budget->arena, budget->decoder.activations) +
+                    budget->context + budget->workspace;
+    return LD_OK;
+}
+
+/* ---- Telling --------------------------------------------------------------------------------- */
+
+static double mebibytes(size_t bytes)
+{
+    return (double)bytes / (double)(1 << 20);
+}
+
+static void write_json(const struct plan_options *options, const struct budget *budget,
+                       struct ld_buffer *out)
+{
+    const struct network *all[] = {&budget->unet, &budget->text, &budget->decoder,
+                                   &budget->encoder};
+    ld_buffer_format(out,
+                     "{\"width\":%d,\"height\":%d,\"batch\":%d,\"weight_bytes\":%zu,"
+                     "\"arena_bytes\":%zu,\"vae_peak_bytes\":%zu,\"context_bytes\":%zu,"
+                     "\"workspace_bytes\":",
+                     (int)options->width, (int)options->height, (int)options->batch,
+                     budget->weights, budget->arena, budget->decoder.activations, budget->context);
+    if (budget->has_workspace)
+        ld_buffer_format(out, "%zu", budget->workspace);
+    else
+        ld_buffer_text(out, "null");
+    ld_buffer_format(out, ",\"total_bytes\":%zu,\"networks\":{", budget->total);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        ld_buffer_format(out, "%s\"%s\":{\"weight_bytes\":%zu,\"activation_bytes\":%zu}",
+                         i ? "," : "", all[i]->name, all[i]->weights, all[i]->activations);
+    ld_buffer_text(out, "}}\n");
+}
+
+static void write_text(const struct plan_options *options, const struct budget *budget,
+                       struct ld_buffer *out)
+{
+    ld_buffer_format(out, "%dx%d, %d picture%s at once, 16-bit, MiB\n", (int)options->width,
+                     (int)options->height, (int)options->batch, options->batch > 1 ? "s" : "");
+    ld_buffer_format(out, "  weights     %8.1f  (UNet %.1f, text %.1f, VAE %.1f + %.1f)\n",
+                     mebibytes(budget->weights), mebibytes(budget->unet.weights),
+                     mebibytes(budget->text.weights), mebibytes(budget->decoder.weights),
+                     mebibytes(budget->encoder.weights));
+    ld_buffer_format(out, "  arena       %8.1f  (a step of %d rows)\n", mebibytes(budget->arena),
+                     2 * (int)options->batch);
+    ld_buffer_format(out, "  VAE peak    %8.1f  (decoding, in the same arena)\n",
+                     mebibytes(budget->decoder.activations));
+    ld_buffer_format(out, "  context     %8.1f  (keys and values of the prompts)\n",
+                     mebibytes(budget->context));
+    if (budget->has_workspace)
+        ld_buffer_format(out, "  workspaces  %8.1f\n", mebibytes(budget->workspace));
+    else
+        ld_buffer_text(out, "  workspaces         ?  (this build has no CUDA kernels)\n");
+    ld_buffer_format(out, "  total       %8.1f\n", mebibytes(budget->total));
+}
+
+/* ---- The verb -------------------------------------------------------------------------------- */
+
+/* A whole number from 1 to `max` at the start of *text, which moves behind it. */
+static bool take_number(const char **text, int32_t max, int32_t *out)
+{
+    int32_t value = 0;
+    const char *at = *text;
+    for (; *at >= '0' && *at <= '9' && value <= max; at++)
+        value = 10 * value + (*at - '0');
+    const bool good = at != *text && value >= 1 && value <= max;
+    *text = at;
+    *out = value;
+    return good;
+}
+
+/* "WxH" or "WxH,B". */
+static bool take_shape(const char *text, struct plan_options *options)
+{
+    options->batch = 1;
+    if (!take_number(&text, SIDE_MAX, &options->width) || *text++ != 'x' ||
+        !take_number(&text, SIDE_MAX, &options->height))
+        return false;
+    if (*text == ',' && (text++, !take_number(&text, LD_UNET_BATCH_MAX / 2, &options->batch)))
+        return false;
+    return *text == '\0' && options->width % FACTOR == 0 && options->height % FACTOR == 0;
+}
+
+int ld_cmd_bench_plan(int argc, char **argv)
+{
+    struct plan_options options = {0};
+    struct budget budget;
+    struct ld_error err = {0};
+    bool good = true;
+    const char *shape = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            options.json = true;
+        else if (shape || argv[i][0] == '-')
+            good = false;
+        else
+            shape = argv[i];
+    }
+    if (!good || !shape || !take_shape(shape, &options)) {
+        (void)fputs("usage: latentd bench plan WxH[,B] [--json]\n"
+                    "The memory that B pictures at once take on a GPU; sides are multiples of 8.\n",
+                    stderr);
+        return LD_EXIT_USAGE;
+    }
+    if (make_budget(&options, &budget, &err) != LD_OK) {
+        (void)fprintf(stderr, "latentd bench plan: %s\n", err.detail);
+        return LD_EXIT_FAILED;
+    }
+    budget.unet.name = "unet";
+    budget.text.name = "text";
+    budget.decoder.name = "vae_decoder";
+    budget.encoder.name = "vae_encoder";
+    struct ld_buffer out = ld_buffer_make(JSON_MAX);
+    if (options.json)
+        write_json(&options, &budget, &out);
+    else
+        write_text(&options, &budget, &out);
+    good = !out.failed && fputs(out.data, stdout) != EOF && fflush(stdout) == 0;
+    ld_buffer_deinit(&out);
+    return good ? LD_EXIT_OK : LD_EXIT_FAILED;
+}
