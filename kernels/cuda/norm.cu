@@ -13,7 +13,7 @@
  *
  * Layout   A thread owns one vector column and walks rows, so scale and shift are read once.
  *          Channel counts that are no multiple of 8 take the same kernels with vectors of one.
- * Shared   moments 16 KB, finalise 32 bytes. Registers (sm_90): moments 48, finalise 32, apply 73.
+ * Shared   moments 16 KB, finalise 64 bytes. Registers (sm_90): moments 48, finalise 32, apply 73.
  * Bound    bytes: apply reads and writes each element once; time: not measured.
  * Source   kernels.md 7.1; Wu & He 2018, arXiv:1803.08494; shifted data as in Chan, Golub & LeVeque
  *          1983.
@@ -22,7 +22,7 @@
 
 enum {
     THREADS = 256,
-    FOLD_THREADS = 128,
+    FOLD_THREADS = 256,
     IN_FLIGHT = 4,      /* vectors a thread of `apply` holds */
     APPLY_ROUNDS = 4,   /* such loads a thread makes */
     TILE_ROWS_MIN = 64, /* own moments: positions a tile */
@@ -141,11 +141,9 @@ static __device__ __forceinline__ void each_moment(const struct fold_args &a, in
         const int width = ld_idx_min(end - base, source.channels) - low;
         const float *moments =
             source.moments + static_cast<int64_t>(b) * source.tiles * source.channels * 4;
-        for (int64_t i = tid; width > 0 && i < static_cast<int64_t>(source.tiles) * width;
-             i += FOLD_THREADS) {
-            const int64_t tile = i / width;
-            const int channel = low + static_cast<int>(i - tile * width);
-            const float4 m = ldk_ld<float4>(moments + (tile * source.channels + channel) * 4);
+        for (int i = tid; width > 0 && i < source.tiles * width; i += FOLD_THREADS) {
+            const int at = i / width * source.channels + low + i % width;
+            const float4 m = ldk_ld<float4>(moments + static_cast<int64_t>(at) * 4);
             if (m.w > 0.0f)
                 visit(m);
         }
@@ -255,15 +253,22 @@ static int own_tiles(int positions)
     return ld_idx_ceil_div(positions, own_tile_rows(positions));
 }
 
+/* The fold counts the moments of an image in 32 bits. */
+static bool tiles_fit(int tiles, int channels)
+{
+    return tiles >= 1 && static_cast<int64_t>(tiles) * channels <= INT32_MAX;
+}
+
 static bool sane(const struct ldk_group_norm *n)
 {
     const int channels = n->c0 + n->c1;
     return n->x0 != nullptr && n->y != nullptr && n->workspace != nullptr && n->c0 >= 1 &&
            n->c1 >= 0 && (n->c1 > 0) == (n->x1 != nullptr) && n->batch >= 1 && n->batch <= 65535 &&
-           n->positions >= 1 && n->groups >= 1 && channels % n->groups == 0 &&
-           n->gamma != nullptr && n->beta != nullptr && (n->x1 == nullptr || n->y != n->x0) &&
-           (n->moments0 == nullptr || n->tiles0 >= 1) &&
-           (n->moments1 == nullptr || n->tiles1 >= 1) &&
+           n->positions >= 1 && channels <= INT32_MAX / TILES_MAX && n->groups >= 1 &&
+           channels % n->groups == 0 && n->gamma != nullptr && n->beta != nullptr &&
+           (n->x1 == nullptr || n->y != n->x0) &&
+           (n->moments0 == nullptr || tiles_fit(n->tiles0, n->c0)) &&
+           (n->moments1 == nullptr || tiles_fit(n->tiles1, n->c1)) &&
            (n->dtype == LDK_F16 || n->dtype == LDK_BF16);
 }
 
