@@ -47,7 +47,8 @@ enum ldk_tune_epilogue {
     LDK_TUNE_FP16_ACCUMULATE = 1 << 6,
     LDK_TUNE_F32_OUT = 1 << 7,
     LDK_TUNE_PHASE = 1 << 8,
-    LDK_TUNE_CAUSAL = 1 << 9
+    LDK_TUNE_CAUSAL = 1 << 9,
+    LDK_TUNE_IN_PLACE = 1 << 10 /* over its own residual */
 };
 
 /* Zero-initialise it: every member counts. */

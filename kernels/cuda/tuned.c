@@ -1,0 +1,265 @@
+#include "kernels/cuda/tuned.h"
+
+#include "kernels/cuda/libs.h"
+#include "kernels/cuda/rt.h"
+#include "kernels/cuda/tune_cache.h"
+#include "kernels/cuda/tuned_bench.h"
+#include "runtime/base/arena.h"
+#include "runtime/base/log.h"
+
+#include <string.h>
+
+/* Set by the build: a hash of the kernels' sources. */
+#ifndef LDK_BUILD_ID
+#define LDK_BUILD_ID LATENTD_VERSION
+#endif
+
+enum { WAYS_MAX = 256, FOLDER_SIZE = 1024 };
+
+struct ldk_tuner {
+    struct ldk_tuner_options options;
+    char folder[FOLDER_SIZE]; /* "": none */
+    struct ldk_tune_device device;
+    struct ldk_tune_identity identity;
+    struct ldk_tune_cache cache;
+    struct ldk_libs *libs;     /* NULL: not asked for */
+    struct ldk_libs_way *ways; /* [WAYS_MAX]: variant LDK_VARIANT_LIBRARY + i */
+    uint32_t way_count;
+    size_t l2_bytes;
+};
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_options *options,
+                              struct ld_error *err)
+{
+    struct ldk_device_info info;
+    struct ldk_tuner *tuner = ld_heap_alloc(sizeof *tuner);
+    enum ld_code code = LD_OK;
+    *out = tuner;
+    if (!tuner)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the tuner");
+    tuner->options = *options;
+    tuner->ways = ld_heap_calloc(WAYS_MAX, sizeof *tuner->ways);
+    if (!tuner->ways)
+        code = LD_FAIL(err, LD_E_NOMEM, "not enough memory for the tuner");
+    if (code == LD_OK && ldk_rt_device_info(options->device, &info) != LDK_OK)
+        code = LD_FAIL(err, LD_E_DEVICE, "the device does not answer");
+    if (code == LD_OK && options->libraries)
+        code = ldk_libs_open(&tuner->libs, err);
+    if (code != LD_OK) {
+        ldk_tuner_destroy(tuner);
+        *out = NULL;
+        return code;
+    }
+    tuner->device = (struct ldk_tune_device){.arch = 10 * info.major + info.minor,
+                                             .sm_count = info.sm_count,
+                                             .shared_max = info.shared_max};
+    tuner->l2_bytes = info.l2_bytes;
+    tuner->identity.sm_count = info.sm_count;
+    tuner->identity.driver = info.driver_version;
+    LD_ASSERT(ld_fmt(tuner->identity.device, sizeof tuner->identity.device, "%s", info.name));
+    (void)ld_fmt(tuner->identity.build, sizeof tuner->identity.build, "%.32s", LDK_BUILD_ID);
+    if (tuner->libs) {
+        tuner->identity.cublaslt = ldk_libs_info(tuner->libs)->cublaslt;
+        tuner->identity.cudnn = ldk_libs_info(tuner->libs)->cudnn;
+    }
+    if (options->folder && ld_fmt(tuner->folder, sizeof tuner->folder, "%s", options->folder))
+        ldk_tune_cache_read(&tuner->cache, tuner->folder, &tuner->identity);
+    else
+        tuner->folder[0] = '\0';
+    return LD_OK;
+}
+
+void ldk_tuner_save(struct ldk_tuner *tuner)
+{
+    struct ld_error err = {0};
+    if (tuner->folder[0] &&
+        ldk_tune_cache_write(&tuner->cache, tuner->folder, &tuner->identity, &err) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "tune", "the tuning file was not written", &err);
+}
+
+void ldk_tuner_destroy(struct ldk_tuner *tuner)
+{
+    if (!tuner)
+        return;
+    ldk_tuner_save(tuner);
+    ldk_tune_cache_deinit(&tuner->cache);
+    ldk_libs_close(tuner->libs);
+    ld_heap_free(tuner->ways);
+    ld_heap_free(tuner);
+}
+
+/* ---- Units ----------------------------------------------------------------------------------- */
+
+static uint32_t flag(bool set, uint32_t bit)
+{
+    return set ? bit : 0;
+}
+
+static uint32_t activation_flag(enum ldk_activation activation)
+{
+    return flag(activation == LDK_ACT_SILU, LDK_TUNE_SILU) |
+           flag(activation == LDK_ACT_QUICK_GELU, LDK_TUNE_QUICK_GELU) |
+           flag(activation == LDK_ACT_GEGLU, LDK_TUNE_GEGLU);
+}
+
+/* What a library may be asked for is part of the shape too: a weight without a 16-bit bias, or an
+ * output over its own residual, has other candidates. */
+static struct ldk_tune_unit conv_unit(const struct ldk_tuner *tuner, const struct ldk_conv *c,
+                                      bool moments)
+{
+    return (struct ldk_tune_unit){
+        .op = LDK_TUNE_CONV,
+        .arch = tuner->device.arch,
+        .dtype = c->dtype,
+        .epilogue = flag(c->row_add != NULL, LDK_TUNE_ROW_ADD) |
+                    flag(c->residual != NULL, LDK_TUNE_RESIDUAL) |
+                    flag(c->residual && c->residual == c->y, LDK_TUNE_IN_PLACE) |
+                    flag(moments, LDK_TUNE_MOMENTS) | flag(c->w.phase != NULL, LDK_TUNE_PHASE) |
+                    flag(c->fp16_accumulate, LDK_TUNE_FP16_ACCUMULATE),
+        .batch = c->batch,
+        .m = c->out_h * c->out_w,
+        .n = c->w.rows,
+        .k = (c->c0 + c->c1) * c->w.taps,
+        .dims = {c->in_h, c->in_w, c->up_h, c->up_w, c->out_w, c->c0, c->c1, c->w.taps, c->stride,
+                 c->pad_before, c->row_add_f32}};
+}
+
+static struct ldk_tune_unit linear_unit(const struct ldk_tuner *tuner, const struct ldk_linear *l,
+                                        bool moments)
+{
+    return (struct ldk_tune_unit){
+        .op = LDK_TUNE_LINEAR,
+        .arch = tuner->device.arch,
+        .dtype = l->dtype,
+        .epilogue = flag(l->residual != NULL, LDK_TUNE_RESIDUAL) |
+                    flag(l->residual && l->residual == l->y, LDK_TUNE_IN_PLACE) |
+                    flag(moments, LDK_TUNE_MOMENTS) | flag(l->y_f32, LDK_TUNE_F32_OUT) |
+                    flag(l->fp16_accumulate, LDK_TUNE_FP16_ACCUMULATE) |
+                    activation_flag(l->activation),
+        .batch = l->rows / l->rows_per_image,
+        .m = l->rows_per_image,
+        .n = l->w.rows,
+        .k = l->c0 + l->c1,
+        .dims = {l->c0, l->c1, l->w.bias16 != NULL, (int32_t)l->w.dtype}};
+}
+
+/* ---- Choosing -------------------------------------------------------------------------------- */
+
+/* The number of a library's way; -1 when the table is full. */
+static int32_t way_number(struct ldk_tuner *tuner, const char *name)
+{
+    uint32_t i = 0;
+    while (i < tuner->way_count && strcmp(tuner->ways[i].name, name) != 0)
+        i++;
+    if (i == WAYS_MAX || strlen(name) >= LDK_LIBS_NAME_SIZE)
+        return -1;
+    if (i == tuner->way_count) {
+        (void)ld_fmt(tuner->ways[i].name, LDK_LIBS_NAME_SIZE, "%s", name);
+        tuner->way_count++;
+    }
+    return LDK_VARIANT_LIBRARY + (int32_t)i;
+}
+
+/* A candidate's number from its name: libraries' names tell all, ours are looked up among the
+ * variants of this shape. AUTO if there is none any more. */
+static int32_t number_of(struct ldk_tuner *tuner, const char *name,
+                         const struct ldk_tune_candidate *candidates, uint32_t count)
+{
+    if (strncmp(name, "own:", 4) != 0) {
+        const int32_t number = tuner->libs ? way_number(tuner, name) : -1;
+        return number >= 0 ? number : LDK_VARIANT_AUTO;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(candidates[i].name, name) == 0)
+            return candidates[i].number;
+    }
+    return LDK_VARIANT_AUTO;
+}
+
+/* The choice for `work`, measured first where that is allowed and nothing is known. */
+static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_measure)
+{
+    struct ldk_tune_candidate own[LDK_TUNE_CANDIDATES_MAX];
+    struct ldk_tune_choice measured;
+    struct ld_error err = {0};
+    const bool deterministic = !tuner->options.any_bits;
+    work->libs = tuner->libs;
+    work->l2_bytes = tuner->l2_bytes;
+    const struct ldk_tune_choice *choice =
+        ldk_tune_lookup(&tuner->cache, &work->unit, deterministic);
+    if (!choice && may_measure && tuner->options.measure) {
+        const struct ldk_tune_bench bench = ldk_work_bench(work);
+        const enum ld_code code = ldk_tune(&tuner->cache, &work->unit, &tuner->device, &bench,
+                                           deterministic, &measured, &err);
+        ldk_work_deinit(work);
+        if (code == LD_OK)
+            choice = &measured;
+        else
+            ld_log_error(LD_LOG_INFO, "tune", "the default is used", &err);
+    }
+    if (!choice)
+        return LDK_VARIANT_AUTO;
+    const uint32_t count = ldk_work_own_candidates(work, own, LDK_TUNE_CANDIDATES_MAX);
+    return number_of(tuner, choice->candidate, own, count);
+}
+
+void ldk_tuner_conv(struct ldk_tuner *tuner, struct ldk_conv *conv, bool moments, bool may_measure)
+{
+    if (!tuner)
+        return;
+    struct ldk_work work = {.unit = conv_unit(tuner, conv, moments), .conv = *conv};
+    conv->variant = choose(tuner, &work, may_measure);
+}
+
+void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool moments,
+                      bool may_measure)
+{
+    if (!tuner)
+        return;
+    struct ldk_work work = {.unit = linear_unit(tuner, linear, moments), .linear = *linear};
+    linear->variant = choose(tuner, &work, may_measure);
+}
+
+const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tuner,
+                                                    const struct ldk_conv *conv, bool moments)
+{
+    if (!tuner)
+        return NULL;
+    const struct ldk_tune_unit unit = conv_unit(tuner, conv, moments);
+    return ldk_tune_lookup(&tuner->cache, &unit, !tuner->options.any_bits);
+}
+
+const struct ldk_tune_choice *ldk_tuner_linear_choice(const struct ldk_tuner *tuner,
+                                                      const struct ldk_linear *linear, bool moments)
+{
+    if (!tuner)
+        return NULL;
+    const struct ldk_tune_unit unit = linear_unit(tuner, linear, moments);
+    return ldk_tune_lookup(&tuner->cache, &unit, !tuner->options.any_bits);
+}
+
+/* ---- Running --------------------------------------------------------------------------------- */
+
+static const struct ldk_libs_way *way_of(const struct ldk_tuner *tuner, int32_t variant)
+{
+    const int32_t place = variant - LDK_VARIANT_LIBRARY;
+    return tuner && place >= 0 && (uint32_t)place < tuner->way_count ? &tuner->ways[place] : NULL;
+}
+
+int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream)
+{
+    if (conv->variant < LDK_VARIANT_LIBRARY)
+        return ldk_conv2d(conv, stream);
+    const struct ldk_libs_way *way = way_of(tuner, conv->variant);
+    return way ? ldk_libs_conv(tuner->libs, way, conv, stream) : LDK_E_INVALID;
+}
+
+int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream)
+{
+    if (linear->variant < LDK_VARIANT_LIBRARY)
+        return ldk_linear(linear, stream);
+    const struct ldk_libs_way *way = way_of(tuner, linear->variant);
+    return way ? ldk_libs_linear(tuner->libs, way, linear, stream) : LDK_E_INVALID;
+}

@@ -1,0 +1,68 @@
+/*
+ * The tuner on a device: what tune.h decides from a table, this measures with the launchers of
+ * kernels.h and, where they are installed, cuBLASLt and cuDNN (libs.h), on random operands and the
+ * caller's own weights.
+ *
+ *     ldk_tuner_create(&tuner, &(struct ldk_tuner_options){.measure = true}, &err);
+ *     ldk_tuner_conv(tuner, &conv, true, true);      // sets conv.variant, may measure first
+ *     conv.moments = ldk_conv_tiles(&conv) > 0 ? room : NULL;
+ *     ldk_tuned_conv2d(tuner, &conv, stream);        // as ldk_conv2d
+ *
+ * A NULL tuner leaves the default variant and calls the plain launchers, so callers need no second
+ * path. Choices of a process never change once they were given out: in deterministic mode they
+ * depend on shape and device alone (tune.h), and what was decided is kept in a file.
+ *
+ * Source: kernels.md 13.
+ */
+#ifndef LDK_TUNED_H
+#define LDK_TUNED_H
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/tune.h"
+
+/* Variants from here on are a library's ways, known to the tuner that chose them. */
+enum { LDK_VARIANT_LIBRARY = 1000 };
+
+struct ldk_tuner;
+
+struct ldk_tuner_options {
+    int32_t device;
+    const char *folder; /* where decisions are kept; NULL: in memory only. Copied */
+    bool measure;       /* false: only what the file knows, else the default */
+    bool libraries;     /* open cuBLASLt and cuDNN as candidates */
+    bool any_bits;      /* not deterministic: a batch size may change the bits of an image */
+};
+
+/*
+ * The device must be current. Owner: returns owned; ldk_tuner_destroy (NULL allowed) writes the
+ * file if something was decided. Used by one thread at a time.
+ * Errors   LD_E_DEVICE, LD_E_NOMEM.
+ */
+enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_options *options,
+                              struct ld_error *err) LD_MUST_USE;
+void ldk_tuner_destroy(struct ldk_tuner *tuner);
+/* Write what was decided since the last time. A failure is logged; nothing depends on the file. */
+void ldk_tuner_save(struct ldk_tuner *tuner);
+
+/*
+ * Set the operator's variant. `moments`: the caller will ask for moments of y. `may_measure`: the
+ * operator's weights are in place, and nothing is being captured; measuring takes tens of
+ * milliseconds and device memory of its own, and leaves the operator's operands alone. Operands
+ * need not be there otherwise.
+ */
+void ldk_tuner_conv(struct ldk_tuner *tuner, struct ldk_conv *conv, bool moments, bool may_measure);
+void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool moments,
+                      bool may_measure);
+
+/* What was chosen for a shape and what came second, for reports; NULL if nothing is known. */
+const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tuner,
+                                                    const struct ldk_conv *conv, bool moments);
+const struct ldk_tune_choice *ldk_tuner_linear_choice(const struct ldk_tuner *tuner,
+                                                      const struct ldk_linear *linear,
+                                                      bool moments);
+
+/* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. */
+int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream);
+int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream);
+
+#endif

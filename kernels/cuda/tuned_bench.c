@@ -1,0 +1,485 @@
+#include "kernels/cuda/tuned_bench.h"
+
+#include "kernels/cuda/libs.h"
+#include "kernels/cuda/rt.h"
+#include "kernels/tensor.h"
+#include "runtime/base/arena.h"
+#include "runtime/base/bytes.h"
+#include "runtime/base/id.h"
+#include "runtime/base/log.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    NOISE = 1 << 18, /* values that fill every operand again and again */
+    VARIANTS_MAX = 64,
+    PLACES_MAX = 8,
+    CHECK_BATCH = 2 /* the plain kernel is slow, and more rows prove nothing */
+};
+
+/* Relative L2 between a candidate and the plain kernel: the limit of kernels.md 15 for each of the
+ * two (both round once), and half as much again where fp16 accumulators take part. */
+static double limit_of(const struct ldk_tune_unit *unit)
+{
+    if (unit->epilogue & LDK_TUNE_FP16_ACCUMULATE)
+        return 4e-3 + 1e-3;
+    return unit->dtype == LDK_BF16 ? 2 * 6e-3 : 2 * 1e-3;
+}
+
+/* ---- Candidates ------------------------------------------------------------------------------ */
+
+static bool is_conv(const struct ldk_work *work)
+{
+    return work->unit.op == LDK_TUNE_CONV;
+}
+
+/* Moments are sums over a tile's rows: where they are wanted, the tile's height is part of what the
+ * bits depend on. */
+static uint32_t signature_of(const struct ldk_variant *variant, bool moments)
+{
+    const uint32_t height = moments ? (uint32_t)variant->tile_m : 0;
+    uint8_t bytes[8];
+    ld_write_u32le(bytes, variant->signature);
+    ld_write_u32le(bytes + 4, height);
+    const uint32_t hash = ld_crc32c(0, ld_span_of(bytes, sizeof bytes));
+    return hash ? hash : 1; /* 0 means "any" */
+}
+
+uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_candidate *out,
+                                 uint32_t capacity)
+{
+    struct ldk_variant variants[VARIANTS_MAX];
+    const bool moments = (work->unit.epilogue & LDK_TUNE_MOMENTS) != 0;
+    const int32_t count = is_conv(work)
+                              ? ldk_conv_variants(&work->conv, variants, VARIANTS_MAX)
+                              : ldk_linear_variants(&work->linear, variants, VARIANTS_MAX);
+    uint32_t used = 0;
+    for (int32_t i = 0; i < count && used < capacity; i++) {
+        const struct ldk_variant *v = &variants[i];
+        struct ldk_tune_candidate *c = &out[used];
+        memset(c, 0, sizeof *c);
+        if (!ld_fmt(c->name, sizeof c->name, "own:%s", v->name))
+            continue;
+        for (char *p = c->name; *p; p++)
+            *p = *p == ' ' ? '_' : *p;
+        c->number = v->number;
+        c->signature = signature_of(v, moments);
+        c->tile_m = v->tile_m;
+        c->tile_n = v->tile_n;
+        c->tile_k = v->tile_k;
+        c->threads = v->threads;
+        c->shared_bytes = v->shared_bytes;
+        used++;
+    }
+    return used;
+}
+
+/* The operator at another batch, without operands. */
+static struct ldk_conv conv_at(const struct ldk_work *work, int32_t batch)
+{
+    struct ldk_conv c = work->conv;
+    c.batch = batch;
+    c.moments = NULL;
+    return c;
+}
+
+static struct ldk_linear linear_at(const struct ldk_work *work, int32_t batch)
+{
+    struct ldk_linear l = work->linear;
+    l.rows = batch * l.rows_per_image;
+    l.moments = NULL;
+    return l;
+}
+
+static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
+                           struct ldk_tune_candidate *out, uint32_t capacity)
+{
+    const struct ldk_work *work = ctx;
+    struct ldk_libs_way ways[LDK_LIBS_WAYS_MAX];
+    uint32_t way_count = 0;
+    uint32_t count = ldk_work_own_candidates(work, out, capacity);
+    /* Libraries are asked at the reference batch, so that every batch sees the same list. */
+    if (work->libs && !(unit->epilogue & LDK_TUNE_MOMENTS)) {
+        const struct ldk_conv conv = conv_at(work, LDK_TUNE_REFERENCE_BATCH);
+        const struct ldk_linear linear = linear_at(work, LDK_TUNE_REFERENCE_BATCH);
+        way_count = is_conv(work)
+                        ? ldk_libs_conv_ways(work->libs, &conv, ways, LDK_LIBS_WAYS_MAX)
+                        : ldk_libs_linear_ways(work->libs, &linear, ways, LDK_LIBS_WAYS_MAX);
+    }
+    for (uint32_t i = 0; i < way_count && count < capacity; i++) {
+        struct ldk_tune_candidate *c = &out[count];
+        memset(c, 0, sizeof *c);
+        if (!ld_fmt(c->name, sizeof c->name, "%s", ways[i].name))
+            continue;
+        c->family = is_conv(work) ? LDK_TUNE_CUDNN : LDK_TUNE_CUBLASLT;
+        c->signature = ld_crc32c(0, ld_span_text(c->name)) | 1U;
+        count++;
+    }
+    return count;
+}
+
+/* ---- Operands -------------------------------------------------------------------------------- */
+
+void ldk_work_deinit(struct ldk_work *work)
+{
+    void *const all[] = {work->x0,        work->x1,      work->residual, work->y,
+                         work->reference, work->row_add, work->moments,  work->scratch};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (all[i])
+            (void)ldk_rt_free(all[i]);
+    }
+    work->x0 = work->x1 = work->residual = work->y = work->reference = NULL;
+    work->row_add = work->moments = NULL;
+    work->scratch = NULL;
+    work->scratch_bytes = work->moments_bytes = 0;
+    work->batch = 0;
+}
+
+static int alloc(unsigned char **out, size_t bytes)
+{
+    void *memory = NULL;
+    const int code = bytes ? ldk_rt_malloc(&memory, bytes) : LDK_OK;
+    *out = memory;
+    return code;
+}
+
+/* `bytes` of the same values again and again: the first piece from the host, then the filled part
+ * doubles. Image 0 of every batch gets equal bytes. */
+static int fill(unsigned char *target, size_t bytes, const void *pattern, size_t pattern_bytes)
+{
+    size_t done = bytes < pattern_bytes ? bytes : pattern_bytes;
+    int code = bytes ? ldk_rt_upload(target, pattern, done, NULL) : LDK_OK;
+    while (code == LDK_OK && done < bytes) {
+        const size_t piece = done < bytes - done ? done : bytes - done;
+        code = ldk_rt_copy(target + done, target, piece, NULL);
+        done += piece;
+    }
+    return code;
+}
+
+/* xorshift32 (Marsaglia 2003), four uniform numbers a value: nearly normal, deviation 1. */
+static float noise(uint32_t *state)
+{
+    float sum = 0;
+    for (int i = 0; i < 4; i++) {
+        *state ^= *state << 13;
+        *state ^= *state >> 17;
+        *state ^= *state << 5;
+        sum += (float)(*state >> 8) * (1.0F / 16777216.0F) - 0.5F;
+    }
+    return sum * 1.7320508F; /* sqrt(12 / 4) */
+}
+
+static size_t act_bytes(const struct ldk_work *work)
+{
+    return work->unit.dtype == LDK_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static int upload_operands(struct ldk_work *work)
+{
+    const size_t element = act_bytes(work);
+    float *values = ld_heap_calloc(NOISE, sizeof *values);
+    void *rounded = ld_heap_calloc(NOISE, element);
+    uint32_t state = 2463534242U;
+    int code = values && rounded ? LDK_OK : LDK_E_UNSUPPORTED;
+    for (size_t i = 0; code == LDK_OK && i < NOISE; i++)
+        values[i] = noise(&state);
+    if (code == LDK_OK) {
+        ld_dtype_from_f32(rounded, values,
+                          work->unit.dtype == LDK_BF16  ? LD_DTYPE_BF16
+                          : work->unit.dtype == LDK_F16 ? LD_DTYPE_F16
+                                                        : LD_DTYPE_F32,
+                          NOISE);
+        code = fill(work->x0, work->x0_bytes * work->places, rounded, NOISE * element);
+    }
+    if (code == LDK_OK)
+        code = fill(work->x1, work->x1_bytes, rounded, NOISE * element);
+    if (code == LDK_OK && work->residual)
+        code = fill(work->residual, work->y_bytes, rounded, NOISE * element);
+    if (code == LDK_OK && work->row_add)
+        code = fill((unsigned char *)work->row_add,
+                    (size_t)work->batch * (size_t)work->conv.row_add_stride * sizeof(float), values,
+                    NOISE * sizeof(float));
+    if (code == LDK_OK)
+        code = ldk_rt_stream_synchronize(NULL);
+    ld_heap_free(rounded);
+    ld_heap_free(values);
+    return code;
+}
+
+static size_t y_values(const struct ldk_work *work)
+{
+    if (is_conv(work))
+        return (size_t)work->conv.out_h * (size_t)work->conv.out_w * (size_t)work->conv.w.rows;
+    return (size_t)work->linear.rows_per_image *
+           (size_t)(work->linear.w.geglu ? work->linear.w.rows / 2 : work->linear.w.rows);
+}
+
+/* Memory and random operands for `batch`; what was there for a smaller one is dropped. */
+static int prepare(struct ldk_work *work, int32_t batch)
+{
+    if (batch <= work->batch)
+        return LDK_OK;
+    ldk_work_deinit(work);
+    const bool conv = is_conv(work);
+    const size_t images = (size_t)batch;
+    const size_t positions = conv ? (size_t)work->conv.in_h * (size_t)work->conv.in_w
+                                  : (size_t)work->linear.rows_per_image;
+    const size_t element = act_bytes(work);
+    const bool residual = (work->unit.epilogue & LDK_TUNE_RESIDUAL) != 0;
+    work->batch = batch;
+    work->x0_bytes =
+        images * positions * (size_t)(conv ? work->conv.c0 : work->linear.c0) * element;
+    work->x1_bytes =
+        images * positions * (size_t)(conv ? work->conv.c1 : work->linear.c1) * element;
+    work->y_bytes = images * y_values(work) *
+                    (work->unit.epilogue & LDK_TUNE_F32_OUT ? sizeof(float) : element);
+    /* Copies of x0 and y that together leave the L2 behind. */
+    const size_t both = work->x0_bytes + work->y_bytes;
+    const size_t wanted = 2 * work->l2_bytes / (both ? both : 1) + 1;
+    work->places = wanted < PLACES_MAX ? (uint32_t)wanted : PLACES_MAX;
+    unsigned char *row = NULL;
+    int code = alloc(&work->x0, work->x0_bytes * work->places);
+    if (code == LDK_OK)
+        code = alloc(&work->x1, work->x1_bytes);
+    if (code == LDK_OK)
+        code = alloc(&work->y, work->y_bytes * work->places);
+    if (code == LDK_OK)
+        code = alloc(&work->reference, work->y_bytes);
+    if (code == LDK_OK && residual)
+        code = alloc(&work->residual, work->y_bytes);
+    if (code == LDK_OK && conv && work->conv.row_add) {
+        code = alloc(&row, images * (size_t)work->conv.row_add_stride * sizeof(float));
+        work->row_add = (void *)row;
+    }
+    if (code == LDK_OK)
+        code = upload_operands(work);
+    if (code != LDK_OK)
+        ldk_work_deinit(work);
+    return code;
+}
+
+/* ---- Running --------------------------------------------------------------------------------- */
+
+static int need(void **memory, size_t *have, size_t bytes)
+{
+    if (bytes <= *have)
+        return LDK_OK;
+    if (*memory)
+        (void)ldk_rt_free(*memory);
+    *memory = NULL;
+    *have = 0;
+    const int code = ldk_rt_malloc(memory, bytes);
+    if (code == LDK_OK)
+        *have = bytes;
+    return code;
+}
+
+static int need_moments(struct ldk_work *work, int32_t batch, int32_t tiles, int32_t channels)
+{
+    void *memory = work->moments;
+    const size_t bytes = (size_t)batch * (size_t)tiles * (size_t)channels * 4 * sizeof(float);
+    const int code = need(&memory, &work->moments_bytes, bytes);
+    work->moments = memory;
+    return code;
+}
+
+/* In place, y starts as the residual does. */
+static int residual_in_place(const struct ldk_work *work, unsigned char *y, const void **residual)
+{
+    if (!(work->unit.epilogue & LDK_TUNE_IN_PLACE))
+        return LDK_OK;
+    *residual = y;
+    return ldk_rt_copy(y, work->residual, work->y_bytes, NULL);
+}
+
+static int launch_conv(struct ldk_work *work, const struct ldk_tune_candidate *candidate,
+                       int32_t variant, int32_t batch, const unsigned char *x0, unsigned char *y)
+{
+    struct ldk_conv c = conv_at(work, batch);
+    c.x0 = x0;
+    c.x1 = c.c1 ? work->x1 : NULL;
+    c.row_add = c.row_add ? work->row_add : NULL;
+    c.row_add_f32 = true;
+    c.residual = work->residual;
+    c.y = y;
+    c.variant = variant;
+    int code = residual_in_place(work, y, &c.residual);
+    if (code != LDK_OK)
+        return code;
+    if (candidate && candidate->family != LDK_TUNE_OWN) {
+        struct ldk_libs_way way;
+        return ld_fmt(way.name, sizeof way.name, "%s", candidate->name)
+                   ? ldk_libs_conv(work->libs, &way, &c, NULL)
+                   : LDK_E_INVALID;
+    }
+    if (work->unit.epilogue & LDK_TUNE_MOMENTS) {
+        const int32_t tiles = ldk_conv_tiles(&c);
+        code = need_moments(work, batch, tiles, c.w.rows);
+        c.moments = tiles > 0 ? work->moments : NULL;
+    }
+    if (code == LDK_OK)
+        code = need(&work->scratch, &work->scratch_bytes, ldk_conv_workspace(&c));
+    c.workspace = work->scratch;
+    return code == LDK_OK ? ldk_conv2d(&c, NULL) : code;
+}
+
+static int launch_linear(struct ldk_work *work, const struct ldk_tune_candidate *candidate,
+                         int32_t variant, int32_t batch, const unsigned char *x0, unsigned char *y)
+{
+    struct ldk_linear l = linear_at(work, batch);
+    l.x0 = x0;
+    l.x1 = l.c1 ? work->x1 : NULL;
+    l.residual = work->residual;
+    l.y = y;
+    l.variant = variant;
+    int code = residual_in_place(work, y, &l.residual);
+    if (code != LDK_OK)
+        return code;
+    if (candidate && candidate->family != LDK_TUNE_OWN) {
+        struct ldk_libs_way way;
+        return ld_fmt(way.name, sizeof way.name, "%s", candidate->name)
+                   ? ldk_libs_linear(work->libs, &way, &l, NULL)
+                   : LDK_E_INVALID;
+    }
+    if (work->unit.epilogue & LDK_TUNE_MOMENTS) {
+        const int32_t tiles = ldk_linear_tiles(&l);
+        code = need_moments(work, batch, tiles, l.w.rows);
+        l.moments = tiles > 0 ? work->moments : NULL;
+    }
+    if (code == LDK_OK)
+        code = need(&work->scratch, &work->scratch_bytes, ldk_linear_workspace(&l));
+    l.workspace = work->scratch;
+    return code == LDK_OK ? ldk_linear(&l, NULL) : code;
+}
+
+static int launch(struct ldk_work *work, const struct ldk_tune_candidate *candidate,
+                  int32_t variant, int32_t batch, const unsigned char *x0, unsigned char *y)
+{
+    return is_conv(work) ? launch_conv(work, candidate, variant, batch, x0, y)
+                         : launch_linear(work, candidate, variant, batch, x0, y);
+}
+
+/* ---- What the tuner asks --------------------------------------------------------------------- */
+
+/* |a - b| / |b| of downloaded outputs; infinity where a value is none. */
+static double distance(const struct ldk_work *work, const void *a, const void *b, size_t bytes)
+{
+    const bool wide = (work->unit.epilogue & LDK_TUNE_F32_OUT) || work->unit.dtype == LDK_F32;
+    const bool bf16 = work->unit.dtype == LDK_BF16;
+    const size_t count = bytes / (wide ? sizeof(float) : sizeof(uint16_t));
+    double difference = 0;
+    double size = 0;
+    for (size_t i = 0; i < count; i++) {
+        float x;
+        float y;
+        if (wide) {
+            memcpy(&x, (const uint8_t *)a + i * sizeof x, sizeof x);
+            memcpy(&y, (const uint8_t *)b + i * sizeof y, sizeof y);
+        } else {
+            const uint16_t p = ld_read_u16le((const uint8_t *)a + 2 * i);
+            const uint16_t q = ld_read_u16le((const uint8_t *)b + 2 * i);
+            x = bf16 ? ld_bf16_to_f32(p) : ld_f16_to_f32(p);
+            y = bf16 ? ld_bf16_to_f32(q) : ld_f16_to_f32(q);
+        }
+        difference += ((double)x - (double)y) * ((double)x - (double)y);
+        size += (double)y * (double)y;
+    }
+    const double relative = size > 0 ? sqrt(difference / size) : sqrt(difference);
+    return isfinite(relative) ? relative : (double)INFINITY;
+}
+
+static int check(void *ctx, const struct ldk_tune_unit *unit,
+                 const struct ldk_tune_candidate *candidate, bool *equal)
+{
+    struct ldk_work *work = ctx;
+    const int32_t batch = unit->batch < CHECK_BATCH ? unit->batch : CHECK_BATCH;
+    *equal = false;
+    int code = prepare(work, unit->batch);
+    if (code != LDK_OK)
+        return code;
+    const size_t bytes = work->y_bytes / (size_t)work->batch * (size_t)batch;
+    void *got = ld_heap_alloc(bytes);
+    void *want = ld_heap_alloc(bytes);
+    code = got && want ? ldk_rt_memset(work->y, 0xFF, bytes, NULL) : LDK_E_UNSUPPORTED;
+    if (code == LDK_OK)
+        code = launch(work, NULL, LDK_VARIANT_PLAIN, batch, work->x0, work->reference);
+    if (code == LDK_OK)
+        code = launch(work, candidate, candidate->number, batch, work->x0, work->y);
+    if (code == LDK_OK)
+        code = ldk_rt_download(got, work->y, bytes, NULL);
+    if (code == LDK_OK)
+        code = ldk_rt_download(want, work->reference, bytes, NULL);
+    if (code == LDK_OK)
+        code = ldk_rt_stream_synchronize(NULL);
+    if (code == LDK_OK)
+        *equal = distance(work, got, want, bytes) <= limit_of(unit);
+    ld_heap_free(want);
+    ld_heap_free(got);
+    return code;
+}
+
+static int run(void *ctx, const struct ldk_tune_unit *unit,
+               const struct ldk_tune_candidate *candidate, double *ms)
+{
+    struct ldk_work *work = ctx;
+    ldk_event events[2] = {NULL, NULL};
+    float elapsed = 0;
+    int code = prepare(work, unit->batch);
+    const size_t place = code == LDK_OK ? work->turn++ % work->places : 0;
+    for (int i = 0; code == LDK_OK && i < 2; i++)
+        code = ldk_rt_event_create(&events[i]);
+    if (code == LDK_OK)
+        code = ldk_rt_event_record(events[0], NULL);
+    if (code == LDK_OK)
+        code = launch(work, candidate, candidate->number, unit->batch,
+                      work->x0 + place * work->x0_bytes, work->y + place * work->y_bytes);
+    if (code == LDK_OK)
+        code = ldk_rt_event_record(events[1], NULL);
+    if (code == LDK_OK)
+        code = ldk_rt_event_synchronize(events[1]);
+    if (code == LDK_OK)
+        code = ldk_rt_event_elapsed(events[0], events[1], &elapsed);
+    for (int i = 0; i < 2; i++) {
+        if (events[i])
+            (void)ldk_rt_event_destroy(events[i]);
+    }
+    *ms = (double)elapsed;
+    return code;
+}
+
+static int bits(void *ctx, const struct ldk_tune_unit *unit,
+                const struct ldk_tune_candidate *candidate, uint64_t *hash)
+{
+    struct ldk_work *work = ctx;
+    uint8_t digest[LD_SHA256_BYTES];
+    int code = prepare(work, unit->batch);
+    if (code != LDK_OK)
+        return code;
+    const size_t bytes = work->y_bytes / (size_t)work->batch;
+    void *image = ld_heap_alloc(bytes);
+    code = image ? launch(work, candidate, candidate->number, unit->batch, work->x0, work->y)
+                 : LDK_E_UNSUPPORTED;
+    if (code == LDK_OK)
+        code = ldk_rt_download(image, work->y, bytes, NULL);
+    if (code == LDK_OK)
+        code = ldk_rt_stream_synchronize(NULL);
+    if (code == LDK_OK) {
+        ld_sha256(ld_span_of(image, bytes), digest);
+        *hash = ld_read_u64le(digest);
+    }
+    ld_heap_free(image);
+    return code;
+}
+
+static void write_log(void *ctx, const char *sentence)
+{
+    (void)ctx;
+    LD_LOG(LD_LOG_WARN, "tune", sentence);
+}
+
+struct ldk_tune_bench ldk_work_bench(struct ldk_work *work)
+{
+    return (struct ldk_tune_bench){work, candidates, check, run, bits, write_log};
+}

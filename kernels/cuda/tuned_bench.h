@@ -1,0 +1,37 @@
+/*
+ * One shape on the device as the tuner asks about it: candidates, a check against the plain kernel,
+ * a clock, a hash of one image's bits. Private to tuned.c and its tests.
+ */
+#ifndef LDK_TUNED_BENCH_H
+#define LDK_TUNED_BENCH_H
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/tune.h"
+
+struct ldk_libs;
+
+/* `unit` and the operator it came from (conv or linear by unit.op) are set by the caller; weights
+ * are used as they are, operands are our own. */
+struct ldk_work {
+    struct ldk_tune_unit unit;
+    struct ldk_conv conv;
+    struct ldk_linear linear;
+    struct ldk_libs *libs; /* NULL: none */
+    size_t l2_bytes;
+    /* Made when first needed, for `places` copies of x and y at `batch`. */
+    int32_t batch;
+    uint32_t places, turn;
+    unsigned char *x0, *x1, *residual, *y, *reference;
+    float *row_add, *moments;
+    void *scratch;
+    size_t x0_bytes, x1_bytes, y_bytes, scratch_bytes, moments_bytes;
+};
+
+struct ldk_tune_bench ldk_work_bench(struct ldk_work *work);
+/* Our own variants for this shape, under the names that a cache remembers. */
+uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_candidate *out,
+                                 uint32_t capacity);
+/* Give the device memory back. */
+void ldk_work_deinit(struct ldk_work *work);
+
+#endif

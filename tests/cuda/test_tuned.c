@@ -1,0 +1,150 @@
+/*
+ * Proves that the tuner measures real kernels, keeps what it decided across processes, and that
+ * what it chooses for different batch sizes gives one image the same bits. Runs the same on a chip,
+ * where the clock means something and the libraries may join.
+ */
+#include "kernels/cuda/pack.h"
+#include "kernels/cuda/tuned.h"
+#include "tests/cuda/hostcuda.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SIDE = 4, C = 32, N = 64, TAPS = 9, BATCH_MAX = 5, POSITIONS = SIDE * SIDE };
+
+static void packed_weight(struct ldk_weight *out)
+{
+    static float matrix[N * C * TAPS];
+    static float bias[N];
+    struct ldk_pack pack;
+    hc_normal(matrix, N * C * TAPS, 0.06F, 1);
+    hc_normal(bias, N, 0.5F, 2);
+    const struct ld_weight_desc desc = {.kind = LD_WEIGHT_CONV,
+                                        .rows = N,
+                                        .k = C,
+                                        .kernel = 3,
+                                        .part_count = 1,
+                                        .parts = {{.data = matrix, .dtype = LD_DTYPE_F32}},
+                                        .bias = {{.data = bias, .dtype = LD_DTYPE_F32}}};
+    ldk_pack_plan(&pack, &desc, LDK_F16, false);
+    unsigned char *data = malloc(pack.data_bytes);
+    float *packed_bias = malloc(pack.bias_bytes);
+    float *line = malloc(pack.line * sizeof *line);
+    if (!data || !packed_bias || !line)
+        exit(2);
+    ldk_pack_rows(&pack, &desc, 0, pack.rows_padded, line, data);
+    ldk_pack_bias(&pack, &desc, packed_bias);
+    *out = ldk_pack_weight(&pack, hc_upload(data, pack.data_bytes), NULL,
+                           hc_upload(packed_bias, pack.bias_bytes));
+    free(line);
+    free(packed_bias);
+    free(data);
+}
+
+static struct ldk_conv conv_of(int32_t batch, const struct ldk_weight *w, const void *x)
+{
+    return (struct ldk_conv){.x0 = x,
+                             .c0 = C,
+                             .batch = batch,
+                             .in_h = SIDE,
+                             .in_w = SIDE,
+                             .out_h = SIDE,
+                             .out_w = SIDE,
+                             .stride = 1,
+                             .pad_before = 1,
+                             .w = *w,
+                             .dtype = LDK_F16,
+                             .variant = LDK_VARIANT_AUTO};
+}
+
+/* The output of a chosen variant on the host; `out` has room for the batch. */
+static void run(struct ldk_tuner *tuner, struct ldk_conv *conv, uint16_t *out)
+{
+    const size_t bytes = (size_t)conv->batch * POSITIONS * N * sizeof *out;
+    conv->y = hc_device(bytes);
+    const size_t scratch = conv->variant < LDK_VARIANT_LIBRARY ? ldk_conv_workspace(conv) : 0;
+    conv->workspace = scratch ? hc_device(scratch) : NULL;
+    (void)hc_expect(ldk_tuned_conv2d(tuner, conv, NULL) == LDK_OK, "the chosen variant runs");
+    hc_download(out, conv->y, bytes);
+}
+
+static struct ldk_tuner *create(const char *folder, bool measure)
+{
+    struct ldk_tuner *tuner = NULL;
+    struct ld_error err = {0};
+    const struct ldk_tuner_options options = {
+        .folder = folder, .measure = measure, .libraries = true};
+    if (ldk_tuner_create(&tuner, &options, &err) != LD_OK) {
+        (void)fprintf(stderr, "test_tuned: %s\n", err.detail);
+        exit(2);
+    }
+    return tuner;
+}
+
+static void remove_folder(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        if (strncmp(entry->d_name, "tune-", 5) == 0)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    if (dir)
+        (void)closedir(dir);
+    (void)hc_expect(rmdir(folder) == 0, "nothing but the tuning file was left");
+}
+
+int main(void)
+{
+    static uint16_t small[2 * POSITIONS * N];
+    static uint16_t large[BATCH_MAX * POSITIONS * N];
+    static float x[BATCH_MAX * POSITIONS * C];
+    char folder[] = "/tmp/test_tuned.XXXXXX";
+    struct ldk_weight w;
+    if (!mkdtemp(folder))
+        return 2;
+    hc_case("tuner");
+    packed_weight(&w);
+    hc_normal(x, sizeof x / sizeof x[0], 1, 3);
+    const void *dx = hc_tensor(x, sizeof x / sizeof x[0], LDK_F16);
+    struct ldk_conv two = conv_of(2, &w, dx);
+    struct ldk_conv five = conv_of(BATCH_MAX, &w, dx);
+
+    ldk_tuner_conv(NULL, &two, false, true);
+    (void)hc_expect(two.variant == LDK_VARIANT_AUTO, "without a tuner the default stays");
+
+    struct ldk_tuner *tuner = create(folder, true);
+    (void)hc_expect(ldk_tuner_conv_choice(tuner, &two, false) == NULL, "nothing is known at first");
+    ldk_tuner_conv(tuner, &two, false, false);
+    (void)hc_expect(two.variant == LDK_VARIANT_AUTO, "nothing is measured where it may not be");
+    /* The large batch is asked first: the signature must still be the reference batch's. */
+    ldk_tuner_conv(tuner, &five, false, true);
+    ldk_tuner_conv(tuner, &two, false, true);
+    const struct ldk_tune_choice *choice = ldk_tuner_conv_choice(tuner, &two, false);
+    if (hc_expect(choice != NULL, "a choice was made")) {
+        (void)hc_expect(choice->ms > 0 && choice->runner_up[0], "it was timed against another");
+        (void)hc_expect(two.variant != LDK_VARIANT_AUTO, "and has a number");
+    }
+    run(tuner, &two, small);
+    run(tuner, &five, large);
+    (void)hc_equal_bits("two images of a batch of five", small, large, sizeof small);
+    const int32_t variant = two.variant;
+    ldk_tuner_destroy(tuner);
+
+    hc_case("another process");
+    tuner = create(folder, false);
+    two.variant = LDK_VARIANT_AUTO;
+    ldk_tuner_conv(tuner, &two, false, true);
+    (void)hc_expect(two.variant == variant, "the file tells variant %d again, not %d", variant,
+                    two.variant);
+    struct ldk_conv other = two;
+    other.residual = dx;
+    ldk_tuner_conv(tuner, &other, false, true);
+    (void)hc_expect(other.variant == LDK_VARIANT_AUTO, "what it does not know gets the default");
+    ldk_tuner_destroy(tuner);
+    remove_folder(folder);
+    hc_free_all();
+    return hc_report();
+}
