@@ -304,7 +304,9 @@ static void judge(const bug &b)
         hc_expect(strstr(said, b.says), "the sentence has no '%s': %.500s", b.says, said);
     if (ok && who == SHIM && b.number != GEMM_TOO_MUCH_SHARED)
         hc_expect(strstr(said, "planted_"), "the kernel is not named: %.500s", said);
-    if (ok && (b.lines >> build & 1))
+    /* Without its symbolizer MemorySanitizer knows no line at all, not even this file's. */
+    const bool knows = build != MSAN || strstr(said, "test_planted.cu:");
+    if (ok && (b.lines >> build & 1) && knows)
         hc_expect(strstr(said, "planted_kernels.cuh:"), "the report names no line: %.2000s", said);
 }
 
