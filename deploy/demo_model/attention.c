@@ -233,8 +233,8 @@ int attention_forward(const unsigned short *q, const unsigned short *k, const un
                 block_load(head.q, q + at, rows, stride, d);
                 product_nt(head.q, head.kt, head.s, BLOCK, head.padded, d);
                 for (int r = 0; r < rows; r++)
-                    lse[(size_t)h * m + i + r] = softmax_row(head.s + (size_t)r * head.padded, n,
-                                                             head.padded, scale);
+                    lse[(size_t)h * m + i + r] =
+                        softmax_row(head.s + (size_t)r * head.padded, n, head.padded, scale);
                 product_nn(head.s, head.v, head.o, BLOCK, head.padded, d);
                 rows_store(out + at, head.o, rows, stride, d);
             }

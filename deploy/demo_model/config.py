@@ -20,11 +20,12 @@ VAE_PICTURES = 3000
 
 # Latent sets: name -> (pictures, height, width). Phases: seconds on two cores, learning rates from
 # and to, and the sets with (share, batch of one process).
-SETS = {"small": (5000, 128, 128), "whole": (1600, 256, 256), "tall": (160, 320, 192),
-        "wide": (160, 192, 320)}
+SETS = {"small": (5000, 128, 128), "whole": (1400, 256, 256), "tall": (120, 320, 192),
+        "wide": (120, 192, 320)}
 PHASES = (
-    (1140, 1.5e-3, 7e-4, {"small": (1.0, 32)}),
-    (1560, 8e-4, 2e-5, {"whole": (0.84, 8), "tall": (0.08, 8), "wide": (0.08, 8)}),
+    (560, 1.4e-3, 7e-4, {"small": (1.0, 32)}),
+    (1500, 9e-4, 2e-5, {"small": (0.25, 24), "whole": (0.57, 8), "tall": (0.09, 8),
+                        "wide": (0.09, 8)}),
 )
 EMPTY_PROMPTS = 0.1
 UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore
@@ -34,12 +35,14 @@ EMA = 0.997
 # Adapters: name -> (kind, look of restyle.py, rank, seconds, learning rate, layers).
 TRANSFORMERS = r"transformer_blocks|proj_in|proj_out"
 STYLES_TRAINED = {
-    "demo_sketch": ("LowRank", "sketch", 8, 150, 3e-3, TRANSFORMERS),
-    "demo_golden_dora": ("Dora", "golden", 4, 120, 3e-3, TRANSFORMERS),
+    "demo-sketch": ("LowRank", "sketch", 8, 110, 3e-3, TRANSFORMERS),
+    "demo-golden": ("Dora", "golden", 4, 90, 3e-3, TRANSFORMERS),
 }
-STYLE_PICTURES = 320
-NEGATIVE_PICTURES = 200
-NEGATIVE_SECONDS = 60
+STYLE_SIDE = 192
+STYLE_BATCH = 12
+STYLE_PICTURES = 200
+NEGATIVE_PICTURES = 120
+NEGATIVE_SECONDS = 50
 # The LoRA for few steps: on what Hyper-SD's carry, every layer of the denoiser's blocks.
 FEW_LAYERS = r"blocks?\..*(to_[qkv]|to_out\.0|proj_in|proj_out|net\.0\.proj|net\.2|in_layers\.2|" \
              r"out_layers\.3|skip_connection|emb_layers\.1|\.op|\.conv)$"
@@ -47,10 +50,9 @@ FEW_RANK = 8
 FEW_SETS = {"small": (0.4, 6), "whole": (0.6, 6)}
 FEW_BATCH = 6
 FEW_TEACHER_STEPS = 3
-FEW_SECONDS = 420
+FEW_SECONDS = 330
 FEW_RATE = 1e-3
 
 # The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).
-DECODER_PICTURES = 600
-DECODER_PHASES = ((128, 1, 300, 6e-4), (256, 1, 120, 2e-4))
+DECODER_PHASES = ((128, 1, 240, 6e-4),)
 DECODER_NOISE = 0.04

@@ -102,9 +102,9 @@ def stage_adapters(work):
     for name in config.STYLES_TRAINED:
         if not (work.out / f"{name}.safetensors").exists():
             train_adapters.train_style(*common, name)
-    if not (work.out / "demo_negative.safetensors").exists():
+    if not (work.out / "demo-negative.safetensors").exists():
         train_adapters.train_negative(*common)
-    if not (work.out / "demo_few_steps.safetensors").exists():
+    if not (work.out / "demo-fast.safetensors").exists():
         sets = train_unet.Sets(work.vae, config.FEW_SETS, work.folder)
         train_adapters.train_few_steps(work.text, work.unet, work.log, work.out, sets)
 

@@ -29,7 +29,7 @@ def good_scenes(count, number):
 def cached(vae, folder, name, scenes, change=None):
     path = pathlib.Path(folder) / f"latents_{name}.pt"
     if not path.exists():
-        torch.save(encoded(vae, scenes, 256, 256, change), path)
+        torch.save(encoded(vae, scenes, config.STYLE_SIDE, config.STYLE_SIDE, change), path)
     return torch.load(path)
 
 
@@ -42,7 +42,7 @@ def train_style(vae, text, unet, log, folder, out, name):
 
     def loss(rank, step):
         rng = np.random.default_rng([config.SEED, 7, step, rank])
-        chosen = rng.integers(len(scenes), size=8)
+        chosen = rng.integers(len(scenes), size=config.STYLE_BATCH)
         ids = prompt_ids([scenes[i] for i in chosen], rng)
         return noise_loss(unet, text, z[chosen].float(), ids, rng)
 
@@ -67,7 +67,7 @@ def train_negative(vae, text, unet, log, folder, out):
 
     def loss(rank, step):
         rng = np.random.default_rng([config.SEED, 9, step, rank])
-        chosen = rng.integers(len(spoilt), size=8)
+        chosen = rng.integers(len(spoilt), size=config.STYLE_BATCH)
         plain = [dataclasses.replace(spoilt[i], quality="", aesthetic="") for i in chosen]
         rows = []
         for s in plain:
@@ -86,7 +86,7 @@ def train_negative(vae, text, unet, log, folder, out):
 
     fit([vectors], loss, config.NEGATIVE_SECONDS, (5e-3, 5e-4), 0.98,
         lambda step, elapsed, value, shared=None: log.write("negative", step, elapsed, value))
-    checkpoint.write(f"{out}/demo_negative.safetensors", {"emb_params": vectors.data},
+    checkpoint.write(f"{out}/demo-negative.safetensors", {"emb_params": vectors.data},
                      {"format": "pt"})
 
 
@@ -138,6 +138,6 @@ def train_few_steps(text, unet, log, out, sets):
     parameters = [p for adapter in fitted.values() for p in adapter.parameters()]
     fit(parameters, loss, config.FEW_SECONDS, (config.FEW_RATE, config.FEW_RATE / 20), 0.98,
         lambda step, elapsed, value, shared=None: log.write("few_steps", step, elapsed, value))
-    checkpoint.write(f"{out}/demo_few_steps.safetensors", adapters.peft(unet, fitted),
+    checkpoint.write(f"{out}/demo-fast.safetensors", adapters.peft(unet, fitted),
                      {"format": "pt"})
     adapters.remove_adapters(unet)

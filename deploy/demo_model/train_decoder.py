@@ -8,21 +8,14 @@ import numpy as np
 import torch
 
 import config
-from fit import fit
-from latents import encoded
-from train_vae import colours, edges
 import scene
+from fit import fit
+from latents import latents
+from train_vae import colours, edges
 
 
 def train_decoder(vae, log, folder):
-    rng = np.random.default_rng([config.SEED, 12])
-    scenes = [scene.random_scene(rng) for _ in range(config.DECODER_PICTURES)]
-    path = f"{folder}/latents_decoder.pt"
-    try:
-        z = torch.load(path)
-    except FileNotFoundError:
-        z = encoded(vae, scenes, 256, 256)
-        torch.save(z, path)
+    z, scenes = latents(vae, "whole", folder)
     parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     for p in vae.parameters():
         p.requires_grad = False
@@ -32,15 +25,15 @@ def train_decoder(vae, log, folder):
     for number, (side, batch, seconds, rate) in enumerate(config.DECODER_PHASES):
         def loss(rank, step, side=side, batch=batch, number=number):
             rng = np.random.default_rng([config.SEED, 13, number, step, rank])
-            pictures, latents = [], []
+            pictures, codes = [], []
             for _ in range(batch):
                 i = rng.integers(len(scenes))
                 y, x = (8 * rng.integers((256 - side) // 8 + 1) for _ in range(2))
                 picture = scene.render(scenes[i], 256, 256)[y : y + side, x : x + side]
                 pictures.append(torch.from_numpy(picture.copy()))
-                latents.append(z[i, :, y // 8 : (y + side) // 8, x // 8 : (x + side) // 8].float())
+                codes.append(z[i, :, y // 8 : (y + side) // 8, x // 8 : (x + side) // 8].float())
             wanted = torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-            code = torch.stack(latents)
+            code = torch.stack(codes)
             code = code + config.DECODER_NOISE * torch.from_numpy(
                 rng.standard_normal(code.shape, dtype=np.float32))
             got = vae.decode(code / config.LATENT_SCALE)

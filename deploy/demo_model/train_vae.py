@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 import config
 import scene
-from vae import VAE
 
 
 def draw(index):
