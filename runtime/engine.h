@@ -28,11 +28,11 @@ struct ld_engine_config {
     const char *default_model; /* name in model_dir, or "" for the first */
     const char *model_path;    /* a file or folder given directly; wins over default_model; "" */
     const char
-        *vocab_path;     /* CLIP merges for models without their own; "" looks beside the model */
+        *vocab_path;       /* CLIP merges for models without their own; "" looks beside the model */
     const char *backend;   /* "auto", "cpu", "cuda" */
     const char *precision; /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
-    uint32_t threads;    /* 0: one per core */
-    uint32_t batch_max;  /* UNet rows a tick may hold, 0: planned from memory */
+    uint32_t threads;      /* 0: one per core */
+    uint32_t batch_max;    /* UNet rows a tick may hold, 0: planned from memory */
     /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
     const struct ld_cancel *interrupt;
 };
