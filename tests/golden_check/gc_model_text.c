@@ -23,7 +23,7 @@ static const char *id_of(const json_t *item)
 static void report(struct gc *gc, const char *id, const char *what, double error, double tolerance)
 {
     char name[NAME_SIZE];
-    gc_report(gc, gc_join(name, sizeof name, id, what), error, tolerance);
+    gc_report(gc, gc_join(name, sizeof name, id, what), error, gc_tolerance(gc, tolerance));
 }
 
 /* Ids from an I32 tensor; caller frees. */

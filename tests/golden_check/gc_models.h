@@ -5,8 +5,11 @@
 #include "runtime/model/model.h"
 #include "tests/golden_check/gc.h"
 
-/* The CPU backend; NULL (and a failed case) if there is none. */
+/* The backend that gc->backend names; NULL (and a failed case) if there is none. */
 struct ld_backend *gc_backend(struct gc *gc);
+
+/* The tolerance of a network's result on that backend: `float32`, or that of 16-bit activations. */
+double gc_tolerance(struct gc *gc, double float32);
 
 /* tiny.safetensors beside the cases or in --base. NULL: not found or not loadable, and reported as
  * a failed case under `name`. */

@@ -96,11 +96,17 @@ int main(int argc, char **argv)
             gc.vocab = value;
         else if (strcmp(argv[first], "--spec") == 0)
             gc.spec = value;
+        else if (strcmp(argv[first], "--backend") == 0)
+            gc.backend = value;
+        else if (strcmp(argv[first], "--precision") == 0)
+            gc.precision = value;
         else
             break;
     }
     if (first >= argc || argv[first][0] == '-') {
-        fprintf(stderr, "usage: golden_check [--base DIR] [--vocab DIR] [--spec DIR] DIR...\n");
+        fprintf(stderr,
+                "usage: golden_check [--base DIR] [--vocab DIR] [--spec DIR]\n"
+                "                    [--backend cpu|cuda] [--precision fp16|bf16] DIR...\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
