@@ -5,9 +5,12 @@ result file. A part whose time is up counts as skipped, never as passed; one tha
 because an earlier one failed counts as failed.
 """
 import argparse
+import array
+import concurrent.futures
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -18,20 +21,21 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOTAL_S = 525  # of nine minutes; the rest is for the machine's own slowness
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?")
-# (sizes, batches, type, seconds): every shape of the network once, most at the main size.
+# (sizes, batches, type, network): every shape of the networks; repeats and all variants at batch 2, an
+# image alone and in company at 8. They share the device, since it is the host that judges who is slow.
 REAL_RUNS = (
-    ("1024x1024", "2,8", "f16", "unet", 60), ("1024x1024", "1", "f16", "vae", 20),
-    ("512x512,832x1216", "2,32", "f16", "unet", 45), ("1024x1536", "1,4", "f16", "unet", 20),
-    ("1024x1024", "2", "bf16", "unet", 20),
+    ("1024x1024", "2,8", "f16", "unet"), ("512x512,832x1216", "2,8", "f16", "unet"),
+    ("1024x1536", "1,4", "f16", "unet"), ("512x512", "32", "f16", "unet"),
+    ("1024x1024", "2", "bf16", "unet"), ("1024x1024", "1", "f16", "vae"), ("512x512", "2", "f16", "vae"),
 )
-
+TESTS_S = 130
 
 class Run:
     def __init__(self, args):
         self.args = args
         self.host = args.host
         self.start = time.monotonic()
-        self.build = ROOT / "build" / ("gpu-host" if args.host else "gpu")
+        self.build = pathlib.Path(args.build or ROOT / "build" / ("gpu-host" if args.host else "gpu"))
         self.logs = self.build / "logs"
         self.counts = [0, 0, 0]
         self.result = {"parts": [], "kernels": [], "bench": {}}
@@ -51,7 +55,7 @@ class Run:
     def left(self):
         return TOTAL_S - (time.monotonic() - self.start)
 
-    def call(self, name, command, seconds, check_exit=True):
+    def call(self, name, command, seconds):
         """(exit status, output); None: the time was up. Output goes to a log as well."""
         seconds = max(1, min(seconds, self.left()))
         log = self.logs / f"{name}.log"
@@ -64,7 +68,7 @@ class Run:
                 end_group(process)
                 status = None
         output = log.read_text(encoding="utf-8", errors="replace")
-        if status not in (0, None) and check_exit:
+        if status not in (0, None):
             print("\n".join(output.splitlines()[-15:]))
         return status, output
 
@@ -189,46 +193,118 @@ def make_models(run):
     status, _ = run.call("golden_model", [run.tool("make_golden_model"), run.build], 60)
     if status != 0:
         return 0, 1, 0
-    random = run.build / "random.safetensors"
+    model = run.build / "random.safetensors"
     if run.host:
-        random.unlink(missing_ok=True)
-        random.symlink_to(run.build / "tiny.safetensors")
-    elif not random.exists():
+        model.unlink(missing_ok=True)
+        model.symlink_to(run.build / "tiny.safetensors")
+    elif not model.exists():
         part = run.build / "random.part"
         status, _ = run.call("random_model", [run.tool("make_checkpoint"), "--full", part], 60)
         if status != 0:
             return 0, 1, 0
-        part.rename(random)
+        part.rename(model)
     return 1, 0, 0
 
 
-def small_tests(run):
-    """Every kernel at odd sizes and generic widths: the sources of tests/cuda on the chip."""
-    totals = [0, 0, 0]
+def together(jobs):
+    """Sums of what these functions return, run at once."""
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(jobs))) as pool:
+        results = list(pool.map(lambda job: job(), jobs))
+    return tuple(map(sum, zip(*results))) if results else (0, 1, 0)
+
+
+def kernel_tests(run):
+    """Every kernel at odd sizes and generic widths (the sources of tests/cuda on the chip), and the
+    operators of the real networks, whose figures go into the result."""
+    def small(test):
+        return counted(*run.call(test.name, [test], TESTS_S))
+
+    def real(number, command):
+        status, output = run.call(f"real-{number}", command, TESTS_S + 30)
+        run.result["kernels"] += [json.loads(line) for line in output.splitlines()
+                                  if line.startswith('{"op"')]
+        return counted(status, output)
+
+    if run.host:
+        return real(0, [run.tool("cuda_test_real")])
+    program = run.tool("gpu_test_real")
     tests = sorted(p for p in run.build.rglob("gpu_test_*") if p.is_file() and os.access(p, os.X_OK))
-    for test in tests:
-        if test.name == "gpu_test_real":
-            continue
-        totals = [a + b for a, b in zip(totals, counted(*run.call(test.name, [test], 40)))]
-    return tuple(totals) if tests or run.host else (0, 1, 0)
+    jobs = [lambda t=t: small(t) for t in tests if t.name != program.name]
+    for number, (sizes, batches, dtype, network) in enumerate(REAL_RUNS):
+        command = [program, "--sizes", sizes, "--batches", batches, "--dtype", dtype, "--network",
+                   network, "--seconds", str(TESTS_S)]
+        jobs.append(lambda n=number, c=command: real(n, c))
+    return together(jobs)
 
 
-def real_tests(run):
-    """The real networks' operators, each with its figures in the result."""
-    totals = [0, 0, 0]
-    name = "cuda_test_real" if run.host else "gpu_test_real"
-    runs = [None] if run.host else REAL_RUNS
-    for number, each in enumerate(runs):
-        command, seconds = [run.tool(name)], 300
-        if each:
-            sizes, batches, dtype, network, seconds = each
-            command += ["--sizes", sizes, "--batches", batches, "--dtype", dtype, "--network", network,
-                        "--seconds", str(seconds)]
-        status, output = run.call(f"real-{number}", command, seconds + 30)
-        rows = [json.loads(line) for line in output.splitlines() if line.startswith('{"op"')]
-        run.result["kernels"] += rows
-        totals = [a + b for a, b in zip(totals, counted(status, output))]
-    return tuple(totals)
+class Pipe:
+    """`latentd bench step --pipe` on given inputs."""
+
+    def __init__(self, run, name, size, latents, contexts):
+        self.folder = run.build / "inputs" / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "x.f32").write_bytes(b"".join(latents))
+        (self.folder / "context.f32").write_bytes(b"".join(contexts))
+        self.image_bytes = 2 * len(latents[0])
+        command = [run.build / "latentd", "bench", "step", "--pipe", "--size", size, "--batch",
+                   str(len(latents)), "--model", run.build / "random.safetensors", "--inputs", self.folder,
+                   "--backend", "cpu" if run.host else "cuda"]
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env=run.env,
+                                        start_new_session=True)
+        if not self.process.stdout.readline().startswith("ready"):
+            raise OSError("bench step --pipe did not start")
+
+    def step(self):
+        """One evaluation: the bytes of each image's two rows."""
+        result = self.folder / "eps.f32"
+        for command in ("step 1", f"eps {result}"):
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+            if not self.process.stdout.readline():
+                raise OSError("bench step --pipe ended early")
+        data = result.read_bytes()
+        return [data[i:i + self.image_bytes] for i in range(0, len(data), self.image_bytes)]
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            end_group(self.process)
+
+
+def normals(seed, count):
+    """Standard normals as float32 bytes, with nothing but the standard library."""
+    generator = random.Random(seed)
+    return array.array("f", (generator.gauss(0, 1) for _ in range(count))).tobytes()
+
+
+def equal_bytes(run):
+    """A whole guided step: twenty runs are equal, and each image of a batch of eight equals itself
+    alone."""
+    size, side, width, repeats = ("64x64", 8, 32, 3) if run.host else ("1024x1024", 128, 768, 20)
+    images = 8
+    latents = [normals(i, 4 * side * side) for i in range(images)]
+    contexts = [normals(100 + i, 77 * width) for i in range(2 * images)]
+    passed = failed = 0
+    batch = Pipe(run, "batch", size, latents, contexts)
+    together_bytes = batch.step()
+    batch.close()
+    for image in (0, 5, images - 1):
+        alone = Pipe(run, "alone", size, latents[image:image + 1], contexts[2 * image:2 * image + 2])
+        first = alone.step()[0]
+        ok = first == together_bytes[image] and any(first)
+        passed, failed = passed + ok, failed + (not ok)
+        if not ok:
+            print(f"    image {image} alone differs from itself in a batch of {images}")
+        if image == 0:
+            changed = sum(alone.step()[0] != first for _ in range(repeats - 1))
+            passed, failed = passed + (not changed), failed + bool(changed)
+            if changed:
+                print(f"    {changed} of {repeats - 1} repeated steps gave other bytes")
+        alone.close()
+    return passed, failed, 0
 
 
 def golden(run):
@@ -337,6 +413,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", help="result file")
     parser.add_argument("--host", action="store_true")
+    parser.add_argument("--build", help="folder to build in")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--build-seconds", type=int, default=240)
     run = Run(parser.parse_args())
@@ -349,9 +426,9 @@ def main():
         if run.part("device", look_at_device, run):
             start_torch(run)
             if run.part("build", build, run) and run.part("models", make_models, run):
-                run.part("kernels, small", small_tests, run)
-                run.part("kernels, real sizes", real_tests, run)
+                run.part("kernels", kernel_tests, run)
                 run.part("golden cases", golden, run)
+                run.part("equal bytes", equal_bytes, run)
                 run.part("selftest", selftest, run)
                 run.part("bench", benches, run)
                 run.part("step against PyTorch", compare_with_torch, run)

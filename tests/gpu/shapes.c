@@ -339,13 +339,17 @@ static const void *advance(const void *base, size_t values)
     return base ? (const unsigned char *)base + values * sizeof(uint16_t) : NULL;
 }
 
-/* Scratch for this launch; NULL for none. */
-static void *scratch(size_t bytes)
+/* Scratch for this launch, kept for the next; NULL for none. */
+static void *scratch(struct job *job, size_t bytes)
 {
-    return bytes ? hc_device(bytes) : NULL;
+    if (bytes > job->scratch_bytes) {
+        job->scratch = hc_device(bytes);
+        job->scratch_bytes = bytes;
+    }
+    return bytes ? job->scratch : NULL;
 }
 
-static int launch_conv(const struct job *job, void *y, size_t first, int32_t count)
+static int launch_conv(struct job *job, void *y, size_t first, int32_t count)
 {
     struct ldk_conv c = job->u.conv;
     const size_t in = (size_t)c.in_h * (size_t)c.in_w;
@@ -356,11 +360,11 @@ static int launch_conv(const struct job *job, void *y, size_t first, int32_t cou
         c.row_add = (const float *)c.row_add + first * (size_t)c.row_add_stride;
     c.batch = count;
     c.y = y;
-    c.workspace = scratch(ldk_conv_workspace(&c));
+    c.workspace = scratch(job, ldk_conv_workspace(&c));
     return ldk_conv2d(&c, NULL);
 }
 
-static int launch_linear(const struct job *job, void *y, size_t first, int32_t count)
+static int launch_linear(struct job *job, void *y, size_t first, int32_t count)
 {
     struct ldk_linear l = job->u.linear;
     const size_t row = first * (size_t)l.rows_per_image;
@@ -369,11 +373,11 @@ static int launch_linear(const struct job *job, void *y, size_t first, int32_t c
     l.residual = advance(l.residual, first * job->image_values);
     l.rows = count * l.rows_per_image;
     l.y = y;
-    l.workspace = scratch(ldk_linear_workspace(&l));
+    l.workspace = scratch(job, ldk_linear_workspace(&l));
     return ldk_linear(&l, NULL);
 }
 
-static int launch_group_norm(const struct job *job, void *y, size_t first, int32_t count)
+static int launch_group_norm(struct job *job, void *y, size_t first, int32_t count)
 {
     struct ldk_group_norm n = job->u.group_norm;
     const size_t positions = first * (size_t)n.positions;
@@ -381,11 +385,11 @@ static int launch_group_norm(const struct job *job, void *y, size_t first, int32
     n.x1 = advance(n.x1, positions * (size_t)n.c1);
     n.batch = count;
     n.y = y;
-    n.workspace = scratch(ldk_group_norm_workspace(&n));
+    n.workspace = scratch(job, ldk_group_norm_workspace(&n));
     return ldk_group_norm(&n, NULL);
 }
 
-static int launch_attention(const struct job *job, void *y, size_t first, int32_t count)
+static int launch_attention(struct job *job, void *y, size_t first, int32_t count)
 {
     struct ldk_attention a = job->u.attention;
     a.q = advance(a.q, first * (size_t)a.q_rows * (size_t)a.q_stride);
@@ -395,7 +399,7 @@ static int launch_attention(const struct job *job, void *y, size_t first, int32_
         a.kv_len += first;
     a.batch = count;
     a.o = y;
-    a.workspace = scratch(ldk_attention_workspace(&a));
+    a.workspace = scratch(job, ldk_attention_workspace(&a));
     return ldk_attention(&a, NULL);
 }
 

@@ -87,6 +87,8 @@ struct job {
     int32_t batch;
     size_t image_values; /* of the output */
     double l2_limit;
+    void *scratch; /* device, as much as the launches so far wanted */
+    size_t scratch_bytes;
     char name[NAME_SIZE];
     /* group_norm: statistics of the image that `stats_image` tells, by group */
     double *means, *scales;
