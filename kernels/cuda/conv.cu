@@ -7,14 +7,20 @@
  */
 #include "kernels/cuda/matmul_kernel.cuh"
 
+template <class Tile, class T, class Sum>
+static int launch_sum(const ldk_matmul &m, ldk_stream stream)
+{
+    return matmul_launch<Tile, T, walk_taps<Tile, T>, Sum, false>(m, stream);
+}
+
 template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream stream)
 {
     if (m.x_dtype == LDK_BF16)
-        return matmul_launch<Tile, bf16, walk_taps<Tile, bf16>, sum_f32<Tile, bf16>, false>(m,
-                                                                                            stream);
-    if (m.fp16_accumulate)
-        return matmul_launch<Tile, half, walk_taps<Tile, half>, sum_f16<Tile>, false>(m, stream);
-    return matmul_launch<Tile, half, walk_taps<Tile, half>, sum_f32<Tile, half>, false>(m, stream);
+        return launch_sum<Tile, bf16, sum_f32<Tile, bf16>>(m, stream);
+    if constexpr (Tile::F16_SUMS)
+        if (m.fp16_accumulate)
+            return launch_sum<Tile, half, sum_f16<Tile>>(m, stream);
+    return launch_sum<Tile, half, sum_f32<Tile, half>>(m, stream);
 }
 
 extern "C" int ldk_matmul_launch_taps(const ldk_matmul *m, ldk_matmul_tile tile, ldk_stream stream)

@@ -42,7 +42,8 @@ static __device__ __forceinline__ void load_patch(const ldk_matmul &m, int32_t i
 }
 
 template <class T, int INPUTS>
-static __global__ void __launch_bounds__(FIRST_THREADS) first_kernel(const ldk_matmul m)
+static __global__ void __launch_bounds__(FIRST_THREADS, INPUTS > 4 ? 1 : 2)
+    first_kernel(const ldk_matmul m)
 {
     constexpr size_t PATCH = static_cast<size_t>(3 * FIRST_PATCH * INPUTS);
     constexpr size_t WEIGHTS = static_cast<size_t>(9 * INPUTS); /* [tap][input] */

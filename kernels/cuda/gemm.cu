@@ -22,8 +22,9 @@ template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream str
 {
     if (m.x_dtype == LDK_BF16)
         return launch_sum<Tile, bf16, sum_f32<Tile, bf16>>(m, stream);
-    if (m.fp16_accumulate)
-        return launch_sum<Tile, half, sum_f16<Tile>>(m, stream);
+    if constexpr (Tile::F16_SUMS)
+        if (m.fp16_accumulate)
+            return launch_sum<Tile, half, sum_f16<Tile>>(m, stream);
     return launch_sum<Tile, half, sum_f32<Tile, half>>(m, stream);
 }
 

@@ -2,8 +2,8 @@
  * The main loop of every convolution and linear layer on tensor cores, once: slices of K stream
  * through a ring of shared stages (cp.async), fragments come by ldmatrix, mma.sync m16n8k16 adds
  * them up. Fragments are fetched one k16 step ahead, across the barrier between slices, so the
- * tensor pipe has work while the next fragments travel. One barrier a slice: it says both that the
- * next slice has landed for all and that the slice before this one is no longer read.
+ * tensor pipe has work while the next ones travel. One barrier a slice: it says both that the next
+ * slice has landed for all and that the slice before it is no longer read.
  *
  * Order of sums: K ascending by k16 steps into one accumulator, whatever the tile. With fp16
  * accumulators the running sum is added to a float32 one every 128 of K.
@@ -79,6 +79,8 @@ template <class Tile, class T> struct sum_f32 {
 
 /* Twice the rate on GeForce parts: fp16 sums of 128 products each, promoted to float32. */
 template <class Tile> struct sum_f16 : sum_f32<Tile, half> {
+    static_assert(Tile::F16_SUMS, "two sets of accumulators do not fit");
+
     uint32_t h[Tile::MMA_M][Tile::MMA_N][2];
 
     __device__ __forceinline__ sum_f16()
@@ -124,29 +126,48 @@ template <class Tile> struct sum_f16 : sum_f32<Tile, half> {
 
 /* ---- The loop ------------------------------------------------------------------------------------- */
 
-/* Both operands of the next slice on their way into a stage. */
+/* The stage after this one in the ring. */
+template <class Tile> static __device__ __forceinline__ int matmul_next(int stage)
+{
+    return stage + 1 == Tile::STAGES ? 0 : stage + 1;
+}
+
+/* Sends slice after slice of both operands on their way, a stage and a group of copies each. */
 template <class Tile, class T, class Walk> struct matmul_supply {
     Walk a;
     walk_weights<Tile, T> b;
     unsigned char *shared;
+    int32_t slice, end;
     int stage;
 
     __device__ __forceinline__ matmul_supply(const ldk_matmul &m, const matmul_place &place,
-                                             int32_t slice, unsigned char *memory)
-        : a(m, place, slice), b(m, place, slice), shared(memory), stage(0)
+                                             int32_t first, int32_t last, unsigned char *memory)
+        : a(m, place, first), b(m, place, first), shared(memory), slice(first), end(last), stage(0)
     {
     }
 
+    /* Beyond the end the group is empty, which keeps the count of groups for the wait. */
     __device__ __forceinline__ void send(const ldk_matmul &m, const matmul_place &place)
     {
-        unsigned char *to = shared + stage * Tile::STAGE_BYTES;
-        a.copy(m, to);
-        b.copy(m, to);
-        a.next(m, place);
-        b.next();
-        stage = stage + 1 == Tile::STAGES ? 0 : stage + 1;
+        if (slice < end) {
+            unsigned char *to = shared + stage * Tile::STAGE_BYTES;
+            a.copy(m, to);
+            b.copy(m, to);
+            a.next(m, place);
+            b.next();
+            slice++;
+            stage = matmul_next<Tile>(stage);
+        }
+        ldk_cp_async_commit();
     }
 };
+
+/* All but the newest PENDING slices are there for every thread. */
+template <int PENDING> static __device__ __forceinline__ void matmul_landed()
+{
+    ldk_cp_async_wait<PENDING>();
+    __syncthreads();
+}
 
 /* Adds slices [first, end) of K to `sum`. On return every copy has landed and no thread reads
  * `shared` any more. */
@@ -157,18 +178,11 @@ static __device__ __forceinline__ void matmul_main(const ldk_matmul &m, const ma
 {
     constexpr int AHEAD = Tile::STAGES - 1; /* slices on their way */
     static_assert(Tile::STEPS == 2, "the loop body is written for two k16 steps");
-    matmul_supply<Tile, T, Walk> supply(m, place, first, shared);
-    int32_t sent = first;
+    matmul_supply<Tile, T, Walk> supply(m, place, first, end, shared);
     LDK_UNROLL
-    for (int s = 0; s < AHEAD; s++) {
-        if (sent < end) {
-            supply.send(m, place);
-            sent++;
-        }
-        ldk_cp_async_commit();
-    }
-    ldk_cp_async_wait<AHEAD - 1>();
-    __syncthreads();
+    for (int s = 0; s < AHEAD; s++)
+        supply.send(m, place);
+    matmul_landed<AHEAD - 1>();
 
     const matmul_fetch<Tile> fetch;
     matmul_fragments<Tile> even, odd;
@@ -176,24 +190,19 @@ static __device__ __forceinline__ void matmul_main(const ldk_matmul &m, const ma
     fetch(shared, 0, even);
     LDK_NO_UNROLL
     for (int32_t slice = first; slice < end; slice++) {
-        if (sent < end) {
-            supply.send(m, place);
-            sent++;
-        }
-        ldk_cp_async_commit(); /* empty ones at the end keep the count of groups */
-        fetch(shared + stage * Tile::STAGE_BYTES, 1, odd);
+        supply.send(m, place);
+        const unsigned char *now = shared + stage * Tile::STAGE_BYTES;
+        stage = matmul_next<Tile>(stage);
+        fetch(now, 1, odd);
         sum.multiply(even);
-        stage = stage + 1 == Tile::STAGES ? 0 : stage + 1;
-        ldk_cp_async_wait<AHEAD - 1>();
-        __syncthreads();
+        matmul_landed<AHEAD - 1>();
         /* After the last slice this fetches what nobody uses: cheaper than a branch here. */
         fetch(shared + stage * Tile::STAGE_BYTES, 0, even);
         sum.multiply(odd);
         sum.settle(slice + 1 - first);
     }
     sum.finish();
-    ldk_cp_async_wait<0>();
-    __syncthreads();
+    matmul_landed<0>();
 }
 
 #endif

@@ -17,7 +17,7 @@
 /* Mirrors matmul_tile.cuh, which a test compares with it. */
 const struct ldk_matmul_shape ldk_matmul_shapes[LDK_TILE_COUNT] = {
     [LDK_TILE_WIDE] = {128, 160, 4, 256, 1, 4 * (128 + 160) * 64},
-    [LDK_TILE_SQUARE] = {128, 128, 4, 256, 1, 4 * (128 + 128) * 64},
+    [LDK_TILE_SQUARE] = {128, 128, 3, 128, 2, 3 * (128 + 128) * 64},
     [LDK_TILE_LOW] = {64, 128, 4, 256, 2, 4 * (64 + 128) * 64},
     [LDK_TILE_NARROW] = {64, 64, 4, 128, 3, 4 * (64 + 64) * 64},
 };
@@ -84,7 +84,8 @@ static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant 
     case LDK_MATMUL_ROWS:
         return m->linear && m->c1 == 0 && m->c0 % 8 == 0 && m->activation != LDK_ACT_GEGLU;
     case LDK_MATMUL_TILES:
-        return fits_tiles(m) && variant->splits <= k_slices(m);
+        return fits_tiles(m) && variant->splits <= k_slices(m) &&
+               !(m->fp16_accumulate && variant->tile == LDK_TILE_SQUARE); /* no registers left */
     }
     return false;
 }
@@ -99,10 +100,7 @@ static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant 
  */
 static double cost(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
-    static const double traffic[LDK_TILE_COUNT] = {[LDK_TILE_WIDE] = 1.0,
-                                                   [LDK_TILE_SQUARE] = 1.02,
-                                                   [LDK_TILE_LOW] = 1.25,
-                                                   [LDK_TILE_NARROW] = 1.5};
+    static const double traffic[LDK_TILE_COUNT] = {1.0, 1.0, 1.4, 1.5};
     enum { SMS = 128, ROWS_OF_BATCH = 2, TILE_ENDS = 6, JOIN = 9, JOIN_PART = 4 };
     const struct ldk_matmul_shape *shape = &ldk_matmul_shapes[variant->tile];
     double tiles = (double)ROWS_OF_BATCH * m->phases *

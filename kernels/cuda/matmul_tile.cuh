@@ -6,11 +6,15 @@
  * by ld_idx_swizzle so that eight rows of one chunk lie in eight different groups of banks). Warps
  * stand WARPS_M x WARPS_N in the tile.
  *
- *             tile     warps  warp tile  stages  shared
- *   wide    128 x 160  4 x 2   32 x 80     4      72 KB   divides 320, 640, 1280: no ragged column
- *   square  128 x 128  4 x 2   32 x 64     4      64 KB   the VAE's powers of two
- *   low      64 x 128  2 x 4   32 x 32     4      48 KB   few rows (deep levels)
- *   narrow   64 x  64  2 x 2   32 x 32     4      32 KB   few rows and channels
+ *             tile     warps  warp tile  stages  shared  shared bytes an mma
+ *   wide    128 x 160  4 x 2   32 x 80     4      72 KB   237   divides 320, 640, 1280
+ *   square  128 x 128  2 x 2   64 x 64     3      48 KB   192   two blocks an SM; powers of two
+ *   low      64 x 128  2 x 4   32 x 32     4      48 KB   352   few rows (deep levels)
+ *   narrow   64 x  64  2 x 2   32 x 32     4      32 KB   384   few rows and channels
+ *
+ * The last column is what copies write and fragments read. An SM moves 128 bytes a clock and sm_80
+ * starts an mma every two: predicted 93 % of that for wide, 75 % for square, so low and narrow are
+ * bound by shared memory and pay only where tiles are few. Not measured.
  */
 #ifndef LDK_MATMUL_TILE_CUH
 #define LDK_MATMUL_TILE_CUH
@@ -29,6 +33,9 @@ template <int M_, int N_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_> 
     static constexpr int MMA_M = WARP_M / 16, MMA_N = WARP_N / 8; /* m16n8 blocks of one warp */
     static constexpr int STEPS = K / 16;                          /* k16 steps of one slice */
 
+    /* fp16 accumulators and the float32 ones they go to leave room for two sets of fragments. */
+    static constexpr bool F16_SUMS = MMA_M * MMA_N * 6 <= 128;
+
     static constexpr int CHUNKS = K / 8, ROW_BYTES = 2 * K;
     static constexpr int A_BYTES = M * ROW_BYTES, STAGE_BYTES = (M + N) * ROW_BYTES;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
@@ -44,7 +51,7 @@ template <int M_, int N_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_> 
 };
 
 using tile_wide = matmul_tile<128, 160, 4, 4, 2, 1>;
-using tile_square = matmul_tile<128, 128, 4, 4, 2, 1>;
+using tile_square = matmul_tile<128, 128, 3, 2, 2, 2>;
 using tile_low = matmul_tile<64, 128, 4, 2, 4, 2>;
 using tile_narrow = matmul_tile<64, 64, 4, 2, 2, 2>;
 
