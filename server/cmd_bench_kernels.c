@@ -25,7 +25,8 @@ enum {
     ROTATIONS_MAX = 64,
     WARM_UP = 3,
     BATCH_MS = 5, /* one timed run repeats the operator for about this long */
-    REPEATS_MAX = 1024,
+    REPEATS_MAX = 256,
+    ALONE_VALUES_MAX = 16,
     CHUNK = 1 << 22 /* values written into the pool at a time */
 };
 static const size_t POOL_BYTES_GPU = (size_t)1 << 30;
@@ -155,22 +156,99 @@ static enum ld_code collect(struct kernels *k, struct ld_error *err)
 
 /* ---- Running one alone ----------------------------------------------------------------------- */
 
-/* A graph of one operator whose values stand side by side; `span` is what they take. */
+/*
+ * A graph of one operator again and again, on as many copies of its values as fit the pool: one run
+ * of it launches all of them, and a backend that records plans replays them without gaps.
+ */
 struct alone {
     struct ld_graph graph;
     struct ld_weight_pack pack;
-    size_t span;
+    int32_t
+        originals[ALONE_VALUES_MAX]; /* values of the network's graph that the operator touches */
+    int32_t original_count;
+    size_t span; /* bytes of one copy of them all */
+    uint32_t repeats;
 };
 
-static void place(struct ld_graph *graph, int32_t value, size_t *span)
+/* The place of a value in `originals`, added if it is new. */
+static void touch(struct alone *alone, int32_t value)
 {
-    struct ld_graph_value *v = &graph->values[value];
-    if (value == LD_GRAPH_NONE || v->first == -2)
+    int32_t i = 0;
+    if (value == LD_GRAPH_NONE)
         return;
-    v->persistent = false;
-    v->offset = *span;
-    v->first = -2; /* placed */
-    *span += (v->bytes + ALIGN - 1) / ALIGN * ALIGN;
+    while (i < alone->original_count && alone->originals[i] != value)
+        i++;
+    LD_ASSERT(i < ALONE_VALUES_MAX);
+    if (i == alone->original_count)
+        alone->originals[alone->original_count++] = value;
+}
+
+/* The number of copy `place` of a value. */
+static int32_t copy_of(const struct alone *alone, int32_t value, uint32_t place)
+{
+    for (int32_t i = 0; i < alone->original_count; i++) {
+        if (alone->originals[i] == value)
+            return 1 + (int32_t)place * alone->original_count + i;
+    }
+    return LD_GRAPH_NONE;
+}
+
+/* Every copy stands behind the one before. */
+static void lay_out(struct alone *alone, const struct kernels *k, uint32_t places)
+{
+    size_t offset = 0;
+    for (uint32_t place = 0; place < places; place++) {
+        for (int32_t i = 0; i < alone->original_count; i++) {
+            const struct ld_graph_value *from = at(k, alone->originals[i]);
+            struct ld_graph_value *to =
+                &alone->graph.values[copy_of(alone, alone->originals[i], place)];
+            *to = *from;
+            to->persistent = false;
+            to->moments = copy_of(alone, from->moments, place);
+            to->offset = offset;
+            offset += (from->bytes + ALIGN - 1) / ALIGN * ALIGN;
+        }
+    }
+}
+
+static enum ld_code alone_graph(struct alone *alone, struct kernels *k,
+                                const struct ld_graph_op *op, uint32_t repeats,
+                                struct ld_error *err)
+{
+    ld_graph_init(&alone->graph, k->graph.act_dtype, &k->layout);
+    alone->repeats = repeats;
+    for (int i = 0; i < LD_GRAPH_INPUTS_MAX; i++) {
+        touch(alone, op->in[i].value);
+        touch(alone, at(k, op->in[i].value)->moments);
+    }
+    touch(alone, op->out);
+    touch(alone, at(k, op->out)->moments);
+    for (int32_t i = 0; i < alone->original_count; i++)
+        alone->span += (at(k, alone->originals[i])->bytes + ALIGN - 1) / ALIGN * ALIGN;
+    size_t places = k->pool_bytes / (alone->span ? alone->span : 1);
+    places = places > ROTATIONS_MAX ? ROTATIONS_MAX : places;
+    places = places > repeats ? repeats : places;
+    if (places < 1)
+        return LD_FAIL(err, LD_E_TOO_LARGE, "an operator needs %zu bytes, the pool has %zu",
+                       alone->span, k->pool_bytes);
+    const uint32_t values = 1 + (uint32_t)places * (uint32_t)alone->original_count;
+    alone->graph.ops = ld_heap_calloc(repeats, sizeof *alone->graph.ops);
+    alone->graph.values = ld_heap_calloc(values, sizeof *alone->graph.values);
+    if (!alone->graph.ops || !alone->graph.values)
+        return LD_FAIL(err, LD_E_NOMEM, "not enough memory");
+    alone->graph.value_count = values;
+    alone->graph.op_count = repeats;
+    lay_out(alone, k, (uint32_t)places);
+    for (uint32_t r = 0; r < repeats; r++) {
+        const uint32_t place = r % (uint32_t)places;
+        struct ld_graph_op *copy = &alone->graph.ops[r];
+        *copy = *op;
+        copy->tap = NULL;
+        copy->out = copy_of(alone, op->out, place);
+        for (int i = 0; i < LD_GRAPH_INPUTS_MAX; i++)
+            copy->in[i].value = copy_of(alone, op->in[i].value, place);
+    }
+    return LD_OK;
 }
 
 /* Random matrices of the usual spread, gains about 1, small biases. */
@@ -206,91 +284,78 @@ static enum ld_code make_weight(struct kernels *k, int32_t slot_index, struct ld
 }
 
 static enum ld_code alone_open(struct alone *alone, struct kernels *k, const struct ld_graph_op *op,
-                               struct ld_error *err)
+                               uint32_t repeats, struct ld_error *err)
 {
-    ld_graph_init(&alone->graph, k->graph.act_dtype, &k->layout);
-    ld_weight_pack_init(&alone->pack, k->backend);
-    alone->graph.ops = ld_heap_calloc(1, sizeof *alone->graph.ops);
-    alone->graph.values = ld_heap_calloc(k->graph.value_count, sizeof *alone->graph.values);
-    alone->pack.weights = ld_heap_calloc(k->layout.count, sizeof *alone->pack.weights);
-    alone->pack.owned = ld_heap_calloc(k->layout.count, sizeof *alone->pack.owned);
-    if (!alone->graph.ops || !alone->graph.values || !alone->pack.weights || !alone->pack.owned)
-        return LD_FAIL(err, LD_E_NOMEM, "not enough memory");
-    alone->graph.ops[0] = *op;
-    alone->graph.ops[0].tap = NULL;
-    alone->graph.op_count = 1;
-    alone->graph.has_host_ops = true; /* not to be recorded: the addresses rotate */
-    memcpy(alone->graph.values, k->graph.values, k->graph.value_count * sizeof *k->graph.values);
-    alone->graph.value_count = k->graph.value_count;
-    for (int i = 0; i < LD_GRAPH_INPUTS_MAX; i++) {
-        place(&alone->graph, op->in[i].value, &alone->span);
-        place(&alone->graph, k->graph.values[op->in[i].value].moments, &alone->span);
-    }
-    place(&alone->graph, op->out, &alone->span);
-    place(&alone->graph, k->graph.values[op->out].moments, &alone->span);
-    alone->pack.count = k->layout.count;
-    enum ld_code code = LD_OK;
-    const int weights = op->kind == LD_GRAPH_ATTENTION                               ? 0
+    const struct ld_ops *ops = k->backend->ops;
+    const int weights = op->kind == LD_GRAPH_ATTENTION || op->kind == LD_GRAPH_MAP   ? 0
                         : op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR ? 1
                                                                                      : 2;
+    memset(alone, 0, sizeof *alone);
+    ld_weight_pack_init(&alone->pack, k->backend);
+    enum ld_code code = alone_graph(alone, k, op, repeats, err);
+    alone->pack.weights = ld_heap_calloc(k->layout.count, sizeof *alone->pack.weights);
+    alone->pack.owned = ld_heap_calloc(k->layout.count, sizeof *alone->pack.owned);
+    if (code == LD_OK && (!alone->pack.weights || !alone->pack.owned))
+        code = LD_FAIL(err, LD_E_NOMEM, "not enough memory");
+    if (alone->pack.weights && alone->pack.owned)
+        alone->pack.count = k->layout.count;
     for (int w = 0; code == LD_OK && w < weights; w++) {
-        code = make_weight(k, op->weight[w], &alone->pack.weights[op->weight[w]], err);
-        alone->pack.owned[op->weight[w]] = code == LD_OK;
+        const int32_t slot = op->weight[w];
+        code = make_weight(k, slot, &alone->pack.weights[slot], err);
+        alone->pack.owned[slot] = code == LD_OK;
     }
-    const struct ld_ops *ops = k->backend->ops;
     if (code == LD_OK && ops->workspace_reserve)
         code =
             ops->workspace_reserve(k->backend, ld_graph_workspace_bytes(&alone->graph, ops), err);
     return code;
 }
 
-static void alone_close(struct alone *alone)
+static void alone_close(struct alone *alone, struct kernels *k)
 {
+    if (k->backend->ops->run_forget)
+        k->backend->ops->run_forget(k->backend, alone->graph.serial);
     ld_weight_pack_deinit(&alone->pack);
     ld_graph_deinit(&alone->graph);
 }
 
-/* `repeats` runs one after the other, each on the next place in the pool; milliseconds of one. */
-static enum ld_code run_batch(struct kernels *k, const struct alone *alone, uint32_t repeats,
-                              uint32_t *turn, double *ms, struct ld_error *err)
+/* Milliseconds of one operator in one run of them all; ld_graph_run waits for the device. */
+static enum ld_code run_once(struct kernels *k, const struct alone *alone, double *ms,
+                             struct ld_error *err)
 {
-    size_t places = k->pool_bytes / (alone->span ? alone->span : 1);
-    if (places > ROTATIONS_MAX)
-        places = ROTATIONS_MAX;
-    struct ld_graph_run run = {.backend = k->backend, .weights = &alone->pack};
+    struct ld_graph_run run = {.backend = k->backend, .scratch = k->pool, .weights = &alone->pack};
     run.in[LD_PORT_KV_LEN] = k->kv_len;
-    enum ld_code code = LD_OK;
     const double start = ld_bench_now_ms();
-    for (uint32_t i = 0; code == LD_OK && i < repeats; i++) {
-        run.scratch = k->pool + (*turn)++ % places * alone->span;
-        code = ld_graph_run(&alone->graph, &run, err);
+    const enum ld_code code = ld_graph_run(&alone->graph, &run, err);
+    *ms = (ld_bench_now_ms() - start) / alone->repeats;
+    return code;
+}
+
+/* `rounds` timed runs of `repeats` operators, after those that load, record and warm up. */
+static enum ld_code time_repeats(struct kernels *k, const struct ld_graph_op *op, uint32_t repeats,
+                                 uint32_t rounds, struct ld_bench_times *times,
+                                 struct ld_error *err)
+{
+    struct alone alone;
+    double ms = 0;
+    times->count = 0;
+    enum ld_code code = alone_open(&alone, k, op, repeats, err);
+    for (uint32_t r = 0; code == LD_OK && r < WARM_UP + rounds; r++) {
+        code = run_once(k, &alone, &ms, err);
+        if (code == LD_OK && r >= WARM_UP)
+            ld_bench_times_add(times, ms);
     }
-    if (code == LD_OK)
-        code = k->backend->ops->synchronize(k->backend, err);
-    *ms = (ld_bench_now_ms() - start) / repeats;
+    ld_bench_times_finish(times);
+    alone_close(&alone, k);
     return code;
 }
 
 static enum ld_code time_row(struct kernels *k, struct row *row, struct ld_error *err)
 {
-    struct alone alone = {0};
-    uint32_t turn = 0;
-    double ms = 0;
-    enum ld_code code = alone_open(&alone, k, row->op, err);
-    if (code == LD_OK && alone.span > k->pool_bytes)
-        code = LD_FAIL(err, LD_E_TOO_LARGE, "%s needs %zu bytes, the pool has %zu", row->key,
-                       alone.span, k->pool_bytes);
-    if (code == LD_OK)
-        code = run_batch(k, &alone, WARM_UP, &turn, &ms, err);
-    const double fit = ms > 0 ? BATCH_MS / ms : REPEATS_MAX;
+    enum ld_code code = time_repeats(k, row->op, 1, 1, &row->times, err);
+    const double fit = row->times.median > 0 ? BATCH_MS / row->times.median : REPEATS_MAX;
     const uint32_t repeats = fit < 1 ? 1 : fit > REPEATS_MAX ? REPEATS_MAX : (uint32_t)fit;
-    for (uint32_t r = 0; code == LD_OK && r < k->options->rounds; r++) {
-        code = run_batch(k, &alone, repeats, &turn, &ms, err);
-        if (code == LD_OK)
-            ld_bench_times_add(&row->times, ms);
-    }
-    ld_bench_times_finish(&row->times);
-    alone_close(&alone);
+    if (code == LD_OK)
+        code = time_repeats(k, row->op, repeats, k->options->rounds, &row->times, err);
     return code;
 }
 
