@@ -1,6 +1,7 @@
 #include "server/cmd_bench.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/gpu/device.h"
 #include "runtime/sample/philox.h"
 
 #include <math.h>
@@ -119,9 +120,14 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
 enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_bench_options *options,
                                    struct ld_error *err)
 {
-    if (strcmp(options->backend, "cuda") == 0)
-        return LD_FAIL(err, LD_E_UNSUPPORTED, "this build has no CUDA backend");
-    return ld_cpu_backend_create(out, options->threads, LD_CPU_AUTO, err);
+    char note[LD_DEVICE_NOTE_SIZE];
+    const struct ld_device_choice choice = {.backend = options->backend,
+                                            .precision = options->precision,
+                                            .threads = options->threads};
+    const enum ld_code code = ld_device_open(out, &choice, note, err);
+    if (code == LD_OK && note[0])
+        (void)fprintf(stderr, "latentd bench %s: %s\n", options->what, note);
+    return code;
 }
 
 /* ---- Figures --------------------------------------------------------------------------------- */
