@@ -111,11 +111,23 @@ def parse_census(ptx):
     return census
 
 
+def included(path):
+    """The file and all of ours that it includes, in a fixed order."""
+    seen, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in seen or not file.exists():
+            continue
+        seen.add(file)
+        waiting += [ROOT / name for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', file.read_text(),
+                                                       re.M)]
+    return sorted(seen)
+
+
 def fingerprint(version, path):
-    """Hash of the compiler, the flags and every byte that may be included."""
+    """Hash of the compiler, the flags and every byte of ours that goes in."""
     digest = hashlib.sha256(f"{version}\n{FLAGS}\n{targets_of(path)}\n{CENSUS}\n".encode())
-    included = sorted(KERNELS.glob("*.cuh")) + sorted(KERNELS.glob("*.h"))
-    for part in (path, *included, ROOT / "kernels" / "idx.h"):
+    for part in included(path):
         digest.update(part.name.encode() + b"\0" + part.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
 
