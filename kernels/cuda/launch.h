@@ -57,7 +57,7 @@ template <class T> struct ldk_identity {
 #define LDK_UNROLL    _Pragma("unroll")
 #define LDK_NO_UNROLL _Pragma("unroll 1")
 
-/* ---- Launching ----------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------- */
 
 /* cudaLaunchKernel's own result, so that an older pending error is not taken for this launch's. */
 template <class... P>
@@ -81,7 +81,7 @@ template <class... P> static inline int ldk_smem_optin(void (*kernel)(P...), int
     ldk_launch(kernel, grid, block, smem, __VA_ARGS__)
 #define LDK_SMEM_OPTIN(kernel, bytes) ldk_smem_optin(kernel, bytes)
 
-/* ---- Shared memory and barriers ------------------------------------------------------------------ */
+/* ---- Shared memory and barriers -------------------------------------------------------------- */
 
 #define LDK_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 #define LDK_SHARED_DYN(type, name)                                                                 \
@@ -104,7 +104,7 @@ static __device__ __forceinline__ void ldk_bar_arrive(int id, int n)
     asm volatile("barrier.arrive %0, %1;" ::"r"(id), "r"(n) : "memory");
 }
 
-/* ---- Asynchronous copies ------------------------------------------------------------------------- */
+/* ---- Asynchronous copies --------------------------------------------------------------------- */
 
 /* Copies `src_bytes` (0..N) bytes and writes zeros up to N. With 0 the source is not read, but must
  * be a valid, aligned pointer all the same. */
@@ -132,7 +132,7 @@ template <int N> static __device__ __forceinline__ void ldk_cp_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* ---- Matrix fragments ---------------------------------------------------------------------------- */
+/* ---- Matrix fragments ------------------------------------------------------------------------ */
 
 /* 8x8 matrices of 2-byte elements from shared memory. Lane 8*i + j names row j of matrix i (16
  * bytes, 16-byte aligned; lanes beyond 8 * count are not used); lane l receives in r[i] the
@@ -245,7 +245,7 @@ static __device__ __forceinline__ void ldk_mma_16816_h(uint32_t *d, const uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float ldk_to_f32(half v)
 {
@@ -333,7 +333,7 @@ static __device__ __forceinline__ float ldk_expf(float x)
     return ldk_ex2(x * 1.4426950408889634f);
 }
 
-/* ---- Memory -------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 template <class T> static __device__ __forceinline__ T ldk_ld(const void *p)
 {

@@ -18,7 +18,7 @@ bool ldk_rt_is_host(void)
     return false;
 }
 
-/* ---- Devices ------------------------------------------------------------------------------------ */
+/* ---- Devices --------------------------------------------------------------------------------- */
 
 int ldk_rt_device_count(int32_t *count)
 {
@@ -79,7 +79,7 @@ int ldk_rt_set_device(int32_t device)
     return (int)cudaSetDevice(device);
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 int ldk_rt_malloc(void **out, size_t bytes)
 {
@@ -123,7 +123,7 @@ int ldk_rt_memset(void *dst, int value, size_t bytes, ldk_stream stream)
     return (int)cudaMemsetAsync(dst, value, bytes, stream_of(stream));
 }
 
-/* ---- Streams and events ------------------------------------------------------------------------- */
+/* ---- Streams and events ---------------------------------------------------------------------- */
 
 int ldk_rt_stream_create(ldk_stream *out, int32_t priority)
 {
@@ -182,7 +182,7 @@ int ldk_rt_event_elapsed(ldk_event start, ldk_event end, float *milliseconds)
     return (int)cudaEventElapsedTime(milliseconds, (cudaEvent_t)start, (cudaEvent_t)end);
 }
 
-/* ---- Graphs ------------------------------------------------------------------------------------- */
+/* ---- Graphs ---------------------------------------------------------------------------------- */
 
 /* Thread-local: other threads may allocate while this one records. */
 int ldk_rt_capture_begin(ldk_stream stream)
@@ -214,7 +214,7 @@ int ldk_rt_graph_destroy(ldk_graph graph)
     return graph ? (int)cudaGraphExecDestroy((cudaGraphExec_t)graph) : 0;
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 int ldk_rt_last_error(void)
 {

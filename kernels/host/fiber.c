@@ -53,7 +53,7 @@ static uint32_t random_below(uint32_t bound)
     return (uint32_t)(((random_state >> 32) * bound) >> 32);
 }
 
-/* ---- Faults ------------------------------------------------------------------------------------- */
+/* ---- Faults ---------------------------------------------------------------------------------- */
 
 static void print_position(void)
 {
@@ -130,7 +130,7 @@ static _Noreturn void deadlock(void)
     _exit(LDK_HOST_FAULT);
 }
 
-/* ---- Who goes on -------------------------------------------------------------------------------- */
+/* ---- Who goes on ----------------------------------------------------------------------------- */
 
 /* One of the set bits, by the order that the test asked for. */
 static uint32_t choose(uint32_t set)
@@ -196,7 +196,7 @@ void ldk_block_wait(const char *what, struct ldk_place place, bool free_choice)
     switch_threads(self, next_thread(self->warp, free_choice));
 }
 
-/* ---- The life of a thread ----------------------------------------------------------------------- */
+/* ---- The life of a thread -------------------------------------------------------------------- */
 
 static void leave_kernel(struct ldk_thread *self)
 {
@@ -270,7 +270,7 @@ static bool prepare_thread(uint32_t number)
     return true;
 }
 
-/* ---- Launching ---------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------- */
 
 static void clear_block(void)
 {

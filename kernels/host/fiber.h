@@ -22,7 +22,7 @@ extern "C" {
 
 enum { LDK_HOST_FAULT = 90 };
 
-/* ---- For tests ---------------------------------------------------------------------------------- */
+/* ---- For tests ------------------------------------------------------------------------------- */
 
 /* 0: threads, warps and blocks ascending; 1: descending; others: random by this seed. */
 void ldk_host_seed(uint64_t seed);
@@ -55,7 +55,7 @@ void *ldk_host_tensor(size_t bytes);
 /* NULL is ignored; any other pointer must come from ldk_host_tensor. */
 void ldk_host_tensor_free(void *tensor);
 
-/* ---- For launch_host.h -------------------------------------------------------------------------- */
+/* ---- For launch_host.h ----------------------------------------------------------------------- */
 
 struct ldk_host_index {
     uint32_t x, y, z;

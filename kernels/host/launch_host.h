@@ -24,7 +24,7 @@
 #define LDK_UNROLL
 #define LDK_NO_UNROLL
 
-/* ---- Vector types -------------------------------------------------------------------------------- */
+/* ---- Vector types ---------------------------------------------------------------------------- */
 
 #define LDK_VECTORS(scalar, name, two, four)                                                       \
     struct alignas(two) name##2                                                                    \
@@ -65,7 +65,7 @@ struct dim3 {
     }
 };
 
-/* ---- Launching ----------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------- */
 
 #define threadIdx (ldk_host_now.thread)
 #define blockIdx  (ldk_host_now.block)
@@ -94,7 +94,7 @@ template <class... P> static inline int ldk_smem_optin(void (*kernel)(P...), int
     ldk_launch(#kernel, kernel, grid, block, smem, __VA_ARGS__)
 #define LDK_SMEM_OPTIN(kernel, bytes) ldk_smem_optin(kernel, bytes)
 
-/* ---- Shared memory and barriers ------------------------------------------------------------------ */
+/* ---- Shared memory and barriers -------------------------------------------------------------- */
 
 /* A reference to an array, so that UBSan knows its bounds; the key is one a place and template. */
 #define LDK_SHARED(type, name, ...)                                                                \
@@ -136,7 +136,7 @@ static inline void __syncwarp(unsigned mask = 0xffffffffu, LDK_CALLER)
     ldk_fiber_warp(LDK_WARP_SYNC, mask, &none, LDK_PLACE);
 }
 
-/* ---- Warp ---------------------------------------------------------------------------------------- */
+/* ---- Warp ------------------------------------------------------------------------------------ */
 
 template <class T> static inline T ldk_host_shuffle(unsigned mask, T v, int source, ldk_place place)
 {
@@ -219,7 +219,7 @@ LDK_REDUCE(or, unsigned, LDK_WARP_OR)
 LDK_REDUCE(xor, unsigned, LDK_WARP_XOR)
 #undef LDK_REDUCE
 
-/* ---- Asynchronous copies ------------------------------------------------------------------------- */
+/* ---- Asynchronous copies --------------------------------------------------------------------- */
 
 /* What a copy of N bytes moves at once. Typed accesses and no memcpy: the compiler may expand a
  * memcpy behind the race detector's back. */
@@ -281,7 +281,7 @@ template <int N> static inline void ldk_cp_async_wait()
     }
 }
 
-/* ---- Matrix fragments ---------------------------------------------------------------------------- */
+/* ---- Matrix fragments ------------------------------------------------------------------------ */
 
 static inline void ldk_host_ldmatrix(ldk_warp_kind kind, uint32_t lanes, uint32_t *r,
                                      const void *row, ldk_place place)
@@ -345,7 +345,7 @@ static inline void ldk_mma_16816_h(uint32_t *d, const uint32_t *a, const uint32_
     ldk_fiber_warp(LDK_WARP_MMA_HALF, 0xffffffffu, &lane, LDK_PLACE);
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 static inline float ldk_to_f32(half v)
 {
@@ -514,7 +514,7 @@ static inline float max(float a, float b)
     return fmaxf(a, b);
 }
 
-/* ---- Memory -------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 template <class T> static inline T ldk_ld(const void *p, LDK_CALLER)
 {

@@ -20,7 +20,7 @@ bool ldk_rt_is_host(void)
     return true;
 }
 
-/* ---- Devices: one ------------------------------------------------------------------------------- */
+/* ---- Devices: one ---------------------------------------------------------------------------- */
 
 int ldk_rt_device_count(int32_t *count)
 {
@@ -57,7 +57,7 @@ int ldk_rt_set_device(int32_t device)
     return device == 0 ? 0 : INVALID_DEVICE;
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 int ldk_rt_malloc(void **out, size_t bytes)
 {
@@ -114,7 +114,7 @@ int ldk_rt_memset(void *dst, int value, size_t bytes, ldk_stream stream)
     return 0;
 }
 
-/* ---- Streams and events ------------------------------------------------------------------------- */
+/* ---- Streams and events ---------------------------------------------------------------------- */
 
 int ldk_rt_stream_create(ldk_stream *out, int32_t priority)
 {
@@ -175,7 +175,7 @@ int ldk_rt_event_elapsed(ldk_event start, ldk_event end, float *milliseconds)
     return 0;
 }
 
-/* ---- Graphs and errors -------------------------------------------------------------------------- */
+/* ---- Graphs and errors ----------------------------------------------------------------------- */
 
 int ldk_rt_capture_begin(ldk_stream stream)
 {

@@ -158,7 +158,7 @@ void ldk_fiber_check_shared(const void *p, size_t bytes, struct ldk_place place)
         ldk_host_fault(place, "%p is not %zu bytes of shared memory", p, bytes);
 }
 
-/* ---- Copies in flight --------------------------------------------------------------------------- */
+/* ---- Copies in flight ------------------------------------------------------------------------ */
 
 struct ldk_host_copy *ldk_fiber_copy_issue(void *dst, const void *src, int32_t bytes,
                                            int32_t src_bytes, struct ldk_place place)

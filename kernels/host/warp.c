@@ -30,7 +30,7 @@ static const char *kind_name(enum ldk_warp_kind kind)
     return kind >= LDK_WARP_LDMATRIX_1 ? "ldmatrix" : "a warp reduction";
 }
 
-/* ---- Meeting ------------------------------------------------------------------------------------ */
+/* ---- Meeting --------------------------------------------------------------------------------- */
 
 /* The slot of this mask: looked for first, since a free slot taken too early splits one meeting in
  * two. Otherwise an idle one, the never used before those of other masks. */
@@ -96,7 +96,7 @@ void ldk_fiber_warp(enum ldk_warp_kind kind, uint32_t mask, struct ldk_warp_oper
         sanitizer_acquire(order);
 }
 
-/* ---- Shuffles and votes ------------------------------------------------------------------------- */
+/* ---- Shuffles and votes ---------------------------------------------------------------------- */
 
 static void shuffle(struct ldk_rendezvous *r)
 {
@@ -154,7 +154,7 @@ static void reduce(struct ldk_rendezvous *r)
     }
 }
 
-/* ---- ldmatrix ----------------------------------------------------------------------------------- */
+/* ---- ldmatrix -------------------------------------------------------------------------------- */
 
 /* Passes beyond the first for one matrix: eight rows of 16 bytes in eight groups of four banks. */
 static uint32_t conflicts(struct ldk_rendezvous *r, uint32_t matrix)
@@ -192,7 +192,7 @@ static void deal_matrices(struct ldk_rendezvous *r, uint32_t count, bool transpo
     ldk_host_stats.ldmatrix++;
 }
 
-/* ---- mma ---------------------------------------------------------------------------------------- */
+/* ---- mma ------------------------------------------------------------------------------------- */
 
 typedef float row4 __attribute__((vector_size(16))); /* wider than this gcc keeps in memory */
 
@@ -280,7 +280,7 @@ static void mma_half(struct ldk_rendezvous *r)
     ldk_host_stats.mma_16816_h++;
 }
 
-/* ---- All together ------------------------------------------------------------------------------- */
+/* ---- All together ---------------------------------------------------------------------------- */
 
 static void need_all_lanes(const struct ldk_rendezvous *r)
 {

@@ -48,7 +48,7 @@ static void *host_memory(size_t bytes)
     return memory;
 }
 
-/* ---- Results ------------------------------------------------------------------------------------ */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 void hc_case(const char *format, ...)
 {
@@ -87,7 +87,7 @@ int hc_report(void)
     return results.failed > 0 || results.passed == 0;
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------ */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 size_t hc_size(enum ldk_dtype dtype)
 {
@@ -140,7 +140,7 @@ void hc_integers(int32_t *out, size_t count, int32_t low, int32_t high, uint64_t
         out[i] = low + (int32_t)(random_bits(seed, i) % span);
 }
 
-/* ---- Device memory ------------------------------------------------------------------------------ */
+/* ---- Device memory --------------------------------------------------------------------------- */
 
 void *hc_device(size_t bytes)
 {
@@ -219,7 +219,7 @@ void hc_free_all(void)
     }
 }
 
-/* ---- Running ------------------------------------------------------------------------------------ */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* Switches differ with the order of threads; everything else is a matter of the kernel. */
 static bool same_counters(struct ldk_host_counters a, struct ldk_host_counters b)
@@ -284,7 +284,7 @@ bool hc_counters(struct ldk_host_counters *out)
     return hc_is_host();
 }
 
-/* ---- Comparing ---------------------------------------------------------------------------------- */
+/* ---- Comparing ------------------------------------------------------------------------------- */
 
 bool hc_close(const char *what, const float *got, const double *want, size_t count, double limit)
 {

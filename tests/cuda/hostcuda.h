@@ -28,7 +28,7 @@
 extern "C" {
 #endif
 
-/* ---- Results ------------------------------------------------------------------------------------ */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 /* Names what the next expectations are about. */
 void hc_case(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -38,7 +38,7 @@ void hc_skip(const char *why);
 /* Prints `N passed, N failed, N skipped`; the program's exit status. */
 int hc_report(void);
 
-/* ---- Numbers ------------------------------------------------------------------------------------ */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 /* Bytes of one element. */
 size_t hc_size(enum ldk_dtype dtype);
@@ -51,7 +51,7 @@ void hc_normal(float *out, size_t count, float deviation, uint64_t seed);
 /* Uniform integers of [low, high]. */
 void hc_integers(int32_t *out, size_t count, int32_t low, int32_t high, uint64_t seed);
 
-/* ---- Device memory ------------------------------------------------------------------------------ */
+/* ---- Device memory --------------------------------------------------------------------------- */
 
 /* 256-byte aligned, filled with 0xFF; on the host between guard areas (fiber.h). */
 void *hc_device(size_t bytes);
@@ -66,7 +66,7 @@ void hc_values(float *out, const void *device, size_t count, enum ldk_dtype dtyp
  * behind. */
 void hc_free_all(void);
 
-/* ---- Running ------------------------------------------------------------------------------------ */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 bool hc_is_host(void);
 void hc_seed(uint64_t seed); /* nothing on a chip */
@@ -83,7 +83,7 @@ bool hc_run(int (*run)(void *context), void *context, void *out, size_t bytes);
  * chip. */
 bool hc_counters(struct ldk_host_counters *out);
 
-/* ---- Comparing ---------------------------------------------------------------------------------- */
+/* ---- Comparing ------------------------------------------------------------------------------- */
 
 /* |got - want| / |want| over all elements is at most `limit`, and nothing is NaN or infinite. */
 bool hc_close(const char *what, const float *got, const double *want, size_t count, double limit);

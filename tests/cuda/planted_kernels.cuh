@@ -1,7 +1,7 @@
 /* The kernels behind planted.h. */
 #include "tests/cuda/planted.h"
 
-/* ---- Norm: y = (x - mean) * rstd, a block a row, plus pairs of neighbours by way of shared memory - */
+/* ---- Norm: y = (x - mean) * rstd, a block a row, plus pairs of neighbours by way of shared memory  */
 
 enum { NORM_THREADS = 128, NORM_WARPS = 4 };
 
@@ -76,7 +76,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
         y[to * columns + c] = (from[c] - mean) * rstd;
 }
 
-/* ---- GEMM: y[32][8] = a[32][64] * b[8][64]', two warps, three stages of 16 of K ------------------- */
+/* ---- GEMM: y[32][8] = a[32][64] * b[8][64]', two warps, three stages of 16 of K -------------- */
 
 enum { GEMM_THREADS = 64, GEMM_DEPTH = 64, GEMM_STEPS = GEMM_DEPTH / 16, GEMM_STAGE_CHUNKS = 80 };
 
@@ -141,7 +141,7 @@ static __global__ void __launch_bounds__(GEMM_THREADS)
     ldk_st(out + 64, make_float2(sum[2], sum[3]));
 }
 
-/* ---- Attention's way with a buffer: y = sum over tiles of (sum of k's tile) * (some of v's) ------- */
+/* ---- Attention's way with a buffer: y = sum over tiles of (sum of k's tile) * (some of v's) -- */
 
 enum { ATTENTION_THREADS = 64, ATTENTION_TILES = 3 };
 
@@ -175,7 +175,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     y[tid] = out;
 }
 
-/* ---- Control flow: y = sum of the two warps' x ---------------------------------------------------- */
+/* ---- Control flow: y = sum of the two warps' x ----------------------------------------------- */
 
 enum { CONTROL_THREADS = 64 };
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Who may find what --------------------------------------------------------------------------- */
+/* ---- Who may find what ----------------------------------------------------------------------- */
 
 enum {
     NOTHING = 1,
@@ -90,7 +90,7 @@ static const bug bugs[] = {
 };
 /* clang-format on */
 
-/* ---- The child: one bug -------------------------------------------------------------------------- */
+/* ---- The child: one bug ---------------------------------------------------------------------- */
 
 enum { ROWS = 6, COLUMNS = 301 };
 
@@ -249,7 +249,7 @@ static int child(int bug)
     return bug < CONTROL_DIVERGENT_BARRIER ? attention_bug(bug) : control_bug(bug);
 }
 
-/* ---- The judge ----------------------------------------------------------------------------------- */
+/* ---- The judge ------------------------------------------------------------------------------- */
 
 static int finder(int status)
 {

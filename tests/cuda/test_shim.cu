@@ -9,7 +9,7 @@
 
 static const unsigned ALL = 0xffffffffu;
 
-/* ---- Warp operations ----------------------------------------------------------------------------- */
+/* ---- Warp operations ------------------------------------------------------------------------- */
 
 enum { WARP_RESULTS = 14 };
 
@@ -84,7 +84,7 @@ static void test_warp()
     hc_free_all();
 }
 
-/* ---- Shared memory, barriers, atomics ------------------------------------------------------------ */
+/* ---- Shared memory, barriers, atomics -------------------------------------------------------- */
 
 /* Sum of a row by a block; the last block to finish adds the rows up. */
 static __global__ void __launch_bounds__(128)
@@ -198,7 +198,7 @@ static void test_hand_over()
     hc_free_all();
 }
 
-/* ---- Copies -------------------------------------------------------------------------------------- */
+/* ---- Copies ---------------------------------------------------------------------------------- */
 
 /* Copies of every size with every count of source bytes, two groups in flight. */
 static __global__ void __launch_bounds__(32) copies(const unsigned char *in, unsigned char *out)
@@ -269,7 +269,7 @@ static void test_copies()
     hc_free_all();
 }
 
-/* ---- Matrices ------------------------------------------------------------------------------------ */
+/* ---- Matrices -------------------------------------------------------------------------------- */
 
 enum { DEPTH = 40 }; /* two steps of 16, one of 8 */
 
@@ -408,7 +408,7 @@ static void test_swizzle()
     hc_free_all();
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------- */
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 /* Every half to float and back; every float of a coarse grid to both types. */
 static __global__ void numbers(float *wide, uint16_t *narrow, uint16_t *brain, int count)
@@ -495,7 +495,7 @@ static void test_numbers()
     hc_free_all();
 }
 
-/* ---- Launching ----------------------------------------------------------------------------------- */
+/* ---- Launching ------------------------------------------------------------------------------- */
 
 static __global__ void positions(int *out)
 {
