@@ -396,6 +396,15 @@ static bool moments_right(const struct run *r, int32_t b, int32_t tile, int32_t 
            fabs((double)got[2] - square) <= 1e-5 * square + 1e-9;
 }
 
+/* The tiles of an image hold each of its positions once. */
+static bool tiles_cover(const struct run *r, int32_t b)
+{
+    double positions = 0.0;
+    for (int32_t tile = 0; tile < r->tiles; tile++)
+        positions += (double)r->moments[(size_t)(b * r->tiles + tile) * (size_t)r->out_n * 4 + 3];
+    return positions == (double)r->positions;
+}
+
 static void check_moments(struct run *r)
 {
     const struct ldk_variant *variant = &r->variant;
@@ -403,10 +412,12 @@ static void check_moments(struct run *r)
         return;
     hc_download(r->moments, r->out + r->y_bytes, r->moments_count * sizeof(float));
     int32_t wrong = 0;
-    for (int32_t b = 0; b < r->c->batch; b++)
+    for (int32_t b = 0; b < r->c->batch; b++) {
+        hc_expect(tiles_cover(r, b), "tiles do not cover image %d", b);
         for (int32_t tile = 0; tile < r->tiles; tile++)
             for (int32_t n = 0; n < r->out_n; n++)
                 wrong += !moments_right(r, b, tile, n, variant->tile_m);
+    }
     hc_expect(wrong == 0, "%d of the moments are wrong", wrong);
 }
 
