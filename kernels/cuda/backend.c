@@ -4,6 +4,7 @@
 #include "kernels/cuda/backend_state.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/base/fsx.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -112,6 +113,7 @@ static void destroy(struct ld_backend *backend)
     ld_cuda_runs_deinit(cuda);
     ld_cuda_stage_deinit(cuda);
     ld_cuda_weights_deinit(cuda);
+    ldk_tuner_destroy(cuda->tuner);
     if (cuda->workspace)
         (void)ldk_rt_free(cuda->workspace);
     if (cuda->stream)
@@ -169,6 +171,21 @@ static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)
     return code;
 }
 
+/* Where nothing was ever measured there is nothing to know, and no reason to load the libraries
+ * that decisions may name. */
+static enum ld_code open_tuner(struct ld_cuda *cuda, struct ld_error *err)
+{
+    const struct ldk_tuner_options options = {.device = cuda->options.device,
+                                              .folder = cuda->options.tuning_folder,
+                                              .measure = cuda->options.tune,
+                                              .libraries = true};
+    cuda->options.tuning_folder = NULL; /* the caller's text */
+    if (!options.folder || !options.folder[0] ||
+        (!options.measure && !ld_fsx_exists(options.folder)))
+        return LD_OK;
+    return ldk_tuner_create(&cuda->tuner, &options, err);
+}
+
 enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cuda_options *options,
                                     struct ld_error *err)
 {
@@ -188,6 +205,8 @@ enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cud
     enum ld_code code = open_device(cuda, err);
     if (code == LD_OK)
         code = ld_pool_create(&cuda->pool, options->threads, err);
+    if (code == LD_OK)
+        code = open_tuner(cuda, err);
     if (code != LD_OK) {
         destroy(&cuda->base);
         return code;
@@ -210,6 +229,11 @@ void ld_cuda_stats(const struct ld_backend *backend, struct ld_cuda_stats *out)
     out->recording_bytes = 0;
     for (uint32_t i = 0; i < cuda->recording_count; i++)
         out->recording_bytes += cuda->recordings[i].bytes;
+}
+
+struct ldk_tuner *ld_cuda_tuner(const struct ld_backend *backend)
+{
+    return ((const struct ld_cuda *)backend)->tuner;
 }
 
 ldk_stream ld_cuda_stream(const struct ld_backend *backend)

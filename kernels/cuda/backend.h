@@ -9,6 +9,7 @@
  * What it owns
  *   - weight slabs: packed by pack.h, uploaded through two pinned buffers while the next rows are
  *     being packed;
+ *   - the tuner, where a folder for its decisions is given;
  *   - one workspace for all operators, sized at plan time;
  *   - a stage: pinned memory and its twin on the device, through which every host input and output
  *     of a run passes, in the order of the operators. Equal runs find their inputs at equal
@@ -29,7 +30,7 @@
 extern "C" {
 #endif
 
-struct ldk_tuner; /* tune.h */
+struct ldk_tuner;
 
 struct ld_cuda_options {
     int32_t device;
@@ -39,7 +40,9 @@ struct ld_cuda_options {
     bool no_phase;              /* upsampling convolutions by the index walk instead of phases */
     bool no_recording;          /* every run is walked */
     size_t recording_bytes_max; /* 0: the default */
-    struct ldk_tuner *tuner;    /* NULL: the default variant of every shape. Borrowed */
+    /* Folder of the tuner's decisions (tuned.h); NULL or "": the default variant of every shape. */
+    const char *tuning_folder;
+    bool tune; /* decide what the folder does not know yet, by measuring at its first use */
 };
 
 /*
@@ -64,6 +67,9 @@ struct ld_cuda_stats {
     size_t slab_bytes, workspace_bytes, stage_bytes, recording_bytes;
 };
 void ld_cuda_stats(const struct ld_backend *backend, struct ld_cuda_stats *out);
+
+/* The tuner, for reports about what was chosen; NULL if there is none. */
+struct ldk_tuner *ld_cuda_tuner(const struct ld_backend *backend);
 
 /* The stream that everything is launched on, for benchmarks that put events around it. */
 ldk_stream ld_cuda_stream(const struct ld_backend *backend);

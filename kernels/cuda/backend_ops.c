@@ -221,13 +221,15 @@ enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *
         return code;
     struct ldk_conv conv = conv_of(op, &op->weight->matrix, cuda->dtype);
     conv.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
+    ldk_tuner_conv(cuda->tuner, &conv, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_conv_tiles(&conv) : 0;
     if (moments_fit(op->batch, tiles, op->weight->rows, op->moments_bytes))
         conv.moments = op->moments;
     note_moments(cuda, op->moments, conv.moments ? tiles : 0);
     code = workspace(cuda, ldk_conv_workspace(&conv), &conv.workspace, err);
     return code != LD_OK ? code
-                         : ld_cuda_check(cuda, ldk_conv2d(&conv, cuda->stream), "conv2d", err);
+                         : ld_cuda_check(cuda, ldk_tuned_conv2d(cuda->tuner, &conv, cuda->stream),
+                                         "conv2d", err);
 }
 
 enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *op,
@@ -241,13 +243,15 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
         return code;
     struct ldk_linear linear = linear_of(op, &op->weight->matrix, cuda->dtype);
     linear.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16 && !op->f32;
+    ldk_tuner_linear(cuda->tuner, &linear, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_linear_tiles(&linear) : 0;
     if (moments_fit(op->rows / op->rows_per_image, tiles, op->weight->rows, op->moments_bytes))
         linear.moments = op->moments;
     note_moments(cuda, op->moments, linear.moments ? tiles : 0);
     code = workspace(cuda, ldk_linear_workspace(&linear), &linear.workspace, err);
     return code != LD_OK ? code
-                         : ld_cuda_check(cuda, ldk_linear(&linear, cuda->stream), "linear", err);
+                         : ld_cuda_check(cuda, ldk_tuned_linear(cuda->tuner, &linear, cuda->stream),
+                                         "linear", err);
 }
 
 enum ld_code ld_cuda_group_norm(struct ld_backend *backend, const struct ld_group_norm *op,

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/rt.h"
+#include "kernels/cuda/tuned.h"
 #include "runtime/base/thread.h"
 
 enum { LD_CUDA_ALIGN = 256, LD_CUDA_PENDING_MAX = 16, LD_CUDA_RECORDINGS_MAX = 64 };
@@ -85,6 +86,7 @@ struct ld_cuda {
     enum ldk_dtype dtype;
     ldk_stream stream;
     struct ld_pool *pool;
+    struct ldk_tuner *tuner;    /* NULL: defaults */
     struct ld_cuda_slab *slabs; /* newest first */
     struct ld_cuda_ring ring;
     struct ld_cuda_stage stage;

@@ -2,6 +2,7 @@
 
 #include "runtime/base/bytes.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef LATENTD_WITH_CUDA
@@ -16,7 +17,8 @@ enum {
     DRIVER_MIN = 580,         /* the first with CUDA 13.0 */
     /* SD1.5 in 16 bits takes 2041 MiB of weights; a 512x512 step and its decoding fit in the rest.
      */
-    MEMORY_MIB_MIN = 2560
+    MEMORY_MIB_MIN = 2560,
+    FOLDER_SIZE = 1024
 };
 
 static unsigned mebibytes(size_t bytes)
@@ -100,10 +102,16 @@ void ld_device_look(struct ld_device_facts *facts)
 }
 
 static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_facts *facts,
-                              enum ld_dtype dtype, uint32_t threads, struct ld_error *err)
+                              enum ld_dtype dtype, const struct ld_device_choice *choice,
+                              struct ld_error *err)
 {
-    const struct ld_cuda_options options = {
-        .device = facts->device, .dtype = dtype, .threads = threads};
+    char folder[FOLDER_SIZE];
+    ld_device_tuning_folder(folder, sizeof folder);
+    const struct ld_cuda_options options = {.device = facts->device,
+                                            .dtype = dtype,
+                                            .threads = choice->threads,
+                                            .tuning_folder = folder,
+                                            .tune = choice->tune};
     return ld_cuda_backend_create(out, &options, err);
 }
 
@@ -121,11 +129,12 @@ void ld_device_look(struct ld_device_facts *facts)
 }
 
 static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_facts *facts,
-                              enum ld_dtype dtype, uint32_t threads, struct ld_error *err)
+                              enum ld_dtype dtype, const struct ld_device_choice *choice,
+                              struct ld_error *err)
 {
     (void)out;
     (void)dtype;
-    (void)threads;
+    (void)choice;
     return ld_device_judge(facts, err);
 }
 
@@ -135,6 +144,20 @@ const struct ld_ops *ld_device_plan_ops(void)
 }
 
 #endif
+
+void ld_device_tuning_folder(char *out, size_t size)
+{
+    static const struct {
+        const char *variable, *below;
+    } places[] = {
+        {"LATENTD_TUNING", ""}, {"XDG_CACHE_HOME", "/latentd"}, {"HOME", "/.cache/latentd"}};
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0] && !out[0]; i++) {
+        const char *value = getenv(places[i].variable);
+        if (value && value[0] == '/' && !ld_fmt(out, size, "%s%s", value, places[i].below))
+            out[0] = '\0';
+    }
+}
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
@@ -162,8 +185,7 @@ enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choi
         ld_device_look(&facts);
         enum ld_code code = ld_device_judge(&facts, &why);
         if (code == LD_OK)
-            code =
-                open_cuda(out, &facts, bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16, choice->threads, &why);
+            code = open_cuda(out, &facts, bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16, choice, &why);
         if (code == LD_OK)
             return LD_OK;
         if (!automatic) {

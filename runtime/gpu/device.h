@@ -45,7 +45,15 @@ struct ld_device_choice {
     const char *backend;   /* "auto", "cpu", "cuda"; NULL or "" is auto */
     const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;      /* 0: one per core */
+    bool tune;             /* measure kernels that nothing is known of yet; see below */
 };
+
+/*
+ * Where the CUDA backend's tuner keeps what it measured: $LATENTD_TUNING, else
+ * $XDG_CACHE_HOME/latentd, else ~/.cache/latentd; "" if none of them is set. Without `tune` its
+ * decisions are only read, so a worker needs no right to write there.
+ */
+void ld_device_tuning_folder(char *out, size_t size);
 
 /*
  * auto: CUDA if a fit device is there, else the CPU; then `note` (LD_DEVICE_NOTE_SIZE bytes, may be

@@ -4,6 +4,7 @@
  * network's result should be where a GPU rounds, computed and not guessed (kernels.md 15, 6).
  */
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/tuned.h"
 #include "tests/cuda/fake_gpu.h"
 
 #include <assert.h>
@@ -615,4 +616,49 @@ int ldk_planes_out(const void *x, int32_t batch, int32_t channels, int32_t heigh
 {
     (void)stream;
     return enqueue_planes(run_planes_out, planes, NULL, batch, channels, height, width, x, dtype);
+}
+
+/* ---- The tuner: none ------------------------------------------------------------------------- */
+
+enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_options *options,
+                              struct ld_error *err)
+{
+    (void)options;
+    (void)err;
+    *out = NULL;
+    return LD_OK;
+}
+
+void ldk_tuner_destroy(struct ldk_tuner *tuner)
+{
+    (void)tuner;
+}
+
+void ldk_tuner_conv(struct ldk_tuner *tuner, struct ldk_conv *conv, bool moments, bool may_measure)
+{
+    (void)tuner;
+    (void)conv;
+    (void)moments;
+    (void)may_measure;
+}
+
+void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool moments,
+                      bool may_measure)
+{
+    (void)tuner;
+    (void)linear;
+    (void)moments;
+    (void)may_measure;
+}
+
+int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream)
+{
+    (void)tuner;
+    return ldk_conv2d(conv, stream);
+}
+
+int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream)
+{
+    (void)tuner;
+    return ldk_linear(linear, stream);
 }

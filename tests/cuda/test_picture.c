@@ -172,6 +172,7 @@ int main(int argc, char **argv)
 {
     static struct painting expected;
     char path[PATH_SIZE];
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc != 3) {
         fprintf(stderr, "usage: test_picture MAKE_CHECKPOINT FOLDER\n");
         return 2;
