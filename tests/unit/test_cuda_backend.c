@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { H = 8, W = 6, LATENT = 4 * H * W, CHUNK = 77, ROWS = 3, ALL_CHANNELS = 4 };
+enum { H = 4, W = 4, LATENT = 4 * H * W, CHUNK = 77, ROWS = 3, ALL_CHANNELS = 4 };
 
 static float inputs[ROWS][LATENT];
 static float contexts[ROWS][2 * CHUNK * FIXTURE_WIDTH];

@@ -1,0 +1,79 @@
+"""What the program says about backends and memory, on a machine with or without a GPU: a build
+without CUDA, or a machine without a driver, is told in one sentence and the CPU paints on."""
+
+import json
+import subprocess
+
+MIB = 1 << 20
+
+
+def run(latentd, *arguments):
+    return subprocess.run([latentd, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def plan(latentd, shape):
+    done = run(latentd, "bench", "plan", shape, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_selftest_finds_the_cpu_right_and_names_what_a_gpu_lacks(latentd):
+    done = run(latentd, "selftest", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = json.loads(done.stdout)["backends"]
+    assert [(v["backend"], v["precision"]) for v in verdicts] == \
+        [("cpu", "fp32"), ("cuda", "fp16"), ("cuda", "bf16")]
+    assert verdicts[0]["there"] and verdicts[0]["right"] and verdicts[0]["error"] < 1e-5
+    for verdict in verdicts[1:]:
+        assert verdict["right"] == verdict["there"]
+        assert verdict["there"] or "needed" in verdict["says"] or "build" in verdict["says"]
+    assert "cpu  fp32  right" in run(latentd, "selftest").stdout
+
+
+def test_plan_adds_up(latentd):
+    one = plan(latentd, "1024x1024,1")
+    assert one["width"] == one["height"] == 1024 and one["batch"] == 1
+    # kernels.md 3: UNet 1.72 GB, text 0.25, decoder 0.10, encoder 0.07; phase kernels and padding.
+    assert 2100 * MIB < one["weight_bytes"] < 2300 * MIB
+    # Two of the full-size 256-channel maps are live at once: 1.1 to 1.4 GB.
+    assert 1000 * MIB < one["vae_peak_bytes"] < 1400 * MIB
+    assert one["total_bytes"] == one["weight_bytes"] + max(one["arena_bytes"], one["vae_peak_bytes"]) \
+        + one["context_bytes"] + (one["workspace_bytes"] or 0)
+    assert one["weight_bytes"] == sum(n["weight_bytes"] for n in one["networks"].values())
+
+
+def test_plan_grows_with_the_batch_and_decodes_one_by_one(latentd):
+    one, four = plan(latentd, "512x512"), plan(latentd, "512x512,4")
+    assert 3.5 < four["arena_bytes"] / one["arena_bytes"] < 4.5
+    assert four["vae_peak_bytes"] == one["vae_peak_bytes"]
+    assert four["weight_bytes"] == one["weight_bytes"]
+
+
+def test_plan_refuses_what_is_no_size(latentd):
+    for shape in ("512", "512x", "x512", "510x512", "512x512,0", "512x512,x", "0x0", "99999x64"):
+        done = run(latentd, "bench", "plan", shape)
+        assert done.returncode == 2 and "usage" in done.stderr, shape
+
+
+def test_auto_paints_and_an_unknown_backend_is_refused(latentd, tiny_model, tmp_path):
+    common = ("--model", str(tiny_model), "--size", "64x64", "--steps", "1", "--quiet")
+    out = tmp_path / "auto.png"
+    done = run(latentd, "generate", *common, "-o", str(out), "--backend", "auto", "a cat")
+    assert done.returncode == 0, done.stderr
+    assert out.exists()
+    for flag, word, sentence in (("--backend", "gpu", "auto, cpu or cuda"),
+                                 ("--precision", "fp8", "fp16 or bf16")):
+        done = run(latentd, "generate", *common, "-o", str(out), flag, word, "a cat")
+        assert done.returncode == 1 and sentence in done.stderr
+
+
+def test_cuda_paints_or_says_what_it_needs(latentd, tiny_model, tmp_path):
+    out = tmp_path / "cuda.png"
+    done = run(latentd, "generate", "--model", str(tiny_model), "--size", "64x64", "--steps", "1",
+               "--quiet", "-o", str(out), "--backend", "cuda", "a cat")
+    if done.returncode == 0:
+        assert out.exists()
+    else:
+        assert done.returncode == 1 and not out.exists()
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "needed" in done.stderr or "LATENTD_CUDA=ON" in done.stderr
