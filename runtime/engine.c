@@ -14,6 +14,7 @@
 enum {
     SESSIONS_ACTIVE_MAX = 8,
     BATCH_POSITIONS = 65536, /* latent positions a pass of planned size holds on the CPU */
+    BATCH_POSITIONS_GPU = 4 * BATCH_POSITIONS, /* 16 rows at 1024x1024 take 1.6 GB */
     BATCH_ROWS_MIN = 2
 };
 
@@ -25,6 +26,7 @@ struct ld_engine {
     uint64_t next_handle;
     uint64_t tick;
     uint32_t batch_max;
+    uint32_t rows_fit; /* rows that fitted after a pass had found too little memory; 0: no such */
     const struct ld_cancel *interrupt;
     struct ld_rates rates; /* measured, for plans */
     char note[LD_DEVICE_NOTE_SIZE];
@@ -267,13 +269,13 @@ static bool begin_one(struct ld_engine *engine)
 
 static uint32_t rows_max(const struct ld_engine *engine, const struct ld_session *session)
 {
-    if (engine->batch_max > 0)
-        return engine->batch_max < LD_BATCH_ROWS_MAX ? engine->batch_max : LD_BATCH_ROWS_MAX;
+    const bool gpu = engine->backend->act_dtype != LD_DTYPE_F32;
     const uint32_t positions = (uint32_t)session->height * (uint32_t)session->width;
-    const uint32_t rows = BATCH_POSITIONS / positions;
-    return rows < BATCH_ROWS_MIN      ? BATCH_ROWS_MIN
-           : rows < LD_BATCH_ROWS_MAX ? rows
-                                      : LD_BATCH_ROWS_MAX;
+    uint32_t rows = (uint32_t)(gpu ? BATCH_POSITIONS_GPU : BATCH_POSITIONS) / positions;
+    rows = rows < BATCH_ROWS_MIN ? BATCH_ROWS_MIN : rows;
+    rows = engine->batch_max > 0 ? engine->batch_max : rows;
+    rows = engine->rows_fit > 0 && rows > engine->rows_fit ? engine->rows_fit : rows;
+    return rows < LD_BATCH_ROWS_MAX ? rows : LD_BATCH_ROWS_MAX;
 }
 
 /* The sampling session that was served longest ago. */
@@ -367,6 +369,12 @@ static bool sample_some(struct ld_engine *engine)
     const int64_t spent_us = ld_clock_monotonic_us() - start_us;
     if ((code == LD_E_CANCELLED && interrupted(engine)) || engine->backend->lost)
         return true;
+    if (code == LD_E_GPU_NOMEM && batch.count > 1) {
+        engine->rows_fit = batch.count / 2; /* the rows are still open and come again, fewer */
+        LD_LOG(LD_LOG_WARN, "engine", "a pass found too little GPU memory; passes get smaller",
+               ld_log_int("rows", engine->rows_fit));
+        return true;
+    }
     if (code != LD_OK) {
         /* The pass failed for all of it: each job hears why. */
         struct ld_job *failed[LD_BATCH_ROWS_MAX];
