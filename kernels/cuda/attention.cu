@@ -530,11 +530,9 @@ static struct ldk_variant describe_any(const struct ldk_attention *a, int number
 {
     if (number == VARIANT_NARROW || number == VARIANT_TALL)
         return describe_mma(a->head_dim, number);
-    struct ldk_variant v = {};
+    struct ldk_variant v = number == VARIANT_WIDE ? ldk_attention_wide_variant()
+                                                  : ldk_attention_plain_variant(a->head_dim);
     v.number = number;
-    v.signature = number == VARIANT_WIDE ? 0x41010000u : 0x41020000u;
-    v.threads = 128;
-    v.name = number == VARIANT_WIDE ? "wide" : "plain";
     return v;
 }
 

@@ -13,10 +13,12 @@ static constexpr unsigned LDK_ALL_LANES = 0xffffffffu;
 
 /* attention_plain.cu: any width up to 1024, any element offset. */
 int ldk_attention_plain(const struct ldk_attention *a, ldk_stream stream);
+struct ldk_variant ldk_attention_plain_variant(int head_dim); /* without its number */
 /* attention_wide.cu: widths that are multiples of 128, through workspace. */
 bool ldk_attention_wide_fits(const struct ldk_attention *a);
 size_t ldk_attention_wide_workspace(const struct ldk_attention *a);
 int ldk_attention_wide(const struct ldk_attention *a, ldk_stream stream);
+struct ldk_variant ldk_attention_wide_variant(); /* without its number */
 
 /* Rows of q, k, v and o start at multiples of 16 bytes, as cp.async and 16-byte accesses want. */
 static inline bool ldk_attention_aligned(const struct ldk_attention *a)

@@ -104,3 +104,17 @@ int ldk_attention_plain(const struct ldk_attention *a, ldk_stream stream)
 {
     return a->dtype == LDK_F16 ? launch<half>(a, stream) : launch<bf16>(a, stream);
 }
+
+struct ldk_variant ldk_attention_plain_variant(int head_dim)
+{
+    struct ldk_variant v = {};
+    v.signature = 0x41020000u;
+    v.tile_m = WARPS;
+    v.tile_n = head_dim;
+    v.tile_k = 32;
+    v.stages = 1;
+    v.threads = WARPS * 32;
+    v.shared_bytes = WARPS * 32 * 4 * (1 + (head_dim <= 128 ? 4 : HEAD_DIM_MAX / 32));
+    v.name = "plain";
+    return v;
+}

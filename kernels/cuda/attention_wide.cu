@@ -383,3 +383,17 @@ int ldk_attention_wide(const struct ldk_attention *a, ldk_stream stream)
 {
     return a->dtype == LDK_F16 ? launch_all<half>(a, stream) : launch_all<bf16>(a, stream);
 }
+
+struct ldk_variant ldk_attention_wide_variant()
+{
+    struct ldk_variant v = {};
+    v.signature = 0x41010000u;
+    v.tile_m = TILE;
+    v.tile_n = COLUMNS;
+    v.tile_k = TILE;
+    v.stages = 2;
+    v.threads = THREADS;
+    v.shared_bytes = VALUES_SHARED;
+    v.name = "wide";
+    return v;
+}

@@ -140,7 +140,7 @@ static __device__ __forceinline__ void step_vector(const struct ldk_step &s,
     const int64_t element = c * positions + p; /* of the image's [C, H, W] */
     const int64_t size = s.channels * positions;
     float *x = s.x + index * size + element;
-    float *history = s.history + index * LDK_STEP_HISTORY_MAX * size + element;
+    const int64_t past = index * LDK_STEP_HISTORY_MAX * size + element; /* in s.history */
     floats<V> at;
     floats<V> positive;
     floats<V> d;
@@ -166,9 +166,9 @@ static __device__ __forceinline__ void step_vector(const struct ldk_step &s,
         LDK_UNROLL
         for (int h = 0; h < LDK_STEP_HISTORY_MAX; h++)
             if (image.e[h] != 0.0f)
-                out[i] += image.e[h] * history[h * size + i * positions];
+                out[i] += image.e[h] * s.history[past + h * size + i * positions];
         if (image.push >= 0)
-            history[image.push * size + i * positions] = d[i];
+            s.history[past + image.push * size + i * positions] = d[i];
         x[i * positions] = out[i];
         out[i] *= image.next_c_in;
     }
