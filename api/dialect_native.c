@@ -359,6 +359,10 @@ enum ld_code ld_native_accept(struct ld_native *native, struct ld_span body,
     if (ld_request_resolve(request, manifest, context ? context->random : NULL, native->arena,
                            &native->warnings, problem) == LD_E_NOMEM)
         return problem->code;
+    if (ld_request_apply_hyper(request, context ? context->adapters : NULL,
+                               context ? context->names : NULL, native->arena, &native->warnings,
+                               problem) == LD_E_NOMEM)
+        return problem->code;
     if (ld_request_check(request, context ? context->names : NULL, context ? context->limits : NULL,
                          native->arena, &native->warnings, problem) == LD_E_NOMEM)
         return problem->code;

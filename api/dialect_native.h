@@ -11,6 +11,7 @@
 #ifndef LD_API_DIALECT_NATIVE_H
 #define LD_API_DIALECT_NATIVE_H
 
+#include "api/hyper.h"
 #include "api/json_scan.h"
 #include "api/names.h"
 #include "api/problem.h"
@@ -25,6 +26,7 @@ struct ld_api_context {
     /* The manifest of a model by name ("" = the server's default); NULL function: none. */
     const struct ld_manifest *(*manifest)(void *ctx, const char *model);
     void *manifest_ctx;
+    const struct ld_adapter_list *adapters; /* for hyper */
     size_t image_bytes_max; /* of a decoded base64 image; 0: LD_UPLOAD_BYTES_MAX */
 };
 

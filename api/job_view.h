@@ -91,7 +91,8 @@ struct ld_model_view {
 struct ld_adapter_view {
     const char *name, *kind; /* "lora", "locon", "loha", "lokr", "dora" */
     int32_t rank;
-    const char *recipe;
+    const char *recipe;      /* title, "" without one */
+    const char *recipe_text; /* of the file beside it, "" without one */
     const char *const *trigger_words;
     uint32_t trigger_word_count;
     const char *sha256;

@@ -1,5 +1,7 @@
 #include "api/resolve.h"
 
+#include "api/tag_order.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -206,6 +208,8 @@ enum ld_code ld_request_resolve(struct ld_request *request, const struct ld_mani
         request->noise = LD_NOISE_PHILOX;
     if (manifest)
         warn_renamed(request, manifest, warnings);
+    if (manifest && warnings)
+        ld_tag_order_advise(request->prompt, manifest, warnings);
     if ((code = place_undesired(request, manifest, arena, problem)) != LD_OK)
         worst = code;
     if ((code = place_quality(request, manifest, arena, problem)) != LD_OK)

@@ -243,10 +243,6 @@ static void check_built(const struct check *check)
 {
     const struct ld_request *request = check->request;
     char pointer[64];
-    if (request->hyper_steps > 0)
-        ld_problem_add(check->problem, LD_E_UNSUPPORTED, "/hyper",
-                       "hyper is not available in this version; name the adapter in loras and give "
-                       "its sampler, scheduler and steps");
     for (uint32_t i = 0; i < request->lora_count; i++)
         if ((request->loras[i].start > 0 || request->loras[i].end < 1) &&
             request->loras[i].start <= request->loras[i].end) { /* else told already */

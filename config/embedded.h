@@ -16,6 +16,10 @@ struct ld_embedded {
 
 extern const struct ld_embedded ld_embedded_manifests[];
 extern const uint32_t ld_embedded_manifests_count;
+extern const struct ld_embedded ld_embedded_recipes[];
+extern const uint32_t ld_embedded_recipes_count;
+extern const struct ld_embedded ld_embedded_tags[];
+extern const uint32_t ld_embedded_tags_count;
 extern const struct ld_embedded ld_embedded_openapi[];
 extern const uint32_t ld_embedded_openapi_count;
 

@@ -432,16 +432,21 @@ static bool matches(struct ld_span pattern, struct ld_span text)
     return p == pattern.size;
 }
 
-static bool claims(const struct ld_manifest *manifest, struct ld_span model)
+static bool any_matches(const char *patterns, struct ld_span name)
 {
-    for (const char *rest = manifest->models; *rest;) {
+    for (const char *rest = patterns; *rest;) {
         const size_t size = strcspn(rest, ",");
         const struct ld_span pattern = trimmed(ld_span_of(rest, size));
-        if (pattern.size > 0 && matches(pattern, model))
+        if (pattern.size > 0 && matches(pattern, name))
             return true;
         rest += size + (rest[size] ? 1 : 0);
     }
     return false;
+}
+
+bool ld_manifest_pattern_fits(const char *patterns, const char *name)
+{
+    return any_matches(patterns, ld_span_text(name));
 }
 
 const struct ld_manifest *ld_manifests_for(const struct ld_manifests *set, const char *model)
@@ -458,7 +463,7 @@ const struct ld_manifest *ld_manifests_for(const struct ld_manifests *set, const
     for (uint32_t i = 0; i < set->count; i++) {
         if (strcmp(set->items[i].name, "default") == 0)
             fallback = &set->items[i];
-        else if (claims(&set->items[i], name))
+        else if (any_matches(set->items[i].models, name))
             return &set->items[i];
     }
     return fallback;

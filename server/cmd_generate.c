@@ -12,6 +12,7 @@
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
 #include "server/cmd_generate_args.h"
+#include "server/local_adapters.h"
 #include "server/names.h"
 #include "server/progress_bar.h"
 #include "server/remote.h"
@@ -215,6 +216,23 @@ static const char *model_name(const struct ld_generate_args *args, struct ld_are
     return copy ? copy : "";
 }
 
+/* The adapters of --adapter-dir, looked at only where the request asks for a recipe. */
+static enum ld_code apply_hyper(struct ld_generate_args *args, const struct ld_api_names *names,
+                                struct ld_arena *arena, struct ld_warnings *warnings,
+                                struct ld_problem *problem)
+{
+    struct ld_local_adapters adapters = {0};
+    struct ld_error err = {0};
+    if (args->request.hyper_steps <= 0)
+        return LD_OK;
+    enum ld_code code = ld_local_adapters_open(&adapters, args->engine.adapter_dir, &err);
+    if (code != LD_OK)
+        return ld_problem_add(problem, code, "/hyper", "--adapter-dir: %.300s", err.detail);
+    code = ld_request_apply_hyper(&args->request, &adapters.list, names, arena, warnings, problem);
+    ld_local_adapters_close(&adapters);
+    return code;
+}
+
 /* Defaults of the model's manifest, presets, a seed; then every check the server makes. */
 static enum ld_code resolve(struct ld_generate_args *args, struct ld_arena *arena,
                             struct ld_warnings *warnings, struct ld_error *err)
@@ -228,6 +246,7 @@ static enum ld_code resolve(struct ld_generate_args *args, struct ld_arena *aren
         return err->code;
     const struct ld_manifest *manifest = ld_manifests_for(&manifests, model_name(args, arena));
     if (ld_request_resolve(&args->request, manifest, &random, arena, warnings, &problem) != LD_OK ||
+        apply_hyper(args, &names, arena, warnings, &problem) != LD_OK ||
         ld_request_check(&args->request, &names, NULL, arena, warnings, &problem) != LD_OK) {
         for (uint32_t i = 1; i < problem.item_count && i < 3; i++)
             fprintf(stderr, "latentd: %s\n", problem.items[i].message);

@@ -95,7 +95,8 @@ static enum ld_code open_parts(struct server *server, struct ld_error *err)
         (code = recall_inventory(server, err)) != LD_OK)
         return code;
     ld_arena_init(&server->arena, "manifests", LD_ARENA_PROCESS_BYTES);
-    return ld_manifests_load(&front->manifests, settings->manifest_dir, &server->arena, err);
+    code = ld_manifests_load(&front->manifests, settings->manifest_dir, &server->arena, err);
+    return code == LD_OK ? ld_tags_load(&front->tags, settings->manifest_dir, err) : code;
 }
 
 /* The workers are started with the very flags of this front. */
@@ -338,6 +339,7 @@ static void close_all(struct server *server)
     ld_store_close(server->front.store);
     ld_event_hub_destroy(server->front.hub);
     ld_inventory_box_destroy(server->front.inventory);
+    ld_tags_destroy(server->front.tags);
     ld_arena_deinit(&server->arena);
     ld_state_close(&server->state);
 }

@@ -8,6 +8,7 @@
 #include "api/dialect_native.h"
 #include "config/manifest.h"
 #include "config/settings.h"
+#include "config/tags.h"
 #include "server/events.h"
 #include "server/exchange.h"
 #include "server/inventory.h"
@@ -23,6 +24,7 @@ struct ld_front {
     struct ld_supervisor *supervisor;
     struct ld_inventory_box *inventory;
     struct ld_manifests manifests;
+    struct ld_tags *tags;
     int64_t started_us; /* wall */
     atomic_bool draining;
 };
@@ -38,6 +40,7 @@ struct ld_intake {
     struct ld_api_names names;
     struct ld_request_limits limits;
     struct ld_random random;
+    struct ld_adapter_list adapters;
     struct ld_api_context context;
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */

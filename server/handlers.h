@@ -38,6 +38,9 @@ enum ld_handled ld_handle_samplers(struct ld_exchange *ex);
 enum ld_handled ld_handle_schedulers(struct ld_exchange *ex);
 enum ld_handled ld_handle_resolutions(struct ld_exchange *ex);
 
+/* handle_tags.c */
+enum ld_handled ld_handle_tags(struct ld_exchange *ex);
+
 /* handle_meta.c */
 enum ld_handled ld_handle_health(struct ld_exchange *ex);
 enum ld_handled ld_handle_ready(struct ld_exchange *ex);

@@ -30,6 +30,8 @@ void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_
     ld_native_init(&intake->native, arena);
     intake->names = ld_names_builtin();
     ld_inventory_names(intake->inventory, &intake->names);
+    if (intake->inventory)
+        intake->adapters = ld_inventory_adapters(intake->inventory);
     intake->limits = ld_request_limits_default();
     intake->limits.area_max = front->settings->area_max;
     intake->limits.work_max = front->settings->work_max;
@@ -40,6 +42,7 @@ void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_
         .names = &intake->names,
         .limits = &intake->limits,
         .random = &intake->random,
+        .adapters = intake->inventory ? &intake->adapters : NULL,
         .manifest = find_manifest,
         .manifest_ctx = intake,
     };

@@ -1,6 +1,7 @@
 #include "server/inventory.h"
 
 #include "api/json_scan.h"
+#include "config/recipe.h"
 
 #include <pthread.h>
 
@@ -122,7 +123,7 @@ static void read_adapter_detail(struct reader *reader, const struct ld_json_node
                                            ? ld_json_first(reader->tree, families)
                                            : NULL;
     const char *trigger = text_member(reader, detail, "trigger_words");
-    adapter->recipe = text_member(reader, detail, "recipe");
+    adapter->recipe_text = text_member(reader, detail, "recipe_text");
     adapter->kind = text_member(reader, detail, "kind");
     if (first && first->kind == LD_JSON_STRING &&
         ld_json_string_text(first, reader->arena, &family)) {
@@ -142,6 +143,16 @@ static void read_adapter_detail(struct reader *reader, const struct ld_json_node
     adapter->trigger_word_count = 1;
 }
 
+/* A listing shows the title; one that cannot be read is told to whoever asks for it. */
+static void read_recipe(struct reader *reader, struct ld_adapter_view *adapter)
+{
+    struct ld_recipe recipe;
+    struct ld_error ignored = {0};
+    const enum ld_code code =
+        ld_recipe_of(&recipe, adapter->name, adapter->recipe_text, reader->arena, &ignored);
+    adapter->recipe = code == LD_OK ? recipe.title : "";
+}
+
 static void read_adapters(struct reader *reader, struct ld_inventory *out)
 {
     void *items;
@@ -156,6 +167,7 @@ static void read_adapters(struct reader *reader, struct ld_inventory *out)
         adapter->sha256 = text_member(reader, node, "sha256");
         adapter->bytes = (uint64_t)integer_member(reader, node, "bytes");
         read_adapter_detail(reader, object_member(reader, node, "detail"), adapter);
+        read_recipe(reader, adapter);
     }
 }
 
@@ -343,6 +355,23 @@ void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_name
     names->model_at = model_at;
     names->adapter_at = adapter_at;
     names->vae_at = vae_at;
+}
+
+static bool adapter_known(void *ctx, uint32_t index, struct ld_known_adapter *out)
+{
+    const struct ld_inventory *inventory = ctx;
+    if (index >= inventory->adapter_count)
+        return false;
+    *out = (struct ld_known_adapter){inventory->adapters[index].name,
+                                     inventory->adapters[index].recipe_text};
+    return true;
+}
+
+struct ld_adapter_list ld_inventory_adapters(const struct ld_inventory *inventory)
+{
+    struct ld_adapter_list list = {.at = adapter_known};
+    memcpy(&list.ctx, &inventory, sizeof list.ctx); /* only read */
+    return list;
 }
 
 const struct ld_model_view *ld_inventory_model(const struct ld_inventory *inventory,

@@ -6,6 +6,7 @@
 #ifndef LD_SERVER_INVENTORY_H
 #define LD_SERVER_INVENTORY_H
 
+#include "api/hyper.h"
 #include "api/job_view.h"
 #include "api/names.h"
 #include "runtime/base/arena.h"
@@ -37,6 +38,9 @@ void ld_inventory_release(struct ld_inventory_box *box, const struct ld_inventor
 /* Add models, adapters and VAEs to `names`; with a NULL inventory any name passes, and the worker
  * judges. `inventory` must stay acquired while the names are used. */
 void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_names *names);
+
+/* The adapters as recipes want them; `inventory` must stay acquired while it is used. */
+struct ld_adapter_list ld_inventory_adapters(const struct ld_inventory *inventory);
 
 /* The model of that name, or the default one for ""; NULL if there is none. */
 const struct ld_model_view *ld_inventory_model(const struct ld_inventory *inventory,

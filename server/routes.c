@@ -22,6 +22,7 @@ static const struct ld_route routes[] = {
     {"GET", "/v1/samplers", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_samplers},
     {"GET", "/v1/schedulers", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_schedulers},
     {"GET", "/v1/resolutions", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_resolutions},
+    {"GET", "/v1/tags", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_tags},
     {"GET", "/healthz", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_health},
     {"GET", "/readyz", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_ready},
     {"GET", "/version", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_version},

@@ -124,7 +124,11 @@ const char *const ld_store_sql[SQL_COUNT] = {
                        " error_code = ?4, error_detail = ?5, text_us = ?6, sample_us = ?7,"
                        " decode_us = ?8, encode_us = ?9, unet_rows = ?10, unet_rows_saved = ?11,"
                        " adapters = ?12,"
-                       " warnings = CASE ?13 WHEN '' THEN warnings ELSE ?13 END,"
+                       /* the worker's come behind those of the front */
+                       " warnings = CASE WHEN ?13 IN ('', '[]') THEN warnings"
+                       " WHEN warnings IN ('', '[]') THEN ?13"
+                       " ELSE substr(warnings, 1, length(warnings) - 1) || ',' || substr(?13, 2)"
+                       " END,"
                        " request = CASE ?14 WHEN '' THEN request ELSE ?14 END"
                        " WHERE id = ?1",
     [SQL_JOB_REQUEUE] = "UPDATE jobs SET status = 0, token = 0, started = 0, attempt = ?2,"

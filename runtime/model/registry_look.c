@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { RECIPE_BYTES_MAX = 8 * 1024 };
+
 const char *ld_registry_ending(const char *file_name, enum ld_registry_kind kind)
 {
     static const char *const tensors[] = {".safetensors", NULL};
@@ -69,6 +71,22 @@ static bool look_at_model(const char *path, enum ld_registry_kind kind, struct l
     return fits;
 }
 
+/* The text of NAME.recipe.conf beside NAME.safetensors; who applies it also judges it. */
+static void add_recipe(const char *path, struct ld_buffer *detail)
+{
+    static const char tail[] = ".safetensors";
+    char beside[4096];
+    struct ld_error ignored = {0};
+    struct ld_buffer text = ld_buffer_make(RECIPE_BYTES_MAX);
+    const size_t stem = strlen(path) - (sizeof tail - 1);
+    if (ld_fmt(beside, sizeof beside, "%.*s.recipe.conf", (int)stem, path) &&
+        ld_fsx_read_file(beside, &text, &ignored) == LD_OK && text.size > 0) {
+        ld_buffer_text(detail, ",\"recipe_text\":");
+        ld_buffer_json_span(detail, ld_span_of(text.data, text.size));
+    }
+    ld_buffer_deinit(&text);
+}
+
 static bool look_at_adapter(const char *path, struct ld_buffer *detail, struct ld_error *err)
 {
     struct ld_adapter *adapter;
@@ -79,6 +97,7 @@ static bool look_at_adapter(const char *path, struct ld_buffer *detail, struct l
     if (fits) {
         ld_buffer_text(detail, "\"kind\":\"adapter\",");
         ld_describe_adapter(detail, adapter);
+        add_recipe(path, detail);
     } else {
         (void)LD_FAIL(err, LD_E_UNSUPPORTED, "the file holds no adapter of a supported family");
     }

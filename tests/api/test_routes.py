@@ -81,6 +81,31 @@ def test_listings(front):
     assert front.get("/v1/resolutions?model=none").status == 404
 
 
+def test_tags_complete_by_prefix_and_alias(front):
+    found = front.get("/v1/tags?q=blue%20e").json["tags"]
+    assert [tag["name"] for tag in found] == ["blue_eyes"]
+    assert found[0] == {"name": "blue_eyes", "text": "blue eyes", "category": "general",
+                        "count": None}
+    found = front.get("/v1/tags?prefix=grays").json["tags"]
+    assert found[0]["name"] == "greyscale" and found[0]["alias"] == "grayscale"
+    assert len(front.get("/v1/tags?q=b&limit=3").json["tags"]) == 3
+    assert front.get("/v1/tags?q=zzz").json == {"tags": []}
+    for query, words in (("", "q must have"), ("?q=", "q must have"), ("?q=a&limit=0", "limit"),
+                         ("?q=a&limit=101", "limit"), ("?q=a&limit=x", "limit"),
+                         ("?q=a&syntax=latex", "syntax"), ("?q=" + "a" * 256, "q must have")):
+        refused = front.get("/v1/tags" + query)
+        assert refused.status == 422 and words in refused.json["detail"], query
+
+
+def test_hyper_without_an_adapter_is_one_sentence(front):
+    refused = front.post("/v1/plan", {"prompt": "a", "hyper": True})
+    assert refused.status == 422
+    assert refused.json["errors"] == [{"pointer": "/hyper", "message":
+                                       "hyper: no adapter with a recipe is here; put one such as "
+                                       "Hyper-SD15-8steps-CFG-lora into the folder of adapters, or "
+                                       "name an adapter in loras"}]
+
+
 def test_the_plan_runs_nothing(front):
     before = len(front.get("/v1/jobs").json["jobs"])
     plan = front.post("/v1/plan", {"prompt": "a, b", "steps": 10})

@@ -139,7 +139,7 @@ def test_image_to_image_and_inpainting(generate, tmp_path, png):
     (("--nonsense", "1"), ("nonsense",)),
     (("--clip-skip", "13"), ("clip_skip", "12")),
     (("--clip-skip", "12"), ("clip_skip", "model 'tiny'")),
-    (("--hyper-steps", "8"), ("hyper", "loras")),
+    (("--hyper-steps", "8"), ("hyper", "no adapter with a recipe", "loras")),
     (("--prompt", "<lora:missing:1>"), ("missing",)),
     (("--sigmas", "1,2"), ("sigmas", "decreasing")),
     (("--init-strength", "0.5"), ("--init",)),

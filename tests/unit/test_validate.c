@@ -222,7 +222,7 @@ static void ranges_must_be_in_order(void **state)
     (void)state;
     refuses("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.2}]}",
             "/loras/0/start", "not available in this version");
-    refuses("{\"prompt\":\"\",\"hyper\":true}", "/hyper", "not available in this version");
+    refuses("{\"prompt\":\"\",\"hyper\":true}", "/hyper", "adapters are not known yet");
     refuses("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.6,\"end\":0.5}]}",
             "/loras/0/start", "at most loras.end");
     refuses("{\"prompt\":\"\",\"deep_shrink\":{\"start\":0.5}}", "/deep_shrink/start", "at most");
