@@ -26,20 +26,22 @@ static void print_help(FILE *out)
                 out);
     for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
         (void)fprintf(out, "  %-8s %s\n", benches[i].name, benches[i].help);
-    (void)fputs("\n"
-                "  --size WxH        picture size, 1024x1024\n"
-                "  --batch N         images at once, 1\n"
-                "  --rounds N        timed runs, 20; the median and its spread are shown\n"
-                "  --steps N         steps of a picture, 8\n"
-                "  --model FILE      checkpoint (step, image)\n"
-                "  --network NAME    unet or vae (kernels)\n"
-                "  --backend NAME    auto, cpu or cuda\n"
-                "  --precision NAME  fp16 or bf16, on CUDA\n"
-                "  --threads N       of the CPU backend\n"
-                "  --json            one JSON document instead of a table\n"
-                "  --pipe            step: obey `step N`, `eps FILE` and `end` on stdin\n"
-                "  --inputs DIR      step: x.f32 and context.f32 instead of random numbers\n",
-                out);
+    (void)fputs(
+        "\n"
+        "  --size WxH        picture size, 1024x1024\n"
+        "  --batch N         images at once, 1\n"
+        "  --rounds N        timed runs, 20; the median and its spread are shown\n"
+        "  --steps N         steps of a picture, 8\n"
+        "  --model FILE      checkpoint (step, image)\n"
+        "  --network NAME    unet or vae (kernels)\n"
+        "  --backend NAME    auto, cpu or cuda\n"
+        "  --precision NAME  fp16 or bf16, on CUDA\n"
+        "  --threads N       of the CPU backend\n"
+        "  --tune            choose kernels by measuring first, on CUDA; kept for later runs\n"
+        "  --json            one JSON document instead of a table\n"
+        "  --pipe            step: obey `step N`, `eps FILE` and `end` on stdin\n"
+        "  --inputs DIR      step: x.f32 and context.f32 instead of random numbers\n",
+        out);
 }
 
 /* Runs one and prints what it left in `json` or printed itself. */

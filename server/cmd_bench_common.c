@@ -101,6 +101,8 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
             options->json = true;
         } else if (strcmp(argv[i], "--pipe") == 0) {
             options->pipe = true;
+        } else if (strcmp(argv[i], "--tune") == 0) {
+            options->tune = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
         } else if (i + 1 >= argc || !set(options, argv[i], argv[i + 1])) {
@@ -123,7 +125,8 @@ enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_benc
     char note[LD_DEVICE_NOTE_SIZE];
     const struct ld_device_choice choice = {.backend = options->backend,
                                             .precision = options->precision,
-                                            .threads = options->threads};
+                                            .threads = options->threads,
+                                            .tune = options->tune};
     const enum ld_code code = ld_device_open(out, &choice, note, err);
     if (code == LD_OK && note[0])
         (void)fprintf(stderr, "latentd bench %s: %s\n", options->what, note);

@@ -239,6 +239,15 @@ const struct ldk_tune_choice *ldk_tune_lookup(const struct ldk_tune_cache *cache
     return agreed ? choice : NULL;
 }
 
+const struct ldk_tune_choice *ldk_tune_fallback(const struct ldk_tune_cache *cache,
+                                                const struct ldk_tune_unit *unit,
+                                                bool deterministic)
+{
+    struct ldk_tune_unit reference = *unit;
+    reference.batch = LDK_TUNE_REFERENCE_BATCH;
+    return deterministic ? ldk_tune_lookup(cache, &reference, true) : NULL;
+}
+
 static enum ld_code no_candidate(const struct ldk_tune_unit *unit, struct ld_error *err)
 {
     char key[LDK_TUNE_KEY_SIZE];

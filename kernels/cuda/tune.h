@@ -144,6 +144,15 @@ const struct ldk_tune_choice *ldk_tune_lookup(const struct ldk_tune_cache *cache
                                               const struct ldk_tune_unit *unit, bool deterministic);
 
 /*
+ * For a unit that is not known while its class is: what the reference batch got. It has the class's
+ * signature and runs at any batch, where the default might sum in another order. NULL for a class
+ * that is not decided, or without determinism.
+ */
+const struct ldk_tune_choice *ldk_tune_fallback(const struct ldk_tune_cache *cache,
+                                                const struct ldk_tune_unit *unit,
+                                                bool deterministic);
+
+/*
  * Decide a unit and remember it: in deterministic mode first the class at the reference batch,
  * then the unit among candidates of the class's signature.
  * Errors   LD_E_NOT_FOUND (no candidate is right: the caller takes the default), LD_E_NOMEM.

@@ -200,6 +200,8 @@ static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_m
             ld_log_error(LD_LOG_INFO, "tune", "the default is used", &err);
     }
     if (!choice)
+        choice = ldk_tune_fallback(&tuner->cache, &work->unit, deterministic);
+    if (!choice)
         return LDK_VARIANT_AUTO;
     const uint32_t count = ldk_work_own_candidates(work, own, LDK_TUNE_CANDIDATES_MAX);
     return number_of(tuner, choice->candidate, own, count);

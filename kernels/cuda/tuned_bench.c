@@ -129,6 +129,8 @@ void ldk_work_deinit(struct ldk_work *work)
         if (all[i])
             (void)ldk_rt_free(all[i]);
     }
+    ld_heap_free(work->want);
+    work->want = NULL;
     work->x0 = work->x1 = work->residual = work->y = work->reference = NULL;
     work->row_add = work->moments = NULL;
     work->scratch = NULL;
@@ -390,32 +392,51 @@ static double distance(const struct ldk_work *work, const void *a, const void *b
     return isfinite(relative) ? relative : (double)INFINITY;
 }
 
+/* The first images of y on the host, waited for. */
+static int fetch(void *out, const void *y, size_t bytes)
+{
+    const int code = ldk_rt_download(out, y, bytes, NULL);
+    return code == LDK_OK ? ldk_rt_stream_synchronize(NULL) : code;
+}
+
+/* What the plain kernel makes of the operands: once for all candidates, it is slow. */
+static int reference(struct ldk_work *work, int32_t batch, size_t bytes)
+{
+    if (work->want)
+        return LDK_OK;
+    void *want = ld_heap_alloc(bytes);
+    int code = want ? launch(work, NULL, LDK_VARIANT_PLAIN, batch, work->x0, work->reference)
+                    : LDK_E_UNSUPPORTED;
+    if (code == LDK_OK)
+        code = fetch(want, work->reference, bytes);
+    if (code == LDK_OK)
+        work->want = want;
+    else
+        ld_heap_free(want);
+    return code;
+}
+
 static int check(void *ctx, const struct ldk_tune_unit *unit,
                  const struct ldk_tune_candidate *candidate, bool *equal)
 {
     struct ldk_work *work = ctx;
-    const int32_t batch = unit->batch < CHECK_BATCH ? unit->batch : CHECK_BATCH;
     *equal = false;
     int code = prepare(work, unit->batch);
     if (code != LDK_OK)
         return code;
+    /* Of the batch that the operands were made for, so that `want` holds for every candidate. */
+    const int32_t batch = work->batch < CHECK_BATCH ? work->batch : CHECK_BATCH;
     const size_t bytes = work->y_bytes / (size_t)work->batch * (size_t)batch;
     void *got = ld_heap_alloc(bytes);
-    void *want = ld_heap_alloc(bytes);
-    code = got && want ? ldk_rt_memset(work->y, 0xFF, bytes, NULL) : LDK_E_UNSUPPORTED;
+    code = got ? reference(work, batch, bytes) : LDK_E_UNSUPPORTED;
     if (code == LDK_OK)
-        code = launch(work, NULL, LDK_VARIANT_PLAIN, batch, work->x0, work->reference);
+        code = ldk_rt_memset(work->y, 0xFF, bytes, NULL);
     if (code == LDK_OK)
         code = launch(work, candidate, candidate->number, batch, work->x0, work->y);
     if (code == LDK_OK)
-        code = ldk_rt_download(got, work->y, bytes, NULL);
+        code = fetch(got, work->y, bytes);
     if (code == LDK_OK)
-        code = ldk_rt_download(want, work->reference, bytes, NULL);
-    if (code == LDK_OK)
-        code = ldk_rt_stream_synchronize(NULL);
-    if (code == LDK_OK)
-        *equal = distance(work, got, want, bytes) <= limit_of(unit);
-    ld_heap_free(want);
+        *equal = distance(work, got, work->want, bytes) <= limit_of(unit);
     ld_heap_free(got);
     return code;
 }

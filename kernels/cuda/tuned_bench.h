@@ -25,6 +25,7 @@ struct ldk_work {
     float *row_add, *moments;
     void *scratch;
     size_t x0_bytes, x1_bytes, y_bytes, scratch_bytes, moments_bytes;
+    void *want; /* host: the plain kernel's output, for the check */
 };
 
 struct ldk_tune_bench ldk_work_bench(struct ldk_work *work);

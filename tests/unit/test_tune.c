@@ -298,6 +298,28 @@ static void the_signature_never_follows_the_batch(void **state)
     }
 }
 
+static void a_batch_nobody_measured_takes_what_the_reference_batch_got(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct ldk_tune_cache cache = {0};
+    struct ldk_tune_choice choice;
+    struct ld_error err = {0};
+    struct ldk_tune_unit unit = conv;
+    two_signatures(&fake);
+    const struct ldk_tune_bench bench = bench_of(&fake);
+    unit.batch = 16;
+    assert_null(ldk_tune_fallback(&cache, &unit, true));
+    assert_int_equal(ldk_tune(&cache, &conv, &device, &bench, true, &choice, &err), LD_OK);
+    assert_null(ldk_tune_lookup(&cache, &unit, true));
+    const struct ldk_tune_choice *fallback = ldk_tune_fallback(&cache, &unit, true);
+    assert_non_null(fallback);
+    assert_string_equal(fallback->candidate, "own:one-small");
+    assert_int_equal(fallback->signature, 1);
+    assert_null(ldk_tune_fallback(&cache, &unit, false));
+    ldk_tune_cache_deinit(&cache);
+}
+
 static void without_determinism_every_batch_takes_its_fastest(void **state)
 {
     (void)state;
@@ -379,6 +401,7 @@ int main(void)
         cmocka_unit_test(few_candidates_are_all_kept_in_their_order),
         cmocka_unit_test(the_model_ranks_tiles_as_the_table_of_the_design_does),
         cmocka_unit_test(the_signature_never_follows_the_batch),
+        cmocka_unit_test(a_batch_nobody_measured_takes_what_the_reference_batch_got),
         cmocka_unit_test(without_determinism_every_batch_takes_its_fastest),
         cmocka_unit_test(a_class_without_a_right_candidate_stays_undecided),
         cmocka_unit_test(keys_tell_shapes_apart_and_classes_together),
