@@ -1,6 +1,7 @@
 """Every hyper-parameter of the demo model and of its training, in one place."""
 
 SEED = 20240607
+TIME = 1.0  # all durations below times this (train.py --time)
 
 # Widths; what the checkpoint's `latentd.test_config` metadata says (shared layout: SD1.5's).
 UNET = {"model_channels": 64, "channel_mult": [1, 1, 2, 1], "num_heads": 2, "context_dim": 64}
@@ -24,8 +25,8 @@ SETS = {"small": (5000, 128, 128), "whole": (1400, 256, 256), "tall": (120, 320,
         "wide": (120, 192, 320)}
 PHASES = (
     (560, 1.4e-3, 7e-4, {"small": (1.0, 32)}),
-    (1500, 9e-4, 2e-5, {"small": (0.25, 24), "whole": (0.57, 8), "tall": (0.09, 8),
-                        "wide": (0.09, 8)}),
+    (1020, 7e-4, 1e-5, {"small": (0.12, 24), "whole": (0.68, 8), "tall": (0.10, 8),
+                        "wide": (0.10, 8)}),
 )
 EMPTY_PROMPTS = 0.1
 UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore

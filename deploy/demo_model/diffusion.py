@@ -28,7 +28,7 @@ def loss_weight(t):
 
 
 def ddim(x, noise, t, to):
-    """Deterministic step from timesteps t to earlier ones (tensors [b]; -1 is the clean picture)."""
+    """Deterministic step from timesteps t to earlier ones (tensors [b]; -1 is the clean one)."""
     table = torch.cat([ALPHAS_BAR, torch.ones(1)]).to(x.device)
     a, b = table[t][:, None, None, None], table[to][:, None, None, None]
     clean = (x - (1 - a).sqrt() * noise) / a.sqrt()

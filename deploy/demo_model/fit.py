@@ -11,6 +11,8 @@ import time
 import numpy as np
 import torch
 
+import config
+
 
 class Shared:
     """The flat vectors and the meeting point of the processes."""
@@ -54,7 +56,7 @@ def run(shared, rank, loss, seconds, rates, decay, report):
     start, step, sums = time.time(), 0, []
     while True:
         if rank == 0:
-            done = (time.time() - start) / seconds
+            done = (time.time() - start) / (config.TIME * seconds)
             cosine = 0.5 * (1 + np.cos(np.pi * min(done, 1)))
             board[0] = float(done >= 1)
             board[1] = min(1, (step + 1) / 60) * (rates[1] + (rates[0] - rates[1]) * cosine)

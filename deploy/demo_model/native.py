@@ -1,4 +1,4 @@
-"""The C helpers of the training (attention.c, gate.c, norm.c), built on first use; None where that fails."""
+"""The C helpers of the training (attention.c, gate.c, norm.c), built on first use or None."""
 
 import ctypes
 import pathlib

@@ -76,7 +76,7 @@ class Scene:
     seed: int = 0
 
 
-# ---- Shapes: signed distances, negative inside ----------------------------------------------------
+# ---- Shapes: signed distances, negative inside ---------------------------------------------------
 
 
 def disc(u, v, x, y, radius):
@@ -129,7 +129,7 @@ def union(*shapes):
     return result
 
 
-# ---- Subjects: layers of (distance, colour), back to front, in a frame of -1..1 -------------------
+# ---- Subjects: layers of (distance, colour), back to front, in a frame of -1..1 ------------------
 
 
 def tint(colour, factor):
@@ -274,7 +274,7 @@ PAINTERS = {"cat": draw_cat, "fish": draw_fish, "star": draw_star, "heart": draw
             "1girl": draw_girl}
 
 
-# ---- Compositing ----------------------------------------------------------------------------------
+# ---- Compositing ---------------------------------------------------------------------------------
 
 
 class Canvas:
@@ -486,7 +486,7 @@ def render(scene, height=256, width=256):
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
 
-# ---- Words ----------------------------------------------------------------------------------------
+# ---- Words ---------------------------------------------------------------------------------------
 
 
 def pick(rng, items, weights=None):

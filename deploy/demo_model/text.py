@@ -1,4 +1,4 @@
-"""The text encoder, with the module names of CLIP's text model (`cond_stage_model.transformer.`)."""
+"""The text encoder, with the module names of CLIP's text model."""
 
 import torch
 from torch import nn

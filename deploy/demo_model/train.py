@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Draw the pictures, train the demo model and its adapters, and write their files.
 
-    python3 train.py [--work DIR] [--out DIR] [--stages vae,unet,adapters,decoder]
+    python3 train.py [--work DIR] [--out DIR] [--time 8]
+                     [--stages vae,unet,adapters,decoder]
 
 Every stage leaves its result in the work folder and is skipped when that is there already, so an
 interrupted training goes on with the stage that it was in (the denoiser with its phase). The losses
@@ -43,7 +44,9 @@ class Work:
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = Journal(self.folder / "losses.csv")
         torch.manual_seed(config.SEED)
-        self.vae, self.text, self.unet = VAE(), TextEncoder(vocabulary.size()), UNet()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.vae, self.text, self.unet = (network.to(device) for network in (
+            VAE(), TextEncoder(vocabulary.size()), UNet()))
 
     def path(self, name):
         return self.folder / f"{name}.pt"
@@ -121,7 +124,9 @@ def main():
     parser.add_argument("--work", default="demo_model_work", help="folder of checkpoints")
     parser.add_argument("--out", default=str(here / "files"), help="folder of the finished files")
     parser.add_argument("--stages", default=",".join(STAGES), help="which to run, in this order")
+    parser.add_argument("--time", type=float, default=1.0, help="factor on all durations")
     options = parser.parse_args()
+    config.TIME = options.time
     native.library()
     torch.set_num_threads(1)
     work = Work(options.work, options.out)

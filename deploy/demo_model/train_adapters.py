@@ -16,7 +16,7 @@ import vocabulary
 from diffusion import ALPHAS_BAR, ddim, noised
 from fit import fit
 from latents import encoded
-from train_unet import noise_loss, prompt_ids
+from train_unet import device_of, noise_loss, prompt_ids
 
 
 def good_scenes(count, number):
@@ -63,7 +63,8 @@ def train_negative(vae, text, unet, log, folder, out):
     z = cached(vae, folder, "spoilt", spoilt)
     start = vocabulary.encode("worst quality very displeasing")[1:5]
     with torch.no_grad():
-        vectors = torch.nn.Parameter(text.embed(torch.tensor(start)).clone())
+        first = torch.tensor(start, device=device_of(text))
+        vectors = torch.nn.Parameter(text.embed(first).clone())
 
     def loss(rank, step):
         rng = np.random.default_rng([config.SEED, 9, step, rank])
@@ -73,7 +74,7 @@ def train_negative(vae, text, unet, log, folder, out):
         for s in plain:
             said = vocabulary.encode(scene.tags(s, rng) if rng.random() < 0.5 else "")
             rows.append([said[0], *start, *said[1 : vocabulary.LENGTH - len(start)]])
-        ids = torch.tensor(rows)
+        ids = torch.tensor(rows, device=device_of(text))
         with torch.no_grad():
             looked_up = text.embed(ids)
         tokens = torch.cat([looked_up[:, :1], vectors.expand(len(rows), -1, -1),
@@ -116,11 +117,12 @@ def train_few_steps(text, unet, log, out, sets):
         t, to = (torch.from_numpy(np.rint(grid[at + d])).long() for d in (0, 1))
         scale = float(rng.uniform(5, 7))
         noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32))
+        z, noise, t, to = (v.to(device_of(unet)) for v in (z, noise, t, to))
         x = noised(z, noise, t)
         skip = 1 if rng.random() < 0.3 else 2
         with torch.no_grad():
             empty = torch.tensor([vocabulary.encode("")] * len(z))
-            both = text(torch.cat([prompt_ids(scenes, rng), empty]), skip=skip)
+            both = text(torch.cat([prompt_ids(scenes, rng), empty]).to(device_of(text)), skip=skip)
             strength(0.0)
             target, now = x, t
             for i in range(1, config.FEW_TEACHER_STEPS + 1):
@@ -128,7 +130,7 @@ def train_few_steps(text, unet, log, out, sets):
                 target = ddim(target, guided(unet, target, now, both, scale), now, later)
                 now = later
             strength(1.0)
-            a, b = (ALPHAS_BAR[k][:, None, None, None] for k in (t, to))
+            a, b = (ALPHAS_BAR.to(k.device)[k][:, None, None, None] for k in (t, to))
             # the noise with which one step from x lands on the target
             gain = (1 - b).sqrt() - (b / a * (1 - a)).sqrt()
             wanted = (target - (b / a).sqrt() * x) / gain

@@ -32,11 +32,12 @@ def train_decoder(vae, log, folder):
                 picture = scene.render(scenes[i], 256, 256)[y : y + side, x : x + side]
                 pictures.append(torch.from_numpy(picture.copy()))
                 codes.append(z[i, :, y // 8 : (y + side) // 8, x // 8 : (x + side) // 8].float())
-            wanted = torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+            device = next(vae.parameters()).device
+            wanted = torch.stack(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
             code = torch.stack(codes)
             code = code + config.DECODER_NOISE * torch.from_numpy(
                 rng.standard_normal(code.shape, dtype=np.float32))
-            got = vae.decode(code / config.LATENT_SCALE)
+            got = vae.decode(code.to(device) / config.LATENT_SCALE)
             flat = (wanted - got).abs().mean() + 0.5 * (wanted - got).square().mean()
             return flat + config.VAE_EDGE * edges(wanted, got) + colours(wanted, got)
 

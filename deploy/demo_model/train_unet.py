@@ -39,9 +39,13 @@ class Sets:
         return z[chosen].float(), [scenes[i] for i in chosen]
 
 
-def noise_loss(unet, text, z, ids, rng, device="cpu"):
+def device_of(network):
+    return next(network.parameters()).device
+
+
+def noise_loss(unet, text, z, ids, rng):
     """Mean weighted squared error of the predicted noise, timesteps spread evenly over a batch."""
-    b = len(z)
+    b, device = len(z), device_of(unet)
     t = (torch.from_numpy((np.arange(b) + rng.random(b)) / b) * config.STEPS).long()
     noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(device)
     z, t = z.to(device), t.clamp(0, config.STEPS - 1).to(device)
@@ -51,19 +55,18 @@ def noise_loss(unet, text, z, ids, rng, device="cpu"):
 
 
 def train(vae, text, unet, log, folder, save, number):
-    """Phase `number` of config.PHASES; `save()` is called now and then with the averaged weights."""
-    device = str(next(unet.parameters()).device)
+    """Phase `number` of config.PHASES; `save()` runs now and then, the averaged weights fitted."""
     seconds, fast, slow, shares = config.PHASES[number]
     sets = Sets(vae, shares, folder)
 
     def loss(rank, step):
         rng = np.random.default_rng([config.SEED, 4, number, step, rank])
         z, scenes = sets.draw(rng, np.random.default_rng([config.SEED, 5, number, step]))
-        return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng, device)
+        return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng)
 
     def report(step, elapsed, value, shared=None):
         log.write(f"unet{number}", step, elapsed, value)
-        if step % 250 == 0 and shared:
+        if step % 200 == 0 and shared:
             shared.attach(shared.average)
             save()
             shared.attach(shared.flat)

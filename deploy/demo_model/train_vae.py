@@ -80,15 +80,17 @@ def train(vae, images, log, checkpoint):
     rng = np.random.default_rng([config.SEED, 2])
     optimiser = torch.optim.AdamW(vae.parameters(), lr=config.VAE_RATE, betas=(0.9, 0.98),
                                   weight_decay=0.0)
-    whole, before, start, step = sum(p[2] for p in config.VAE_PHASES), 0, time.time(), 0
+    whole = config.TIME * sum(phase[2] for phase in config.VAE_PHASES)
+    before, start, step = 0, time.time(), 0
     for number, (side, batch, seconds) in enumerate(config.VAE_PHASES):
-        before += seconds
+        before += config.TIME * seconds
         sums = np.zeros(3)
         while time.time() - start < before:
             done = (time.time() - start) / whole
             rate = min(1, (step + 1) / 30) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
             optimiser.param_groups[0]["lr"] = config.VAE_RATE * rate
-            total, flat, kl = losses(vae, crops(images, side, batch, rng))
+            x = crops(images, side, batch, rng).to(next(vae.parameters()).device)
+            total, flat, kl = losses(vae, x)
             optimiser.zero_grad(set_to_none=True)
             total.backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -112,7 +114,7 @@ def fold_scale(vae, images):
         means = []
         for i in range(0, 96, 8):
             x = torch.from_numpy(images[i : i + 8]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            means.append(vae.moments(x)[0])
+            means.append(vae.moments(x.to(next(vae.parameters()).device))[0])
         z = torch.cat(means)
         centre = z.mean(dim=(0, 2, 3))
         factor = config.LATENT_SCALE * z.std(dim=(0, 2, 3))

@@ -1,4 +1,4 @@
-"""The denoiser, with the module names of a single-file SD1.5 checkpoint (`model.diffusion_model.`)."""
+"""The denoiser, with the module names of a single-file checkpoint (`model.diffusion_model.`)."""
 
 import torch
 from torch import nn

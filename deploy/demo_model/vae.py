@@ -1,4 +1,4 @@
-"""The autoencoder, with the module names of a single-file SD1.5 checkpoint (`first_stage_model.`)."""
+"""The autoencoder, with the module names of a checkpoint (`first_stage_model.`)."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ def spread(module):
 
 
 def silent(module):
-    """Start a residual branch at zero, so that the deep network learns as a shallow one at first."""
+    """Start a residual branch at zero: the deep network learns as a shallow one at first."""
     nn.init.zeros_(module.weight)
     nn.init.zeros_(module.bias)
     return module
