@@ -16,6 +16,7 @@
 #include "server/names.h"
 #include "server/progress_bar.h"
 #include "server/remote.h"
+#include "server/sweep_paint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARENA_MAX = 64 << 20, INPUT_MAX = 32 << 20, PATH_SIZE = 4096 };
+enum { ARENA_MAX = 64 << 20, INPUT_MAX = 32 << 20, SHEET_MAX = 80 << 20, PATH_SIZE = 4096 };
 
 static struct ld_cancel interrupt;
 
@@ -34,6 +35,8 @@ struct run {
     struct ld_progress_bar bar;
     bool done;
     uint32_t written;
+    struct ld_sweep_pictures *pictures; /* of a sweep; NULL: none */
+    uint32_t cell, cells;               /* which of how many */
     enum ld_code code;
     struct ld_error err;
 };
@@ -56,9 +59,10 @@ static void catch_interrupt(void)
 /* ---- Writing --------------------------------------------------------------------------------- */
 
 /* "out.png" for one picture; "out-2.png" for the third of several. */
-static bool output_name(const struct ld_generate_args *args, uint32_t index, char *out, size_t size)
+static bool output_name(const struct ld_generate_args *args, uint32_t index, bool several,
+                        char *out, size_t size)
 {
-    if (args->request.images <= 1)
+    if (!several)
         return ld_fmt(out, size, "%s", args->output);
     const char *slash = strrchr(args->output, '/');
     const char *dot = strrchr(slash ? slash : args->output, '.');
@@ -110,9 +114,16 @@ static enum ld_code check_output(const struct ld_generate_args *args, struct ld_
 
 /* ---- Callbacks ------------------------------------------------------------------------------- */
 
-static void on_progress(void *ctx, const struct ld_engine_progress *progress)
+static void on_progress(void *ctx, const struct ld_engine_progress *told)
 {
     struct run *run = ctx;
+    struct ld_engine_progress of_sweep = *told;
+    const struct ld_engine_progress *progress = &of_sweep;
+    if (run->pictures) {
+        of_sweep.image = run->cell;
+        of_sweep.images = run->cells;
+        of_sweep.fraction = (run->cell + told->fraction) / run->cells;
+    }
     if (run->args->json) {
         struct ld_buffer line = ld_buffer_make(4096);
         ld_buffer_format(&line,
@@ -157,13 +168,22 @@ static void tell_image(struct run *run, const struct ld_engine_image *image, con
     }
 }
 
-static void on_image(void *ctx, const struct ld_engine_image *image)
+static void on_image(void *ctx, const struct ld_engine_image *told)
 {
     struct run *run = ctx;
+    struct ld_engine_image of_sweep = *told;
+    const struct ld_engine_image *image = &of_sweep;
     char path[PATH_SIZE];
     if (run->code != LD_OK || image->partial)
         return;
-    if (!output_name(run->args, image->index, path, sizeof path))
+    if (run->pictures) {
+        of_sweep.index = run->cell;
+        run->code = ld_sweep_keep(run->pictures, run->cell, image->png, &run->err);
+    }
+    if (run->code != LD_OK)
+        return;
+    if (!output_name(run->args, image->index, run->pictures || run->args->request.images > 1, path,
+                     sizeof path))
         run->code = LD_FAIL(&run->err, LD_E_INVALID, "the output's name is too long");
     else
         run->code = write_picture(path, image->png, &run->err);
@@ -290,13 +310,14 @@ static void tell_device(const struct ld_engine *engine)
         fprintf(stderr, "latentd: no GPU is used: %s\n", ld_engine_note(engine));
 }
 
-static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
-                               const struct ld_buffer *image, const struct ld_buffer *mask)
+/* One request to its end. */
+static enum ld_code paint_one(struct run *run, struct ld_engine *engine,
+                              const struct ld_request *request, const struct ld_buffer *image,
+                              const struct ld_buffer *mask)
 {
-    struct ld_engine *engine = NULL;
     uint64_t handle;
     const struct ld_engine_job job = {
-        .request = &args->request,
+        .request = request,
         .init_image = ld_span_of(image->data, image->size),
         .init_mask = ld_span_of(mask->data, mask->size),
         .ctx = run,
@@ -304,13 +325,9 @@ static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
         .on_image = on_image,
         .on_done = on_done,
     };
-    args->engine.interrupt = &interrupt;
-    enum ld_code code = ld_engine_create(&engine, &args->engine, &run->err);
-    if (code == LD_OK && !args->quiet)
-        tell_device(engine);
-    if (code == LD_OK)
-        code = ld_engine_submit(engine, &job, &handle, &run->err);
+    enum ld_code code = ld_engine_submit(engine, &job, &handle, &run->err);
     bool cancelled = false;
+    run->done = false;
     while (code == LD_OK && !run->done) {
         if (!cancelled && (run->code != LD_OK || atomic_load(&interrupt.requested))) {
             ld_engine_cancel(engine, handle, false);
@@ -318,8 +335,91 @@ static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
         }
         code = ld_engine_tick(engine, &run->err);
     }
-    ld_engine_destroy(engine);
     return code == LD_OK ? run->code : code;
+}
+
+/* All `count` requests one after the other. */
+static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
+                               const struct ld_request *requests, uint32_t count,
+                               const struct ld_buffer *image, const struct ld_buffer *mask)
+{
+    struct ld_engine *engine = NULL;
+    args->engine.interrupt = &interrupt;
+    enum ld_code code = ld_engine_create(&engine, &args->engine, &run->err);
+    if (code == LD_OK && !args->quiet)
+        tell_device(engine);
+    for (run->cell = 0; code == LD_OK && run->cell < count; run->cell++)
+        code = paint_one(run, engine, &requests[run->cell], image, mask);
+    ld_engine_destroy(engine);
+    return code;
+}
+
+/* ---- Sweeps ---------------------------------------------------------------------------------- */
+
+/* Seeds that are left to chance are drawn once, so that cells differ in nothing but their values.
+ */
+static void draw_seeds(struct ld_request *request)
+{
+    uint32_t drawn[2];
+    ld_random_bytes(drawn, sizeof drawn);
+    if (request->seed_random)
+        request->seed = drawn[0];
+    if (request->variation_seed_random)
+        request->variation_seed = drawn[1];
+    request->seed_random = request->variation_seed_random = false;
+}
+
+/* Every cell is resolved and checked before the first is painted. */
+static enum ld_code resolve_cells(struct ld_generate_args *args, struct ld_request *requests,
+                                  struct ld_arena *arena, struct ld_warnings *warnings,
+                                  struct ld_error *err)
+{
+    draw_seeds(&args->request);
+    const struct ld_request base = args->request;
+    enum ld_code code = LD_OK;
+    for (uint32_t i = 0; code == LD_OK && i < ld_sweep_cells(&args->sweep); i++) {
+        struct ld_warnings ignored = {.arena = arena};
+        code = ld_sweep_cell(&args->sweep, i, &base, &args->request, arena, err);
+        if (code == LD_OK)
+            code = resolve(args, arena, i == 0 ? warnings : &ignored, err);
+        if (code == LD_OK && args->request.images != 1)
+            code =
+                LD_FAIL(err, LD_E_INVALID, "a sweep paints one picture a cell; images must be 1");
+        requests[i] = args->request;
+    }
+    args->request = base;
+    return code;
+}
+
+static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
+                                struct ld_arena *arena, struct ld_warnings *warnings,
+                                const struct ld_buffer *image, const struct ld_buffer *mask)
+{
+    const uint32_t cells = ld_sweep_cells(&args->sweep);
+    struct ld_buffer sheet = ld_buffer_make(SHEET_MAX);
+    struct ld_request *requests = ld_heap_calloc(cells, sizeof *requests);
+    run->pictures = ld_heap_calloc(1, sizeof *run->pictures);
+    run->cells = cells;
+    enum ld_code code = requests && run->pictures
+                            ? resolve_cells(args, requests, arena, warnings, &run->err)
+                            : LD_FAIL(&run->err, LD_E_NOMEM, "out of memory for the sweep");
+    for (uint32_t i = 0; code == LD_OK && !args->quiet && i < warnings->count; i++)
+        fprintf(stderr, "latentd: note: %s\n", warnings->items[i]);
+    if (code == LD_OK)
+        code = paint_here(run, args, requests, cells, image, mask);
+    if (code == LD_OK)
+        code = ld_sweep_sheet(&args->sweep, run->pictures, &sheet, &run->err);
+    if (code == LD_OK)
+        code = write_picture(args->output, ld_span_of(sheet.data, sheet.size), &run->err);
+    ld_progress_bar_clear(&run->bar);
+    if (code == LD_OK && !args->quiet)
+        fprintf(stderr, "%s: the sheet of %u pictures\n", args->output, cells);
+    if (run->pictures)
+        ld_sweep_pictures_deinit(run->pictures);
+    ld_heap_free(run->pictures);
+    ld_heap_free(requests);
+    ld_buffer_deinit(&sheet);
+    return code;
 }
 
 /* Input pictures go first; the request then names them by the ids they were given. */
@@ -440,6 +540,11 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
     if (!args->server[0] && !args->engine.model_path[0] && !args->engine.model_dir[0])
         return LD_FAIL(err, LD_E_INVALID,
                        "--model FILE, --model-dir DIR or --server URL is needed");
+    const bool sweep = args->sweep.axis_count > 0;
+    if (sweep && args->server[0])
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "--sweep paints in this process; the server's sweep field is not available "
+                       "in this version");
     if (args->mask_path && !args->init_path)
         return LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
     if (args->request.init.present && !args->init_path && !args->server[0])
@@ -455,14 +560,15 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         args->request.init.mask =
             args->mask_path ? content_id(ld_span_of(mask.data, mask.size), arena) : "";
     }
-    if (code == LD_OK && !args->server[0])
+    if (code == LD_OK && !args->server[0] && !sweep)
         code = resolve(args, arena, &warnings, err);
     for (uint32_t i = 0; code == LD_OK && !args->quiet && i < warnings.count; i++)
         fprintf(stderr, "latentd: note: %s\n", warnings.items[i]);
     if (code == LD_OK) {
         ld_progress_bar_init(&run.bar, stderr);
         code = args->server[0] ? paint_there(&run, args, &image, &mask, err)
-                               : paint_here(&run, args, &image, &mask);
+               : sweep         ? paint_sweep(&run, args, arena, &warnings, &image, &mask)
+                               : paint_here(&run, args, &args->request, 1, &image, &mask);
         ld_progress_bar_clear(&run.bar);
         if (code != LD_OK && run.err.code != LD_OK)
             *err = run.err;

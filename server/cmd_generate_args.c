@@ -7,7 +7,7 @@
 
 /* ---- Own flags ------------------------------------------------------------------------------- */
 
-enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS };
+enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS, OWN_SWEEP };
 
 struct own_flag {
     const char *name;
@@ -35,6 +35,8 @@ static const struct own_flag own_flags[] = {
      "threads of the CPU backend; 0: one per core"},
     {"init", OWN_TEXT, AT(init_path), "FILE", "PNG to start from (image to image)"},
     {"mask", OWN_TEXT, AT(mask_path), "FILE", "PNG; white is repainted, black is kept"},
+    {"sweep", OWN_SWEEP, AT(sweep), "FIELD=A,B",
+     "a grid over values, up to three times: across, down, pages; -o is the sheet"},
     {"server", OWN_TEXT, AT(server), "URL", "paint on a running latentd instead of here"},
     {"key", OWN_TEXT, AT(key), "KEY", "key for --server; LATENTD_KEY in the environment is safer"},
     {"list", OWN_TEXT, AT(list), "WHAT", "samplers, schedulers or fields; then stop"},
@@ -52,7 +54,7 @@ static const struct own_flag *own_flag_find(const char *name)
 }
 
 static enum ld_code set_own(struct ld_generate_args *args, const struct own_flag *flag,
-                            const char *value, struct ld_error *err)
+                            const char *value, struct ld_arena *arena, struct ld_error *err)
 {
     void *member = (char *)args + flag->offset;
     uint64_t threads;
@@ -63,6 +65,8 @@ static enum ld_code set_own(struct ld_generate_args *args, const struct own_flag
     case OWN_TEXT:
         *(const char **)member = value;
         return LD_OK;
+    case OWN_SWEEP:
+        return ld_sweep_add(member, value, arena, err);
     case OWN_THREADS:
         if (!ld_parse_u64(ld_span_text(value), &threads) || threads > 1024)
             return LD_FAIL(err, LD_E_RANGE, "threads must be between 0 and 1024");
@@ -150,7 +154,7 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
         }
         has_prompt = has_prompt || strcmp(name, "prompt") == 0;
         const enum ld_code code =
-            own ? set_own(args, own, value, err)
+            own ? set_own(args, own, value, arena, err)
                 : ld_request_set_text(&args->request, arena, name, value, err);
         if (code != LD_OK)
             return code;

@@ -5,6 +5,7 @@
 #define LD_SERVER_CMD_GENERATE_ARGS_H
 
 #include "runtime/engine.h"
+#include "server/sweep.h"
 
 /* Texts point into argv. */
 struct ld_generate_args {
@@ -13,6 +14,7 @@ struct ld_generate_args {
     const char *server, *key;
     const char *init_path, *mask_path; /* NULL: none */
     const char *list;                  /* --list WHAT, NULL: paint */
+    struct ld_sweep sweep;             /* --sweep, repeated */
     bool json, quiet, help;
     struct ld_request request;
 };

@@ -1,0 +1,26 @@
+/*
+ * The pictures of a sweep as they come, and the sheet made of them at the end.
+ */
+#ifndef LD_SERVER_SWEEP_PAINT_H
+#define LD_SERVER_SWEEP_PAINT_H
+
+#include "runtime/base/buffer.h"
+#include "server/sweep.h"
+
+/* Caller's storage; zeroed is empty. */
+struct ld_sweep_pictures {
+    struct ld_buffer png[LD_SWEEP_CELLS_MAX];
+};
+
+/* Keep a cell's PNG. Errors   LD_E_NOMEM. */
+enum ld_code ld_sweep_keep(struct ld_sweep_pictures *pictures, uint32_t cell, struct ld_span png,
+                           struct ld_error *err) LD_MUST_USE;
+
+/* The labelled sheet of all cells as a PNG appended to `out`. Errors   LD_E_RANGE, LD_E_NOMEM,
+ * those of reading and writing PNGs. */
+enum ld_code ld_sweep_sheet(const struct ld_sweep *sweep, const struct ld_sweep_pictures *pictures,
+                            struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
+
+void ld_sweep_pictures_deinit(struct ld_sweep_pictures *pictures);
+
+#endif
