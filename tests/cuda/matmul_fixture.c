@@ -1,5 +1,6 @@
 #include "matmul_fixture.h"
 
+#include "kernels/cuda/rt.h"
 #include "kernels/idx.h"
 #include "runtime/base/arena.h"
 
@@ -478,6 +479,28 @@ static void check_counters(const struct run *r)
               (unsigned long long)got.cp_async_bytes, (unsigned long long)bytes);
 }
 
+/* The same bits where y lies over the residual. */
+static void check_in_place(struct run *r)
+{
+    if (!r->c->residual)
+        return;
+    size_t bytes = r->y_count * hc_size(y_dtype(r->c));
+    unsigned char *apart = zeros(3, bytes);
+    unsigned char *residual = apart + bytes;
+    unsigned char *over = residual + bytes;
+    hc_download(apart, r->out, bytes);
+    hc_download(residual, r->conv.residual, bytes);
+    LD_ASSERT(ldk_rt_upload(r->out, residual, bytes, NULL) == 0);
+    LD_ASSERT(ldk_rt_stream_synchronize(NULL) == 0);
+    struct run same = *r;
+    same.conv.residual = same.linear.residual = r->out;
+    hc_seed(5);
+    hc_expect(launch(&same) == LDK_OK, "y over the residual runs");
+    hc_download(over, r->out, bytes);
+    hc_equal_bits("y over the residual", apart, over, bytes);
+    ld_heap_free(apart);
+}
+
 /* The last image alone has the bits it had in the batch, moments too. */
 static void check_alone(struct run *r)
 {
@@ -544,6 +567,7 @@ void matmul_check(const struct matmul_case *c)
         if (c->moments)
             check_moments(&r);
         check_counters(&r);
+        check_in_place(&r);
         check_alone(&r);
     }
     release(&r);
