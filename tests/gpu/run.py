@@ -433,9 +433,9 @@ def main():
             if run.part("build", build, run) and run.part("models", make_models, run):
                 run.part("kernels", kernel_tests, run)
                 run.part("golden cases", golden, run)
-                run.part("equal bytes", equal_bytes, run)
                 run.part("selftest", selftest, run)
                 run.part("bench", benches, run)
+                run.part("equal bytes", equal_bytes, run)
                 run.part("step against PyTorch", compare_with_torch, run)
                 run.part("sanitizer", sanitize, run)
     finally:

@@ -217,7 +217,7 @@ static void examine_op(struct real *real, const struct layer *layer, uint32_t op
             examine_repeats(&job, y, bytes, first, again);
             examine_variants(&job, size, y, bytes, again);
         }
-        if (batch == COMPANY_BATCH)
+        if (batch > REPEAT_BATCH && batch <= COMPANY_BATCH)
             examine_company(&job, y, bytes, first, again);
     }
     free(again);
@@ -369,7 +369,7 @@ static bool read_options(struct options *o, int argc, char **argv)
 {
     o->tiny = hc_is_host();
     o->seconds = 1e9;
-    if (!read_sizes(o->tiny ? "64x64" : "512x512", o) || !read_batches(o->tiny ? "2,8" : "2", o))
+    if (!read_sizes(o->tiny ? "64x64" : "512x512", o) || !read_batches(o->tiny ? "2,3" : "2", o))
         return false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
