@@ -42,9 +42,9 @@ struct bf16 {
 };
 
 /* What T looks like to the C side. */
-template <class T> constexpr ldk_dtype ldk_dtype_of = LDK_F32;
-template <> constexpr ldk_dtype ldk_dtype_of<half> = LDK_F16;
-template <> constexpr ldk_dtype ldk_dtype_of<bf16> = LDK_BF16;
+template <class T> inline constexpr ldk_dtype ldk_dtype_of = LDK_F32;
+template <> inline constexpr ldk_dtype ldk_dtype_of<half> = LDK_F16;
+template <> inline constexpr ldk_dtype ldk_dtype_of<bf16> = LDK_BF16;
 
 template <class T> struct ldk_identity {
     using type = T;
