@@ -61,11 +61,12 @@ static float *decoded(const void *x, size_t count, enum ldk_dtype dtype)
     float *values = calloc(count + 1, sizeof *values);
     if (!values)
         abort();
-    ld_dtype_to_f32(values, x,
-                    dtype == LDK_F32   ? LD_DTYPE_F32
-                    : dtype == LDK_F16 ? LD_DTYPE_F16
-                                       : LD_DTYPE_BF16,
-                    x ? count : 0);
+    if (x)
+        ld_dtype_to_f32(values, x,
+                        dtype == LDK_F32   ? LD_DTYPE_F32
+                        : dtype == LDK_F16 ? LD_DTYPE_F16
+                                           : LD_DTYPE_BF16,
+                        count);
     return values;
 }
 
