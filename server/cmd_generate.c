@@ -11,12 +11,12 @@
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
+#include "server/cmd_adapters.h"
 #include "server/cmd_generate_args.h"
-#include "server/local_adapters.h"
+#include "server/cmd_sweep_sheet.h"
 #include "server/names.h"
 #include "server/progress_bar.h"
 #include "server/remote.h"
-#include "server/sweep_paint.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #define LD_SERVER_CMD_GENERATE_ARGS_H
 
 #include "runtime/engine.h"
-#include "server/sweep.h"
+#include "server/cmd_sweep.h"
 
 /* Texts point into argv. */
 struct ld_generate_args {

@@ -1,11 +1,11 @@
 /*
  * The pictures of a sweep as they come, and the sheet made of them at the end.
  */
-#ifndef LD_SERVER_SWEEP_PAINT_H
-#define LD_SERVER_SWEEP_PAINT_H
+#ifndef LD_SERVER_CMD_SWEEP_SHEET_H
+#define LD_SERVER_CMD_SWEEP_SHEET_H
 
 #include "runtime/base/buffer.h"
-#include "server/sweep.h"
+#include "server/cmd_sweep.h"
 
 /* Caller's storage; zeroed is empty. */
 struct ld_sweep_pictures {

@@ -2,8 +2,8 @@
  * A grid over the values of up to three fields: `--sweep steps=10,20 --sweep sampler=euler,heun`.
  * The first axis runs across, the second down, the third over pages of the sheet.
  */
-#ifndef LD_SERVER_SWEEP_H
-#define LD_SERVER_SWEEP_H
+#ifndef LD_SERVER_CMD_SWEEP_H
+#define LD_SERVER_CMD_SWEEP_H
 
 #include "config/limits.h"
 #include "runtime/image/sheet.h"

@@ -1,4 +1,4 @@
-#include "server/sweep.h"
+#include "server/cmd_sweep.h"
 
 #include "runtime/base/arena.h"
 

@@ -2,8 +2,8 @@
  * The adapters of a folder as recipes want them, for `latentd generate`, which resolves a request
  * before it loads a model. Nothing is hashed.
  */
-#ifndef LD_SERVER_LOCAL_ADAPTERS_H
-#define LD_SERVER_LOCAL_ADAPTERS_H
+#ifndef LD_SERVER_CMD_ADAPTERS_H
+#define LD_SERVER_CMD_ADAPTERS_H
 
 #include "api/hyper.h"
 #include "runtime/model/registry.h"

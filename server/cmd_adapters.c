@@ -1,4 +1,4 @@
-#include "server/local_adapters.h"
+#include "server/cmd_adapters.h"
 
 #include "runtime/base/json_find.h"
 

@@ -1,4 +1,4 @@
-#include "server/sweep_paint.h"
+#include "server/cmd_sweep_sheet.h"
 
 #include "runtime/image/png_read.h"
 #include "runtime/image/png_write.h"
