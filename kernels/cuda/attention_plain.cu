@@ -4,13 +4,15 @@
  * maximum, and then each lane sums its columns of V. For the small models and for odd slices; no
  * speed goal.
  *
- * Shared   q as float32 and 32 weights for each of 4 warps: 2.5 KB (d <= 128) and 17 KB.
- * Registers (sm_90) 40 (d <= 128) and 168; time: not measured.
+ * Heads above 128 columns are cut into blocks of 128, each of which scores the keys for itself:
+ * with more columns a lane, ptxas spills.
+ *
+ * Shared   q as float32 and 32 weights for each of 4 warps: 16.5 KB. Time: not measured.
  */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/vector.cuh"
 
-enum { WARPS = 4, HEAD_DIM_MAX = 1024 };
+enum { WARPS = 4, HEAD_DIM_MAX = 1024, PIECES = 4, COLUMNS = PIECES * 32 };
 
 /* q . k over one head, in ascending order of the columns. */
 template <class T>
@@ -22,18 +24,20 @@ static __device__ __forceinline__ float dot(const float *q, const T *k, int head
     return sum;
 }
 
-/* PIECES columns a lane: lane, lane + 32, ... */
-template <class T, int PIECES>
+/* A block's columns of V, PIECES a lane: column0 + lane, + 32, ... */
+template <class T>
 static __global__ void __launch_bounds__(WARPS * 32)
     attention_plain_kernel(const struct ldk_attention a)
 {
-    LDK_SHARED(float, queries, [WARPS][static_cast<unsigned>(PIECES * 32)]);
+    LDK_SHARED(float, queries, [WARPS][HEAD_DIM_MAX]);
     LDK_SHARED(float, weights, [WARPS][32]);
     const int tid = static_cast<int>(threadIdx.x);
     const int warp = tid / 32;
     const int lane = tid % 32;
     const int row = static_cast<int>(blockIdx.x) * WARPS + warp;
-    const int head = static_cast<int>(blockIdx.y) * a.head_dim;
+    const int blocks = ld_idx_ceil_div(a.head_dim, COLUMNS); /* of one head */
+    const int head = static_cast<int>(blockIdx.y) / blocks * a.head_dim;
+    const int column0 = static_cast<int>(blockIdx.y) % blocks * COLUMNS + lane;
     const int b = static_cast<int>(blockIdx.z);
     if (row >= a.q_rows) /* a whole warp; there is no barrier of the block below */
         return;
@@ -78,26 +82,24 @@ static __global__ void __launch_bounds__(WARPS * 32)
             total += p;
             LDK_UNROLL
             for (int i = 0; i < PIECES; i++)
-                if (i * 32 + lane < a.head_dim)
-                    sums[i] += p * ldk_to_f32(value[i * 32 + lane]);
+                if (column0 + i * 32 < a.head_dim)
+                    sums[i] += p * ldk_to_f32(value[column0 + i * 32]);
         }
         __syncwarp(); /* before the next weights are written */
     }
     const float inverse = total == 0.0f ? 0.0f : 1.0f / total; /* no keys: zeros */
     LDK_UNROLL
     for (int i = 0; i < PIECES; i++)
-        if (i * 32 + lane < a.head_dim)
-            o[i * 32 + lane] = ldk_from_f32<T>(sums[i] * inverse);
+        if (column0 + i * 32 < a.head_dim)
+            o[column0 + i * 32] = ldk_from_f32<T>(sums[i] * inverse);
 }
 
 template <class T> static int launch(const struct ldk_attention *a, ldk_stream stream)
 {
+    const int columns = ld_idx_ceil_div(a->head_dim, COLUMNS);
     const dim3 grid(static_cast<unsigned>(ld_idx_ceil_div(a->q_rows, WARPS)),
-                    static_cast<unsigned>(a->heads), static_cast<unsigned>(a->batch));
-    const dim3 block(WARPS * 32);
-    if (a->head_dim <= 128)
-        return LDK_LAUNCH((attention_plain_kernel<T, 4>), grid, block, 0, stream, *a);
-    return LDK_LAUNCH((attention_plain_kernel<T, HEAD_DIM_MAX / 32>), grid, block, 0, stream, *a);
+                    static_cast<unsigned>(a->heads * columns), static_cast<unsigned>(a->batch));
+    return LDK_LAUNCH((attention_plain_kernel<T>), grid, dim3(WARPS * 32), 0, stream, *a);
 }
 
 int ldk_attention_plain(const struct ldk_attention *a, ldk_stream stream)
@@ -114,7 +116,7 @@ struct ldk_variant ldk_attention_plain_variant(int head_dim)
     v.tile_k = 32;
     v.stages = 1;
     v.threads = WARPS * 32;
-    v.shared_bytes = WARPS * 32 * 4 * (1 + (head_dim <= 128 ? 4 : HEAD_DIM_MAX / 32));
+    v.shared_bytes = WARPS * (HEAD_DIM_MAX + 32) * 4;
     v.name = "plain";
     return v;
 }
