@@ -208,11 +208,12 @@ static void doubling_takes_the_phase_form_where_there_is_one(void **state)
 static const struct ldk_variant *named(const struct ldk_variant *list, int32_t count,
                                        const char *name)
 {
-    for (int32_t i = 0; i < count; i++)
-        if (strcmp(list[i].name, name) == 0)
-            return &list[i];
-    fail_msg("%s is not offered", name);
-    return NULL;
+    int32_t i = 0;
+    while (i < count && strcmp(list[i].name, name) != 0)
+        i++;
+    if (i == count)
+        fail_msg("%s is not offered", name);
+    return &list[i];
 }
 
 static void signatures_tell_the_order_of_sums(void **state)

@@ -33,12 +33,12 @@ static const struct ldk_tune_device device = {90, 132, 227 << 10};
 
 static struct fake_candidate *find(struct fake *fake, const struct ldk_tune_candidate *candidate)
 {
-    for (uint32_t i = 0; i < fake->count; i++) {
-        if (strcmp(fake->list[i].candidate.name, candidate->name) == 0)
-            return &fake->list[i];
-    }
-    fail_msg("an unknown candidate was asked about");
-    return NULL;
+    uint32_t i = 0;
+    while (i < fake->count && strcmp(fake->list[i].candidate.name, candidate->name) != 0)
+        i++;
+    if (i == fake->count)
+        fail_msg("an unknown candidate was asked about");
+    return &fake->list[i];
 }
 
 static uint32_t fake_candidates(void *ctx, const struct ldk_tune_unit *unit,
