@@ -48,10 +48,10 @@ enum ldk_activation { LDK_ACT_NONE, LDK_ACT_SILU, LDK_ACT_QUICK_GELU, LDK_ACT_GE
 /* ---- Packed weights (pack.h fills them on the host) -------------------------------------------- */
 
 /*
- * [rows_padded][taps][k_padded] of `dtype`: tap-major K with channels innermost, linear weights have
- * one tap. Padding is zero. GEGLU rows are interleaved: 8 value rows, then the 8 gate rows of the
- * same outputs. `phase` (kernel 3 only, may be NULL): the four 2x2 kernels of the upsampling form,
- * [4][rows_padded][4][k_padded], sums taken in fp32 and rounded once.
+ * [rows_padded][taps][k_padded] of `dtype`: tap-major K with channels innermost, linear weights
+ * have one tap. Padding is zero. GEGLU rows are interleaved: 8 value rows, then the 8 gate rows of
+ * the same outputs. `phase` (kernel 3 only, may be NULL): the four 2x2 kernels of the upsampling
+ * form, [4][rows_padded][4][k_padded], sums taken in fp32 and rounded once.
  */
 struct ldk_weight {
     const void *data;
@@ -67,9 +67,9 @@ struct ldk_weight {
 
 /* ---- Convolution and linear: conv.cu, gemm.cu -------------------------------------------------- */
 
-/* As ld_conv2d; kernel 1 or 3 by w->taps. Two-source input without concatenation, nearest upsampling
- * to [up_h, up_w] folded into the index walk (and by phase kernels when up is exactly twice and
- * w->phase is there). */
+/* As ld_conv2d; kernel 1 or 3 by w->taps. Two-source input without concatenation, nearest
+ * upsampling to [up_h, up_w] folded into the index walk (and by phase kernels when up is exactly
+ * twice and w->phase is there). */
 struct ldk_conv {
     const void *x0, *x1; /* act [batch, in_h, in_w, c0 | c1] */
     int32_t c0, c1;
@@ -81,8 +81,9 @@ struct ldk_conv {
     bool row_add_f32;
     const void *residual; /* act, as y; may alias y */
     void *y;              /* act [batch, out_h, out_w, w.rows] */
-    float *moments; /* NULL, or [batch][ldk_conv_tiles][w.rows][4]: per tile and channel the shifted
-                       moments (shift, sum of (v-shift), sum of (v-shift)^2, count) of the rounded y */
+    float *
+        moments; /* NULL, or [batch][ldk_conv_tiles][w.rows][4]: per tile and channel the shifted
+                    moments (shift, sum of (v-shift), sum of (v-shift)^2, count) of the rounded y */
     void *workspace; /* ldk_conv_workspace bytes; NULL where that is 0 */
     enum ldk_dtype dtype;
     bool fp16_accumulate; /* GeForce option: fp16 mma accumulators, promoted every 128 of K */
@@ -104,8 +105,8 @@ struct ldk_linear {
     struct ldk_weight w; /* one tap */
     enum ldk_activation activation;
     const void *residual;
-    void *y; /* act [rows, n]; n = w.rows, or w.rows / 2 for GEGLU */
-    bool y_f32; /* y is float32 (timestep path) */
+    void *y;         /* act [rows, n]; n = w.rows, or w.rows / 2 for GEGLU */
+    bool y_f32;      /* y is float32 (timestep path) */
     float *moments;  /* as in ldk_conv, tiles by ldk_linear_tiles */
     void *workspace; /* ldk_linear_workspace bytes */
     enum ldk_dtype dtype;
@@ -116,8 +117,8 @@ int32_t ldk_linear_tiles(const struct ldk_linear *l);
 size_t ldk_linear_workspace(const struct ldk_linear *l);
 int ldk_linear(const struct ldk_linear *l, ldk_stream stream);
 
-/* What the tuner may choose from; fills up to `capacity` numbers, returns how many there are. Variants
- * with an equal `signature` give equal bits (kernels.md 13). */
+/* What the tuner may choose from; fills up to `capacity` numbers, returns how many there are.
+ * Variants with an equal `signature` give equal bits (kernels.md 13). */
 struct ldk_variant {
     int32_t number;
     uint32_t signature;
@@ -186,8 +187,8 @@ int ldk_timestep(const float *t, int32_t batch, int32_t dim, void *y, enum ldk_d
                  ldk_stream stream); /* dtype may be LDK_F32 */
 
 /* override_index[row] < 0: the table row; else row of `overrides` [*, channels]. NULL: none. */
-int ldk_embed(const int32_t *ids, const int32_t *override_index, const float *overrides, int32_t rows,
-              int32_t tokens, int32_t channels, int32_t table_rows, const void *table,
+int ldk_embed(const int32_t *ids, const int32_t *override_index, const float *overrides,
+              int32_t rows, int32_t tokens, int32_t channels, int32_t table_rows, const void *table,
               const void *positions, void *y, enum ldk_dtype dtype, ldk_stream stream);
 
 int ldk_map(const void *x, int64_t count, enum ldk_activation activation, void *y,
@@ -218,7 +219,8 @@ int ldk_rgb_out(const void *x, int32_t batch, int32_t height, int32_t width, uin
  *   d_i    = read(output rows of image i)   CFG-combined denoised estimate, float32
  *   x_i'   = a*x + b*d + c*noise + sum_h e_h*history_h
  *   next   = c_in * x_i' written twice (or once) as the network's input, act NHWC
- * Coefficients are per image and live in device memory, so one captured graph replays for every step.
+ * Coefficients are per image and live in device memory, so one captured graph replays for every
+ * step.
  */
 enum { LDK_STEP_HISTORY_MAX = 3 };
 struct ldk_step_image {
@@ -228,21 +230,21 @@ struct ldk_step_image {
     float a, b, c;
     float e[LDK_STEP_HISTORY_MAX];
     float next_c_in;
-    uint64_t seed;    /* Philox key */
-    uint32_t draw;    /* draw counter of sampling.md 4 */
-    int32_t push;     /* history slot that receives this call's d, -1: none */
-    int32_t rows;     /* UNet rows of this image: 1 or 2 (positive first) */
+    uint64_t seed; /* Philox key */
+    uint32_t draw; /* draw counter of sampling.md 4 */
+    int32_t push;  /* history slot that receives this call's d, -1: none */
+    int32_t rows;  /* UNet rows of this image: 1 or 2 (positive first) */
     int32_t first_row;
 };
 struct ldk_step {
     const struct ldk_step_image *images; /* device [count] */
     int32_t count, channels, height, width;
-    const void *output;   /* act NHWC [rows, H, W, channels]: what the UNet gave */
-    float *x;             /* [count, C, H, W], updated in place */
-    float *history;       /* [count, LDK_STEP_HISTORY_MAX, C, H, W] */
-    const float *noise;   /* [count, C, H, W] from the host, or NULL: Philox drawn here */
-    void *next;           /* act NHWC [rows, H, W, channels] */
-    float *workspace;     /* [count * 4] sums for rescale */
+    const void *output; /* act NHWC [rows, H, W, channels]: what the UNet gave */
+    float *x;           /* [count, C, H, W], updated in place */
+    float *history;     /* [count, LDK_STEP_HISTORY_MAX, C, H, W] */
+    const float *noise; /* [count, C, H, W] from the host, or NULL: Philox drawn here */
+    void *next;         /* act NHWC [rows, H, W, channels] */
+    float *workspace;   /* [count * 4] sums for rescale */
     enum ldk_dtype dtype;
 };
 int ldk_step(const struct ldk_step *s, ldk_stream stream);
