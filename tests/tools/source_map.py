@@ -15,11 +15,13 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/source-map.md"
-ENDINGS = {".c", ".h", ".def", ".py", ".sh"}
+ENDINGS = {".c", ".h", ".cu", ".cuh", ".def", ".py", ".sh"}
 
 ROOMS = [
     ("runtime/base", "Base: errors, memory, bytes, files, threads, logs. Knows nothing above it."),
     ("config", "Limits, settings and the table of request fields."),
+    ("kernels/cuda", "The CUDA backend: kernels by hand, their launchers, tuner and runtime."),
+    ("kernels/host", "The same kernels on the host, one fiber a thread: tests only."),
     ("kernels", "The operator table and its backends. Knows no model."),
     ("runtime/sample", "Schedules, samplers, noise, guidance, resizing: the mathematics of sampling."),
     ("runtime/text", "From a prompt to token ids and weights."),
@@ -30,6 +32,7 @@ ROOMS = [
     ("runtime", "The engine: jobs, sessions, ticks."),
     ("api", "Bytes to checked requests and back. Knows no socket."),
     ("server", "The program: HTTP front, queue, store, workers, command line."),
+    ("deploy/demo_model", "The small checkpoint of the tree: its pictures and its training."),
     ("deploy", "Installing and running."),
     ("tests/golden_check", "Checks against the golden data."),
     ("tests/tools", "Makers of checkpoints and documents."),
@@ -39,6 +42,10 @@ ROOMS = [
     ("tests/pipeline", "The program from outside: the command line and the server."),
     ("tests/api", "The real server with a scripted worker."),
     ("tests/fault", "Processes and disks that fail."),
+    ("tests/cuda", "The CUDA kernels over their host build."),
+    ("tests/gpu", "What only a GPU can show, in one command."),
+    ("tests/static", "The CUDA kernels proven by their compiler's words."),
+    ("tests/demo", "The demo model judged by its pictures."),
     ("tests/tidy", "Rules that a machine can check."),
     ("tests", "The test commands."),
 ]
@@ -84,6 +91,8 @@ SAYS = {
     "server/store_read.c": "Reads: jobs, lists, events, uploads",
     "server/store_sqlite.c": "Connections, statements and errors of SQLite",
     "server/store_upkeep.c": "Expiry, uploads, notes, references of blobs",
+    "server/cmd_bench_common.c": "What the bench verbs share: opening a backend, noise, medians, printing",
+    "server/handle_tags.c": "Completion of tags",
     "server/wait.c": "A call that waits for its job to end",
 }
 
@@ -98,7 +107,7 @@ def opening(path):
     """The text of the comment that opens the file: before its includes, or a block of its own
     right after them."""
     text = (ROOT / path).read_text("utf-8", "replace")
-    if path.endswith((".c", ".h", ".def")):
+    if path.endswith((".c", ".h", ".cu", ".cuh", ".def")):
         match = re.match(r"\s*/\*(.*?)\*/", text, re.S) or \
             re.match(r"(?:\s|#include [^\n]*)*/\*\n(.*?)\*/\n\n", text, re.S)
         if not match:
