@@ -201,8 +201,9 @@ static void lines_that_make_no_sense_spoil_the_whole_file(void **state)
         "unit own:a 00000001 600000000001 - 0 k\n",
         "unit  00000001 5 - 0 k\n",
         "unit own:a 00000001 5 - 0 \n",
-        "unit "
-        "own:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa "
+        "unit " /* a name beyond LDK_TUNE_NAME_SIZE */
+        "own:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaaaaaa "
         "00000001 "
         "5 - 0 k\n",
         "class 00000001 k", /* cut before its end */
