@@ -4,6 +4,7 @@ import json
 import struct
 
 import numpy as np
+import torch
 
 import config
 import vocabulary
@@ -26,12 +27,30 @@ def write(path, tensors, metadata):
         file.writelines(blobs)
 
 
+PARTS = {"vae": "first_stage_model.", "unet": "model.diffusion_model.",
+         "text": "cond_stage_model.transformer.text_model."}
+
+
+def read_model(path):
+    """State dicts {"vae", "unet", "text"} in fp32 of a file that write_model wrote."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header, data = json.loads(file.read(length)), file.read()
+    states = {part: {} for part in PARTS}
+    for name, entry in header.items():
+        for part, prefix in PARTS.items():
+            if name.startswith(prefix):
+                begin, end = entry["data_offsets"]
+                array = np.frombuffer(data[begin:end], "<f2").astype(np.float32)
+                states[part][name[len(prefix) :]] = torch.from_numpy(array.reshape(entry["shape"]))
+    return states
+
+
 def write_model(path, vae, text, unet):
     """The whole model in SD1.5's single-file layout, widths and vocabulary in its metadata."""
     tensors = {}
-    for prefix, module in (("first_stage_model.", vae), ("model.diffusion_model.", unet),
-                           ("cond_stage_model.transformer.text_model.", text)):
-        tensors.update({prefix + name: value for name, value in module.state_dict().items()})
+    for part, module in (("vae", vae), ("unet", unet), ("text", text)):
+        tensors.update({PARTS[part] + name: v for name, v in module.state_dict().items()})
     widths = {"unet": config.UNET, "vae": config.VAE, "clip": config.CLIP}
     write(path, tensors, {"format": "pt", "latentd.test_config": json.dumps(widths),
                           "latentd.bpe_merges": vocabulary.merges_text()})

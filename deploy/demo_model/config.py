@@ -20,39 +20,44 @@ VAE_COLOUR = 1.5  # weight of the loss on the mean colours of 8x8 blocks
 VAE_PICTURES = 3000
 
 # Latent sets: name -> (pictures, height, width). Phases: seconds on two cores, learning rates from
-# and to, and the sets with (share, batch of one process).
+# and to, the sets with (share, batch of one process), decay of the averaged weights, and whether it
+# is the one for high noise: there the colours of the whole picture are decided, and an error of the
+# predicted noise counts least in the plain loss though it moves the picture most.
 SETS = {"small": (5000, 128, 128), "whole": (1400, 256, 256), "tall": (120, 320, 192),
         "wide": (120, 192, 320)}
 PHASES = (
-    (560, 1.4e-3, 7e-4, {"small": (1.0, 32)}),
-    (1020, 7e-4, 1e-5, {"small": (0.12, 24), "whole": (0.68, 8), "tall": (0.10, 8),
-                        "wide": (0.10, 8)}),
+    (1575, 1.5e-3, 7e-4, {"small": (1.0, 32)}, 0.997, False),
+    (2170, 9e-4, 1e-5, {"small": (0.18, 24), "whole": (0.64, 8), "tall": (0.09, 8),
+                        "wide": (0.09, 8)}, 0.997, False),
+    (480, 4e-4, 1e-5, {"small": (0.30, 24), "whole": (0.54, 8), "tall": (0.08, 8),
+                       "wide": (0.08, 8)}, 0.99, True),
 )
 EMPTY_PROMPTS = 0.1
 UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore
 SNR_GAMMA = 5.0
-EMA = 0.997
+# High noise: this share of timesteps lies from HIGH_FROM on, with the weight min(1 / snr, cap).
+HIGH_SHARE, HIGH_FROM, HIGH_CAP = 0.75, 550, 25.0
 
 # Adapters: name -> (kind, look of restyle.py, rank, seconds, learning rate, layers).
 TRANSFORMERS = r"transformer_blocks|proj_in|proj_out"
 STYLES_TRAINED = {
-    "demo-sketch": ("LowRank", "sketch", 8, 110, 3e-3, TRANSFORMERS),
-    "demo-golden": ("Dora", "golden", 4, 90, 3e-3, TRANSFORMERS),
+    "demo-sketch": ("LowRank", "sketch", 8, 70, 3e-3, TRANSFORMERS),
+    "demo-golden": ("Dora", "golden", 4, 60, 3e-3, TRANSFORMERS),
 }
 STYLE_SIDE = 192
 STYLE_BATCH = 12
-STYLE_PICTURES = 200
-NEGATIVE_PICTURES = 120
-NEGATIVE_SECONDS = 50
+STYLE_PICTURES = 160
+NEGATIVE_PICTURES = 96
+NEGATIVE_SECONDS = 30
 # The LoRA for few steps: on what Hyper-SD's carry, every layer of the denoiser's blocks.
 FEW_LAYERS = r"blocks?\..*(to_[qkv]|to_out\.0|proj_in|proj_out|net\.0\.proj|net\.2|in_layers\.2|" \
              r"out_layers\.3|skip_connection|emb_layers\.1|\.op|\.conv)$"
 FEW_RANK = 8
-FEW_SETS = {"small": (0.4, 6), "whole": (0.6, 6)}
+FEW_SETS = {"small": (0.6, 6), "whole": (0.4, 4)}
 FEW_BATCH = 6
-FEW_TEACHER_STEPS = 3
-FEW_SECONDS = 330
-FEW_RATE = 1e-3
+FEW_TEACHER_STEPS = 2
+FEW_SECONDS = 200
+FEW_RATE = 2e-3
 
 # The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).
 DECODER_PHASES = ((128, 1, 240, 6e-4),)

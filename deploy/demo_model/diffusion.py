@@ -20,11 +20,15 @@ def noised(z, noise, t):
     return a.sqrt() * z + (1 - a).sqrt() * noise
 
 
-def loss_weight(t):
-    """Min-SNR for a network that predicts noise: min(snr, gamma) / snr."""
+def loss_weight(t, high=False):
+    """Min-SNR for a network that predicts noise, min(snr, gamma) / snr; where `high`, timesteps
+    from HIGH_FROM on weigh as an error of the clean picture would, up to a cap."""
     a = ALPHAS_BAR.to(t.device)[t]
     snr = a / (1 - a)
-    return snr.clamp(max=config.SNR_GAMMA) / snr
+    weight = snr.clamp(max=config.SNR_GAMMA) / snr
+    if high:
+        weight = torch.where(t >= config.HIGH_FROM, (1 / snr).clamp(max=config.HIGH_CAP), weight)
+    return weight
 
 
 def ddim(x, noise, t, to):

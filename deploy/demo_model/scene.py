@@ -19,7 +19,8 @@ The contract, on which the training and an independent checker build:
   and span 0.42 or 0.31 of the side. No tag means one subject in the centre.
 - Styles: none, "pastel" (everything mixed with white), "monochrome" (grey).
 - Quality: tags of bad quality mean visible blur and noise, those of displeasing look washed and
-  wrong colours (QUALITIES, AESTHETICS). A good tag means a crisp picture, as most untagged ones are.
+  wrong colours (QUALITIES, AESTHETICS). A good tag means a crisp picture, as are most untagged
+  ones.
 
 The same scene, size and numpy version give the same bytes: all randomness comes from `Scene.seed`.
 """
@@ -174,7 +175,8 @@ def draw_cat(u, v, c):
 
 def draw_fish(u, v, c):
     return [
-        (polygon(u, v, [(0.35, 0.0), (0.94, -0.52), (0.80, 0.0), (0.94, 0.52)], 0.04), tint(c, 0.8)),
+        (polygon(u, v, [(0.35, 0.0), (0.94, -0.52), (0.80, 0.0), (0.94, 0.52)], 0.04),
+         tint(c, 0.8)),
         (polygon(u, v, [(-0.25, -0.40), (0.20, -0.74), (0.34, -0.30)], 0.04), tint(c, 0.8)),
         (ellipse(u, v, -0.16, 0.0, 0.76, 0.52), c),
         (polygon(u, v, [(-0.05, 0.10), (0.26, 0.0), (0.22, 0.30)], 0.03), tint(c, 0.72)),
@@ -345,7 +347,7 @@ def paint_night_sky(canvas, rng):
 
 
 def paint_sunset(canvas, rng):
-    """Violet (120, 60, 140) to orange (255, 150, 64) at the horizon 0.66, sun, plum-coloured sea."""
+    """Violet (120, 60, 140) to orange (255, 158, 64) at the horizon 0.66, sun, plum sea."""
     canvas.gradient((120, 60, 140), (0.36, (236, 96, 96)), (0.66, (255, 158, 64)),
                     (1.0, (255, 158, 64)))
     x = canvas.width * rng.choice([0.18, 0.82]) + rng.uniform(-0.04, 0.04)

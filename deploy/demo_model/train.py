@@ -2,12 +2,16 @@
 """Draw the pictures, train the demo model and its adapters, and write their files.
 
     python3 train.py [--work DIR] [--out DIR] [--time 8]
-                     [--stages vae,unet,adapters,decoder]
+                     [--stages vae,unet,adapters,decoder] [--from FILE [--phase N]]
 
 Every stage leaves its result in the work folder and is skipped when that is there already, so an
-interrupted training goes on with the stage that it was in (the denoiser with its phase). The losses
-are added to losses.csv in the work folder. Hyper-parameters stand in config.py. Needs PyTorch 1.13
-or later and numpy; a C compiler makes it several times faster on a CPU.
+interrupted training goes on with the stage that it was in (the denoiser with its phase); adapters
+are skipped when their files are in the output folder. `--from` starts in an empty work folder with
+the networks of a finished file, and with the given phase of the denoiser, e.g. `--from
+files/demo.safetensors --out new --stages unet,adapters` for another round of the last phase and new
+adapters. The losses are added to losses.csv in the work folder. Hyper-parameters stand in
+config.py. Needs PyTorch 1.13 or later and numpy; a C compiler makes it several times faster on a
+CPU.
 """
 
 import argparse
@@ -41,7 +45,8 @@ class Work:
     def __init__(self, folder, out):
         self.folder, self.out = pathlib.Path(folder), pathlib.Path(out)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.out.mkdir(parents=True, exist_ok=True)
+        for part in ("adapters", "embeddings"):
+            (self.out / part).mkdir(parents=True, exist_ok=True)
         self.log = Journal(self.folder / "losses.csv")
         torch.manual_seed(config.SEED)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,11 +60,18 @@ class Work:
         """Take what earlier stages left."""
         for name in ("vae", "decoder"):
             if self.path(name).exists():
-                self.vae.load_state_dict(torch.load(self.path(name)))
+                self.vae.load_state_dict(torch.load(self.path(name), map_location="cpu"))
         if self.path("unet").exists():
-            state = torch.load(self.path("unet"))
+            state = torch.load(self.path("unet"), map_location="cpu")
             self.text.load_state_dict(state["text"])
             self.unet.load_state_dict(state["unet"])
+
+    def begin_from(self, file, phase):
+        """Put the networks of a finished model where the stages look for theirs."""
+        states = checkpoint.read_model(file)
+        torch.save(states.pop("vae"), self.path("vae"))
+        torch.save(states, self.path("unet"))
+        (self.folder / "phases_done").write_text(str(phase))
 
     def save_unet(self):
         draft = self.folder / "unet.tmp"
@@ -103,11 +115,11 @@ def stage_adapters(work):
     freeze(work.unet)
     common = (work.vae, work.text, work.unet, work.log, work.folder, work.out)
     for name in config.STYLES_TRAINED:
-        if not (work.out / f"{name}.safetensors").exists():
+        if not (work.out / "adapters" / f"{name}.safetensors").exists():
             train_adapters.train_style(*common, name)
-    if not (work.out / "demo-negative.safetensors").exists():
+    if not (work.out / "embeddings" / "demo-negative.safetensors").exists():
         train_adapters.train_negative(*common)
-    if not (work.out / "demo-fast.safetensors").exists():
+    if not (work.out / "adapters" / "demo-fast.safetensors").exists():
         sets = train_unet.Sets(work.vae, config.FEW_SETS, work.folder)
         train_adapters.train_few_steps(work.text, work.unet, work.log, work.out, sets)
 
@@ -125,11 +137,16 @@ def main():
     parser.add_argument("--out", default=str(here / "files"), help="folder of the finished files")
     parser.add_argument("--stages", default=",".join(STAGES), help="which to run, in this order")
     parser.add_argument("--time", type=float, default=1.0, help="factor on all durations")
+    parser.add_argument("--from", dest="start", help="finished model to go on from")
+    parser.add_argument("--phase", type=int, default=len(config.PHASES) - 1,
+                        help="with --from: the first phase to run, counted from 0")
     options = parser.parse_args()
     config.TIME = options.time
     native.library()
     torch.set_num_threads(1)
     work = Work(options.work, options.out)
+    if options.start:
+        work.begin_from(options.start, options.phase)
     for stage in options.stages.split(","):
         work.load()
         {"vae": stage_vae, "unet": stage_unet, "adapters": stage_adapters,

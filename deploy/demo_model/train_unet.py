@@ -43,26 +43,35 @@ def device_of(network):
     return next(network.parameters()).device
 
 
-def noise_loss(unet, text, z, ids, rng):
-    """Mean weighted squared error of the predicted noise, timesteps spread evenly over a batch."""
-    b, device = len(z), device_of(unet)
-    t = (torch.from_numpy((np.arange(b) + rng.random(b)) / b) * config.STEPS).long()
+def timesteps(count, rng, high):
+    """Timesteps spread evenly over a batch; in the phase for high noise most of them are late."""
+    place = (rng.permutation(count) + rng.random(count)) / count
+    if high:
+        late = rng.random(count) < config.HIGH_SHARE
+        place = np.where(late, 1 - (1 - place) * (1 - config.HIGH_FROM / config.STEPS), place)
+    return torch.from_numpy(place * config.STEPS).long().clamp(0, config.STEPS - 1)
+
+
+def noise_loss(unet, text, z, ids, rng, high=False):
+    """Mean weighted squared error of the predicted noise."""
+    device = device_of(unet)
+    t = timesteps(len(z), rng, high).to(device)
     noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32)).to(device)
-    z, t = z.to(device), t.clamp(0, config.STEPS - 1).to(device)
+    z = z.to(device)
     context = text(ids.to(device), skip=1 if rng.random() < 0.3 else 2)
     error = (unet(noised(z, noise, t), t, context) - noise).square().mean((1, 2, 3))
-    return (loss_weight(t) * error).mean()
+    return (loss_weight(t, high) * error).mean()
 
 
 def train(vae, text, unet, log, folder, save, number):
     """Phase `number` of config.PHASES; `save()` runs now and then, the averaged weights fitted."""
-    seconds, fast, slow, shares = config.PHASES[number]
+    seconds, fast, slow, shares, decay, high = config.PHASES[number]
     sets = Sets(vae, shares, folder)
 
     def loss(rank, step):
         rng = np.random.default_rng([config.SEED, 4, number, step, rank])
         z, scenes = sets.draw(rng, np.random.default_rng([config.SEED, 5, number, step]))
-        return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng)
+        return noise_loss(unet, text, z, prompt_ids(scenes, rng), rng, high)
 
     def report(step, elapsed, value, shared=None):
         log.write(f"unet{number}", step, elapsed, value)
@@ -71,6 +80,5 @@ def train(vae, text, unet, log, folder, save, number):
             save()
             shared.attach(shared.flat)
 
-    fit([*text.parameters(), *unet.parameters()], loss, seconds, (fast, slow), config.EMA,
-        report)
+    fit([*text.parameters(), *unet.parameters()], loss, seconds, (fast, slow), decay, report)
     save()
