@@ -207,7 +207,8 @@ static __global__ void __launch_bounds__(CONTROL_THREADS)
     } else if (bug != CONTROL_MASK_NAMES_FINISHED_LANE) {
         __syncthreads();
     }
-    v += all[tid ^ 32];
+    if (bug != CONTROL_MASK_NAMES_FINISHED_LANE) /* no barrier there, and one bug at a time */
+        v += all[tid ^ 32];
     if (bug == CONTROL_SHUFFLE_IN_BRANCH) {
         if (lane < 16)
             v += 0.0f * __shfl_xor_sync(full, v, 1);
