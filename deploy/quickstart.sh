@@ -3,7 +3,7 @@
 # out.png in the current folder, then serves on 127.0.0.1:7860. A second run installs and builds
 # nothing anew.
 #
-#     deploy/quickstart.sh                             with the small built-in test checkpoint
+#     deploy/quickstart.sh                             with the small demo model of this tree
 #     deploy/quickstart.sh --model FILE.safetensors    with a real checkpoint
 #
 #     --prompt TEXT   what to paint         --no-serve   stop after out.png
@@ -13,8 +13,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 build=$here/build/release
 data=${XDG_DATA_HOME:-$HOME/.local/share}/latentd
-model='' port=7860 serve=1
-prompt='1girl, solo, flower field, blue sky, looking at viewer'
+demo=$here/deploy/demo_model/files
+model='' port=7860 serve=1 prompt=''
 
 die() { echo "latentd: $*" >&2; exit 1; }
 say() { echo "latentd: $*"; }
@@ -65,18 +65,18 @@ latentd=$build/server/latentd
 
 # ---- The model -----------------------------------------------------------------------------------
 
-size=()
+how=() folders=()
 if [ -z "$model" ]; then
-    model=$build/models/tiny.safetensors
-    if [ ! -f "$model" ]; then
-        mkdir -p "$build/models"
-        "$build/tests/tools/make_checkpoint" --tiny "$model"
-    fi
-    size=(--size 256x256 --steps 20)
-    say "using the small built-in test checkpoint: it has random weights and paints colours, not what the prompt says"
+    model=$demo/demo.safetensors
+    [ -f "$model" ] || die "there is no file deploy/demo_model/files/demo.safetensors; get the whole repository, or give --model FILE.safetensors"
+    folders=(--adapter-dir "$demo/adapters" --embedding-dir "$demo/embeddings")
+    how=(--size 256x256 --steps 20 --cfg-scale 6 "${folders[@]}")
+    prompt=${prompt:-pink cat, night sky, best quality}
+    say "using the demo model: small, trained on drawn scenes; docs/demo-model.md tells what it can paint"
 else
     # Without a GPU a full-size picture takes many minutes; this one shows the model sooner.
-    size=(--size 512x512 --steps 12)
+    how=(--size 512x512 --steps 12)
+    prompt=${prompt:-1girl, solo, flower field, blue sky, looking at viewer}
     say "painting 512x512 in 12 steps on the CPU; latentd generate --help tells of everything else"
     if [ ! -f "$data/clip/bpe_simple_vocab_16e6.txt.gz" ] &&
             ! "$latentd" inspect "$model" --has-vocabulary; then
@@ -87,8 +87,8 @@ fi
 
 # ---- The picture, then the server ----------------------------------------------------------------
 
-"$latentd" generate --model "$model" --prompt "$prompt" "${size[@]}" -o out.png
+"$latentd" generate --model "$model" --prompt "$prompt" "${how[@]}" -o out.png
 say "painted $PWD/out.png"
 [ "$serve" -eq 1 ] || exit 0
 say "serving on http://127.0.0.1:$port (Ctrl-C stops)"
-exec "$latentd" serve --model "$model" --port "$port"
+exec "$latentd" serve --model "$model" --port "$port" "${folders[@]}"

@@ -174,7 +174,7 @@ static void reference_row(const struct attention_data *a, int32_t keys, const fl
                           const float *k, const float *v, double *p, double *o)
 {
     const struct ldk_attention *op = &a->op;
-    double most = -INFINITY, total = 0.0;
+    double most = -(double)INFINITY, total = 0.0;
     for (int32_t j = 0; j < keys; j++) {
         p[j] = 0.0;
         for (int32_t d = 0; d < op->head_dim; d++)

@@ -1,6 +1,6 @@
 """Judges the demo model by pictures that latentd itself paints: how often an independent recogniser
-(recognise.py) finds the subject, the colour and the background that the prompt asked for. Prints the
-figures with the bounds they are held to, and one last line `N passed, N failed`.
+(recognise.py) finds the subject, the colour and the background that the prompt asked for. Prints
+the figures with the bounds they are held to, and one last line `N passed, N failed`.
 
     judge.py --latentd FILE --work DIR [--prompts 300] [--sheet FILE.png]
 """
@@ -68,8 +68,9 @@ class Painter:
     def paint(self, task):
         file = self.work / f"{abs(hash((task.prompt, task.seed, task.height, task.flags))):x}.png"
         subprocess.run(
-            [self.latentd, "generate", "--model", str(MODEL), "--adapter-dir", str(FILES),
-             "--embedding-dir", str(FILES), "--threads", "1", "--quiet", "--prompt", task.prompt,
+            [self.latentd, "generate", "--model", str(MODEL),
+             "--adapter-dir", str(FILES / "adapters"), "--embedding-dir", str(FILES / "embeddings"),
+             "--threads", "1", "--quiet", "--prompt", task.prompt,
              "--size", f"{task.width}x{task.height}", "--seed", str(task.seed), "-o", str(file),
              *task.flags], check=True, timeout=120)
         rgb = np.asarray(Image.open(file).convert("RGB"))
@@ -104,8 +105,8 @@ def judge(verdict, name, recogniser, tasks, pictures, bound):
             right[field] += hit
         whole += all(hits.values())
         if not all(hits.values()):
-            print(f"   missed: '{task.prompt}' seed {task.seed}, {task.width}x{task.height}: looks like"
-                  f" {found.colour} {found.subject}, {found.background}")
+            print(f"   missed: '{task.prompt}' seed {task.seed}, {task.width}x{task.height}:"
+                  f" looks like {found.colour} {found.subject}, {found.background}")
     parts = ", ".join(f"{field} {count / len(tasks):.3f}" for field, count in right.items())
     print(f"   {name}: {whole} of {len(tasks)} pictures; {parts}")
     verdict.hold(name, whole / len(tasks), bound)

@@ -12,7 +12,8 @@ import dataclasses
 import numpy as np
 
 SIDE = 64  # the short side everything is compared at
-HALVES = (0.155, 0.21, 0.27, 0.28, 0.29, 0.30, 0.31, 0.32, 0.33, 0.34)  # half sizes, in short sides: the painter's range
+# Half sizes, in short sides: the painter's range.
+HALVES = (0.155, 0.21, 0.27, 0.28, 0.29, 0.30, 0.31, 0.32, 0.33, 0.34)
 RIM = 0.10  # width of the rim on either side that the background is told by
 
 
@@ -114,7 +115,7 @@ class Recogniser:
 
 
 def scene_canvas(scene, length, scale):
-    """A square canvas of `length` comparison pixels at `scale` times their resolution, whose unit is
+    """A square canvas of `length` comparison pixels at `scale` times their resolution; its unit is
     the comparison picture's short side."""
     canvas = scene.Canvas(length * scale, length * scale)
     canvas.side = SIDE * scale
