@@ -41,8 +41,8 @@ HIGH_SHARE, HIGH_FROM, HIGH_CAP = 0.75, 550, 25.0
 # Adapters: name -> (kind, look of restyle.py, rank, seconds, learning rate, layers).
 TRANSFORMERS = r"transformer_blocks|proj_in|proj_out"
 STYLES_TRAINED = {
-    "demo-sketch": ("LowRank", "sketch", 8, 70, 3e-3, TRANSFORMERS),
-    "demo-golden": ("Dora", "golden", 4, 60, 3e-3, TRANSFORMERS),
+    "demo-sketch": ("LowRank", "sketch", 8, 90, 8e-3, TRANSFORMERS),
+    "demo-golden": ("Dora", "golden", 4, 70, 8e-3, TRANSFORMERS),
 }
 STYLE_SIDE = 192
 STYLE_BATCH = 12

@@ -46,7 +46,7 @@ class Shared:
             self.barrier.wait()
 
 
-def run(shared, rank, loss, seconds, rates, decay, report):
+def run(shared, rank, loss, seconds, rates, decay, report, warmup):
     """The loop of one process; it owns one slice of the optimiser's state."""
     count = shared.flat.numel()
     part = slice(rank * count // shared.world, (rank + 1) * count // shared.world)
@@ -59,7 +59,7 @@ def run(shared, rank, loss, seconds, rates, decay, report):
             done = (time.time() - start) / (config.TIME * seconds)
             cosine = 0.5 * (1 + np.cos(np.pi * min(done, 1)))
             board[0] = float(done >= 1)
-            board[1] = min(1, (step + 1) / 60) * (rates[1] + (rates[0] - rates[1]) * cosine)
+            board[1] = min(1, (step + 1) / warmup) * (rates[1] + (rates[0] - rates[1]) * cosine)
         shared.meet()
         if board[0] > 0:
             break
@@ -87,7 +87,7 @@ def run(shared, rank, loss, seconds, rates, decay, report):
                 sums.clear()
 
 
-def fit(parameters, loss, seconds, rates, decay, report, world=None):
+def fit(parameters, loss, seconds, rates, decay, report, warmup=60, world=None):
     """Minimise loss(rank, step) for some seconds; leaves the averaged weights in `parameters`.
 
     `loss` draws its own batch and must do so differently for each rank and step. `report` gets
@@ -100,14 +100,14 @@ def fit(parameters, loss, seconds, rates, decay, report, world=None):
     children = []
     for rank in range(1, world):
         child = multiprocessing.get_context("fork").Process(
-            target=run, args=(shared, rank, loss, seconds, rates, decay, report))
+            target=run, args=(shared, rank, loss, seconds, rates, decay, report, warmup))
         child.start()
         children.append(child)
 
     def told(step, elapsed, value):
         report(step, elapsed, value, shared)
 
-    run(shared, 0, loss, seconds, rates, decay, told)
+    run(shared, 0, loss, seconds, rates, decay, told, warmup)
     for child in children:
         child.join()
     with torch.no_grad():

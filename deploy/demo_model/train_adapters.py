@@ -48,7 +48,7 @@ def train_style(vae, text, unet, log, folder, out, name):
 
     parameters = [p for adapter in fitted.values() for p in adapter.parameters()]
     fit(parameters, loss, seconds, (rate, rate / 20), 0.99,
-        lambda step, elapsed, value, shared=None: log.write(name, step, elapsed, value))
+        lambda step, elapsed, value, shared=None: log.write(name, step, elapsed, value), warmup=10)
     checkpoint.write(f"{out}/adapters/{name}.safetensors", adapters.kohya(unet, fitted),
                      {"format": "pt", "ss_network_dim": str(rank)})
     adapters.remove_adapters(unet)
@@ -86,7 +86,8 @@ def train_negative(vae, text, unet, log, folder, out):
         return noise_loss(unet, context, z[chosen].float(), ids, rng)
 
     fit([vectors], loss, config.NEGATIVE_SECONDS, (5e-3, 5e-4), 0.98,
-        lambda step, elapsed, value, shared=None: log.write("negative", step, elapsed, value))
+        lambda step, elapsed, value, shared=None: log.write("negative", step, elapsed, value),
+        warmup=10)
     checkpoint.write(f"{out}/embeddings/demo-negative.safetensors", {"emb_params": vectors.data},
                      {"format": "pt"})
 
@@ -139,7 +140,8 @@ def train_few_steps(text, unet, log, out, sets):
 
     parameters = [p for adapter in fitted.values() for p in adapter.parameters()]
     fit(parameters, loss, config.FEW_SECONDS, (config.FEW_RATE, config.FEW_RATE / 20), 0.98,
-        lambda step, elapsed, value, shared=None: log.write("few_steps", step, elapsed, value))
+        lambda step, elapsed, value, shared=None: log.write("few_steps", step, elapsed, value),
+        warmup=10)
     checkpoint.write(f"{out}/adapters/demo-fast.safetensors", adapters.peft(unet, fitted),
                      {"format": "pt"})
     adapters.remove_adapters(unet)
