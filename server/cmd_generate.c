@@ -8,6 +8,7 @@
 #include "runtime/base/fsx.h"
 #include "runtime/base/id.h"
 #include "runtime/base/json_find.h"
+#include "runtime/base/log.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
@@ -305,9 +306,8 @@ static void tell_device(const struct ld_engine *engine)
     const struct ld_span inventory = ld_span_text(ld_engine_inventory(engine));
     if (ld_json_find_string(inventory, "/backend", backend, sizeof backend) &&
         ld_json_find_string(inventory, "/device", device, sizeof device))
-        fprintf(stderr, "latentd: painting on the %s backend (%s)\n", backend, device);
-    if (ld_engine_note(engine)[0])
-        fprintf(stderr, "latentd: no GPU is used: %s\n", ld_engine_note(engine));
+        fprintf(stderr, "latentd: painting on the %s backend (%s)%s%s\n", backend, device,
+                ld_engine_note(engine)[0] ? "; no GPU is used: " : "", ld_engine_note(engine));
 }
 
 /* One request to its end. */
@@ -592,6 +592,8 @@ int ld_cmd_generate(int argc, char **argv)
         status = list(&args);
     else if (code == LD_OK) {
         catch_interrupt();
+        /* What a person needs to know is said in plain lines; the log is for what went wrong. */
+        ld_log_setup(LD_LOG_WARN, LD_LOG_AUTO, LD_LOG_PRIVATE_NONE);
         code = generate(&args, &arena, &err);
         status = code == LD_OK            ? LD_EXIT_OK
                  : code == LD_E_CANCELLED ? LD_EXIT_INTERRUPTED

@@ -538,7 +538,7 @@ static struct expected expect_linear(const struct job *job, int32_t image, size_
     struct sum sum = {0, 0, 0};
     struct sum gate_sum = {0, 0, 0};
     double value = product(job, row, o, &sum);
-    double limit = INFINITY;
+    double limit = (double)INFINITY;
     if (l->activation == LDK_ACT_GEGLU) {
         const double gate = product(job, row, o + (int32_t)n, &gate_sum);
         value *= 0.5 * gate * (1 + erf(gate / sqrt(2.0)));
@@ -646,7 +646,7 @@ static struct expected expect_attention(const struct job *job, int32_t image, si
     int32_t keys = job->kv_len[image];
     if (a->causal && i + 1 < keys)
         keys = i + 1;
-    double most = -INFINITY;
+    double most = -(double)INFINITY;
     double sum = 0;
     double value = 0;
     double largest = 0;
