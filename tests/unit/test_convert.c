@@ -53,7 +53,7 @@ static struct ld_weights *converted(const char *name, const struct ld_convert_re
                                     struct ld_convert_report *report)
 {
     struct ld_error err = {0};
-    struct ld_weights *weights;
+    struct ld_weights *weights = NULL;
     const char *path = fixture_path(folder, name);
     if (ld_convert(path, request, report, &err) != LD_OK ||
         ld_weights_open(&weights, path, NULL, &err) != LD_OK)
