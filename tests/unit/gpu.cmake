@@ -4,6 +4,8 @@ target_link_libraries(ld_fake_gpu PUBLIC ld_kernels)
 
 ld_unit_test(test_cuda_backend ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
 target_sources(test_cuda_backend PRIVATE unit/network_fixture.c)
+# Whole networks through a fake GPU: 10 s as built for use, minutes under sanitizers.
+set_tests_properties(unit/test_cuda_backend PROPERTIES LABELS fast TIMEOUT 700)
 ld_unit_test(test_device ld_cuda_backend ld_fake_gpu ld_kernels)
 target_sources(test_device PRIVATE ../runtime/gpu/device.c)
 target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
