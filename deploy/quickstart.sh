@@ -53,6 +53,7 @@ fi
 # ---- Installing and building ---------------------------------------------------------------------
 
 "$here/deploy/packages.sh" build
+mkdir -p "$here/build"
 if [ ! -f "$build/build.ninja" ]; then
     say "configuring"
     cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATENTD_TESTS=OFF \

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Proves that the first command of the README works as printed, that a second run builds nothing
-# anew, and that what is wrong is said in one sentence. Runs it in an empty folder.
+# anew, and that what is wrong is said in one sentence. Runs it in an empty folder, on a copy of the
+# tracked files: a tree in which nothing was ever built, as a stranger has it.
 set -uo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
+root=$work/clone
 trap 'rm -rf "$work"' EXIT
+mkdir "$root"
+(cd "$here" && git ls-files -z | tar --null -T - -cf -) | tar -xf - -C "$root" || exit 1
 cd "$work" || exit 1
 passed=0 failed=0
 
