@@ -55,8 +55,10 @@ fi
 "$here/deploy/packages.sh" build
 mkdir -p "$here/build"
 if [ ! -f "$build/build.ninja" ]; then
+    cuda=OFF # without a GPU its kernels would be compiled for nobody
+    [ ! -e /dev/nvidiactl ] || cuda=AUTO
     say "configuring"
-    cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATENTD_TESTS=OFF \
+    cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATENTD_TESTS=OFF -DLATENTD_CUDA=$cuda \
         >"$build.log" 2>&1 || { tail -n 20 "$build.log" >&2; die "configuring failed; the lines above say why"; }
 fi
 say "building (nothing to do if it was built before)"

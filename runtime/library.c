@@ -149,9 +149,9 @@ static enum ld_code model_path(struct ld_library *library, const char *name, con
         return LD_OK;
     }
     const struct ld_registry_entry *entry =
-        ld_registry_find(library->registry, LD_REGISTRY_MODEL, name);
+        ld_library_lookup(library, LD_REGISTRY_MODEL, name, err);
     if (!entry)
-        return LD_FAIL(err, LD_E_NOT_FOUND, "model '%.100s' is not one that this server has", name);
+        return err->code;
     *path = entry->path;
     return LD_OK;
 }
@@ -182,8 +182,12 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
     resident->name = ld_arena_strdup(&entry->arena, name);
     if (!resident->name)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    if (ld_weights_open(&entry->weights, path, NULL, err) != LD_OK ||
-        ld_model_create(&resident->model, library->backend, entry->weights, err) != LD_OK)
+    if (ld_weights_open(&entry->weights, path, NULL, err) != LD_OK) {
+        char cause[LD_ERROR_DETAIL_SIZE];
+        memcpy(cause, err->detail, sizeof cause);
+        return LD_FAIL(err, err->code, "model '%.100s': %s", name, cause);
+    }
+    if (ld_model_create(&resident->model, library->backend, entry->weights, err) != LD_OK)
         return err->code;
     const struct ld_arch *arch = ld_model_arch(resident->model);
     if (!arch->has_unet || !arch->has_vae_decoder)
@@ -269,12 +273,9 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
                                      struct ld_error *err)
 {
     struct ld_model *model = NULL;
-    const struct ld_registry_entry *file =
-        ld_registry_find(library->registry, LD_REGISTRY_VAE, name);
+    const struct ld_registry_entry *file = ld_library_lookup(library, LD_REGISTRY_VAE, name, err);
     struct ld_vae_entry *entry = file ? free_vae_place(library) : NULL;
-    if (!file)
-        (void)LD_FAIL(err, LD_E_NOT_FOUND, "vae '%.100s' is not one that this server has", name);
-    else if (!entry)
+    if (file && !entry)
         (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
     if (!entry || ld_model_open(&model, library->backend, file->path, NULL, err) != LD_OK)
         return NULL;

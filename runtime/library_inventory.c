@@ -1,5 +1,6 @@
 #include "runtime/library_state.h"
 
+#include "config/nearest.h"
 #include "runtime/model/describe.h"
 
 /* "name": ..., then what the registry found out, as one object. */
@@ -83,4 +84,24 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
 const char *ld_library_inventory(const struct ld_library *library)
 {
     return library->inventory.data;
+}
+
+/* ---- Names ----------------------------------------------------------------------------------- */
+
+const struct ld_registry_entry *ld_library_lookup(const struct ld_library *library,
+                                                  enum ld_registry_kind kind, const char *name,
+                                                  struct ld_error *err)
+{
+    static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"model", "adapter", "embedding",
+                                                              "vae", "wildcard"};
+    const struct ld_registry_entry *entry = ld_registry_find(library->registry, kind, name);
+    if (entry)
+        return entry;
+    struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
+    for (uint32_t i = 0; i < ld_registry_count(library->registry, kind); i++)
+        ld_nearest_offer(&nearest, ld_registry_at(library->registry, kind, i)->name);
+    (void)LD_FAIL(err, LD_E_NOT_FOUND, "there is no %s '%.100s' here%s%s%s", kinds[kind], name,
+                  nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
+                  nearest.best ? "?" : "");
+    return NULL;
 }

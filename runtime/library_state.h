@@ -56,6 +56,12 @@ enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident
 enum ld_code ld_library_write_inventory(struct ld_library *library,
                                         struct ld_error *err) LD_MUST_USE;
 
+/* library_inventory.c: a file of the folders by its name. NULL: LD_E_NOT_FOUND, with the nearest
+ * name that there is. */
+const struct ld_registry_entry *ld_library_lookup(const struct ld_library *library,
+                                                  enum ld_registry_kind kind, const char *name,
+                                                  struct ld_error *err);
+
 /* library_variant.c: forget all variants of a model that is about to go. */
 void ld_library_drop_variants(struct ld_library *library, const struct ld_resident *model);
 

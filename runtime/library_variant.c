@@ -62,17 +62,6 @@ static struct ld_variant_entry *free_place(struct ld_library *library)
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
-static const struct ld_registry_entry *adapter_named(const struct ld_library *library,
-                                                     const char *name, struct ld_error *err)
-{
-    const struct ld_registry_entry *entry =
-        ld_registry_find(library->registry, LD_REGISTRY_ADAPTER, name);
-    if (!entry)
-        (void)LD_FAIL(err, LD_E_NOT_FOUND, "adapter '%.100s' is not one that this server has",
-                      name);
-    return entry;
-}
-
 const char *ld_library_adapter_sha256(const struct ld_library *library, const char *name)
 {
     static _Thread_local char digest[LD_SHA256_HEX_SIZE];
@@ -92,7 +81,8 @@ static enum ld_code key_of(struct ld_library *library, const struct ld_resident 
     ld_buffer_text(&text, resident->sha256);
     for (uint32_t i = 0; code == LD_OK && i < count; i++) {
         char digest[LD_SHA256_HEX_SIZE] = "";
-        const struct ld_registry_entry *entry = adapter_named(library, loras[i].name, err);
+        const struct ld_registry_entry *entry =
+            ld_library_lookup(library, LD_REGISTRY_ADAPTER, loras[i].name, err);
         code = entry ? ld_registry_sha256(library->registry, entry, digest, err) : err->code;
         ld_buffer_format(&text, "|%s:%.17g:%.17g", digest, loras[i].weight, loras[i].text_weight);
     }
@@ -131,7 +121,8 @@ static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entr
     struct ld_adapter *adapter = NULL;
     struct ld_adapter_report report = {0};
     char digest[LD_SHA256_HEX_SIZE] = "";
-    const struct ld_registry_entry *file = adapter_named(library, lora->name, err);
+    const struct ld_registry_entry *file =
+        ld_library_lookup(library, LD_REGISTRY_ADAPTER, lora->name, err);
     if (!file)
         return err->code;
     const struct ld_adapter_options options = {

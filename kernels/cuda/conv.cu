@@ -13,37 +13,17 @@
  */
 #include "kernels/cuda/matmul_kernel.cuh"
 
-template <class Tile, class T, class Sum>
-static int launch_sum(const ldk_matmul &m, ldk_stream stream)
-{
-    return matmul_launch<Tile, T, walk_taps<Tile, T>, Sum, false>(m, stream);
-}
-
-template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream stream)
-{
-    if (m.x_dtype == LDK_BF16)
-        return launch_sum<Tile, bf16, sum_f32<Tile, bf16>>(m, stream);
-    if constexpr (Tile::F16_SUMS)
-        if (m.fp16_accumulate)
-            return launch_sum<Tile, half, sum_f16<Tile>>(m, stream);
-    return launch_sum<Tile, half, sum_f32<Tile, half>>(m, stream);
-}
+struct walk_the_taps {
+    template <class Tile, class T, class Sum>
+    static int launch(const ldk_matmul &m, ldk_stream stream)
+    {
+        return matmul_launch<Tile, T, walk_taps<Tile, T>, Sum, false>(m, stream);
+    }
+};
 
 extern "C" int ldk_matmul_launch_taps(const ldk_matmul *m, ldk_matmul_tile tile, ldk_stream stream)
 {
-    switch (tile) {
-    case LDK_TILE_WIDE:
-        return launch_tile<tile_wide>(*m, stream);
-    case LDK_TILE_SQUARE:
-        return launch_tile<tile_square>(*m, stream);
-    case LDK_TILE_LOW:
-        return launch_tile<tile_low>(*m, stream);
-    case LDK_TILE_NARROW:
-        return launch_tile<tile_narrow>(*m, stream);
-    case LDK_TILE_COUNT:
-        break;
-    }
-    return LDK_E_INVALID;
+    return matmul_launch_tile<walk_the_taps>(*m, tile, stream);
 }
 
 extern "C" int ldk_conv2d(const ldk_conv *c, ldk_stream stream)

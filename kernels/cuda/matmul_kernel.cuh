@@ -1,6 +1,6 @@
 /*
- * The kernels of the matmul family and their launch. A file of instances (conv.cu, gemm.cu,
- * matmul_join.cu) names a walker and calls matmul_launch.
+ * The kernels of the matmul family and their launch. A file of instances names a walker and lets
+ * matmul_launch_tile find the instance for a call (conv.cu, gemm.cu), or joins (matmul_join.cu).
  */
 #ifndef LDK_MATMUL_KERNEL_CUH
 #define LDK_MATMUL_KERNEL_CUH
@@ -61,6 +61,41 @@ static inline int matmul_join_launch(const ldk_matmul &m, ldk_stream stream)
         return code;
     return LDK_LAUNCH((matmul_join_kernel<Tile, T, GEGLU>), dim3(matmul_blocks<Tile>(m)),
                       dim3(Tile::THREADS), Tile::SHARED_BYTES, stream, m);
+}
+
+/* ---- From run time to compile time -------------------------------------------------------------- */
+
+/*
+ * `Family` says what an instance is:
+ *     template <class Tile, class T, class Sum> static int launch(const ldk_matmul &, ldk_stream)
+ */
+template <class Family, class Tile>
+static inline int matmul_launch_type(const ldk_matmul &m, ldk_stream stream)
+{
+    if (m.x_dtype == LDK_BF16)
+        return Family::template launch<Tile, bf16, sum_f32<Tile, bf16>>(m, stream);
+    if constexpr (Tile::F16_SUMS)
+        if (m.fp16_accumulate)
+            return Family::template launch<Tile, half, sum_f16<Tile>>(m, stream);
+    return Family::template launch<Tile, half, sum_f32<Tile, half>>(m, stream);
+}
+
+template <class Family>
+static inline int matmul_launch_tile(const ldk_matmul &m, ldk_matmul_tile tile, ldk_stream stream)
+{
+    switch (tile) {
+    case LDK_TILE_WIDE:
+        return matmul_launch_type<Family, tile_wide>(m, stream);
+    case LDK_TILE_SQUARE:
+        return matmul_launch_type<Family, tile_square>(m, stream);
+    case LDK_TILE_LOW:
+        return matmul_launch_type<Family, tile_low>(m, stream);
+    case LDK_TILE_NARROW:
+        return matmul_launch_type<Family, tile_narrow>(m, stream);
+    case LDK_TILE_COUNT:
+        break;
+    }
+    return LDK_E_INVALID;
 }
 
 #endif

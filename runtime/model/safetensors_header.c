@@ -7,6 +7,7 @@
 
 #include "runtime/base/json.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -507,9 +508,14 @@ static enum ld_code check_layout(struct parser *parser, uint64_t data_size)
         }
         position = tensor->end;
     }
-    if (position != data_size)
-        note(parser, LD_ST_LAYOUT, "the data is %s than its tensors need",
-             position < data_size ? "longer" : "shorter");
+    if (position > data_size)
+        note(parser, LD_ST_LAYOUT,
+             "the file is cut: its tensors need %" PRIu64 " bytes and %" PRIu64
+             " are there; fetch it again",
+             position, data_size);
+    else if (position < data_size)
+        note(parser, LD_ST_LAYOUT, "%" PRIu64 " bytes follow the last tensor",
+             data_size - position);
     ld_heap_free(sorted);
     return LD_OK;
 }

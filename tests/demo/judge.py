@@ -135,7 +135,7 @@ def check_sharpness(verdict, painter, count):
     verdict.hold("sharpness gained by the negative prompt, ratio", mean[1] / mean[0], 1.0)
 
 
-def write_sheet(path, tasks, pictures, columns=6, cell=192):
+def write_sheet(path, tasks, pictures, columns=6, cell=160):
     """A contact sheet with the prompts under the pictures."""
     rows = -(-len(tasks) // columns)
     sheet = Image.new("RGB", (columns * (cell + 8) + 8, rows * (cell + 30) + 8), (250, 250, 250))
@@ -145,7 +145,8 @@ def write_sheet(path, tasks, pictures, columns=6, cell=192):
         small = Image.fromarray(rgb)
         small.thumbnail((cell, cell), Image.LANCZOS)
         sheet.paste(small, (x + (cell - small.width) // 2, y + (cell - small.height) // 2))
-        words = task.prompt if len(task.prompt) < 36 else task.prompt[:33] + "..."
+        room = cell // 6 - 1  # letters of the built-in font
+        words = task.prompt if len(task.prompt) <= room else task.prompt[:room - 3] + "..."
         draw.text((x, y + cell + 4), words, fill=(40, 40, 40))
     sheet.save(path, optimize=True)
     print(f"   wrote {path}")

@@ -1,4 +1,4 @@
-# Random checkpoints for tests and for the quickstart; may be included without the tests.
+# Random checkpoints; tests/gpu includes this without the other tests.
 add_library(ld_test_tools STATIC
   ${CMAKE_SOURCE_DIR}/tests/tools/checkpoint_write.c
   ${CMAKE_SOURCE_DIR}/tests/tools/demo_vocabulary.c

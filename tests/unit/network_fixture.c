@@ -6,6 +6,7 @@
 #include "tests/tools/demo_weights.h"
 #include "tests/tools/genweights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -82,4 +83,15 @@ void network_fixture_fill(float *values, size_t count, uint64_t seed)
             sum += ld_genweights_uniform(seed * 0x9E3779B9U, 3 * i + k);
         values[i] = (float)sum; /* three uniforms: variance one */
     }
+}
+
+double relative_l2(const float *a, const float *b, size_t count)
+{
+    double difference = 0;
+    double size = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / size);
 }

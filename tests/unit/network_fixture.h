@@ -24,4 +24,7 @@ void network_fixture_close(struct network_fixture *fixture);
 /* Reproducible values, roughly normal, from a seed. */
 void network_fixture_fill(float *values, size_t count, uint64_t seed);
 
+/* |a - b| / |b| in the Euclidean norm. */
+double relative_l2(const float *a, const float *b, size_t count);
+
 #endif

@@ -100,17 +100,6 @@ static struct ld_cuda_stats stats_of(const struct network_fixture *on)
     return stats;
 }
 
-static double relative_l2(const float *a, const float *b, size_t count)
-{
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(difference / size);
-}
-
 /* ---- Recordings ------------------------------------------------------------------------------ */
 
 static void a_plan_is_walked_recorded_and_replayed_with_equal_bits(void **state)

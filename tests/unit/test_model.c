@@ -4,7 +4,6 @@
 #include "tests/tools/checkpoint_write.h"
 #include "tests/unit/network_fixture.h"
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -67,17 +66,6 @@ static void run_one(uint32_t r, float *eps, const struct ld_unet_options *option
 {
     const struct ld_unet_row row = row_of(r, eps);
     run_rows(&fixture, NULL, &row, 1, options);
-}
-
-static double relative_l2(const float *a, const float *b, size_t count)
-{
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(difference / size);
 }
 
 /* ---- UNet ------------------------------------------------------------------------------------ */

@@ -54,17 +54,6 @@ static void run(const struct ld_unet_options *options, float *eps, float *qkv)
         fail_msg("%s", err.detail);
 }
 
-static double relative_l2(const float *a, const float *b, size_t count)
-{
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(difference / size);
-}
-
 static const struct ld_unet_options PLAIN;
 
 /* ---- Deep shrink ----------------------------------------------------------------------------- */
