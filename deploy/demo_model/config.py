@@ -20,23 +20,26 @@ VAE_COLOUR = 1.5  # weight of the loss on the mean colours of 8x8 blocks
 VAE_PICTURES = 3000
 
 # Latent sets: name -> (pictures, height, width). Phases: seconds on two cores, learning rates from
-# and to, the sets with (share, batch of one process), decay of the averaged weights, and whether it
-# is the one for high noise: there the colours of the whole picture are decided, and an error of the
-# predicted noise counts least in the plain loss though it moves the picture most.
+# and to, the sets with (share, batch of one process), decay of the averaged weights, and the share
+# of timesteps drawn from HIGH_FROM on, beyond an even spread. There the colours of the whole
+# picture are decided, and an error of the predicted noise counts least in the plain loss though it
+# moves the picture most; so phases with such a share weigh it by min(1 / snr, HIGH_CAP). Too large
+# a share forgets outlines.
 SETS = {"small": (5000, 128, 128), "whole": (1400, 256, 256), "tall": (120, 320, 192),
         "wide": (120, 192, 320)}
 PHASES = (
-    (1575, 1.5e-3, 7e-4, {"small": (1.0, 32)}, 0.997, False),
+    (1575, 1.5e-3, 7e-4, {"small": (1.0, 32)}, 0.997, 0),
     (2170, 9e-4, 1e-5, {"small": (0.18, 24), "whole": (0.64, 8), "tall": (0.09, 8),
-                        "wide": (0.09, 8)}, 0.997, False),
+                        "wide": (0.09, 8)}, 0.997, 0),
     (480, 4e-4, 1e-5, {"small": (0.30, 24), "whole": (0.54, 8), "tall": (0.08, 8),
-                       "wide": (0.08, 8)}, 0.99, True),
+                       "wide": (0.08, 8)}, 0.99, 0.75),
+    (2400, 6e-4, 1e-5, {"small": (0.20, 24), "whole": (0.60, 8), "tall": (0.10, 8),
+                        "wide": (0.10, 8)}, 0.998, 0.4),
 )
 EMPTY_PROMPTS = 0.1
 UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore
 SNR_GAMMA = 5.0
-# High noise: this share of timesteps lies from HIGH_FROM on, with the weight min(1 / snr, cap).
-HIGH_SHARE, HIGH_FROM, HIGH_CAP = 0.75, 550, 25.0
+HIGH_FROM, HIGH_CAP = 550, 25.0
 
 # Adapters: name -> (kind, look of restyle.py, rank, seconds, learning rate, layers).
 TRANSFORMERS = r"transformer_blocks|proj_in|proj_out"
@@ -56,7 +59,7 @@ FEW_RANK = 8
 FEW_SETS = {"small": (0.6, 6), "whole": (0.4, 4)}
 FEW_BATCH = 6
 FEW_TEACHER_STEPS = 2
-FEW_SECONDS = 200
+FEW_SECONDS = 420
 FEW_RATE = 2e-3
 
 # The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).

@@ -44,15 +44,15 @@ def device_of(network):
 
 
 def timesteps(count, rng, high):
-    """Timesteps spread evenly over a batch; in the phase for high noise most of them are late."""
+    """Timesteps spread evenly over a batch, but the share `high` of them from HIGH_FROM on."""
     place = (rng.permutation(count) + rng.random(count)) / count
     if high:
-        late = rng.random(count) < config.HIGH_SHARE
+        late = rng.random(count) < high
         place = np.where(late, 1 - (1 - place) * (1 - config.HIGH_FROM / config.STEPS), place)
     return torch.from_numpy(place * config.STEPS).long().clamp(0, config.STEPS - 1)
 
 
-def noise_loss(unet, text, z, ids, rng, high=False):
+def noise_loss(unet, text, z, ids, rng, high=0.0):
     """Mean weighted squared error of the predicted noise."""
     device = device_of(unet)
     t = timesteps(len(z), rng, high).to(device)
@@ -60,7 +60,7 @@ def noise_loss(unet, text, z, ids, rng, high=False):
     z = z.to(device)
     context = text(ids.to(device), skip=1 if rng.random() < 0.3 else 2)
     error = (unet(noised(z, noise, t), t, context) - noise).square().mean((1, 2, 3))
-    return (loss_weight(t, high) * error).mean()
+    return (loss_weight(t, high > 0) * error).mean()
 
 
 def train(vae, text, unet, log, folder, save, number):

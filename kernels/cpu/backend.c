@@ -27,7 +27,7 @@ static enum ld_code conv2d(struct ld_backend *backend, const struct ld_conv2d *o
 static enum ld_code linear(struct ld_backend *backend, const struct ld_linear *op,
                            struct ld_error *err)
 {
-    enum ld_code code = ld_cpu_check_linear(op, err);
+    enum ld_code code = ld_check_linear(op, err);
     if (code == LD_OK)
         ld_cpu_of(backend)->ops->linear(ld_cpu_of(backend), op);
     return code;
@@ -45,7 +45,7 @@ static enum ld_code group_norm(struct ld_backend *backend, const struct ld_group
 static enum ld_code layer_norm(struct ld_backend *backend, const struct ld_layer_norm *op,
                                struct ld_error *err)
 {
-    enum ld_code code = ld_cpu_check_layer_norm(op, err);
+    enum ld_code code = ld_check_layer_norm(op, err);
     if (code == LD_OK)
         ld_cpu_of(backend)->ops->layer_norm(ld_cpu_of(backend), op);
     return code;

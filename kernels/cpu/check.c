@@ -1,187 +1,38 @@
 /*
- * Shape checks of the CPU operators. Every product that later becomes an index is bounded here, so
- * that the kernels compute in size_t and int32_t without looking.
+ * What the CPU's scratch memory adds to the checks of kernels/check.h.
  */
 #include "kernels/cpu/micro.h"
 
-/* Activations above this many elements are refused: 2^40 bytes of float32. */
-static const int64_t ELEMENTS_MAX = INT64_C(1) << 38;
-
 /*
  * The fast levels pack whole rows of input into 56 MB of scratch, 6 bytes a value: with stride 2
- * 4 w + 33 pixels of k values for a map w wide. These two bounds keep that below it.
+ * 4 w + 33 pixels of k values for a map w wide. With the bound of features this keeps below it.
  */
-enum { FEATURES_MAX = 1 << 16, ROW_VALUES_MAX = 3 << 19 };
-
-static bool product_fits(int64_t a, int64_t b, int64_t c)
-{
-    if (a < 1 || b < 1 || c < 1)
-        return false;
-    return a <= ELEMENTS_MAX / b && a * b <= ELEMENTS_MAX / c;
-}
-
-/* Two-source inputs: the second source is there exactly when it has channels. */
-static bool sources_fit(const void *x0, const void *x1, int32_t c0, int32_t c1)
-{
-    return x0 != NULL && c0 >= 1 && c1 >= 0 && (x1 != NULL) == (c1 > 0) && c0 <= INT32_MAX - c1;
-}
-
-static enum ld_code shape_error(struct ld_error *err, const char *what)
-{
-    return LD_FAIL(err, LD_E_SHAPE, "%s", what);
-}
-
-enum ld_code ld_cpu_check_weight(const struct ld_weight_desc *desc, struct ld_error *err)
-{
-    if (desc->part_count < 1 || desc->part_count > LD_WEIGHT_PARTS_MAX)
-        return shape_error(err, "a weight has between 1 and 3 parts");
-    bool conv = desc->kind == LD_WEIGHT_CONV;
-    if (conv && desc->kernel != 1 && desc->kernel != 3)
-        return shape_error(err, "a convolution kernel is 1x1 or 3x3");
-    if (!product_fits(desc->rows, desc->k, conv ? 9 : 1) || desc->rows > INT32_MAX / 4 ||
-        desc->k > FEATURES_MAX)
-        return shape_error(err, "weight dimensions are out of range");
-    if (desc->part_count > 1 && desc->kind != LD_WEIGHT_LINEAR && desc->kind != LD_WEIGHT_VECTOR)
-        return shape_error(err, "only linear and vector weights are stacked from parts");
-    if (desc->kind == LD_WEIGHT_GEGLU && desc->rows % 2 != 0)
-        return shape_error(err, "a GEGLU weight has an even number of rows");
-    if (desc->kind == LD_WEIGHT_VECTOR && desc->k != 1)
-        return shape_error(err, "a vector weight has k = 1");
-    for (uint32_t i = 0; i < desc->part_count; i++) {
-        if (desc->parts[i].data == NULL || !ld_dtype_is_float(desc->parts[i].dtype))
-            return shape_error(err, "weights are floating-point tensors");
-        if (desc->bias[i].data != NULL && !ld_dtype_is_float(desc->bias[i].dtype))
-            return shape_error(err, "biases are floating-point tensors");
-    }
-    return LD_OK;
-}
-
-struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op)
-{
-    struct ld_conv_shape shape = {.cin = op->c0 + op->c1};
-    shape.src_h = op->up_h > 0 ? op->up_h : op->in_h;
-    shape.src_w = op->up_w > 0 ? op->up_w : op->in_w;
-    int32_t pad = op->pad_before + op->pad_after;
-    shape.out_h = ld_idx_conv_out(shape.src_h, pad, op->weight->kernel, op->stride);
-    shape.out_w = ld_idx_conv_out(shape.src_w, pad, op->weight->kernel, op->stride);
-    return shape;
-}
+enum { ROW_VALUES_MAX = 3 << 19, NORM_CHANNELS_MAX = 1 << 15 };
 
 enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *err)
 {
-    const struct ld_weight *weight = op->weight;
-    if (weight == NULL || weight->kind != LD_WEIGHT_CONV)
-        return shape_error(err, "conv2d needs a convolution weight");
-    if (!sources_fit(op->x0, op->x1, op->c0, op->c1) || op->c0 + op->c1 != weight->k)
-        return shape_error(err, "conv2d input channels do not match the weight");
-    if (op->y == NULL || op->y == op->x0 || op->y == op->x1)
-        return shape_error(err, "conv2d output must not alias an input");
-    if ((op->up_h > 0) != (op->up_w > 0) || op->up_h < 0 || op->up_w < 0)
-        return shape_error(err, "conv2d upsamples both sides or none");
-    if (op->stride < 1 || op->stride > 2 || op->pad_before < 0 || op->pad_before > 1 ||
-        op->pad_after < 0 || op->pad_after > 1)
-        return shape_error(err, "conv2d stride is 1 or 2, padding 0 or 1");
-    int32_t side_max = 1 << 20;
-    if (op->batch < 1 || op->in_h < 1 || op->in_w < 1 || op->in_h > side_max ||
-        op->in_w > side_max || op->up_h > side_max || op->up_w > side_max)
-        return shape_error(err, "conv2d map size is out of range");
-    struct ld_conv_shape shape = ld_conv_shape_of(op);
-    int32_t margin = op->pad_before + op->pad_after;
-    if (shape.src_h + margin < weight->kernel || shape.src_w + margin < weight->kernel)
-        return shape_error(err, "conv2d map is smaller than its kernel");
-    int64_t positions = (int64_t)shape.src_h * shape.src_w;
-    int32_t widest = shape.cin > weight->rows ? shape.cin : weight->rows;
-    if (!product_fits(op->batch, positions, widest) || positions > INT32_MAX / 4)
-        return shape_error(err, "conv2d map size is out of range");
-    int64_t widest_row = ((int64_t)shape.src_w + 2) * (shape.cin + 31);
-    if (weight->kernel == 3 && widest_row > ROW_VALUES_MAX)
-        return shape_error(err, "conv2d rows are too wide");
-    if (weight->kernel == 1 && (op->stride != 1 || margin != 0))
-        return shape_error(err, "a 1x1 convolution has stride 1 and no padding");
-    if (op->row_add != NULL && op->row_add_stride < weight->rows)
-        return shape_error(err, "conv2d row_add is narrower than the output");
-    return LD_OK;
-}
-
-enum ld_code ld_cpu_check_linear(const struct ld_linear *op, struct ld_error *err)
-{
-    const struct ld_weight *weight = op->weight;
-    if (weight == NULL || (weight->kind != LD_WEIGHT_LINEAR && weight->kind != LD_WEIGHT_GEGLU))
-        return shape_error(err, "linear needs a linear or GEGLU weight");
-    if ((op->activation == LD_ACT_GEGLU) != (weight->kind == LD_WEIGHT_GEGLU))
-        return shape_error(err, "GEGLU activation and GEGLU weight go together");
-    if (!sources_fit(op->x0, op->x1, op->c0, op->c1) || op->c0 + op->c1 != weight->k)
-        return shape_error(err, "linear input features do not match the weight");
-    if (op->y == NULL || op->y == op->x0 || op->y == op->x1)
-        return shape_error(err, "linear output must not alias an input");
-    int32_t widest = weight->k > weight->rows ? weight->k : weight->rows;
-    if (!product_fits(op->rows, widest, 1) || op->rows > INT32_MAX / 4)
-        return shape_error(err, "linear row count is out of range");
-    if (op->rows_per_image < 1 || op->rows % op->rows_per_image != 0)
-        return shape_error(err, "linear rows are whole images");
+    enum ld_code code = ld_check_conv2d(op, err);
+    if (code != LD_OK)
+        return code;
+    const struct ld_conv_shape shape = ld_conv_shape_of(op);
+    const int64_t widest_row = ((int64_t)shape.src_w + 2) * (shape.cin + 31);
+    if (op->weight->facts.kernel == 3 && widest_row > ROW_VALUES_MAX)
+        return LD_FAIL(err, LD_E_SHAPE, "conv2d rows are too wide");
     return LD_OK;
 }
 
 enum ld_code ld_cpu_check_group_norm(const struct ld_group_norm *op, struct ld_error *err)
 {
-    if (!sources_fit(op->x0, op->x1, op->c0, op->c1) || op->y == NULL)
-        return shape_error(err, "group_norm needs an input and an output");
-    int32_t channels = op->c0 + op->c1;
-    if (op->groups < 1 || channels % op->groups != 0)
-        return shape_error(err, "group_norm channels divide into the groups");
-    if (!product_fits(op->batch, op->positions, channels) || channels > FEATURES_MAX / 2)
-        return shape_error(err, "group_norm size is out of range");
-    if (op->y == op->x1 || (op->y == op->x0 && op->x1 != NULL))
-        return shape_error(err, "group_norm works in place on one source only");
-    if (op->gamma == NULL || op->beta == NULL || op->gamma->kind != LD_WEIGHT_VECTOR ||
-        op->beta->kind != LD_WEIGHT_VECTOR || op->gamma->rows != channels ||
-        op->beta->rows != channels)
-        return shape_error(err, "group_norm gain and shift have one value a channel");
-    return LD_OK;
-}
-
-enum ld_code ld_cpu_check_layer_norm(const struct ld_layer_norm *op, struct ld_error *err)
-{
-    if (op->x == NULL || op->y == NULL || !product_fits(op->rows, op->channels, 1))
-        return shape_error(err, "layer_norm needs an input and an output");
-    if (op->gamma == NULL || op->beta == NULL || op->gamma->kind != LD_WEIGHT_VECTOR ||
-        op->beta->kind != LD_WEIGHT_VECTOR || op->gamma->rows != op->channels ||
-        op->beta->rows != op->channels)
-        return shape_error(err, "layer_norm gain and shift have one value a channel");
-    return LD_OK;
+    enum ld_code code = ld_check_group_norm(op, err);
+    if (code == LD_OK && op->c0 + op->c1 > NORM_CHANNELS_MAX)
+        return LD_FAIL(err, LD_E_SHAPE, "group_norm size is out of range");
+    return code;
 }
 
 enum ld_code ld_cpu_check_attention(const struct ld_attention *op, struct ld_error *err)
 {
-    if (op->q == NULL || op->k == NULL || op->v == NULL || op->o == NULL)
-        return shape_error(err, "attention needs q, k, v and o");
-    if (op->heads < 1 || op->head_dim < 1 || op->head_dim > LD_HEAD_DIM_MAX ||
-        op->heads > (1 << 20) / op->head_dim)
-        return shape_error(err, "attention heads are out of range");
-    int32_t width = op->heads * op->head_dim;
-    if (op->q_stride < width || op->k_stride < width || op->v_stride < width ||
-        op->o_stride < width)
-        return shape_error(err, "attention strides are narrower than the heads");
-    if (!product_fits(op->batch, op->q_rows, op->q_stride) ||
-        !product_fits(op->batch, op->q_rows, op->o_stride) ||
-        !product_fits(op->batch, op->kv_rows, op->k_stride) ||
-        !product_fits(op->batch, op->kv_rows, op->v_stride) || op->q_rows > (1 << 24) ||
-        op->kv_rows > (1 << 24))
-        return shape_error(err, "attention sizes are out of range");
-    for (int32_t b = 0; op->kv_len != NULL && b < op->batch; b++) {
-        if (op->kv_len[b] < 1 || op->kv_len[b] > op->kv_rows)
-            return shape_error(err, "attention key counts are between 1 and kv_rows");
-    }
-    return LD_OK;
-}
-
-enum ld_code ld_cpu_check_resize(const struct ld_resize *op, struct ld_error *err)
-{
-    if (op->x == NULL || op->y == NULL || op->x == op->y)
-        return shape_error(err, "resize needs an input and another output");
-    if (!product_fits(op->batch, op->channels, 1) ||
-        !product_fits((int64_t)op->batch * op->channels, op->in_h, op->in_w) ||
-        !product_fits((int64_t)op->batch * op->channels, op->out_h, op->out_w))
-        return shape_error(err, "resize sizes are out of range");
-    return LD_OK;
+    enum ld_code code = ld_check_attention(op, err);
+    if (code == LD_OK && op->head_dim > LD_HEAD_DIM_MAX)
+        return LD_FAIL(err, LD_E_SHAPE, "attention heads are out of range");
+    return code;
 }

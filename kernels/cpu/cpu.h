@@ -5,8 +5,8 @@
 #ifndef LD_KERNELS_CPU_CPU_H
 #define LD_KERNELS_CPU_CPU_H
 
+#include "kernels/check.h"
 #include "kernels/idx.h"
-#include "kernels/ops.h"
 #include "runtime/base/thread.h"
 
 struct ld_cpu_backend;
@@ -14,10 +14,7 @@ struct ld_cpu_backend;
 /* ---- Packed weights -------------------------------------------------------------------------- */
 
 struct ld_weight {
-    enum ld_weight_kind kind;
-    int32_t rows;        /* all parts together; 2n for GEGLU */
-    int32_t k;           /* input features or channels */
-    int32_t kernel;      /* 1 or 3; 1 for everything but convolutions */
+    struct ld_weight_facts facts;
     enum ld_dtype dtype; /* of `data` */
     void *data;
     size_t data_bytes;
@@ -64,26 +61,11 @@ static inline struct ld_cpu_backend *ld_cpu_of(struct ld_backend *backend)
     return (struct ld_cpu_backend *)backend;
 }
 
-/* ---- Convolution geometry -------------------------------------------------------------------- */
+/* ---- Checks: kernels/check.h, and what the scratch memory adds ---------------------------------- */
 
-struct ld_conv_shape {
-    int32_t cin;
-    int32_t src_h, src_w; /* after upsampling: the grid that the kernel walks over */
-    int32_t out_h, out_w;
-};
-
-/* Valid only for an operator that ld_cpu_check_conv2d has accepted. */
-struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op);
-
-/* ---- Checks: LD_OK or LD_E_SHAPE with one sentence ------------------------------------------- */
-
-enum ld_code ld_cpu_check_weight(const struct ld_weight_desc *desc, struct ld_error *err);
 enum ld_code ld_cpu_check_conv2d(const struct ld_conv2d *op, struct ld_error *err);
-enum ld_code ld_cpu_check_linear(const struct ld_linear *op, struct ld_error *err);
 enum ld_code ld_cpu_check_group_norm(const struct ld_group_norm *op, struct ld_error *err);
-enum ld_code ld_cpu_check_layer_norm(const struct ld_layer_norm *op, struct ld_error *err);
 enum ld_code ld_cpu_check_attention(const struct ld_attention *op, struct ld_error *err);
-enum ld_code ld_cpu_check_resize(const struct ld_resize *op, struct ld_error *err);
 
 /* ---- Weights (weight.c) ---------------------------------------------------------------------- */
 

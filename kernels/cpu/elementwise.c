@@ -28,7 +28,7 @@ enum ld_code ld_cpu_timestep(struct ld_backend *backend, const struct ld_timeste
 
 static void table_row(float *dst, const struct ld_weight *table, int32_t row)
 {
-    size_t k = (size_t)table->k;
+    size_t k = (size_t)table->facts.k;
     const unsigned char *src = table->data;
     ld_dtype_to_f32(dst, src + (size_t)row * k * ld_dtype_size(table->dtype), table->dtype, k);
     for (size_t c = 0; table->row_scale != NULL && c < k; c++)
@@ -39,7 +39,7 @@ static void table_row(float *dst, const struct ld_weight *table, int32_t row)
 static void add_table_row(float *dst, const struct ld_weight *table, int32_t row)
 {
     float piece[64];
-    size_t k = (size_t)table->k;
+    size_t k = (size_t)table->facts.k;
     size_t item = ld_dtype_size(table->dtype);
     const unsigned char *src = (const unsigned char *)table->data + (size_t)row * k * item;
     float scale = table->row_scale != NULL ? table->row_scale[row] : 1.0f;
@@ -51,26 +51,17 @@ static void add_table_row(float *dst, const struct ld_weight *table, int32_t row
     }
 }
 
-static bool is_table(const struct ld_weight *weight, int32_t channels)
-{
-    return weight != NULL && weight->kind == LD_WEIGHT_TABLE && weight->k == channels;
-}
-
 enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
                           struct ld_error *err)
 {
     (void)backend;
-    if (op->ids == NULL || op->y == NULL || op->rows < 1 || op->tokens < 1)
-        return LD_FAIL(err, LD_E_SHAPE, "embed needs ids and an output");
-    if (!is_table(op->table, op->channels) || !is_table(op->positions, op->channels) ||
-        op->positions->rows < op->tokens)
-        return LD_FAIL(err, LD_E_SHAPE, "embed tables do not match the channels");
+    enum ld_code code = ld_check_embed(op, err);
+    if (code != LD_OK)
+        return code;
     size_t channels = (size_t)op->channels;
     for (int32_t m = 0; m < op->rows; m++) {
         float *y = (float *)op->y + (size_t)m * channels;
         const float *override = op->override != NULL ? op->override[m] : NULL;
-        if (override == NULL && (op->ids[m] < 0 || op->ids[m] >= op->table->rows))
-            return LD_FAIL(err, LD_E_SHAPE, "a token id is outside the embedding table");
         if (override != NULL)
             memcpy(y, override, channels * sizeof *y);
         else
@@ -80,19 +71,13 @@ enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
     return LD_OK;
 }
 
-static bool planes_fit(int32_t batch, int32_t channels, int32_t height, int32_t width)
-{
-    return batch >= 1 && channels >= 1 && height >= 1 && width >= 1 &&
-           (int64_t)height * width <= INT32_MAX && (int64_t)batch * channels <= INT32_MAX;
-}
-
 enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
                               struct ld_error *err)
 {
     (void)backend;
-    if (op->planes == NULL || op->y == NULL ||
-        !planes_fit(op->batch, op->channels, op->height, op->width))
-        return LD_FAIL(err, LD_E_SHAPE, "planes_in sizes are out of range");
+    enum ld_code code = ld_check_planes_in(op, err);
+    if (code != LD_OK)
+        return code;
     size_t positions = (size_t)op->height * (size_t)op->width;
     size_t channels = (size_t)op->channels;
     for (size_t b = 0; b < (size_t)op->batch; b++) {
@@ -110,9 +95,9 @@ enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_plane
                                struct ld_error *err)
 {
     (void)backend;
-    if (op->planes == NULL || op->x == NULL ||
-        !planes_fit(op->batch, op->channels, op->height, op->width))
-        return LD_FAIL(err, LD_E_SHAPE, "planes_out sizes are out of range");
+    enum ld_code code = ld_check_planes_out(op, err);
+    if (code != LD_OK)
+        return code;
     size_t positions = (size_t)op->height * (size_t)op->width;
     size_t channels = (size_t)op->channels;
     for (size_t b = 0; b < (size_t)op->batch; b++) {

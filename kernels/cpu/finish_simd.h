@@ -34,7 +34,7 @@ static inline void finish_row(const struct ld_micro_finish *f, const float *c, i
         int32_t n = f->columns - j < VF ? f->columns - j : VF;
         vf v = finish_affine(f->weight, c + j, f->column + j, n);
         if (geglu) {
-            int32_t gate = f->weight->rows / 2 + f->column + j;
+            int32_t gate = f->weight->facts.rows / 2 + f->column + j;
             v = vf_mul(v, vf_gelu(finish_affine(f->weight, c + nr / 2 + j, gate, n)));
         } else {
             v = vf_activate(v, f->activation);

@@ -187,8 +187,8 @@ static void multiply_panel(const struct gemm *g, const struct block_task *t, int
                            const unsigned char *b, int32_t block, int32_t blocks)
 {
     const struct ld_micro *micro = g->micro;
-    int32_t rest = g->weight->k - (block + blocks - 1) * LD_STEP_K;
-    int32_t columns = g->weight->rows - panel * micro->nr;
+    int32_t rest = g->weight->facts.k - (block + blocks - 1) * LD_STEP_K;
+    int32_t columns = g->weight->facts.rows - panel * micro->nr;
     struct ld_micro_call call = {
         .a_block_stride = g->block_stride,
         .a_term_stride = g->term_stride,
@@ -202,7 +202,7 @@ static void multiply_panel(const struct gemm *g, const struct block_task *t, int
         .columns = columns < micro->nr ? columns : micro->nr,
         .add = block > 0,
     };
-    if (g->weight->kind == LD_WEIGHT_GEGLU)
+    if (g->weight->facts.kind == LD_WEIGHT_GEGLU)
         call.columns = micro->nr;
     const unsigned char *a = g->a + (size_t)block * g->block_stride;
     for (int32_t tile = t->tile; tile < t->tile_end; tile += micro->tiles) {
@@ -319,7 +319,7 @@ static void run_chunks(struct gemm *g)
     const struct ld_micro *micro = g->micro;
     g->k_blocks = ld_gemm_blocks(g->weight);
     g->panels = ld_gemm_panels(micro, g->weight);
-    g->taps = g->weight->kernel * g->weight->kernel;
+    g->taps = g->weight->facts.kernel * g->weight->facts.kernel;
     g->b_terms = micro->b_terms(g->weight->dtype);
     size_t pixel_bytes = (size_t)g->k_blocks * (size_t)micro->a_terms * micro->row_bytes;
     /* The checks bound a row's bytes, so that one row of output fits at least. */
@@ -368,7 +368,7 @@ void ld_gemm_conv2d(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
         .rows_per_image = shape.out_h * shape.out_w,
         .residual = op->residual,
         .y = op->y,
-        .y_stride = op->weight->rows,
+        .y_stride = op->weight->facts.rows,
     };
     run_chunks(&g);
 }
@@ -392,7 +392,8 @@ void ld_gemm_linear(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
         .activation = op->activation,
         .residual = op->residual,
         .y = op->y,
-        .y_stride = op->activation == LD_ACT_GEGLU ? op->weight->rows / 2 : op->weight->rows,
+        .y_stride =
+            op->activation == LD_ACT_GEGLU ? op->weight->facts.rows / 2 : op->weight->facts.rows,
     };
     run_chunks(&g);
 }

@@ -21,17 +21,18 @@ void ld_gemm_linear(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
 
 static inline int32_t ld_gemm_panels(const struct ld_micro *micro, const struct ld_weight *weight)
 {
-    return (weight->rows + micro->nr - 1) / micro->nr;
+    return (weight->facts.rows + micro->nr - 1) / micro->nr;
 }
 
 static inline int32_t ld_gemm_blocks(const struct ld_weight *weight)
 {
-    return (weight->k + LD_STEP_K - 1) / LD_STEP_K;
+    return (weight->facts.k + LD_STEP_K - 1) / LD_STEP_K;
 }
 
 static inline size_t ld_gemm_steps(const struct ld_weight *weight)
 {
-    return (size_t)ld_gemm_blocks(weight) * (size_t)weight->kernel * (size_t)weight->kernel;
+    return (size_t)ld_gemm_blocks(weight) * (size_t)weight->facts.kernel *
+           (size_t)weight->facts.kernel;
 }
 
 #endif

@@ -13,7 +13,7 @@ struct ld_gemm_geometry ld_gemm_geometry_conv(const struct ld_conv2d *op)
         .src_w = shape.src_w,
         .out_h = shape.out_h,
         .out_w = shape.out_w,
-        .kernel = op->weight->kernel,
+        .kernel = op->weight->facts.kernel,
         .stride = op->stride,
         .pad = op->pad_before,
         .phases = 1,

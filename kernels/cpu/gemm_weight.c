@@ -93,8 +93,8 @@ struct pack {
 static int32_t panel_row(const struct pack *pack, int32_t panel, int32_t n)
 {
     int32_t nr = pack->micro->nr;
-    int32_t rows = pack->weight->rows;
-    if (pack->weight->kind != LD_WEIGHT_GEGLU) {
+    int32_t rows = pack->weight->facts.rows;
+    if (pack->weight->facts.kind != LD_WEIGHT_GEGLU) {
         int32_t row = panel * nr + n;
         return row < rows ? row : -1;
     }
@@ -154,9 +154,9 @@ static void pack_panel_task(void *pointer, uint32_t panel, uint32_t worker)
         for (int32_t k = 0; k < LD_STEP_K; k++)
             place[n][k] = pack->micro->b_index(k, n);
     }
-    size_t taps = (size_t)weight->kernel * (size_t)weight->kernel;
+    size_t taps = (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
     size_t step = (size_t)(LD_STEP_K * pack->micro->nr);
-    size_t k = (size_t)weight->k;
+    size_t k = (size_t)weight->facts.k;
     unsigned char *dst = weight->data;
     dst += panel * ld_gemm_steps(weight) * step * pack->item;
     for (size_t c = 0; c < k; c += LD_STEP_K, dst += taps * step * pack->item) {
@@ -179,7 +179,8 @@ enum ld_code ld_gemm_weight_pack(struct ld_cpu_backend *cpu, const struct ld_mic
 {
     struct pack pack = {.micro = micro, .desc = desc, .weight = weight};
     enum ld_code code = LD_OK;
-    pack.row = (size_t)weight->k * (size_t)weight->kernel * (size_t)weight->kernel;
+    pack.row =
+        (size_t)weight->facts.k * (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
     pack.slice = (pack.row * (1 + (size_t)micro->nr) * sizeof(float) + 63) & ~(size_t)63;
     size_t scratch_bytes = pack.slice * cpu->threads;
     pack.scratch = ld_block_alloc(scratch_bytes);

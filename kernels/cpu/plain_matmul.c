@@ -12,11 +12,11 @@ enum ld_code ld_plain_weight_pack(struct ld_cpu_backend *cpu, const struct ld_we
                                   struct ld_weight *weight, struct ld_error *err)
 {
     (void)cpu;
-    size_t taps = (size_t)weight->kernel * (size_t)weight->kernel;
-    size_t k = (size_t)weight->k;
+    size_t taps = (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
+    size_t k = (size_t)weight->facts.k;
     size_t row = taps * k;
     weight->dtype = LD_DTYPE_F32;
-    weight->data_bytes = (size_t)weight->rows * row * sizeof(float);
+    weight->data_bytes = (size_t)weight->facts.rows * row * sizeof(float);
     weight->data = ld_block_alloc(weight->data_bytes);
     float *line = ld_heap_calloc(row, sizeof *line);
     enum ld_code code = LD_OK;
@@ -85,7 +85,7 @@ struct linear_ctx {
 
 static double linear_row(const struct ld_linear *op, size_t m, int32_t row)
 {
-    const float *w = (const float *)op->weight->data + (size_t)row * (size_t)op->weight->k;
+    const float *w = (const float *)op->weight->data + (size_t)row * (size_t)op->weight->facts.k;
     double sum = dot((const float *)op->x0 + m * (size_t)op->c0, w, op->c0);
     if (op->x1 != NULL)
         sum += dot((const float *)op->x1 + m * (size_t)op->c1, w + op->c0, op->c1);
@@ -114,7 +114,7 @@ static void linear_task(void *pointer, uint32_t task, uint32_t worker)
 
 void ld_plain_linear(struct ld_cpu_backend *cpu, const struct ld_linear *op)
 {
-    struct linear_ctx ctx = {.op = op, .n = op->weight->rows};
+    struct linear_ctx ctx = {.op = op, .n = op->weight->facts.rows};
     if (op->activation == LD_ACT_GEGLU)
         ctx.n /= 2;
     ld_pool_run(cpu->pool, (uint32_t)op->rows, linear_task, &ctx);
@@ -132,7 +132,7 @@ static double conv_sum(const struct conv_ctx *ctx, int32_t b, int32_t oy, int32_
                        const float *w)
 {
     const struct ld_conv2d *op = ctx->op;
-    int32_t kernel = op->weight->kernel;
+    int32_t kernel = op->weight->facts.kernel;
     double sum = 0.0;
     for (int32_t ky = 0; ky < kernel; ky++) {
         int32_t iy = oy * op->stride + ky - op->pad_before;
@@ -160,12 +160,14 @@ static void conv_task(void *pointer, uint32_t task, uint32_t worker)
     const struct conv_ctx *ctx = pointer;
     const struct ld_conv2d *op = ctx->op;
     const struct ld_weight *weight = op->weight;
-    size_t row = (size_t)weight->kernel * (size_t)weight->kernel * (size_t)weight->k;
+    size_t row =
+        (size_t)weight->facts.kernel * (size_t)weight->facts.kernel * (size_t)weight->facts.k;
     int32_t b = (int32_t)task / ctx->shape.out_h;
     int32_t oy = (int32_t)task % ctx->shape.out_h;
     for (int32_t ox = 0; ox < ctx->shape.out_w; ox++) {
-        size_t at = ((size_t)task * (size_t)ctx->shape.out_w + (size_t)ox) * (size_t)weight->rows;
-        for (int32_t o = 0; o < weight->rows; o++) {
+        size_t at =
+            ((size_t)task * (size_t)ctx->shape.out_w + (size_t)ox) * (size_t)weight->facts.rows;
+        for (int32_t o = 0; o < weight->facts.rows; o++) {
             const float *w = (const float *)weight->data + (size_t)o * row;
             double v = finish_sum(weight, o, conv_sum(ctx, b, oy, ox, w));
             if (op->row_add != NULL)

@@ -274,7 +274,7 @@ enum ld_code ld_cpu_resize(struct ld_backend *backend, const struct ld_resize *o
                            struct ld_error *err)
 {
     struct resize_ctx ctx = {.cpu = ld_cpu_of(backend), .op = op};
-    enum ld_code code = ld_cpu_check_resize(op, err);
+    enum ld_code code = ld_check_resize(op, err);
     if (code != LD_OK)
         return code;
     if (op->in_h / op->out_h >= RATIO_MAX || op->in_w / op->out_w >= RATIO_MAX)

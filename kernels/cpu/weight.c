@@ -36,7 +36,7 @@ static enum ld_code create_row_vectors(struct ld_weight *weight, const struct ld
     size_t vectors = (has_bias ? 1u : 0u) + (has_scale ? 1u : 0u);
     if (vectors == 0)
         return LD_OK;
-    size_t rows = (size_t)weight->rows;
+    size_t rows = (size_t)weight->facts.rows;
     weight->vector_bytes = vectors * rows * sizeof(float);
     float *at = ld_block_alloc(weight->vector_bytes);
     if (at == NULL)
@@ -60,7 +60,7 @@ static enum ld_code create_vector(struct ld_weight *weight, const struct ld_weig
                                   struct ld_error *err)
 {
     weight->dtype = LD_DTYPE_F32;
-    weight->data_bytes = (size_t)weight->rows * sizeof(float);
+    weight->data_bytes = (size_t)weight->facts.rows * sizeof(float);
     weight->data = ld_block_alloc(weight->data_bytes);
     if (weight->data == NULL)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight vector");
@@ -74,7 +74,8 @@ static enum ld_code create_table(struct ld_weight *weight, const struct ld_weigh
                                  struct ld_error *err)
 {
     weight->dtype = desc->parts[0].dtype;
-    weight->data_bytes = (size_t)weight->rows * (size_t)weight->k * ld_dtype_size(weight->dtype);
+    weight->data_bytes =
+        (size_t)weight->facts.rows * (size_t)weight->facts.k * ld_dtype_size(weight->dtype);
     weight->data = ld_block_alloc(weight->data_bytes);
     if (weight->data == NULL)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for an embedding table");
@@ -87,16 +88,13 @@ enum ld_code ld_cpu_weight_create(struct ld_backend *backend, const struct ld_we
 {
     LD_ASSERT(backend != NULL && desc != NULL && out != NULL);
     *out = NULL;
-    enum ld_code code = ld_cpu_check_weight(desc, err);
+    enum ld_code code = ld_check_weight(desc, err);
     if (code != LD_OK)
         return code;
     struct ld_weight *weight = ld_heap_alloc(sizeof *weight);
     if (weight == NULL)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight");
-    weight->kind = desc->kind;
-    weight->rows = desc->rows * (int32_t)desc->part_count;
-    weight->k = desc->k;
-    weight->kernel = desc->kind == LD_WEIGHT_CONV ? desc->kernel : 1;
+    weight->facts = ld_weight_facts_of(desc);
     switch (desc->kind) {
     case LD_WEIGHT_VECTOR:
         code = create_vector(weight, desc, err);

@@ -6,12 +6,6 @@
 
 #include <string.h>
 
-static bool planes_fit(int32_t batch, int32_t channels, int32_t height, int32_t width)
-{
-    return batch >= 1 && channels >= 1 && height >= 1 && width >= 1 &&
-           (int64_t)height * width <= INT32_MAX && (int64_t)batch * channels <= INT32_MAX;
-}
-
 static size_t planes_bytes(int32_t batch, int32_t channels, int32_t height, int32_t width)
 {
     return (size_t)batch * (size_t)channels * (size_t)height * (size_t)width * sizeof(float);
@@ -72,7 +66,7 @@ enum ld_code ld_cuda_embed(struct ld_backend *backend, const struct ld_embed *op
     struct ld_cuda *cuda = ld_cuda_of(backend);
     void *pinned = NULL;
     void *device = NULL;
-    enum ld_code code = ld_cuda_check_embed(op, err);
+    enum ld_code code = ld_check_embed(op, err);
     if (code != LD_OK)
         return code;
     const struct embed_layout layout = embed_layout(op);
@@ -92,7 +86,7 @@ enum ld_code ld_cuda_embed(struct ld_backend *backend, const struct ld_embed *op
     return ld_cuda_check(cuda,
                          ldk_embed(device, op->override ? index : NULL,
                                    op->override ? vectors : NULL, op->rows, op->tokens,
-                                   op->channels, op->table->rows, op->table->data,
+                                   op->channels, op->table->facts.rows, op->table->data,
                                    op->positions->data, op->y, cuda->dtype, cuda->stream),
                          "embed", err);
 }
@@ -103,12 +97,12 @@ enum ld_code ld_cuda_planes_in(struct ld_backend *backend, const struct ld_plane
     struct ld_cuda *cuda = ld_cuda_of(backend);
     void *pinned = NULL;
     void *device = NULL;
-    if (op->planes == NULL || op->y == NULL ||
-        !planes_fit(op->batch, op->channels, op->height, op->width))
-        return LD_FAIL(err, LD_E_SHAPE, "planes_in sizes are out of range");
+    enum ld_code code = ld_check_planes_in(op, err);
+    if (code != LD_OK)
+        return code;
     const size_t bytes = planes_bytes(op->batch, op->channels, op->height, op->width);
     const size_t scale_bytes = op->scale ? (size_t)op->batch * sizeof *op->scale : 0;
-    enum ld_code code = ld_cuda_stage_take(cuda, bytes + scale_bytes, &pinned, &device, err);
+    code = ld_cuda_stage_take(cuda, bytes + scale_bytes, &pinned, &device, err);
     if (code != LD_OK)
         return code;
     memcpy(pinned, op->planes, bytes);
@@ -134,12 +128,13 @@ enum ld_code ld_cuda_planes_out(struct ld_backend *backend, const struct ld_plan
     struct ld_cuda *cuda = ld_cuda_of(backend);
     void *pinned = NULL;
     void *device = NULL;
-    if (op->planes == NULL || op->x == NULL ||
-        !planes_fit(op->batch, op->channels, op->height, op->width) ||
-        (op->f32 && op->height * op->width != 1))
-        return LD_FAIL(err, LD_E_SHAPE, "planes_out sizes are out of range");
+    enum ld_code code = ld_check_planes_out(op, err);
+    if (code == LD_OK && op->f32 && op->height * op->width != 1)
+        code = LD_FAIL(err, LD_E_SHAPE, "planes_out reads float32 of one position only");
+    if (code != LD_OK)
+        return code;
     const size_t bytes = planes_bytes(op->batch, op->channels, op->height, op->width);
-    enum ld_code code = ld_cuda_stage_take(cuda, bytes, &pinned, &device, err);
+    code = ld_cuda_stage_take(cuda, bytes, &pinned, &device, err);
     if (code == LD_OK && cuda->mode != LD_CUDA_REPLAY && !op->f32)
         code = ld_cuda_check(cuda,
                              ldk_planes_out(op->x, op->batch, op->channels, op->height, op->width,

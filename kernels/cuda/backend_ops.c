@@ -216,14 +216,14 @@ enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *
     struct ld_cuda *cuda = ld_cuda_of(backend);
     if (cuda->mode == LD_CUDA_REPLAY)
         return LD_OK;
-    enum ld_code code = ld_cuda_check_conv2d(op, err);
+    enum ld_code code = ld_check_conv2d(op, err);
     if (code != LD_OK)
         return code;
     struct ldk_conv conv = conv_of(op, &op->weight->matrix, cuda->dtype);
     conv.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
     ldk_tuner_conv(cuda->tuner, &conv, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_conv_tiles(&conv) : 0;
-    if (moments_fit(op->batch, tiles, op->weight->rows, op->moments_bytes))
+    if (moments_fit(op->batch, tiles, op->weight->facts.rows, op->moments_bytes))
         conv.moments = op->moments;
     note_moments(cuda, op->moments, conv.moments ? tiles : 0);
     code = workspace(cuda, ldk_conv_workspace(&conv), &conv.workspace, err);
@@ -238,14 +238,15 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
     struct ld_cuda *cuda = ld_cuda_of(backend);
     if (cuda->mode == LD_CUDA_REPLAY)
         return LD_OK;
-    enum ld_code code = ld_cuda_check_linear(op, err);
+    enum ld_code code = ld_check_linear(op, err);
     if (code != LD_OK)
         return code;
     struct ldk_linear linear = linear_of(op, &op->weight->matrix, cuda->dtype);
     linear.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16 && !op->f32;
     ldk_tuner_linear(cuda->tuner, &linear, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_linear_tiles(&linear) : 0;
-    if (moments_fit(op->rows / op->rows_per_image, tiles, op->weight->rows, op->moments_bytes))
+    if (moments_fit(op->rows / op->rows_per_image, tiles, op->weight->facts.rows,
+                    op->moments_bytes))
         linear.moments = op->moments;
     note_moments(cuda, op->moments, linear.moments ? tiles : 0);
     code = workspace(cuda, ldk_linear_workspace(&linear), &linear.workspace, err);
@@ -260,11 +261,7 @@ enum ld_code ld_cuda_group_norm(struct ld_backend *backend, const struct ld_grou
     struct ld_cuda *cuda = ld_cuda_of(backend);
     if (cuda->mode == LD_CUDA_REPLAY)
         return LD_OK;
-    const int32_t channels = op->c0 + op->c1;
-    if (op->x0 == NULL || op->y == NULL || (op->x1 != NULL) != (op->c1 > 0) || op->c0 < 1 ||
-        op->batch < 1 || op->positions < 1 || op->groups < 1 || channels % op->groups != 0)
-        return LD_FAIL(err, LD_E_SHAPE, "group_norm channels divide into the groups");
-    enum ld_code code = ld_cuda_check_norm(op->gamma, op->beta, channels, err);
+    enum ld_code code = ld_check_group_norm(op, err);
     if (code != LD_OK)
         return code;
     struct ldk_group_norm norm = group_norm_of(op, cuda->dtype);
@@ -289,9 +286,7 @@ enum ld_code ld_cuda_layer_norm(struct ld_backend *backend, const struct ld_laye
     struct ld_cuda *cuda = ld_cuda_of(backend);
     if (cuda->mode == LD_CUDA_REPLAY)
         return LD_OK;
-    if (op->x == NULL || op->y == NULL || op->rows < 1 || op->channels < 1)
-        return LD_FAIL(err, LD_E_SHAPE, "layer_norm needs an input and an output");
-    enum ld_code code = ld_cuda_check_norm(op->gamma, op->beta, op->channels, err);
+    const enum ld_code code = ld_check_layer_norm(op, err);
     if (code != LD_OK)
         return code;
     const struct ldk_layer_norm norm = {
@@ -326,7 +321,7 @@ enum ld_code ld_cuda_attention(struct ld_backend *backend, const struct ld_atten
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
     struct ldk_attention attention = attention_of(op, cuda->dtype);
-    enum ld_code code = ld_cuda_check_attention(op, err);
+    enum ld_code code = ld_check_attention(op, err);
     /* The workspace first: growing it empties the stage. */
     if (code == LD_OK && cuda->mode != LD_CUDA_REPLAY)
         code = workspace(cuda, ldk_attention_workspace(&attention), &attention.workspace, err);
@@ -359,11 +354,10 @@ enum ld_code ld_cuda_resize(struct ld_backend *backend, const struct ld_resize *
     void *scratch = NULL;
     if (cuda->mode == LD_CUDA_REPLAY)
         return LD_OK;
-    if (op->x == NULL || op->y == NULL || op->x == op->y || op->batch < 1 || op->channels < 1 ||
-        op->in_h < 1 || op->in_w < 1 || op->out_h < 1 || op->out_w < 1)
-        return LD_FAIL(err, LD_E_SHAPE, "resize needs an input and another output");
-    const enum ld_code code =
-        workspace(cuda, ld_cuda_workspace_bytes(LD_WORKSPACE_RESIZE, op, NULL), &scratch, err);
+    enum ld_code code = ld_check_resize(op, err);
+    if (code != LD_OK)
+        return code;
+    code = workspace(cuda, ld_cuda_workspace_bytes(LD_WORKSPACE_RESIZE, op, NULL), &scratch, err);
     if (code != LD_OK)
         return code;
     return ld_cuda_check(cuda,

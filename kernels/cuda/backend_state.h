@@ -2,6 +2,7 @@
 #ifndef LDK_BACKEND_STATE_H
 #define LDK_BACKEND_STATE_H
 
+#include "kernels/check.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/rt.h"
 #include "kernels/cuda/tuned.h"
@@ -29,8 +30,7 @@ struct ld_cuda_ring {
 };
 
 struct ld_weight {
-    enum ld_weight_kind kind;
-    int32_t rows, k, kernel; /* of all parts together */
+    struct ld_weight_facts facts;
     struct ld_cuda_slab *slab;
     size_t bytes;
     const void *data;         /* VECTOR: float32 [rows]; TABLE: activation type [rows, k] */
@@ -152,16 +152,6 @@ enum ld_code ld_cuda_run_end(struct ld_backend *backend, bool completed, bool *a
                              struct ld_error *err);
 void ld_cuda_run_forget(struct ld_backend *backend, uint64_t plan);
 void ld_cuda_runs_deinit(struct ld_cuda *cuda);
-
-/* ---- backend_check.c ------------------------------------------------------------------------- */
-
-enum ld_code ld_cuda_check_weight(const struct ld_weight_desc *desc, struct ld_error *err);
-enum ld_code ld_cuda_check_conv2d(const struct ld_conv2d *op, struct ld_error *err);
-enum ld_code ld_cuda_check_linear(const struct ld_linear *op, struct ld_error *err);
-enum ld_code ld_cuda_check_norm(const struct ld_weight *gamma, const struct ld_weight *beta,
-                                int32_t channels, struct ld_error *err);
-enum ld_code ld_cuda_check_attention(const struct ld_attention *op, struct ld_error *err);
-enum ld_code ld_cuda_check_embed(const struct ld_embed *op, struct ld_error *err);
 
 /* ---- backend_ops.c, backend_host.c ----------------------------------------------------------- */
 

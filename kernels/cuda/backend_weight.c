@@ -292,9 +292,9 @@ static enum ld_code create_plain(struct ld_cuda *cuda, struct ld_weight *weight,
     unsigned char *at = NULL;
     struct source source = {.desc = desc,
                             .dtype = cuda->base.act_dtype,
-                            .rows = table ? weight->rows : 1,
+                            .rows = table ? weight->facts.rows : 1,
                             .row_bytes = table ? (size_t)desc->k * ld_dtype_size(LD_DTYPE_F16)
-                                               : (size_t)weight->rows * sizeof(float),
+                                               : (size_t)weight->facts.rows * sizeof(float),
                             .fill = table ? fill_table : fill_vector};
     weight->bytes = round_up((size_t)source.rows * source.row_bytes);
     enum ld_code code = reserve_lines(cuda, (size_t)desc->k, err);
@@ -312,7 +312,7 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
     struct ld_cuda *cuda = ld_cuda_of(backend);
     LD_ASSERT(cuda->mode == LD_CUDA_WALK);
     *out = NULL;
-    enum ld_code code = ld_cuda_check_weight(desc, err);
+    enum ld_code code = ld_check_weight(desc, err);
     if (code == LD_OK && cuda->ring.bytes == 0)
         code = open_ring(cuda, err);
     if (code != LD_OK)
@@ -320,10 +320,7 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
     struct ld_weight *weight = ld_heap_alloc(sizeof *weight);
     if (!weight)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight");
-    weight->kind = desc->kind;
-    weight->rows = desc->rows * (int32_t)desc->part_count;
-    weight->k = desc->k;
-    weight->kernel = desc->kind == LD_WEIGHT_CONV ? desc->kernel : 1;
+    weight->facts = ld_weight_facts_of(desc);
     const bool matrix = desc->kind != LD_WEIGHT_VECTOR && desc->kind != LD_WEIGHT_TABLE;
     code = matrix ? create_matrix(cuda, weight, desc, err) : create_plain(cuda, weight, desc, err);
     if (code != LD_OK) {

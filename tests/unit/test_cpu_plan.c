@@ -80,7 +80,7 @@ static void every_output_is_computed_once_from_its_own_inputs(void **state)
     static const int32_t subs[] = {6, 12, 16};
     struct rng rng = {41};
     for (int i = 0; i < 300; i++) {
-        struct ld_weight weight = {.kind = LD_WEIGHT_CONV, .rows = 8, .kernel = 3};
+        struct ld_weight weight = {.facts = {.kind = LD_WEIGHT_CONV, .rows = 8, .kernel = 3}};
         struct ld_conv2d op = {.batch = rng_range(&rng, 1, 3),
                                .in_h = rng_range(&rng, 3, 40),
                                .in_w = rng_range(&rng, 3, 70),
@@ -90,7 +90,7 @@ static void every_output_is_computed_once_from_its_own_inputs(void **state)
                                .pad_before = rng_range(&rng, 0, 1),
                                .pad_after = rng_range(&rng, 0, 1)};
         if (rng_bits(&rng) % 4 == 0) {
-            weight.kernel = 1;
+            weight.facts.kernel = 1;
             op.stride = 1;
             op.pad_before = op.pad_after = 0;
         }
@@ -124,7 +124,7 @@ static void maps_of_the_network_waste_few_tile_rows(void **state)
         double waste;
     } maps[] = {{64, 0.0}, {32, 0.0}, {16, 0.0}, {8, 0.21}, {104, 0.02}, {152, 0.02}};
     for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++) {
-        struct ld_weight weight = {.kind = LD_WEIGHT_CONV, .rows = 320, .kernel = 3};
+        struct ld_weight weight = {.facts = {.kind = LD_WEIGHT_CONV, .rows = 320, .kernel = 3}};
         struct ld_conv2d op = {.batch = 1,
                                .in_h = maps[i].side,
                                .in_w = maps[i].side,
