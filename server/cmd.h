@@ -9,6 +9,7 @@
 int ld_cmd_serve(int argc, char **argv);
 int ld_cmd_worker(int argc, char **argv);
 int ld_cmd_generate(int argc, char **argv);
+int ld_cmd_keys(int argc, char **argv);
 int ld_cmd_inspect(int argc, char **argv);
 int ld_cmd_png_info(int argc, char **argv);
 int ld_cmd_merge(int argc, char **argv);

@@ -4,11 +4,14 @@
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "server/auth.h"
 #include "server/cmd.h"
 #include "server/cmd_options.h"
 #include "server/front.h"
 #include "server/http.h"
+#include "server/keyring.h"
 #include "server/listen.h"
+#include "server/meter.h"
 #include "server/service.h"
 #include "server/state.h"
 
@@ -88,7 +91,8 @@ static enum ld_code open_parts(struct server *server, struct ld_error *err)
         .on_event = ld_event_hub_publish,
         .ctx = front->hub,
     };
-    if ((code = ld_store_open(&front->store, &store, err)) != LD_OK ||
+    if ((code = ld_meter_create(&front->meter, err)) != LD_OK ||
+        (code = ld_store_open(&front->store, &store, err)) != LD_OK ||
         (code = ld_blobs_open(&front->blobs, server->state.blob_dir, blob_referenced, server,
                               err)) != LD_OK ||
         (code = ld_inventory_box_create(&front->inventory, err)) != LD_OK ||
@@ -126,15 +130,23 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
     return ld_supervisor_start(&server->front.supervisor, &config, err);
 }
 
+/* Beyond this machine only with keys (or on purpose without), and behind a proxy. */
+static bool may_be_remote(const struct ld_front *front)
+{
+    const struct ld_settings *settings = front->settings;
+    return (settings->allow_anonymous || ld_keyring_is_configured(front->keys)) &&
+           settings->behind_proxy;
+}
+
 static enum ld_code listen_all(const struct ld_settings *settings, struct ld_http_config *config,
                                struct ld_error *err)
 {
     struct ld_span item;
     size_t pos = 0;
     int64_t port = settings->port;
-    enum ld_code code = ld_service_sockets(config->listen_fds, LD_HTTP_LISTENERS_MAX,
-                                           settings->allow_anonymous && settings->behind_proxy,
-                                           &config->listen_count, err);
+    enum ld_code code =
+        ld_service_sockets(config->listen_fds, LD_HTTP_LISTENERS_MAX, may_be_remote(config->front),
+                           &config->listen_count, err);
     if (code != LD_OK || config->listen_count > 0) {
         if (code == LD_OK)
             (void)printf("latentd is listening where the service manager said\n");
@@ -181,8 +193,10 @@ static enum ld_code start_http(struct server *server, struct ld_error *err)
                                            : (uint32_t)settings->connections_per_address,
         .loopback_host_only = local && !settings->unix_socket[0] && !settings->behind_proxy,
         .cors_origins = settings->cors_origins,
-        .tenant = "anonymous",
+        .admit = ld_auth_admit,
+        .leave = ld_auth_leave,
     };
+    server->front.local_only = local;
     config.routes = ld_routes(&config.route_count);
     const enum ld_code code = listen_all(settings, &config, err);
     if (code != LD_OK) {
@@ -315,10 +329,20 @@ static int attend(struct server *server, const sigset_t *set)
 
 /* ---- The verb -------------------------------------------------------------------------------- */
 
-static enum ld_code check(const struct ld_settings *settings, struct ld_error *err)
+/* The keys decide whether it may be reached from elsewhere, so they come before everything. */
+static enum ld_code read_keys(struct server *server, struct ld_error *err)
+{
+    struct ld_state place;
+    const enum ld_code code = ld_state_place(&place, &server->options.settings, err);
+    return code == LD_OK ? ld_keyring_open(&server->front.keys, place.dir, err) : code;
+}
+
+static enum ld_code check(const struct ld_settings *settings, struct ld_keyring *keys,
+                          struct ld_error *err)
 {
     const bool loopback = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
-    enum ld_code code = ld_settings_check(settings, false, err);
+    const bool has_keys = ld_keyring_is_configured(keys);
+    enum ld_code code = ld_settings_check(settings, has_keys, err);
     if (code == LD_OK && geteuid() == 0 && !loopback)
         code = LD_FAIL(err, LD_E_FORBIDDEN,
                        "as root it listens on loopback only; run it as a user of its own");
@@ -328,6 +352,9 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_error *e
         code = ld_state_check_folder(settings->adapter_dir, "models.adapter_dir", err);
     if (code == LD_OK && geteuid() == 0)
         LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
+    if (code == LD_OK && settings->behind_proxy && !has_keys)
+        LD_LOG(LD_LOG_WARN, "serve",
+               "there is no key: everybody whom the proxy lets through may generate");
     return code;
 }
 
@@ -338,6 +365,8 @@ static void close_all(struct server *server)
     ld_blobs_close(server->front.blobs);
     ld_store_close(server->front.store);
     ld_event_hub_destroy(server->front.hub);
+    ld_keyring_close(server->front.keys);
+    ld_meter_destroy(server->front.meter);
     ld_inventory_box_destroy(server->front.inventory);
     ld_tags_destroy(server->front.tags);
     ld_arena_deinit(&server->arena);
@@ -352,9 +381,12 @@ static int serve(struct server *server, int argc, char **argv)
     server->front.settings = settings;
     server->front.started_us = ld_clock_wall_us();
     server->state.lock_fd = -1;
-    enum ld_code code = check(settings, &err);
+    enum ld_code code = read_keys(server, &err);
+    if (code == LD_OK)
+        code = check(settings, server->front.keys, &err);
     if (code == LD_OK && server->options.check_config) {
         (void)puts("the settings are good");
+        ld_keyring_close(server->front.keys);
         return LD_EXIT_OK;
     }
     block_signals(&signals);
@@ -362,6 +394,7 @@ static int serve(struct server *server, int argc, char **argv)
     (void)umask(0077);
     int status = LD_EXIT_FAILED;
     if (code == LD_OK && (code = ld_state_open(&server->state, settings, &err)) == LD_OK &&
+        (server->front.state_dir = server->state.dir) != NULL &&
         (code = open_parts(server, &err)) == LD_OK &&
         (code = start_workers(server, argc, argv, &err)) == LD_OK &&
         (code = start_http(server, &err)) == LD_OK)

@@ -15,6 +15,7 @@
 #include "api/problem.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/buffer.h"
+#include "server/caller.h"
 
 #include <sys/types.h>
 
@@ -22,7 +23,7 @@ struct ld_front;
 struct ld_route;
 struct ld_exchange;
 
-enum { LD_EXCHANGE_PARAMS_MAX = 3, LD_REPLY_HEADERS_MAX = 16 };
+enum { LD_EXCHANGE_PARAMS_MAX = 3, LD_REPLY_HEADERS_MAX = 24 };
 
 enum ld_handled {
     LD_HANDLED, /* the reply is complete */
@@ -59,8 +60,9 @@ struct ld_exchange {
     const char *path;                           /* as on the wire, without query */
     const char *query;                          /* as on the wire, "" if absent */
     const char *params[LD_EXCHANGE_PARAMS_MAX]; /* of the route's pattern, decoded */
-    const char *tenant;
-    char address[64]; /* of the client, for the log */
+    struct ld_caller caller;                    /* who asks; anybody on open routes */
+    const char *tenant;                         /* the caller's */
+    char address[64];                           /* of the client */
     struct ld_span body;
     struct ld_reply reply;
 

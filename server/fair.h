@@ -8,7 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LD_FAIR_CANDIDATES_MAX = 64, LD_FAIR_NONE = -1 };
+enum {
+    LD_FAIR_CANDIDATES_MAX = 64,
+    LD_FAIR_NONE = -1,
+    LD_FAIR_WEIGHT_DEFAULT = 10,
+    LD_FAIR_WEIGHT_MAX = 1000
+};
 
 struct ld_fair_job {
     int64_t seq; /* grows with every submit */

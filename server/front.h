@@ -18,6 +18,10 @@
 
 struct ld_front {
     const struct ld_settings *settings;
+    const char *state_dir; /* where the keys lie */
+    struct ld_keyring *keys;
+    struct ld_meter *meter;
+    bool local_only; /* only this machine can connect */
     struct ld_store *store;
     struct ld_blobs *blobs;
     struct ld_event_hub *hub;
@@ -34,6 +38,7 @@ struct ld_front {
 /* A checked request on its way into the store. */
 struct ld_intake {
     struct ld_front *front;
+    const struct ld_caller *caller;
     struct ld_arena *arena;
     const struct ld_inventory *inventory; /* acquired */
     struct ld_native native;
@@ -47,7 +52,8 @@ struct ld_intake {
     struct ld_buffer request_json, warnings_json;
 };
 
-void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_arena *arena);
+/* In the exchange's arena, with its caller's limits. */
+void ld_intake_init(struct ld_intake *intake, struct ld_exchange *ex);
 void ld_intake_deinit(struct ld_intake *intake);
 
 /*

@@ -137,7 +137,7 @@ enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
     if (ld_front_wait_seconds(ex, 0) < 0)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0, "wait must be a number of seconds");
     struct ld_intake intake;
-    ld_intake_init(&intake, ex->front, &ex->arena);
+    ld_intake_init(&intake, ex);
     const enum ld_handled handled = submit(ex, &intake, key ? key : "");
     ld_intake_deinit(&intake);
     return handled;

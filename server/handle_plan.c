@@ -159,7 +159,7 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     planning->warnings_json = ld_buffer_make(1 << 20);
     ex->state = planning;
     ex->state_free = end_planning;
-    ld_intake_init(&intake, ex->front, &ex->arena);
+    ld_intake_init(&intake, ex);
     const bool accepted = ld_intake_accept(&intake, ex->tenant, body);
     if (accepted) {
         planning->work_units = ld_request_work(&intake.native.request);

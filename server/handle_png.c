@@ -209,7 +209,7 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex)
                 ld_exchange_refuse(ex, LD_E_INVALID, 0, "the picture does not say how it was made");
         } else {
             struct ld_intake intake;
-            ld_intake_init(&intake, ex->front, &ex->arena);
+            ld_intake_init(&intake, ex);
             handled = submit_replay(ex, &intake, &recipe, png);
             ld_intake_deinit(&intake);
         }

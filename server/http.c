@@ -61,7 +61,7 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     memset(ex, 0, sizeof *ex);
     ld_arena_init(&ex->arena, "request", EXCHANGE_ARENA_BYTES);
     ex->front = http->config.front;
-    ex->tenant = http->config.tenant;
+    ex->tenant = ex->caller.tenant;
     ex->query = "";
     ex->path = "/";
     memcpy(ex->address, conn->address, sizeof ex->address);
@@ -75,7 +75,7 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     conn->exchange_open = true;
 }
 
-static void close_exchange(struct ld_conn *conn)
+static void close_exchange(const struct ld_http *http, struct ld_conn *conn)
 {
     struct ld_exchange *ex = &conn->exchange;
     if (!conn->exchange_open)
@@ -86,6 +86,7 @@ static void close_exchange(struct ld_conn *conn)
         ex->reply.stream.close(ex->reply.stream.ctx);
     if (ex->state_free)
         ex->state_free(ex->state);
+    http->config.leave(ex);
     if (ex->reply.file_fd >= 0)
         (void)close(ex->reply.file_fd);
     ld_buffer_deinit(&ex->reply.body);
@@ -342,7 +343,13 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
     if (origin && !ld_guard_origin_allowed(ld_span_text(origin), conn->verdict.host,
                                            http->config.cors_origins))
         return refuse(http, conn, LD_E_FORBIDDEN, 403, "this Origin may not call");
-    if (!find_route(http, conn, method, &result) || !admit_body(http, conn, &result))
+    if (!find_route(http, conn, method, &result))
+        return result;
+    if (!http->config.admit(ex)) {
+        ex->reply.close = conn->verdict.chunked || conn->verdict.length > 0; /* it is not read */
+        return send_reply(http, conn);
+    }
+    if (!admit_body(http, conn, &result))
         return result;
     conn->body = ld_buffer_make((size_t)conn->body_limit);
     conn->stage = LD_STAGE_BODY;
@@ -438,7 +445,7 @@ static void *on_target(void *ctx, const char *target, struct MHD_Connection *con
     struct ld_conn *conn = conn_of(connection);
     if (!conn)
         return NULL;
-    close_exchange(conn);
+    close_exchange(ctx, conn);
     open_exchange(ctx, conn);
     conn->target_long = !ld_fmt(conn->target, sizeof conn->target, "%s", target);
     ld_conn_enter(conn, LD_CONN_HEADER, in_seconds(LD_HEADER_DEADLINE_S));
@@ -449,12 +456,11 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
                          enum MHD_RequestTerminationCode code)
 {
     struct ld_conn *conn = *request;
-    (void)ctx;
     (void)connection;
     (void)code;
     if (!conn)
         return;
-    close_exchange(conn);
+    close_exchange(ctx, conn);
     ld_conn_enter(conn, LD_CONN_IDLE, in_seconds(LD_KEEP_ALIVE_S_MAX));
     *request = NULL;
 }
@@ -466,7 +472,7 @@ static void on_connection(void *ctx, struct MHD_Connection *connection, void **s
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct ld_conn *conn = *socket_context;
         if (conn) {
-            close_exchange(conn);
+            close_exchange(http, conn);
             ld_conn_close(conn);
         }
         *socket_context = NULL;

@@ -22,7 +22,10 @@ struct ld_http_config {
     uint32_t connections_max, connections_per_address_max; /* 0: any number of one address */
     bool loopback_host_only;  /* anonymous on loopback: Host must be a loopback name */
     const char *cors_origins; /* comma-separated */
-    const char *tenant;       /* of anonymous callers */
+    /* Who calls: fills ex->caller, or the reply and answers false. `leave` runs when an exchange
+     * ends, also for one that was not admitted. */
+    bool (*admit)(struct ld_exchange *ex);
+    void (*leave)(struct ld_exchange *ex);
 };
 
 /* Errors   LD_E_IO, LD_E_NOMEM. */

@@ -21,22 +21,25 @@ static const struct ld_manifest *find_manifest(void *ctx, const char *model)
     return ld_manifests_for(&intake->front->manifests, known ? known->name : model);
 }
 
-void ld_intake_init(struct ld_intake *intake, struct ld_front *front, struct ld_arena *arena)
+void ld_intake_init(struct ld_intake *intake, struct ld_exchange *ex)
 {
     memset(intake, 0, sizeof *intake);
-    intake->front = front;
-    intake->arena = arena;
-    intake->inventory = ld_inventory_acquire(front->inventory);
-    ld_native_init(&intake->native, arena);
+    intake->front = ex->front;
+    intake->caller = &ex->caller;
+    intake->arena = &ex->arena;
+    intake->inventory = ld_inventory_acquire(ex->front->inventory);
+    ld_native_init(&intake->native, intake->arena);
     intake->names = ld_names_builtin();
     ld_inventory_names(intake->inventory, &intake->names);
     if (intake->inventory)
         intake->adapters = ld_inventory_adapters(intake->inventory);
-    intake->limits = ld_request_limits_default();
-    intake->limits.area_max = front->settings->area_max;
-    intake->limits.work_max = front->settings->work_max;
-    intake->limits.images_max = (int32_t)front->settings->images_max;
-    intake->limits.steps_max = (int32_t)front->settings->steps_max;
+    intake->limits = (struct ld_request_limits){
+        .area_max = ex->caller.limits.area_max,
+        .work_max = ex->caller.limits.work_max,
+        .images_max = (int32_t)ex->caller.limits.images_max,
+        .steps_max = (int32_t)ex->caller.limits.steps_max,
+        .priority_max = (int32_t)ex->caller.limits.priority_max,
+    };
     intake->random = (struct ld_random){NULL, fill_random};
     intake->context = (struct ld_api_context){
         .names = &intake->names,
@@ -166,7 +169,6 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
                               struct ld_error *err)
 {
     char body_sha256[LD_SHA256_HEX_SIZE];
-    const struct ld_settings *settings = intake->front->settings;
     ld_sha256_hex(body, body_sha256);
     const struct ld_store_submit submit = {
         .tenant = tenant,
@@ -178,8 +180,8 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .mask_sha256 = intake->mask_sha256,
         .idempotency_key = key,
         .body_sha256 = body_sha256,
-        .queued_per_tenant_max = settings->queued_per_key,
-        .queued_max = settings->queued_max,
+        .queued_per_tenant_max = intake->caller->limits.queued_max,
+        .queued_max = intake->front->settings->queued_max,
     };
     const enum ld_code code = ld_store_submit(intake->front->store, &submit, id, replayed, err);
     if (code == LD_OK && !*replayed)

@@ -14,6 +14,7 @@ static const struct verb {
 #ifndef LATENTD_MINIMAL
     {"serve", ld_cmd_serve, "serve pictures over HTTP"},
     {"generate", ld_cmd_generate, "paint a picture, here or on a server"},
+    {"keys", ld_cmd_keys, "who may use a server: add, change, revoke, list"},
     {"inspect", ld_cmd_inspect, "say what a checkpoint, adapter, embedding or PNG is"},
     {"png-info", ld_cmd_png_info, "say how a PNG was made"},
     {"merge", ld_cmd_merge, "make one model out of others, bake adapters in"},

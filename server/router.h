@@ -7,12 +7,13 @@
 
 #include "server/exchange.h"
 
-/* What a key must be allowed to do. */
-enum ld_scope {
-    LD_SCOPE_OPEN, /* health and documents: no key */
-    LD_SCOPE_READ,
-    LD_SCOPE_GENERATE,
-    LD_SCOPE_ADMIN
+/* Whose habits a route follows: credentials, and how refusals look. */
+enum ld_dialect {
+    LD_DIALECT_NATIVE,
+    LD_DIALECT_A1111,
+    LD_DIALECT_OPENAI,
+    LD_DIALECT_NOVELAI,
+    LD_DIALECT_COMFY
 };
 
 enum ld_body_kind {
@@ -25,10 +26,11 @@ enum ld_body_kind {
 struct ld_route {
     const char *method;  /* GET also answers HEAD */
     const char *pattern; /* "/v1/jobs/{id}": {id} is an id, {n} a number */
-    enum ld_scope scope;
+    enum ld_scope scope; /* what its key must allow */
     enum ld_body_kind body;
     bool body_optional;
     ld_handler handler;
+    enum ld_dialect dialect;
 };
 
 struct ld_route_match {

@@ -74,15 +74,22 @@ static enum ld_code lock(struct ld_state *state, struct ld_error *err)
     return LD_OK;
 }
 
+enum ld_code ld_state_place(struct ld_state *state, const struct ld_settings *settings,
+                            struct ld_error *err)
+{
+    memset(state, 0, sizeof *state);
+    state->lock_fd = -1;
+    return place(state, settings)
+               ? LD_OK
+               : LD_FAIL(err, LD_E_NOT_FOUND, "there is no place for the state; set store.dir");
+}
+
 enum ld_code ld_state_open(struct ld_state *state, const struct ld_settings *settings,
                            struct ld_error *err)
 {
     enum ld_code code;
-    memset(state, 0, sizeof *state);
-    state->lock_fd = -1;
-    if (!place(state, settings))
-        return LD_FAIL(err, LD_E_NOT_FOUND, "there is no place for the state; set store.dir");
-    if ((code = ld_fsx_make_dirs(state->dir, 0700, err)) != LD_OK)
+    if ((code = ld_state_place(state, settings, err)) != LD_OK ||
+        (code = ld_fsx_make_dirs(state->dir, 0700, err)) != LD_OK)
         return code;
     if (is_network(state->dir))
         return LD_FAIL(err, LD_E_FORBIDDEN, "store.dir must not lie on a network file system");

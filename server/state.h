@@ -23,6 +23,10 @@ enum ld_code ld_state_open(struct ld_state *state, const struct ld_settings *set
                            struct ld_error *err) LD_MUST_USE;
 void ld_state_close(struct ld_state *state);
 
+/* Only the place: nothing is made or locked. Errors   LD_E_NOT_FOUND. */
+enum ld_code ld_state_place(struct ld_state *state, const struct ld_settings *settings,
+                            struct ld_error *err) LD_MUST_USE;
+
 /* A folder that exists must not be writable by everyone. "" and missing ones pass.
  * Errors   LD_E_FORBIDDEN (names the setting). */
 enum ld_code ld_state_check_folder(const char *path, const char *setting,
