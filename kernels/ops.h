@@ -306,6 +306,13 @@ struct ld_backend {
     char description[128];   /* "AVX-512, 2 threads" */
     enum ld_dtype act_dtype; /* type of activations */
     bool lost; /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
+    /*
+     * Optional, set by the owner: called when memory is refused; gives back what nobody needs right
+     * now and tells whether there was anything, then the memory is asked for again. It may free
+     * memory and weights of this backend, but not what the operation at hand uses.
+     */
+    bool (*relieve)(void *ctx);
+    void *relieve_ctx;
 };
 
 /* ---- Backends -------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 #include "runtime/batch.h"
 
+#include "runtime/image/pixels.h"
 #include "runtime/model/unet_sag.h"
 
 void ld_batch_memory_deinit(struct ld_batch_memory *memory)
@@ -14,6 +15,8 @@ static bool fits(const struct ld_batch *batch, const struct ld_session *session,
     if (batch->count == 0)
         return true;
     const struct ld_session *first = batch->sessions[0];
+    if (first != session && (first->alone || session->alone))
+        return false;
     return first->job->model == session->job->model &&
            first->job->variant_pin.serial == session->job->variant_pin.serial &&
            first->height == session->height && first->width == session->width &&
@@ -113,11 +116,15 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         LD_OK)
         return err->code;
     for (uint32_t i = 0; i < batch->count; i++) {
+        struct ld_session *session = batch->sessions[i];
+        session->overflowed = session->overflowed || !ld_values_finite(rows[i].eps, layout.latent);
+        if (session->overflowed)
+            continue;
         float *attention = layout.qkv ? rows[i].qkv + layout.qkv : NULL;
         if (attention && ld_sag_scores(rows[i].qkv, middle.channels, middle.heads,
                                        (int32_t)layout.tokens, attention, err) != LD_OK)
             return err->code;
-        ld_pass_row_done(batch->sessions[i]->pass, batch->rows[i], rows[i].eps, attention,
+        ld_pass_row_done(session->pass, batch->rows[i], rows[i].eps, attention,
                          (int32_t)layout.tokens);
     }
     return LD_OK;

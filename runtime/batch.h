@@ -28,7 +28,8 @@ void ld_batch_memory_deinit(struct ld_batch_memory *memory);
  * The session's call must be open. Returns how many were added. */
 uint32_t ld_batch_add(struct ld_batch *batch, struct ld_session *session, uint32_t rows_max);
 
-/* Evaluate all rows and mark them done. Errors as ld_model_unet, LD_E_NOMEM. */
+/* Evaluate all rows and mark them done, but for those of sessions whose output is no number: these
+ * sessions are marked `overflowed`. Errors as ld_model_unet, LD_E_NOMEM. */
 enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory,
                           const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
 

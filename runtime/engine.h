@@ -65,6 +65,7 @@ struct ld_engine_image {
 struct ld_engine_report {
     int64_t text_us, sample_us, decode_us, encode_us;
     uint64_t unet_rows, unet_rows_saved;
+    uint32_t repainted;        /* pictures, or their decoding, made again in bf16 */
     const char *warnings_json; /* JSON array of strings */
     const char *adapters_json; /* JSON array of {name, sha256, tensors_applied, ...} */
     const char *resolved_json; /* the request as it ran, seed and expanded prompt included */

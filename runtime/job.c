@@ -173,8 +173,8 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
 
 /* ---- Telling --------------------------------------------------------------------------------- */
 
-/* Share of the job that is done: every step of every pass counts the same, decoding as one step. */
-static double fraction_done(const struct ld_job *job)
+/* Every step of every pass counts the same, decoding as one step. */
+double ld_job_fraction(const struct ld_job *job)
 {
     const bool hires = job->request.hires.present;
     const double first = (double)ld_pass_calls_expected(&job->request, false);
@@ -206,7 +206,7 @@ void ld_job_tell_progress(const struct ld_job *job, const struct ld_session *ses
     struct ld_engine_progress progress = {
         .phase = phase,
         .images = (uint32_t)job->request.images,
-        .fraction = fraction_done(job),
+        .fraction = ld_job_fraction(job),
         .steps = (uint32_t)job->request.steps,
     };
     if (session) {

@@ -15,6 +15,7 @@ enum ld_session_phase {
     LD_SESSION_SAMPLING,
     LD_SESSION_UPSCALING, /* first pass done, the second one not yet set up */
     LD_SESSION_DECODING,
+    LD_SESSION_ELSEWHERE, /* painted again in a wider type, by another engine */
     LD_SESSION_DONE
 };
 
@@ -29,6 +30,10 @@ struct ld_session {
     double *latent;        /* [4, height, width] finished latent of a pass, on the heap */
     int32_t height, width; /* of `latent`, or of the pass */
     uint64_t served;       /* tick that last ran a row of it */
+    bool alone;            /* a pass with others failed: the next ones run without them */
+    bool overflowed;       /* the latest pass gave values that are no numbers */
+    bool tiles;            /* there was too little memory to decode it in one piece */
+    uint64_t elsewhere;    /* its job's handle in the other engine; 0: none */
 };
 
 enum { LD_JOB_PASSES = 2 };
@@ -84,6 +89,9 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
 void ld_job_tell_progress(const struct ld_job *job, const struct ld_session *session,
                           enum ld_engine_phase phase);
 
+/* Share of the job that is done, 0..1. */
+double ld_job_fraction(const struct ld_job *job);
+
 /* All pictures done, or an error or cancel: on_done is called once. */
 void ld_job_finish(struct ld_job *job, const struct ld_error *err);
 
@@ -117,7 +125,9 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
                                const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
 /* A small PNG of the prediction at hand to on_preview, if it is time for one. */
 void ld_session_preview(struct ld_session *session);
-/* Bytes its pass takes. */
+/* The request of this one picture, as it would be asked for alone; texts are the job's. */
+struct ld_request ld_session_request(const struct ld_session *session);
+/* Give back what its pass takes. */
 void ld_session_release(struct ld_session *session);
 
 #endif

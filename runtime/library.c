@@ -138,6 +138,38 @@ void ld_library_close(struct ld_library *library)
     ld_heap_free(library);
 }
 
+const struct ld_engine_config *ld_library_config(const struct ld_library *library)
+{
+    return &library->config;
+}
+
+bool ld_library_relieve(struct ld_library *library)
+{
+    bool freed = ld_library_drop_unused_variants(library);
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
+        struct ld_resident_entry *entry = &library->residents[i];
+        if (!entry->loaded)
+            continue;
+        freed = ld_model_trim(entry->resident.model) || freed;
+        if (entry->resident.users > 0 || ld_model_weight_bytes(entry->resident.model) == 0)
+            continue;
+        unload(library, entry);
+        freed = true;
+    }
+    for (int i = 0; i < LD_VAES_MAX; i++) {
+        struct ld_vae_entry *entry = &library->vaes[i];
+        if (!entry->model)
+            continue;
+        freed = ld_model_trim(entry->model) || freed;
+        if (entry->users > 0 || ld_model_weight_bytes(entry->model) == 0)
+            continue;
+        ld_model_destroy(entry->model);
+        memset(entry, 0, sizeof *entry);
+        freed = true;
+    }
+    return freed;
+}
+
 /* ---- Models ---------------------------------------------------------------------------------- */
 
 static enum ld_code model_path(struct ld_library *library, const char *name, const char **path,
@@ -179,6 +211,7 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
     ld_arena_init(&entry->arena, "model", RESIDENT_ARENA_MAX);
     ld_context_cache_init(&resident->contexts, CONTEXT_BYTES_MAX);
     entry->loaded = true;
+    resident->users = 1; /* not to be let go meanwhile */
     resident->name = ld_arena_strdup(&entry->arena, name);
     if (!resident->name)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
@@ -226,7 +259,6 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
         unload(library, entry);
         return err->code;
     }
-    entry->resident.users = 1;
     entry->resident.used = ++library->clock;
     *out = &entry->resident;
     return LD_OK;

@@ -52,6 +52,13 @@ enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_con
                              struct ld_backend *backend, struct ld_error *err) LD_MUST_USE;
 void ld_library_close(struct ld_library *library);
 
+/* What it was opened with, texts included; owned by the library. */
+const struct ld_engine_config *ld_library_config(const struct ld_library *library);
+
+/* Memory is short: let go of models, VAEs and variants that nobody uses, and of what models that do
+ * not compute right now hold for their next run. False: there was nothing. */
+bool ld_library_relieve(struct ld_library *library);
+
 /*
  * The model called `name` ("" is the default), loaded and pinned; ld_library_release.
  * Errors   LD_E_NOT_FOUND (names it; or no vocabulary, with the advice), those of ld_model_open,

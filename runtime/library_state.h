@@ -64,5 +64,7 @@ const struct ld_registry_entry *ld_library_lookup(const struct ld_library *libra
 
 /* library_variant.c: forget all variants of a model that is about to go. */
 void ld_library_drop_variants(struct ld_library *library, const struct ld_resident *model);
+/* library_variant.c: forget all variants that no job uses. False: there were none. */
+bool ld_library_drop_unused_variants(struct ld_library *library);
 
 #endif

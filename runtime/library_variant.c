@@ -35,6 +35,14 @@ static struct ld_variant_entry *oldest_unused(struct ld_library *library)
     return oldest;
 }
 
+bool ld_library_drop_unused_variants(struct ld_library *library)
+{
+    bool dropped = false;
+    for (struct ld_variant_entry *entry; (entry = oldest_unused(library)) != NULL; dropped = true)
+        drop(entry);
+    return dropped;
+}
+
 /* Until the budget holds what is there. */
 static void shrink(struct ld_library *library)
 {
@@ -157,6 +165,7 @@ static enum ld_code make(struct ld_library *library, struct ld_resident *residen
 {
     entry->report = ld_buffer_make(64 * 1024);
     entry->model = resident;
+    entry->users = 1; /* not to be let go while it is made */
     enum ld_code code = ld_weights_overlay(&entry->overlay, ld_model_weights(resident->model), err);
     for (uint32_t i = 0; code == LD_OK && i < count; i++)
         code = apply_one(library, entry, &loras[i], err);
@@ -195,8 +204,9 @@ enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *
         if (make(library, resident, loras, count, entry, err) != LD_OK)
             return err->code;
         memcpy(entry->key, key, sizeof key);
+    } else {
+        entry->users++;
     }
-    entry->users++;
     entry->used = ++library->clock;
     if (entry->report.size)
         ld_buffer_text(report, entry->report.data);

@@ -249,8 +249,7 @@ enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_canc
 
 /* ---- Pictures -------------------------------------------------------------------------------- */
 
-/* The request of this one picture, as it would be asked for alone. */
-static struct ld_request single_request(const struct ld_session *session)
+struct ld_request ld_session_request(const struct ld_session *session)
 {
     struct ld_request request = session->job->request;
     request.seed = ld_noise_seed_of(&session->job->request, session->image);
@@ -263,7 +262,7 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
                               struct ld_buffer *png, struct ld_error *err)
 {
     const struct ld_job *job = session->job;
-    const struct ld_request request = single_request(session);
+    const struct ld_request request = ld_session_request(session);
     struct ld_buffer infotext = ld_buffer_make(METADATA_MAX);
     struct ld_buffer graph = ld_buffer_make(METADATA_MAX);
     struct ld_buffer own = ld_buffer_make(METADATA_MAX);

@@ -73,8 +73,9 @@ static enum ld_code map(struct ld_backend *backend, const struct ld_map *op, str
 static enum ld_code memory_alloc(struct ld_backend *backend, size_t bytes, void **out,
                                  struct ld_error *err)
 {
-    (void)backend;
     *out = ld_block_alloc(bytes);
+    if (*out == NULL && backend->relieve != NULL && backend->relieve(backend->relieve_ctx))
+        *out = ld_block_alloc(bytes);
     return *out != NULL ? LD_OK : LD_FAIL(err, LD_E_NOMEM, "out of memory for activations");
 }
 

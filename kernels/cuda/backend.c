@@ -42,21 +42,32 @@ static unsigned mebibytes(size_t bytes)
     return (unsigned)((bytes + ((1U << 20) - 1)) >> 20);
 }
 
+/* The owner lets go of what nobody needs. */
+static bool relieve(struct ld_cuda *cuda)
+{
+    (void)ldk_rt_last_error(); /* a refused allocation leaves the context whole */
+    return cuda->base.relieve && cuda->base.relieve(cuda->base.relieve_ctx);
+}
+
 enum ld_code ld_cuda_alloc(struct ld_cuda *cuda, size_t bytes, void **out, struct ld_error *err)
 {
     struct ldk_device_info info = {.major = 0};
     *out = NULL;
-    const int code = ldk_rt_malloc(out, bytes);
+    int code = ldk_rt_malloc(out, bytes);
     cuda->stats.device_allocations++;
+    if (code == ERROR_MEMORY_ALLOCATION && relieve(cuda)) {
+        code = ldk_rt_malloc(out, bytes);
+        cuda->stats.device_allocations++;
+    }
     if (code != ERROR_MEMORY_ALLOCATION)
         return ld_cuda_check(cuda, code, "device memory", err);
-    (void)ldk_rt_last_error(); /* a refused allocation leaves the context whole */
+    (void)ldk_rt_last_error();
     if (ldk_rt_device_info(cuda->options.device, &info) != 0)
         return ld_cuda_check(cuda, code, "device memory", err);
     return LD_FAIL_OS(
         err, LD_E_GPU_NOMEM, code,
         "the GPU has not enough memory: %u MiB more are needed, %u of %u MiB are free",
-        mebibytes(bytes), mebibytes(info.memory_free), mebibytes(info.memory_total));
+        mebibytes(bytes), (unsigned)(info.memory_free >> 20), mebibytes(info.memory_total));
 }
 
 /* ---- Memory ---------------------------------------------------------------------------------- */

@@ -33,7 +33,10 @@ static void drop_graph(struct ld_cuda *cuda, struct ld_cuda_recording *recording
 static void forget(struct ld_cuda *cuda, uint32_t index)
 {
     drop_graph(cuda, &cuda->recordings[index]);
+    LD_ASSERT(cuda->current != &cuda->recordings[index]);
     cuda->recordings[index] = cuda->recordings[--cuda->recording_count];
+    if (cuda->current == &cuda->recordings[cuda->recording_count])
+        cuda->current = &cuda->recordings[index];
 }
 
 static uint32_t oldest(const struct ld_cuda *cuda)

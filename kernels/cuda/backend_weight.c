@@ -32,7 +32,11 @@ static enum ld_code add_slab(struct ld_cuda *cuda, size_t bytes, struct ld_error
     size_t wanted = cuda->slabs ? 2 * cuda->slabs->bytes : SLAB_BYTES_MIN;
     wanted = wanted > SLAB_BYTES_MAX ? SLAB_BYTES_MAX : wanted;
     wanted = wanted < bytes ? bytes : wanted;
-    const enum ld_code code = ld_cuda_alloc(cuda, wanted, &memory, err);
+    enum ld_code code = ld_cuda_alloc(cuda, wanted, &memory, err);
+    if (code == LD_E_GPU_NOMEM && wanted > bytes) {
+        wanted = bytes; /* where memory is short, no more than is needed */
+        code = ld_cuda_alloc(cuda, wanted, &memory, err);
+    }
     if (code != LD_OK) {
         ld_heap_free(slab);
         return code;

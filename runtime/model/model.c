@@ -83,9 +83,12 @@ size_t ld_model_weight_bytes(const struct ld_model *model)
     return bytes;
 }
 
-void ld_model_trim(struct ld_model *model)
+bool ld_model_trim(struct ld_model *model)
 {
+    if (model->computing || !model->workspace.scratch)
+        return false;
     ld_workspace_trim(&model->workspace);
+    return true;
 }
 
 void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *tap)
@@ -143,6 +146,20 @@ static enum ld_code list_all_slots(struct ld_model *model, enum ld_part part, st
     return code;
 }
 
+/* The backend knows how much of one piece is missing; people want to know what for. */
+static enum ld_code name_part(const struct ld_model *model, enum ld_part part, struct ld_error *err)
+{
+    char why[LD_ERROR_DETAIL_SIZE];
+    const uint64_t bytes = ld_weight_layout_values(&model->parts[part].layout) *
+                           ld_dtype_size(model->backend->act_dtype);
+    if (!err)
+        return LD_E_GPU_NOMEM;
+    (void)ld_fmt(why, sizeof why, "%s", err->detail);
+    (void)ld_fmt(err->detail, sizeof err->detail, "the model's %s takes %u MiB on the GPU: %.300s",
+                 part_name(part), (unsigned)((bytes + ((1U << 20) - 1)) >> 20), why);
+    return err->code;
+}
+
 enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_error *err)
 {
     struct ld_model_part *state = &model->parts[part];
@@ -153,7 +170,7 @@ enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_
         code = list_all_slots(model, part, err);
     if (code == LD_OK)
         code = ld_weight_pack_fill(&state->pack, &state->layout, model->weights, NULL, err);
-    return code;
+    return code == LD_E_GPU_NOMEM ? name_part(model, part, err) : code;
 }
 
 enum ld_code ld_model_pack(struct ld_model *model, struct ld_variant *variant, enum ld_part part,
@@ -226,12 +243,14 @@ enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant
 {
     const struct ld_weight_pack *pack;
     memset(run, 0, sizeof *run);
+    model->computing = true; /* what is allocated from here on must not take the workspace away */
     enum ld_code code = ld_model_pack(model, variant, key->part, &pack, err);
     if (code == LD_OK)
         code = ld_plan_cache_get(&model->cache, ld_model_arch(model),
                                  &model->parts[key->part].layout, key, host_bytes, plan, err);
     if (code == LD_OK)
         code = ld_workspace_fit(&model->workspace, &(*plan)->graph, err);
+    model->computing = code == LD_OK;
     if (code != LD_OK)
         return code;
     LD_ASSERT(pack->count == model->parts[key->part].layout.count);
@@ -242,4 +261,12 @@ enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant
                                  .weights = pack,
                                  .tap = model->tap};
     return LD_OK;
+}
+
+enum ld_code ld_model_run(struct ld_model *model, const struct ld_plan *plan,
+                          const struct ld_graph_run *run, struct ld_error *err)
+{
+    const enum ld_code code = ld_graph_run(&plan->graph, run, err);
+    model->computing = false;
+    return code;
 }

@@ -48,9 +48,10 @@ const struct ld_weights *ld_model_weights(const struct ld_model *model);
 enum ld_code ld_model_load(struct ld_model *model, enum ld_part part,
                            struct ld_error *err) LD_MUST_USE;
 
-/* Bytes of packed weights so far; give the activations' memory back until the next call. */
+/* Bytes of packed weights so far; give the activations' memory back until the next call, unless the
+ * model is computing. False: there was nothing to give. */
 size_t ld_model_weight_bytes(const struct ld_model *model);
-void ld_model_trim(struct ld_model *model);
+bool ld_model_trim(struct ld_model *model);
 
 /* Tests: called with every named block; NULL: none. Borrowed. */
 void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *tap);

@@ -20,6 +20,7 @@ struct ld_model {
     struct ld_plan_cache cache;
     struct ld_workspace workspace;
     const struct ld_graph_tap_sink *tap;
+    bool computing;   /* from ld_model_prepare to ld_model_run: the workspace is spoken for */
     uint64_t serials; /* handed out to variants; the model itself is LD_MODEL_SERIAL */
 };
 enum { LD_MODEL_SERIAL = 1 };
@@ -40,5 +41,9 @@ enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant
                               const struct ld_plan_key *key, size_t host_bytes,
                               struct ld_plan **plan, struct ld_graph_run *run,
                               struct ld_error *err) LD_MUST_USE;
+
+/* Run what ld_model_prepare has prepared, once. Errors as ld_graph_run. */
+enum ld_code ld_model_run(struct ld_model *model, const struct ld_plan *plan,
+                          const struct ld_graph_run *run, struct ld_error *err) LD_MUST_USE;
 
 #endif

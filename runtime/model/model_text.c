@@ -44,7 +44,7 @@ static enum ld_code encode_run(struct ld_model *model, struct ld_variant *varian
     run.in[LD_PORT_IDS] = ids;
     run.in[LD_PORT_VECTORS] = vectors;
     run.out[LD_PORT_OUT] = out + skipped * (size_t)arch->text_width;
-    return ld_graph_run(&plan->graph, &run, err);
+    return ld_model_run(model, plan, &run, err);
 }
 
 enum ld_code ld_model_encode_text(struct ld_model *model, struct ld_variant *variant,

@@ -155,7 +155,7 @@ enum ld_code ld_model_unet(struct ld_model *model, struct ld_variant *variant,
     run.cancel = request->cancel;
     run.skip_prologue = !changed && plan->context_owner == serial;
     plan->context_owner = 0; /* an error leaves half-written keys and values */
-    code = ld_graph_run(&plan->graph, &run, err);
+    code = ld_model_run(model, plan, &run, err);
     if (code == LD_OK) {
         plan->context_owner = serial;
         scatter(request, &sizes, &rows);

@@ -18,7 +18,7 @@ enum ld_code ld_model_decode(struct ld_model *model, const float *latent, int32_
     run.in[LD_PORT_SCALE] = &scale;
     run.out[LD_PORT_OUT] = picture;
     run.cancel = cancel;
-    return ld_graph_run(&plan->graph, &run, err);
+    return ld_model_run(model, plan, &run, err);
 }
 
 enum ld_code ld_model_encode_image(struct ld_model *model, const float *picture, int32_t height,
@@ -34,7 +34,7 @@ enum ld_code ld_model_encode_image(struct ld_model *model, const float *picture,
     run.in[LD_PORT_X] = picture;
     run.out[LD_PORT_OUT] = moments;
     run.cancel = cancel;
-    code = ld_graph_run(&plan->graph, &run, err);
+    code = ld_model_run(model, plan, &run, err);
     if (code != LD_OK)
         return code;
     const int32_t factor = ld_vae_factor(ld_model_arch(model));

@@ -34,12 +34,14 @@ void fake_gpu_reset(void)
 {
     const uint64_t allocations = fake_gpu.live_allocations;
     const uint64_t graphs = fake_gpu.live_graphs;
+    const uint64_t bytes = fake_gpu.device_bytes;
     memset(&fake_gpu, 0, sizeof fake_gpu);
     fake_gpu.live_allocations = allocations;
     fake_gpu.live_graphs = graphs;
+    fake_gpu.device_bytes = bytes;
     fake_gpu.count = 1;
     fake_gpu.driver = 13000;
-    fake_gpu.fail_alloc_after = UINT64_MAX;
+    fake_gpu.fail_alloc_after = fake_gpu.device_bytes_max = UINT64_MAX;
     fake_gpu.info = (struct ldk_device_info){.name = "Fake",
                                              .major = 8,
                                              .sm_count = 4,
@@ -86,17 +88,20 @@ struct copy {
     void *dst;
     const void *src;
     size_t bytes;
+    uint64_t *counter; /* of bytes; NULL: not counted */
 };
 
 static void run_copy(const void *args)
 {
     const struct copy *copy = args;
     memcpy(copy->dst, copy->src, copy->bytes);
+    if (copy->counter)
+        *copy->counter += copy->bytes;
 }
 
-static int enqueue_copy(void *dst, const void *src, size_t bytes)
+static int enqueue_copy(void *dst, const void *src, size_t bytes, uint64_t *counter)
 {
-    const struct copy copy = {dst, src, bytes};
+    const struct copy copy = {dst, src, bytes, counter};
     return fake_gpu_enqueue(run_copy, &copy, sizeof copy);
 }
 
@@ -135,6 +140,10 @@ int ldk_rt_versions(int32_t *driver, int32_t *runtime)
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
 {
     *out = fake_gpu.info;
+    if (fake_gpu.device_bytes_max != UINT64_MAX) {
+        out->memory_total = fake_gpu.device_bytes_max;
+        out->memory_free = fake_gpu.device_bytes_max - fake_gpu.device_bytes;
+    }
     return device < fake_gpu.count ? 0 : 101;
 }
 
@@ -145,32 +154,46 @@ int ldk_rt_set_device(int32_t device)
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
-int ldk_rt_malloc(void **out, size_t bytes)
+/* A block begins with its size, out of sight. */
+enum { HEAD = 256 };
+
+static int take_block(void **out, size_t bytes, size_t on_device)
 {
-    if (fake_gpu.fail_alloc_after == 0)
+    size_t *head = aligned_alloc(HEAD, HEAD + (bytes + HEAD - 1) / HEAD * HEAD);
+    if (!head)
         return FAKE_OUT_OF_MEMORY;
-    fake_gpu.fail_alloc_after -= fake_gpu.fail_alloc_after != UINT64_MAX ? 1 : 0;
-    *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (!*out)
-        return FAKE_OUT_OF_MEMORY;
+    *head = on_device;
+    *out = (unsigned char *)head + HEAD;
     memset(*out, 0xFF, bytes);
     fake_gpu.live_allocations++;
+    fake_gpu.device_bytes += on_device;
     return 0;
+}
+
+int ldk_rt_malloc(void **out, size_t bytes)
+{
+    fake_gpu.allocations++;
+    if (fake_gpu.fail_alloc_after == 0 || bytes > fake_gpu.device_bytes_max ||
+        fake_gpu.device_bytes > fake_gpu.device_bytes_max - bytes)
+        return FAKE_OUT_OF_MEMORY;
+    fake_gpu.fail_alloc_after -= fake_gpu.fail_alloc_after != UINT64_MAX ? 1 : 0;
+    return take_block(out, bytes, bytes);
 }
 
 int ldk_rt_free(void *memory)
 {
+    size_t *head = (void *)((unsigned char *)memory - HEAD);
     drain();
-    free(memory);
+    fake_gpu.device_bytes -= *head;
     fake_gpu.live_allocations--;
+    free(head);
     return 0;
 }
 
 int ldk_rt_malloc_pinned(void **out, size_t bytes)
 {
-    *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    fake_gpu.live_allocations += *out ? 1 : 0;
-    return *out ? 0 : FAKE_OUT_OF_MEMORY;
+    fake_gpu.allocations++;
+    return take_block(out, bytes, 0);
 }
 
 int ldk_rt_free_pinned(void *memory)
@@ -182,20 +205,20 @@ int ldk_rt_upload(void *dst, const void *src, size_t bytes, ldk_stream stream)
 {
     (void)stream;
     fake_gpu.uploads++;
-    return enqueue_copy(dst, src, bytes);
+    return enqueue_copy(dst, src, bytes, &fake_gpu.bytes_up);
 }
 
 int ldk_rt_download(void *dst, const void *src, size_t bytes, ldk_stream stream)
 {
     (void)stream;
     fake_gpu.downloads++;
-    return enqueue_copy(dst, src, bytes);
+    return enqueue_copy(dst, src, bytes, &fake_gpu.bytes_down);
 }
 
 int ldk_rt_copy(void *dst, const void *src, size_t bytes, ldk_stream stream)
 {
     (void)stream;
-    return enqueue_copy(dst, src, bytes);
+    return enqueue_copy(dst, src, bytes, NULL);
 }
 
 int ldk_rt_memset(void *dst, int value, size_t bytes, ldk_stream stream)

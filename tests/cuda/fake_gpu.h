@@ -15,6 +15,7 @@ struct fake_gpu {
     struct ldk_device_info info;
     int32_t count, driver, count_error;
     uint64_t fail_alloc_after; /* allocations that still succeed; UINT64_MAX: all */
+    uint64_t device_bytes_max; /* device memory there is; UINT64_MAX: no end of it */
     int sync_error;            /* what the next wait reports; then cleared unless sticky */
     bool refuse_capture;
     bool fail_capture; /* the next capture ends in an error */
@@ -22,6 +23,9 @@ struct fake_gpu {
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;
+    uint64_t allocations;          /* of the device and of pinned memory, refused ones too */
+    uint64_t device_bytes;         /* in use */
+    uint64_t bytes_up, bytes_down; /* that have passed between host and device */
 };
 extern struct fake_gpu fake_gpu;
 
