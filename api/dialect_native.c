@@ -340,15 +340,10 @@ enum ld_code ld_native_decode(struct ld_native *native, struct ld_span body,
     return ld_native_decode_tree(native, &tree, ld_json_root(&tree), context);
 }
 
-enum ld_code ld_native_accept(struct ld_native *native, struct ld_span body,
-                              const struct ld_api_context *context)
+enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_context *context)
 {
     struct ld_problem *problem = &native->problem;
     struct ld_request *request = &native->request;
-    const enum ld_code code = ld_native_decode(native, body, context);
-    if (code == LD_E_FORMAT || code == LD_E_NOMEM)
-        return code;
-    /* Go on after a refusal, so that the answer lists everything that is wrong. */
     if (context && context->names && context->names->model && request->model[0]) {
         const char *model = context->names->model(context->names->ctx, request->model);
         request->model = model ? model : request->model;
@@ -367,4 +362,12 @@ enum ld_code ld_native_accept(struct ld_native *native, struct ld_span body,
                          native->arena, &native->warnings, problem) == LD_E_NOMEM)
         return problem->code;
     return problem->code;
+}
+
+enum ld_code ld_native_accept(struct ld_native *native, struct ld_span body,
+                              const struct ld_api_context *context)
+{
+    const enum ld_code code = ld_native_decode(native, body, context);
+    /* Go on after a refusal, so that the answer lists everything that is wrong. */
+    return code == LD_E_FORMAT || code == LD_E_NOMEM ? code : ld_native_settle(native, context);
 }

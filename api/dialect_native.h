@@ -54,7 +54,11 @@ enum ld_code ld_native_decode_tree(struct ld_native *native, const struct ld_jso
                                    const struct ld_json_node *object,
                                    const struct ld_api_context *context) LD_MUST_USE;
 
-/* decode, resolve, check. */
+/* What follows decoding: the model's defaults, seeds, recipes, every check. */
+enum ld_code ld_native_settle(struct ld_native *native,
+                              const struct ld_api_context *context) LD_MUST_USE;
+
+/* decode, settle. */
 enum ld_code ld_native_accept(struct ld_native *native, struct ld_span body,
                               const struct ld_api_context *context) LD_MUST_USE;
 

@@ -46,6 +46,15 @@ struct ld_timings_view {
     double queue_ms, text_ms, sample_ms, decode_ms, encode_ms, gpu_ms;
 };
 
+/* A cell of a sweep: a job of its own. */
+struct ld_cell_view {
+    const char *id; /* "" once that job is deleted */
+    enum ld_job_status status;
+    const char *sha256; /* of its picture; "" without one */
+    int32_t width, height;
+    const char *error_code, *error_detail; /* "" unless failed */
+};
+
 struct ld_job_view {
     const char *id;
     enum ld_job_status status;
@@ -62,6 +71,9 @@ struct ld_job_view {
     const char *warnings_json; /* JSON array; "[]" if absent */
     const char *error_code;    /* NULL unless failed */
     const char *error_detail;
+    const char *parent; /* the sweep that this job is a cell of; "" for none */
+    const struct ld_cell_view *cells;
+    uint32_t cell_count; /* 0 unless this is a sweep */
 };
 
 /* ---- Lists ----------------------------------------------------------------------------------- */

@@ -173,6 +173,19 @@ static void write_timings(const struct ld_timings_view *timings, struct ld_buffe
     ld_buffer_byte(out, '}');
 }
 
+static void write_cells(const struct ld_job_view *job, struct ld_buffer *out)
+{
+    ld_buffer_text(out, ",\"cells\":[");
+    for (uint32_t i = 0; i < job->cell_count; i++) {
+        const struct ld_cell_view *cell = &job->cells[i];
+        ld_buffer_format(out, "%s{\"index\":%u", i ? "," : "", i);
+        put_text(out, "id", cell->id);
+        put_text(out, "status", cell->id[0] ? ld_job_status_name(cell->status) : "deleted");
+        ld_buffer_byte(out, '}');
+    }
+    ld_buffer_byte(out, ']');
+}
+
 void ld_respond_job(const struct ld_job_view *job, struct ld_buffer *out)
 {
     ld_buffer_text(out, "{\"id\":");
@@ -206,6 +219,9 @@ void ld_respond_job(const struct ld_job_view *job, struct ld_buffer *out)
         put_text(out, "detail", job->error_detail);
         ld_buffer_byte(out, '}');
     }
+    put_text(out, "parent", job->parent);
+    if (job->cell_count > 0)
+        write_cells(job, out);
     ld_buffer_format(out,
                      ",\"links\":{\"self\":\"/v1/jobs/%s\",\"events\":\"/v1/jobs/%s/events\","
                      "\"cancel\":\"/v1/jobs/%s/cancel\"}}",

@@ -77,6 +77,7 @@ enum {
     LD_WORK_DEFAULT = 120000,
     LD_WORK_MAX = 9830400, /* ceil(LD_AREA_MAX / unit) * LD_STEPS_MAX * LD_IMAGES_MAX */
     LD_SWEEP_CELLS_MAX = 64,
+    LD_SWEEP_BYTES_MAX = 64 * 1024, /* the object's JSON */
     LD_WARNINGS_MAX = 32,
     LD_PROBLEM_ITEMS_MAX = 64 /* rejected fields listed in one answer */
 };

@@ -78,6 +78,8 @@
 #define USER_DATA(p, m, hi, d)                                                                     \
     ROW(USER_DATA, p, d, "", "bytes", .offset = AT(const char *, m), .max = hi,                    \
         .flags = LD_FIELD_DELIVERY)
+#define SWEEP(p, m, hi, d)                                                                         \
+    ROW(USER_DATA, p, d, "", "bytes", .offset = AT(const char *, m), .max = hi, .flags = 0)
 #define UNBUILT(p, d) ROW(UNBUILT, p, d, "", "", .flags = 0)
 
 static const struct ld_field rows[] = {

@@ -151,6 +151,7 @@ struct ld_request {
     struct ld_request_guidance guidance;
     struct ld_request_init init;
     struct ld_request_hires hires;
+    const char *sweep; /* JSON text of an object (api/sweep.h), "" if absent */
     int32_t priority;
     int32_t preview_every, preview_size;
     const char *output_format; /* "png" */
@@ -183,7 +184,7 @@ enum ld_field_kind {
     LD_FIELD_SIZE,      /* width and height as one word */
     LD_FIELD_SIGMAS,    /* list of numbers */
     LD_FIELD_LORAS,     /* list of objects whose members are the rows "loras.*" */
-    LD_FIELD_USER_DATA, /* any JSON object */
+    LD_FIELD_USER_DATA, /* a JSON object kept as its text */
     LD_FIELD_UNBUILT    /* known, refused */
 };
 

@@ -458,7 +458,15 @@ static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
         .on_progress = on_progress,
         .on_image = on_image,
     };
+    struct ld_buffer sweep = ld_buffer_make(LD_SWEEP_BYTES_MAX);
     enum ld_code code = upload_input(&remote, args, image, mask, ids, err);
+    if (code == LD_OK && args->sweep.axis_count > 0) {
+        ld_sweep_write(&args->sweep, &sweep);
+        args->request.sweep = sweep.failed ? "" : sweep.data;
+        ld_request_mark(&args->request, ld_field_find("sweep"));
+        if (sweep.failed)
+            code = LD_FAIL(err, LD_E_TOO_LARGE, "the sweep is too large");
+    }
     if (code == LD_OK) {
         ld_request_write_given_json(&args->request, &body);
         remote.request_json = body.data;
@@ -466,6 +474,7 @@ static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
             body.failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : ld_remote_run(&remote, err);
     }
     ld_buffer_deinit(&body);
+    ld_buffer_deinit(&sweep);
     return code == LD_OK ? run->code : code;
 }
 
@@ -541,10 +550,6 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         return LD_FAIL(err, LD_E_INVALID,
                        "--model FILE, --model-dir DIR or --server URL is needed");
     const bool sweep = args->sweep.axis_count > 0;
-    if (sweep && args->server[0])
-        return LD_FAIL(err, LD_E_UNSUPPORTED,
-                       "--sweep paints in this process; the server's sweep field is not available "
-                       "in this version");
     if (args->mask_path && !args->init_path)
         return LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
     if (args->request.init.present && !args->init_path && !args->server[0])

@@ -4,8 +4,8 @@
 #ifndef LD_SERVER_CMD_GENERATE_ARGS_H
 #define LD_SERVER_CMD_GENERATE_ARGS_H
 
+#include "api/sweep.h"
 #include "runtime/engine.h"
-#include "server/cmd_sweep.h"
 
 /* Texts point into argv. */
 struct ld_generate_args {

@@ -2,6 +2,7 @@
 
 #include "runtime/image/png_read.h"
 #include "runtime/image/png_write.h"
+#include "server/worker_sheet.h"
 
 enum ld_code ld_sweep_keep(struct ld_sweep_pictures *pictures, uint32_t cell, struct ld_span png,
                            struct ld_error *err)

@@ -4,8 +4,8 @@
 #ifndef LD_SERVER_CMD_SWEEP_SHEET_H
 #define LD_SERVER_CMD_SWEEP_SHEET_H
 
+#include "api/sweep.h"
 #include "runtime/base/buffer.h"
-#include "server/cmd_sweep.h"
 
 /* Caller's storage; zeroed is empty. */
 struct ld_sweep_pictures {

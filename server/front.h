@@ -35,6 +35,11 @@ struct ld_front {
 
 /* ---- Requests (intake.c) --------------------------------------------------------------------- */
 
+struct ld_intake_cell {
+    struct ld_buffer request_json, warnings_json;
+    int64_t work;
+};
+
 /* A checked request on its way into the store. */
 struct ld_intake {
     struct ld_front *front;
@@ -50,6 +55,8 @@ struct ld_intake {
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */
     struct ld_buffer request_json, warnings_json;
+    struct ld_intake_cell *cells; /* of a sweep, each as it will run */
+    uint32_t cell_count;
 };
 
 /* In the exchange's arena, with its caller's limits. */

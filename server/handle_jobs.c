@@ -258,10 +258,17 @@ enum ld_handled ld_handle_job_delete(struct ld_exchange *ex)
 {
     struct ld_store_freed freed;
     struct ld_error err = {0};
-    if (ld_store_job_delete(ex->front->store, ex->tenant, ex->params[0], &ex->arena, &freed,
+    struct ld_store_job job;
+    if (ld_store_job_get(ex->front->store, ex->tenant, ex->params[0], &ex->arena, &job, &err) !=
+            LD_OK ||
+        ld_store_job_delete(ex->front->store, ex->tenant, ex->params[0], &ex->arena, &freed,
                             &err) != LD_OK)
         return ld_exchange_fail(ex, &err);
     ld_supervisor_cancel(ex->front->supervisor, ex->params[0], false);
+    for (uint32_t i = 0; i < job.view.cell_count; i++)
+        if (!ld_job_status_is_final(job.view.cells[i].status))
+            ld_supervisor_cancel(ex->front->supervisor, job.view.cells[i].id, false);
+    ld_supervisor_wake(ex->front->supervisor); /* it may have been a sweep's last cell */
     ld_front_drop_blobs(ex->front, &freed);
     return ld_exchange_empty(ex, 204);
 }

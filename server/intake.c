@@ -1,11 +1,12 @@
 #include "server/front.h"
 
+#include "api/sweep.h"
 #include "runtime/base/log.h"
 #include "runtime/image/png_meta.h"
 #include "server/names.h"
 
 /* A canonical request: three prompts of 16 KiB with their escapes, and the rest. */
-enum { REQUEST_BYTES_MAX = 1 << 20 };
+enum { REQUEST_BYTES_MAX = 1 << 20, CELL_ARENA_BYTES = 1 << 20 };
 
 static bool fill_random(void *ctx, void *out, size_t size)
 {
@@ -59,6 +60,11 @@ void ld_intake_deinit(struct ld_intake *intake)
         ld_blob_let_go(intake->front->blobs, intake->init_sha256);
     if (intake->mask_held)
         ld_blob_let_go(intake->front->blobs, intake->mask_sha256);
+    for (uint32_t i = 0; i < intake->cell_count; i++) {
+        ld_buffer_deinit(&intake->cells[i].request_json);
+        ld_buffer_deinit(&intake->cells[i].warnings_json);
+    }
+    ld_heap_free(intake->cells);
     ld_buffer_deinit(&intake->request_json);
     ld_buffer_deinit(&intake->warnings_json);
     ld_native_deinit(&intake->native);
@@ -142,18 +148,99 @@ static bool settle_picture(struct ld_intake *intake, const char *tenant,
     return true;
 }
 
+/* ---- Sweeps ---------------------------------------------------------------------------------- */
+
+/* A cell as it will run: what was given with the cell's values, then defaults and checks. `cell` is
+ * initialised; its problem tells what is wrong. */
+static void settle_cell(const struct ld_intake *intake, const struct ld_request *given,
+                        const struct ld_sweep *sweep, uint32_t index, struct ld_native *cell)
+{
+    const struct ld_request *drawn = &intake->native.request;
+    struct ld_error err = {0};
+    struct ld_request base = *given;
+    /* Drawn once, so that cells differ in nothing but their values. */
+    if (base.seed_random)
+        base.seed = drawn->seed;
+    if (base.variation_seed_random)
+        base.variation_seed = drawn->variation_seed;
+    base.seed_random = base.variation_seed_random = false;
+    base.init.image = drawn->init.image; /* as it was stored */
+    base.init.mask = drawn->init.mask;
+    if (ld_sweep_cell(sweep, index, &base, &cell->request, cell->arena, &err) != LD_OK) {
+        if (err.code == LD_E_NOT_FOUND) /* a field's name is a value here */
+            err.code = LD_E_INVALID;
+        (void)ld_problem_add_error(&cell->problem, err.pointer, &err);
+        return;
+    }
+    const enum ld_code code = ld_native_settle(cell, &intake->context);
+    if (code == LD_OK && cell->request.images != 1)
+        (void)ld_problem_add(&cell->problem, LD_E_INVALID, "/images",
+                             "a sweep paints one picture a cell; images must be 1");
+}
+
+static bool keep_cell(struct ld_intake *intake, const struct ld_native *cell)
+{
+    struct ld_intake_cell *kept = &intake->cells[intake->cell_count++];
+    kept->request_json = ld_buffer_make(REQUEST_BYTES_MAX);
+    kept->warnings_json = ld_buffer_make(REQUEST_BYTES_MAX);
+    ld_request_write_json(&cell->request, &kept->request_json);
+    ld_warnings_write(&cell->warnings, &kept->warnings_json);
+    kept->work = ld_request_work(&cell->request);
+    return !kept->request_json.failed && !kept->warnings_json.failed;
+}
+
+/* The first cell that is refused speaks for all. */
+static bool settle_sweep(struct ld_intake *intake, const struct ld_request *given)
+{
+    struct ld_problem *problem = &intake->native.problem;
+    struct ld_error err = {0};
+    struct ld_sweep *sweep = ld_arena_alloc(intake->arena, sizeof *sweep);
+    intake->cells = ld_heap_calloc(LD_SWEEP_CELLS_MAX, sizeof *intake->cells);
+    if (!sweep || !intake->cells) {
+        (void)ld_problem_add(problem, LD_E_NOMEM, "", "out of memory");
+        return false;
+    }
+    if (ld_sweep_read(sweep, ld_span_text(given->sweep), intake->arena, &err) != LD_OK) {
+        (void)ld_problem_add_error(problem, err.pointer, &err);
+        return false;
+    }
+    for (uint32_t i = 0; problem->code == LD_OK && i < ld_sweep_cells(sweep); i++) {
+        struct ld_arena arena;
+        struct ld_native cell;
+        ld_arena_init(&arena, "sweep cell", CELL_ARENA_BYTES);
+        ld_native_init(&cell, &arena);
+        settle_cell(intake, given, sweep, i, &cell);
+        if (cell.problem.code != LD_OK) {
+            const char *pointer = cell.problem.items[0].pointer;
+            (void)ld_problem_add(problem, cell.problem.code, pointer ? pointer : "",
+                                 "cell %u of the sweep: %s", i, cell.problem.items[0].message);
+        } else if (!keep_cell(intake, &cell)) {
+            (void)ld_problem_add(problem, LD_E_NOMEM, "", "out of memory");
+        }
+        ld_native_deinit(&cell);
+        ld_arena_deinit(&arena);
+    }
+    return problem->code == LD_OK;
+}
+
 /* ---- The whole way --------------------------------------------------------------------------- */
 
 bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body)
 {
     struct ld_native *native = &intake->native;
-    if (ld_native_accept(native, body, &intake->context) != LD_OK)
+    const enum ld_code code = ld_native_decode(native, body, &intake->context);
+    if (code == LD_E_FORMAT || code == LD_E_NOMEM)
+        return false;
+    const struct ld_request given = native->request;
+    if (ld_native_settle(native, &intake->context) != LD_OK)
         return false;
     struct ld_request_init *init = &native->request.init;
     if (init->present && (!settle_picture(intake, tenant, &native->init_image, &init->image,
                                           "/init/image", intake->init_sha256, &intake->init_held) ||
                           !settle_picture(intake, tenant, &native->init_mask, &init->mask,
                                           "/init/mask", intake->mask_sha256, &intake->mask_held)))
+        return false;
+    if (native->request.sweep[0] && !settle_sweep(intake, &given))
         return false;
     ld_request_write_json(&native->request, &intake->request_json);
     ld_warnings_write(&native->warnings, &intake->warnings_json);
@@ -169,6 +256,15 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
                               struct ld_error *err)
 {
     char body_sha256[LD_SHA256_HEX_SIZE];
+    struct ld_store_cell cells[LD_SWEEP_CELLS_MAX];
+    for (uint32_t i = 0; i < intake->cell_count; i++) {
+        const struct ld_intake_cell *cell = &intake->cells[i];
+        cells[i] = (struct ld_store_cell){
+            .request_json = cell->request_json.data,
+            .warnings_json = cell->warnings_json.size > 2 ? cell->warnings_json.data : "",
+            .work = cell->work,
+        };
+    }
     ld_sha256_hex(body, body_sha256);
     const struct ld_store_submit submit = {
         .tenant = tenant,
@@ -182,6 +278,8 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .body_sha256 = body_sha256,
         .queued_per_tenant_max = intake->caller->limits.queued_max,
         .queued_max = intake->front->settings->queued_max,
+        .cells = cells,
+        .cell_count = intake->cell_count,
     };
     const enum ld_code code = ld_store_submit(intake->front->store, &submit, id, replayed, err);
     if (code == LD_OK && !*replayed)

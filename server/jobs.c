@@ -10,6 +10,15 @@ void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buf
     if (view->status == LD_JOB_RUNNING || view->status == LD_JOB_CANCELLING) {
         (void)ld_supervisor_progress(front->supervisor, view->id, &view->progress, buffer,
                                      &view->eta_ms);
+        for (uint32_t i = 0; i < view->cell_count; i++) { /* what its running cells have done */
+            struct ld_progress_view cell = {0};
+            char phase[32];
+            int64_t ignored;
+            if (view->cells[i].status == LD_JOB_RUNNING &&
+                ld_supervisor_progress(front->supervisor, view->cells[i].id, &cell, phase,
+                                       &ignored))
+                view->progress.fraction += cell.fraction / (view->cell_count + 1.0);
+        }
     } else if (view->status == LD_JOB_QUEUED && view->position >= 0 &&
                ld_store_queue(front->store, &queue, &err) == LD_OK && queue.finished_recent > 0) {
         /* Jobs ended within ten minutes: so long for one, and so many before this one. */
@@ -27,13 +36,30 @@ uint32_t ld_front_retry_after(struct ld_front *front)
     return (uint32_t)(seconds > 3600 ? 3600 : seconds);
 }
 
+/* A job's worker, or those of a sweep's cells. */
+static void cancel_running(struct ld_front *front, const char *tenant, const char *id,
+                           bool keep_partial)
+{
+    struct ld_arena arena;
+    struct ld_store_job job;
+    struct ld_error err;
+    ld_supervisor_cancel(front->supervisor, id, keep_partial);
+    ld_arena_init(&arena, "cancel", 4 << 20);
+    if (ld_store_job_get(front->store, tenant, id, &arena, &job, &err) == LD_OK)
+        for (uint32_t i = 0; i < job.view.cell_count; i++)
+            if (job.view.cells[i].status == LD_JOB_CANCELLING)
+                ld_supervisor_cancel(front->supervisor, job.view.cells[i].id, keep_partial);
+    ld_arena_deinit(&arena);
+}
+
 enum ld_code ld_front_cancel(struct ld_front *front, const char *tenant, const char *id,
                              bool keep_partial, enum ld_job_status *status, struct ld_error *err)
 {
     const enum ld_code code =
         ld_store_job_cancel(front->store, tenant, id, keep_partial, status, err);
     if (code == LD_OK && *status == LD_JOB_CANCELLING)
-        ld_supervisor_cancel(front->supervisor, id, keep_partial);
+        cancel_running(front, tenant, id, keep_partial);
+    ld_supervisor_wake(front->supervisor); /* it may have been a sweep's last cell */
     return code;
 }
 

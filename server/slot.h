@@ -33,6 +33,9 @@ struct ld_slot_job {
     char phase[32];
     int64_t progress_posted_us;
     struct ld_slot_result *results_first, *results_last;
+    char (
+        *cells)[LD_SHA256_HEX_SIZE]; /* of a sweep: pictures to send, "" for none; NULL: no sweep */
+    uint32_t cell_count, cell_next;
     int64_t blocked_since_us; /* the disk was full since then, 0: it is not */
 };
 

@@ -9,6 +9,9 @@
  *
  * Execution is at least once, effect exactly once: finish is conditional on the claim's token.
  *
+ * A sweep is a job with cells, which are jobs like any other. It cannot be claimed while one of
+ * them is open; then a worker makes the sheet. It ends as the worst of them.
+ *
  * Every change of a job is also an event. Events get their ids in commit order and are handed to
  * `on_event` after the commit, so whatever a subscriber has seen survives a restart.
  */
@@ -71,6 +74,12 @@ enum ld_code ld_store_flush(struct ld_store *store, struct ld_error *err) LD_MUS
 
 /* ---- A job's way ----------------------------------------------------------------------------- */
 
+/* One cell of a sweep; the rest of its job is the sweep's. */
+struct ld_store_cell {
+    const char *request_json, *warnings_json;
+    int64_t work;
+};
+
 struct ld_store_submit {
     const char *tenant;
     const char *request_json;  /* canonical */
@@ -81,6 +90,8 @@ struct ld_store_submit {
     const char *idempotency_key;           /* "" if none */
     const char *body_sha256;               /* what the key is bound to */
     int64_t queued_per_tenant_max, queued_max;
+    const struct ld_store_cell *cells; /* of a sweep: jobs of their own, in the same transaction */
+    uint32_t cell_count;
 };
 
 /*

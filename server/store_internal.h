@@ -126,6 +126,28 @@ void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t cha
 /* Step a statement that answers no row, and end it. */
 enum ld_code ld_store_step_once(struct ld_db_query *query, struct ld_error *err) LD_MUST_USE;
 
+/* ---- Sweeps (store_cells.c); on the writer --------------------------------------------------- */
+
+/* Insert the submit's cells and bind them to the job `id`, which is inserted behind them. */
+enum ld_code ld_store_cells_bind(struct ld_store *store, const char *id,
+                                 char (*cell_ids)[LD_ID_SIZE], uint32_t count,
+                                 struct ld_error *err) LD_MUST_USE;
+
+/* A job has begun or ended: if it is a cell, tell its sweep's followers, and end the sweep if
+ * nothing is left to do for it. */
+enum ld_code ld_store_cell_changed(struct ld_store *store, int64_t child_seq,
+                                   struct ld_error *err) LD_MUST_USE;
+
+/* What `view`, a sweep, ends as once its sheet is there: SUCCEEDED, or the worst cell's status with
+ * its error. Texts are the view's own or in the batch arena. */
+struct ld_store_verdict {
+    enum ld_job_status status;
+    const char *error_code, *error_detail;
+};
+enum ld_code ld_store_cells_judge(struct ld_store *store, const struct ld_job_view *view,
+                                  struct ld_store_verdict *verdict,
+                                  struct ld_error *err) LD_MUST_USE;
+
 /* On the writer, for ld_store_open. */
 enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 

@@ -1,6 +1,7 @@
 #include "server/store_internal.h"
 
 #include "api/respond.h"
+#include "config/limits.h"
 #include "runtime/base/clock.h"
 
 /* Texts of one transaction; a job document with 16 images and its request is below 200 KiB. */
@@ -144,7 +145,7 @@ static enum ld_code look_up_key(struct ld_store *store, const struct submit_args
 static enum ld_code check_quota(struct ld_store *store, const struct ld_store_submit *submit,
                                 struct ld_error *err)
 {
-    if (queued_total(store) >= submit->queued_max)
+    if (queued_total(store) + submit->cell_count >= submit->queued_max)
         return LD_FAIL(err, LD_E_QUEUE_FULL, "the queue is full (%lld jobs)",
                        (long long)submit->queued_max);
     bool row;
@@ -155,41 +156,73 @@ static enum ld_code check_quota(struct ld_store *store, const struct ld_store_su
     const enum ld_code code = ld_db_step(query, &row, err);
     const int64_t queued = code == LD_OK && row ? ld_db_int(query, 0) : 0;
     ld_db_done(query);
+    if (code == LD_OK && submit->cell_count > 0 &&
+        queued + submit->cell_count >= submit->queued_per_tenant_max)
+        return LD_FAIL(err, LD_E_QUEUE_FULL,
+                       "a sweep of %u cells does not fit beside %lld of your jobs that are waiting",
+                       submit->cell_count, (long long)queued);
     if (code == LD_OK && queued >= submit->queued_per_tenant_max)
         return LD_FAIL(err, LD_E_QUEUE_FULL, "%lld of your jobs are waiting already",
                        (long long)queued);
     return code;
 }
 
-static enum ld_code insert_job(struct ld_store *store, const struct submit_args *args,
+/* One row with a new id; a cell's own parts are in `cell`, the rest is the sweep's. */
+static enum ld_code insert_row(struct ld_store *store, const struct ld_store_submit *submit,
+                               const struct ld_store_cell *cell, char id[LD_ID_SIZE],
                                struct ld_error *err)
 {
-    const struct ld_store_submit *submit = args->submit;
-    const int64_t now_us = ld_clock_wall_us();
     struct ld_db_query *query = use(store, SQL_JOB_INSERT, err);
     if (!query)
         return err->code;
-    ld_id_make(args->id);
-    ld_db_bind_text(query, 1, args->id);
+    ld_id_make(id);
+    ld_db_bind_text(query, 1, id);
     ld_db_bind_text(query, 2, submit->tenant);
     ld_db_bind_int(query, 3, submit->priority);
-    ld_db_bind_int(query, 4, submit->work);
-    ld_db_bind_int(query, 5, now_us);
-    ld_db_bind_text(query, 6, submit->request_json);
-    ld_db_bind_text(query, 7, submit->warnings_json);
+    ld_db_bind_int(query, 4, cell->work);
+    ld_db_bind_int(query, 5, ld_clock_wall_us());
+    ld_db_bind_text(query, 6, cell->request_json);
+    ld_db_bind_text(query, 7, cell->warnings_json);
     ld_db_bind_text(query, 8, submit->init_sha256);
     ld_db_bind_text(query, 9, submit->mask_sha256);
-    enum ld_code code = ld_store_step_once(query, err);
-    if (code != LD_OK || !*submit->idempotency_key)
-        return code;
-    if (!(query = use(store, SQL_IDEMPOTENCY_PUT, err)))
+    return ld_store_step_once(query, err);
+}
+
+static enum ld_code remember_key(struct ld_store *store, const struct submit_args *args,
+                                 struct ld_error *err)
+{
+    const struct ld_store_submit *submit = args->submit;
+    if (!*submit->idempotency_key)
+        return LD_OK;
+    struct ld_db_query *query = use(store, SQL_IDEMPOTENCY_PUT, err);
+    if (!query)
         return err->code;
     ld_db_bind_text(query, 1, submit->tenant);
     ld_db_bind_text(query, 2, submit->idempotency_key);
     ld_db_bind_text(query, 3, submit->body_sha256);
     ld_db_bind_text(query, 4, args->id);
-    ld_db_bind_int(query, 5, now_us);
+    ld_db_bind_int(query, 5, ld_clock_wall_us());
     return ld_store_step_once(query, err);
+}
+
+/* Cells first: they stand before their sweep in the queue, so its place is behind them. */
+static enum ld_code insert_jobs(struct ld_store *store, const struct submit_args *args,
+                                struct ld_error *err)
+{
+    const struct ld_store_submit *submit = args->submit;
+    const struct ld_store_cell own = {submit->request_json, submit->warnings_json, submit->work};
+    char cell_ids[LD_SWEEP_CELLS_MAX][LD_ID_SIZE];
+    enum ld_code code = LD_OK;
+    LD_ASSERT(submit->cell_count <= LD_SWEEP_CELLS_MAX);
+    for (uint32_t i = 0; code == LD_OK && i < submit->cell_count; i++)
+        code = insert_row(store, submit, &submit->cells[i], cell_ids[i], err);
+    if (code == LD_OK)
+        code = insert_row(store, submit, &own, args->id, err);
+    if (code == LD_OK)
+        code = ld_store_cells_bind(store, args->id, cell_ids, submit->cell_count, err);
+    for (uint32_t i = 0; code == LD_OK && i < submit->cell_count; i++)
+        code = ld_store_emit_status(store, cell_ids[i], err);
+    return code == LD_OK ? remember_key(store, args, err) : code;
 }
 
 /* An upload that jobs use stays as long as they do. */
@@ -219,12 +252,12 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
         return code;
     const struct ld_store_submit *submit = args->submit;
     if ((code = check_quota(store, submit, err)) != LD_OK ||
-        (code = insert_job(store, args, err)) != LD_OK ||
+        (code = insert_jobs(store, args, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->init_sha256, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK ||
         (code = ld_store_emit_status(store, args->id, err)) != LD_OK)
         return code;
-    ld_store_count_queued(store, args->submit->priority, 1);
+    ld_store_count_queued(store, submit->priority, (int64_t)submit->cell_count + 1);
     return LD_OK;
 }
 
@@ -292,7 +325,8 @@ static enum ld_code run_claim(struct ld_store *store, void *pointer, struct ld_e
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
         (code = ld_store_emit_status(store, id, err)) != LD_OK ||
         (code = ld_store_load_by_id(store->writer, NULL, id, args->arena, args->job, &seq, err)) !=
-            LD_OK)
+            LD_OK ||
+        (code = ld_store_cell_changed(store, seq, err)) != LD_OK)
         return code;
     ld_store_count_queued(store, args->job->priority, -1);
     return LD_OK;
@@ -386,9 +420,28 @@ static int64_t microseconds(double milliseconds)
     return milliseconds < 0 ? -1 : (int64_t)(milliseconds * 1000.0 + 0.5);
 }
 
-static void bind_finish(struct ld_db_query *query, const struct ld_store_finish *finish,
-                        enum ld_job_status status)
+/* A sweep whose sheet is there ends as its worst cell. */
+static enum ld_code judge_sweep(struct ld_store *store, struct ld_store_finish *finish,
+                                struct ld_error *err)
 {
+    struct ld_store_job job;
+    struct ld_store_verdict verdict;
+    int64_t seq;
+    enum ld_code code =
+        ld_store_load_by_id(store->writer, NULL, finish->id, &store->batch_arena, &job, &seq, err);
+    if (code != LD_OK || job.view.cell_count == 0)
+        return code;
+    if ((code = ld_store_cells_judge(store, &job.view, &verdict, err)) != LD_OK)
+        return code;
+    finish->status = verdict.status;
+    finish->error_code = verdict.error_code;
+    finish->error_detail = verdict.error_detail;
+    return LD_OK;
+}
+
+static void bind_finish(struct ld_db_query *query, const struct ld_store_finish *finish)
+{
+    const enum ld_job_status status = finish->status;
     const bool failed = status == LD_JOB_FAILED;
     ld_db_bind_text(query, 1, finish->id);
     ld_db_bind_int(query, 2, (int64_t)status);
@@ -422,16 +475,21 @@ static enum ld_code run_finish(struct ld_store *store, void *pointer, struct ld_
         return code;
     const enum ld_job_status status =
         row.status == LD_JOB_CANCELLING ? LD_JOB_CANCELLED : finish->status;
+    struct ld_store_finish judged = *finish;
+    judged.status = status;
+    if (status == LD_JOB_SUCCEEDED && (code = judge_sweep(store, &judged, err)) != LD_OK)
+        return code;
     if (status == LD_JOB_CANCELLED && !row.keep_partial &&
         (code = ld_store_images_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK)
         return code;
     struct ld_db_query *query = use(store, SQL_JOB_FINISH, err);
     if (!query)
         return err->code;
-    bind_finish(query, finish, status);
-    if ((code = ld_store_step_once(query, err)) != LD_OK)
+    bind_finish(query, &judged);
+    if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (code = ld_store_emit_status(store, finish->id, err)) != LD_OK)
         return code;
-    return ld_store_emit_status(store, finish->id, err);
+    return ld_store_cell_changed(store, row.seq, err);
 }
 
 enum ld_code ld_store_job_finish(struct ld_store *store, const struct ld_store_finish *finish,

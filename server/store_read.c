@@ -70,6 +70,60 @@ static enum ld_code load_position(struct ld_db *db, int64_t seq, int64_t priorit
     return code;
 }
 
+/* A sweep's cells, its progress in them, and that it runs once one of them has. */
+static enum ld_code load_cells(struct ld_db *db, int64_t seq, struct ld_arena *arena,
+                               struct ld_job_view *view, struct ld_error *err)
+{
+    struct ld_cell_view cells[LD_SWEEP_CELLS_MAX] = {0};
+    uint32_t count = 0;
+    uint32_t ended = 0;
+    bool begun = false;
+    bool row = false;
+    struct ld_db_query *query = ld_db_use(db, SQL_CELLS_OF_JOB, err);
+    if (!query)
+        return err->code;
+    enum ld_code code;
+    ld_db_bind_int(query, 1, seq);
+    while ((code = ld_db_step(query, &row, err)) == LD_OK && row && count < LD_SWEEP_CELLS_MAX) {
+        struct ld_cell_view *cell = &cells[count++];
+        cell->id = column_text(query, 0, arena);
+        cell->status = (enum ld_job_status)ld_db_int(query, 1);
+        cell->sha256 = column_text(query, 2, arena);
+        cell->width = (int32_t)ld_db_int(query, 3);
+        cell->height = (int32_t)ld_db_int(query, 4);
+        cell->error_code = column_text(query, 5, arena);
+        cell->error_detail = column_text(query, 6, arena);
+        view->unet_rows += (uint64_t)ld_db_int(query, 7);
+        view->unet_rows_saved += (uint64_t)ld_db_int(query, 8);
+        if (!cell->id || !cell->sha256 || !cell->error_code || !cell->error_detail) {
+            code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
+            break;
+        }
+        const bool open = cell->id[0] && !ld_job_status_is_final(cell->status);
+        ended += open ? 0 : 1;
+        begun = begun || !open || cell->status != LD_JOB_QUEUED;
+    }
+    ld_db_done(query);
+    if (code != LD_OK || count == 0)
+        return code;
+    struct ld_cell_view *copy = ld_arena_calloc(arena, count, sizeof *copy);
+    if (!copy)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    memcpy(copy, cells, count * sizeof *copy);
+    view->cells = copy;
+    view->cell_count = count;
+    if (view->status == LD_JOB_QUEUED && begun) {
+        view->status = LD_JOB_RUNNING;
+        view->position = -1;
+    }
+    if (!ld_job_status_is_final(view->status))
+        view->progress = (struct ld_progress_view){.image = ended,
+                                                   .images = count,
+                                                   .fraction = (double)ended / (count + 1.0),
+                                                   .phase = ended < count ? "cells" : "sheet"};
+    return LD_OK;
+}
+
 /* All texts or an error; the row stays usable. */
 static enum ld_code load_columns(struct ld_db_query *row, struct ld_arena *arena,
                                  struct ld_store_job *job, struct ld_error *err)
@@ -126,9 +180,14 @@ enum ld_code ld_store_load_job(struct ld_db *db, struct ld_db_query *row, struct
     if (code != LD_OK)
         return code;
     *seq = ld_db_int(row, 25);
+    job->view.parent = column_text(row, 26, arena);
+    if (!job->view.parent)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     if (job->view.status == LD_JOB_QUEUED)
-        return load_position(db, *seq, job->priority, &job->view.position, err);
-    return load_images(db, *seq, arena, &job->view, err);
+        code = load_position(db, *seq, job->priority, &job->view.position, err);
+    else
+        code = load_images(db, *seq, arena, &job->view, err);
+    return code == LD_OK ? load_cells(db, *seq, arena, &job->view, err) : code;
 }
 
 enum ld_code ld_store_load_by_id(struct ld_db *db, const char *tenant, const char *id,

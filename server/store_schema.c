@@ -81,10 +81,22 @@ static const char *const schema_1 =
     "CREATE INDEX uploads_sha256 ON uploads (sha256);"
     "CREATE INDEX uploads_used ON uploads (used);";
 
+/* The cells of sweeps: `parent` is the sweep's job, `child` the job that paints cell `number`. A
+ * row outlives its child, so that a deleted cell is known as such. */
+static const char *const schema_2 =
+    "CREATE TABLE cells ("
+    " parent INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,"
+    " number INTEGER NOT NULL,"
+    " child INTEGER NOT NULL,"
+    " PRIMARY KEY (parent, number)) WITHOUT ROWID;"
+    "CREATE UNIQUE INDEX cells_child ON cells (child);";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
-    " error_detail, text_us, sample_us, decode_us, encode_us, unet_rows, unet_rows_saved, seq"
+    " error_detail, text_us, sample_us, decode_us, encode_us, unet_rows, unet_rows_saved, seq,"    \
+    " (SELECT parent.id FROM cells JOIN jobs AS parent ON parent.seq = cells.parent"               \
+    "  WHERE cells.child = jobs.seq)"
 
 const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -97,7 +109,8 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_NOTE_GET] = "SELECT text FROM notes WHERE name = ?1",
     [SQL_NOTE_PUT] = "INSERT INTO notes (name, text) VALUES (?1, ?2)"
                      " ON CONFLICT (name) DO UPDATE SET text = ?2",
-    [SQL_RECOVER_LIST] = "SELECT id, token FROM jobs WHERE status IN (1, 4) ORDER BY seq",
+    [SQL_RECOVER_LIST] = "SELECT id, token FROM jobs WHERE status IN (1, 4) AND token <> 0"
+                         " ORDER BY seq",
     [SQL_QUEUED_BY_PRIORITY] = "SELECT priority, COUNT(*) FROM jobs WHERE status = 0"
                                " GROUP BY priority",
     [SQL_QUEUED_OF_TENANT] = "SELECT COUNT(*) FROM jobs WHERE tenant = ?1 AND status = 0",
@@ -113,10 +126,15 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_JOB_BY_ID] = "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ?1",
     [SQL_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs"
                      " WHERE tenant = ?1 AND seq < ?2 AND (?3 < 0 OR status = ?3)"
+                     " AND NOT EXISTS (SELECT 1 FROM cells WHERE child = jobs.seq)"
                      " ORDER BY seq DESC LIMIT ?4",
     [SQL_JOB_STATUS] = "SELECT seq, status, tenant, token, attempt, keep_partial, priority"
                        " FROM jobs WHERE id = ?1",
+    /* A sweep waits for its cells. */
     [SQL_JOB_READY] = "SELECT seq, priority, work, suspect, id FROM jobs WHERE status = 0"
+                      " AND NOT EXISTS (SELECT 1 FROM cells JOIN jobs AS cell"
+                      "  ON cell.seq = cells.child WHERE cells.parent = jobs.seq"
+                      "  AND cell.status IN (0, 1, 4))"
                       " ORDER BY priority DESC, seq LIMIT ?1",
     [SQL_JOB_CLAIM] = "UPDATE jobs SET status = 1, token = ?2, lease_until = ?3,"
                       " attempt = attempt + 1, started = ?4 WHERE id = ?1 AND status = 0",
@@ -194,6 +212,17 @@ const char *const ld_store_sql[SQL_COUNT] = {
                             "  AND init_sha256 <> '')"
                             " OR EXISTS (SELECT 1 FROM jobs WHERE mask_sha256 = ?1"
                             "  AND mask_sha256 <> '')",
+    [SQL_CELL_INSERT] = "INSERT INTO cells (parent, number, child)"
+                        " SELECT parent.seq, ?2, child.seq FROM jobs AS parent, jobs AS child"
+                        " WHERE parent.id = ?1 AND child.id = ?3",
+    [SQL_CELLS_OF_JOB] = "SELECT jobs.id, jobs.status, images.sha256, images.width, images.height,"
+                         " jobs.error_code, jobs.error_detail, jobs.unet_rows,"
+                         " jobs.unet_rows_saved FROM cells"
+                         " LEFT JOIN jobs ON jobs.seq = cells.child"
+                         " LEFT JOIN images ON images.job = cells.child AND images.number = 0"
+                         " WHERE cells.parent = ?1 ORDER BY cells.number",
+    [SQL_CELL_PARENT] = "SELECT parent.id FROM cells JOIN jobs AS parent"
+                        " ON parent.seq = cells.parent WHERE cells.child = ?1",
 };
 
 enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
@@ -213,16 +242,22 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
                        (long long)version, LD_STORE_SCHEMA_VERSION);
     if (version == LD_STORE_SCHEMA_VERSION)
         return LD_OK;
+    static const struct {
+        const char *tables, *mark;
+    } steps[LD_STORE_SCHEMA_VERSION] = {{schema_1, "PRAGMA user_version = 1"},
+                                        {schema_2, "PRAGMA user_version = 2"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;
-    if ((code = ld_db_exec(db, schema_1, err)) == LD_OK &&
-        (code = ld_db_exec(db, "PRAGMA user_version = 1", err)) == LD_OK)
+    for (int64_t i = version; code == LD_OK && i < LD_STORE_SCHEMA_VERSION; i++)
+        if ((code = ld_db_exec(db, steps[i].tables, err)) == LD_OK)
+            code = ld_db_exec(db, steps[i].mark, err);
+    if (code == LD_OK)
         code = ld_db_exec(db, "COMMIT", err);
     if (code != LD_OK && ld_db_exec(db, "ROLLBACK", NULL) != LD_OK)
         LD_LOG(LD_LOG_WARN, "store", "the schema could not be taken back");
     if (code == LD_OK)
-        LD_LOG(LD_LOG_INFO, "store", "schema created",
+        LD_LOG(LD_LOG_INFO, "store", "schema brought up to date",
                ld_log_int("version", LD_STORE_SCHEMA_VERSION));
     return code;
 }

@@ -6,7 +6,7 @@
 
 #include "server/db.h"
 
-enum { LD_STORE_SCHEMA_VERSION = 1 };
+enum { LD_STORE_SCHEMA_VERSION = 2 };
 
 /* What ld_store_sql[] holds, in order. */
 enum ld_store_sql_index {
@@ -59,6 +59,9 @@ enum ld_store_sql_index {
     SQL_UPLOAD_BY_ID,
     SQL_UPLOADS_OF_TENANT,
     SQL_BLOB_REFERENCED,
+    SQL_CELL_INSERT,
+    SQL_CELLS_OF_JOB,
+    SQL_CELL_PARENT,
     SQL_COUNT
 };
 

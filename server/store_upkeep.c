@@ -65,9 +65,10 @@ struct cancel_args {
     enum ld_job_status *status;
 };
 
-static enum ld_code run_cancel(struct ld_store *store, void *pointer, struct ld_error *err)
+/* One job; `waits` says that some of its cells still run, so that it must wait for them. */
+static enum ld_code cancel_one(struct ld_store *store, const struct cancel_args *args, bool waits,
+                               struct ld_error *err)
 {
-    const struct cancel_args *args = pointer;
     struct ld_store_row row;
     enum ld_code code = ld_store_row_get(store, args->tenant, args->id, &row, err);
     if (code != LD_OK)
@@ -76,20 +77,50 @@ static enum ld_code run_cancel(struct ld_store *store, void *pointer, struct ld_
     if (row.status != LD_JOB_QUEUED && row.status != LD_JOB_RUNNING)
         return LD_OK;
     const bool queued = row.status == LD_JOB_QUEUED;
+    const bool ends = queued && !waits;
     struct ld_db_query *query = use(store, SQL_JOB_CANCEL, err);
     if (!query)
         return err->code;
-    *args->status = queued ? LD_JOB_CANCELLED : LD_JOB_CANCELLING;
+    *args->status = ends ? LD_JOB_CANCELLED : LD_JOB_CANCELLING;
     ld_db_bind_text(query, 1, args->id);
     ld_db_bind_int(query, 2, (int64_t)*args->status);
-    ld_db_bind_int(query, 3, queued ? ld_clock_wall_us() : 0);
+    ld_db_bind_int(query, 3, ends ? ld_clock_wall_us() : 0);
     ld_db_bind_int(query, 4, args->keep_partial ? 1 : 0);
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
-        (code = ld_store_emit_status(store, args->id, err)) != LD_OK)
+        (code = ld_store_emit_status(store, args->id, err)) != LD_OK ||
+        (ends && (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
         return code;
     if (queued)
         ld_store_count_queued(store, row.priority, -1);
     return LD_OK;
+}
+
+/* A sweep goes first, then its cells: the last one to end finds it waiting for that. */
+static enum ld_code run_cancel(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct cancel_args *args = pointer;
+    struct ld_store_job job;
+    int64_t seq;
+    bool waits = false;
+    enum ld_code code = ld_store_load_by_id(store->writer, args->tenant, args->id,
+                                            &store->batch_arena, &job, &seq, err);
+    for (uint32_t i = 0; code == LD_OK && i < job.view.cell_count; i++)
+        waits =
+            waits || (job.view.cells[i].id[0] && !ld_job_status_is_final(job.view.cells[i].status));
+    if (code == LD_OK)
+        code = cancel_one(store, args, waits, err);
+    for (uint32_t i = 0; code == LD_OK && i < job.view.cell_count; i++) {
+        enum ld_job_status ignored;
+        const struct cancel_args cell = {NULL, job.view.cells[i].id, args->keep_partial, &ignored};
+        if (cell.id[0])
+            code = cancel_one(store, &cell, false, err);
+    }
+    if (code != LD_OK || job.view.cell_count == 0)
+        return code;
+    struct ld_store_row row;
+    code = ld_store_row_get(store, NULL, args->id, &row, err);
+    *args->status = code == LD_OK ? row.status : *args->status;
+    return code;
 }
 
 enum ld_code ld_store_job_cancel(struct ld_store *store, const char *tenant, const char *id,
@@ -106,9 +137,9 @@ struct delete_args {
     struct ld_store_freed *freed;
 };
 
-static enum ld_code run_delete(struct ld_store *store, void *pointer, struct ld_error *err)
+static enum ld_code delete_one(struct ld_store *store, const struct delete_args *args,
+                               struct ld_error *err)
 {
-    const struct delete_args *args = pointer;
     struct ld_store_row row;
     struct ld_store_job job;
     int64_t seq;
@@ -136,9 +167,30 @@ static enum ld_code run_delete(struct ld_store *store, void *pointer, struct ld_
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, args->id);
-    code = ld_store_step_once(query, err);
-    if (code == LD_OK && row.status == LD_JOB_QUEUED)
+    if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (!ld_job_status_is_final(row.status) &&
+         (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
+        return code;
+    if (row.status == LD_JOB_QUEUED)
         ld_store_count_queued(store, row.priority, -1);
+    return LD_OK;
+}
+
+/* A sweep takes its cells with it. It goes first, so that no end of theirs changes it. */
+static enum ld_code run_delete(struct ld_store *store, void *pointer, struct ld_error *err)
+{
+    const struct delete_args *args = pointer;
+    struct ld_store_job job;
+    int64_t seq;
+    enum ld_code code = ld_store_load_by_id(store->writer, args->tenant, args->id,
+                                            &store->batch_arena, &job, &seq, err);
+    if (code == LD_OK)
+        code = delete_one(store, args, err);
+    for (uint32_t i = 0; code == LD_OK && i < job.view.cell_count; i++) {
+        const struct delete_args cell = {NULL, job.view.cells[i].id, args->arena, args->freed};
+        if (cell.id[0])
+            code = delete_one(store, &cell, err);
+    }
     return code;
 }
 

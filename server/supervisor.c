@@ -30,6 +30,8 @@ static enum ld_code read_input(struct ld_supervisor *supervisor, const char *sha
 static enum ld_code send_job(struct ld_supervisor *supervisor, struct ld_slot *slot,
                              const struct ld_store_job *job, struct ld_error *err)
 {
+    if (job->view.cell_count > 0)
+        return ld_supervisor_send_sheet(slot, job, err);
     struct ld_buffer image = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
     struct ld_buffer mask = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
     struct ld_buffer payload = ld_buffer_make(LD_FRAME_BYTES_MAX);
@@ -99,7 +101,8 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
     if (claimed) {
         if (send_job(supervisor, slot, &job, &err) == LD_OK) {
             pthread_mutex_lock(&supervisor->lock);
-            (void)ld_slot_job_add(slot, &job);
+            const bool noted = ld_supervisor_note_cells(ld_slot_job_add(slot, &job), &job);
+            LD_ASSERT(noted); /* 64 names: without them the worker would wait for ever */
             pthread_mutex_unlock(&supervisor->lock);
         } else {
             ld_log_error(LD_LOG_ERROR, "supervisor", "a job could not be sent", &err);
@@ -333,6 +336,8 @@ static void *supervisor_main(void *arg)
                 ld_supervisor_retry_results(supervisor, &supervisor->slots[i]);
         }
         claim_jobs(supervisor, now_us);
+        for (uint32_t i = 0; i < supervisor->config.workers; i++)
+            ld_supervisor_feed_sheets(supervisor, &supervisor->slots[i]);
         publish_status(supervisor);
         poll_workers(supervisor);
     }

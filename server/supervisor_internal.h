@@ -67,6 +67,18 @@ bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *
 /* Try again what a full disk held up. */
 void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slot *slot);
 
+/* ---- sheets.c -------------------------------------------------------------------------------- */
+
+/* Give a sweep's job to a worker; its cells follow one by one. Errors   LD_E_NOMEM, LD_E_TOO_LARGE.
+ */
+enum ld_code ld_supervisor_send_sheet(struct ld_slot *slot, const struct ld_store_job *job,
+                                      struct ld_error *err) LD_MUST_USE;
+/* Remember which pictures the job that was just added to the slot still has to be sent. False
+ * without memory. */
+bool ld_supervisor_note_cells(struct ld_slot_job *added, const struct ld_store_job *job);
+/* The next cells, as far as what was sent before is on its way. */
+void ld_supervisor_feed_sheets(struct ld_supervisor *supervisor, struct ld_slot *slot);
+
 /* ---- blame.c --------------------------------------------------------------------------------- */
 
 /* The slot's process has ended with this wait status: judge it, decide its jobs' fate and when it

@@ -5,6 +5,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/ipc/messages.h"
+#include "server/worker_sheet.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -40,6 +41,7 @@ struct worker_job {
     struct ld_buffer payload; /* the spans below point into it */
     struct ld_native native;
     struct ld_span init_image, init_mask;
+    struct ld_worker_sheet *sheet; /* of a sweep; NULL: a job for the pipeline */
     bool done; /* reported; its memory goes when the front has acknowledged that */
     struct worker_job *next;
 };
@@ -213,6 +215,9 @@ static struct worker_job *find_job(struct worker *worker, const struct ld_frame 
 
 static void free_job(struct worker_job *job)
 {
+    if (job->sheet)
+        ld_worker_sheet_deinit(job->sheet);
+    ld_heap_free(job->sheet);
     ld_native_deinit(&job->native);
     ld_buffer_deinit(&job->payload);
     ld_arena_deinit(&job->arena);
@@ -243,10 +248,8 @@ static enum ld_code read_request(struct ld_native *native, struct ld_span json,
     return LD_FAIL(err, native->problem.code, "%s", native->problem.detail);
 }
 
-static void start_job(struct worker *worker, struct inbound *inbound)
+static struct worker_job *add_job(struct worker *worker, struct inbound *inbound)
 {
-    struct ld_error err = {0};
-    struct ld_message_job message;
     struct worker_job *job = ld_heap_alloc(sizeof *job);
     if (!job)
         _exit(1); /* the front leases it again */
@@ -260,6 +263,14 @@ static void start_job(struct worker *worker, struct inbound *inbound)
     job->next = worker->jobs;
     worker->jobs = job;
     atomic_fetch_add(&worker->job_count, 1);
+    return job;
+}
+
+static void start_job(struct worker *worker, struct inbound *inbound)
+{
+    struct ld_error err = {0};
+    struct ld_message_job message;
+    struct worker_job *job = add_job(worker, inbound);
     enum ld_code code =
         ld_message_job_decode(&message, ld_span_of(job->payload.data, job->payload.size), &err);
     if (code == LD_OK) {
@@ -282,6 +293,73 @@ static void start_job(struct worker *worker, struct inbound *inbound)
     }
     if (code != LD_OK)
         on_done(job, NULL, &err);
+}
+
+/* ---- Sheets of sweeps ------------------------------------------------------------------------ */
+
+static void start_sheet(struct worker *worker, struct inbound *inbound)
+{
+    struct ld_error err = {0};
+    struct ld_message_sheet message;
+    struct worker_job *job = add_job(worker, inbound);
+    enum ld_code code =
+        ld_message_sheet_decode(&message, ld_span_of(job->payload.data, job->payload.size), &err);
+    if (code == LD_OK)
+        code = read_request(&job->native, message.request, &err);
+    job->sheet = code == LD_OK ? ld_heap_alloc(sizeof *job->sheet) : NULL;
+    if (code == LD_OK && !job->sheet)
+        code = LD_FAIL(&err, LD_E_NOMEM, "out of memory for the sheet");
+    if (code == LD_OK)
+        code = ld_worker_sheet_open(job->sheet, &job->native.request, &message, &job->arena, &err);
+    if (code != LD_OK)
+        on_done(job, NULL, &err);
+}
+
+static enum ld_code finish_sheet(struct worker_job *job, struct ld_error *err)
+{
+    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX - 4096);
+    enum ld_code code = ld_worker_sheet_write(job->sheet, &job->native.request, &png, err);
+    if (code == LD_OK) {
+        const struct ld_engine_image image = {
+            .seed = job->native.request.seed,
+            .width = job->sheet->sheet.width,
+            .height = job->sheet->sheet.height,
+            .png = ld_span_of(png.data, png.size),
+        };
+        on_image(job, &image);
+        on_done(job, NULL, NULL);
+    }
+    ld_buffer_deinit(&png);
+    return code;
+}
+
+static void take_cell(struct worker *worker, const struct ld_frame *frame)
+{
+    struct ld_error err = {0};
+    struct ld_message_cell cell;
+    struct worker_job *job = find_job(worker, frame);
+    if (!job || job->done || !job->sheet)
+        return; /* cancelled while this was on its way */
+    atomic_fetch_add(&worker->steps, 1);
+    enum ld_code code = ld_message_cell_decode(&cell, frame->payload, &err);
+    if (code == LD_OK)
+        code = ld_worker_sheet_put(job->sheet, &cell, &err);
+    if (code == LD_OK && job->sheet->next == job->sheet->cells)
+        code = finish_sheet(job, &err);
+    if (code != LD_OK)
+        on_done(job, NULL, &err);
+}
+
+/* A sheet is not the pipeline's: it ends here and now. */
+static void cancel_job(struct worker *worker, struct worker_job *job, bool keep_partial)
+{
+    struct ld_error err = {0};
+    if (job->sheet) {
+        (void)LD_FAIL(&err, LD_E_CANCELLED, "the sweep was cancelled");
+        on_done(job, NULL, &err);
+    } else {
+        worker->pipeline->cancel(worker->pipeline->ctx, job->handle, keep_partial);
+    }
 }
 
 static void answer_plan(struct worker *worker, const struct ld_frame *frame)
@@ -316,9 +394,9 @@ static void answer_plan(struct worker *worker, const struct ld_frame *frame)
 static void stop_jobs(struct worker *worker)
 {
     worker->stopping = true;
-    for (const struct worker_job *job = worker->jobs; job; job = job->next) {
+    for (struct worker_job *job = worker->jobs; job; job = job->next) {
         if (!job->done)
-            worker->pipeline->cancel(worker->pipeline->ctx, job->handle, false);
+            cancel_job(worker, job, false);
     }
 }
 
@@ -326,7 +404,7 @@ static void act(struct worker *worker, struct inbound *inbound)
 {
     struct ld_error err = {0};
     struct ld_message_cancel cancel;
-    const struct worker_job *job;
+    struct worker_job *job;
     inbound->frame.payload = ld_span_of(inbound->payload.data, inbound->payload.size);
     switch ((int)inbound->frame.type) {
     case LD_FRAME_JOB:
@@ -336,7 +414,13 @@ static void act(struct worker *worker, struct inbound *inbound)
         job = find_job(worker, &inbound->frame);
         if (job && !job->done &&
             ld_message_cancel_decode(&cancel, inbound->frame.payload, &err) == LD_OK)
-            worker->pipeline->cancel(worker->pipeline->ctx, job->handle, cancel.keep_partial);
+            cancel_job(worker, job, cancel.keep_partial);
+        break;
+    case LD_FRAME_SHEET:
+        start_sheet(worker, inbound);
+        break;
+    case LD_FRAME_CELL:
+        take_cell(worker, &inbound->frame);
         break;
     case LD_FRAME_ACK:
         forget_job(worker, &inbound->frame);

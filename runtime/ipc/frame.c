@@ -37,6 +37,9 @@ static const struct {
     [LD_FRAME_ACK] = {"ack", 16},
     [LD_FRAME_PLAN] = {"plan", 1 << 20},
     [LD_FRAME_SHUTDOWN] = {"shutdown", 16},
+    [LD_FRAME_SHEET] = {"sheet", 1 << 20},
+    [LD_FRAME_CELL] = {"cell", LD_FRAME_BYTES_MAX},
+    [LD_FRAME_MODEL] = {"model", 4096},
 };
 
 static bool type_known(unsigned type)

@@ -44,6 +44,9 @@ enum ld_frame_type {
     LD_FRAME_ACK, /* the job's result is stored (or dropped): forget it */
     LD_FRAME_PLAN,
     LD_FRAME_SHUTDOWN,
+    LD_FRAME_SHEET, /* a sweep's job: its cells follow */
+    LD_FRAME_CELL,
+    LD_FRAME_MODEL, /* load or unload a model; answered by PLAN_ANSWER */
     LD_FRAME_TYPE_END
 };
 

@@ -341,6 +341,61 @@ enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_spa
     return finish(&reader, "job", err);
 }
 
+void ld_message_sheet_encode(struct ld_buffer *out, const struct ld_message_sheet *message)
+{
+    put_span(out, message->request);
+    put_u32(out, message->cells);
+    put_u32(out, message->width);
+    put_u32(out, message->height);
+}
+
+enum ld_code ld_message_sheet_decode(struct ld_message_sheet *message, struct ld_span payload,
+                                     struct ld_error *err)
+{
+    struct reader reader = {payload, false};
+    message->request = take_json(&reader, LD_JSON_OBJECT_BEGIN, false);
+    message->cells = take_u32(&reader);
+    message->width = take_u32(&reader);
+    message->height = take_u32(&reader);
+    if (!reader.failed)
+        reader.failed = message->cells < 1 || message->cells > LD_SWEEP_CELLS_MAX ||
+                        message->width < 1 || message->width > LD_SIDE_MAX || message->height < 1 ||
+                        message->height > LD_SIDE_MAX;
+    return finish(&reader, "sheet", err);
+}
+
+void ld_message_cell_encode(struct ld_buffer *out, const struct ld_message_cell *message)
+{
+    put_u32(out, message->index);
+    put_span(out, message->png);
+}
+
+enum ld_code ld_message_cell_decode(struct ld_message_cell *message, struct ld_span payload,
+                                    struct ld_error *err)
+{
+    struct reader reader = {payload, false};
+    message->index = take_u32(&reader);
+    message->png = take_span(&reader);
+    if (!reader.failed)
+        reader.failed = message->index >= LD_SWEEP_CELLS_MAX;
+    return finish(&reader, "cell", err);
+}
+
+void ld_message_model_encode(struct ld_buffer *out, const struct ld_message_model *message)
+{
+    put_u8(out, message->load);
+    put_span(out, message->name);
+}
+
+enum ld_code ld_message_model_decode(struct ld_message_model *message, struct ld_span payload,
+                                     struct ld_error *err)
+{
+    struct reader reader = {payload, false};
+    message->load = take_bool(&reader);
+    message->name = take_text(&reader, LD_NAME_BYTES_MAX);
+    return finish(&reader, "model", err);
+}
+
 void ld_message_cancel_encode(struct ld_buffer *out, const struct ld_message_cancel *message)
 {
     put_u8(out, message->keep_partial);

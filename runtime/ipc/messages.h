@@ -77,6 +77,24 @@ struct ld_message_job {
     struct ld_span init_mask;
 };
 
+/* A sweep whose cells are painted: make its sheet of `cells` pictures, none larger than this. */
+struct ld_message_sheet {
+    struct ld_span request; /* canonical native JSON, with its sweep */
+    uint32_t cells;
+    uint32_t width, height;
+};
+
+/* One picture of it, in order; empty where the cell has none. */
+struct ld_message_cell {
+    uint32_t index;
+    struct ld_span png;
+};
+
+struct ld_message_model {
+    bool load; /* else unload */
+    struct ld_span name;
+};
+
 struct ld_message_cancel {
     bool keep_partial;
 };
@@ -92,6 +110,9 @@ void ld_message_plan_answer_encode(struct ld_buffer *out,
                                    const struct ld_message_plan_answer *message);
 void ld_message_fault_encode(struct ld_buffer *out, const struct ld_message_fault *message);
 void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message);
+void ld_message_sheet_encode(struct ld_buffer *out, const struct ld_message_sheet *message);
+void ld_message_cell_encode(struct ld_buffer *out, const struct ld_message_cell *message);
+void ld_message_model_encode(struct ld_buffer *out, const struct ld_message_model *message);
 void ld_message_cancel_encode(struct ld_buffer *out, const struct ld_message_cancel *message);
 
 /* ---- Decoding. Errors LD_E_FORMAT ------------------------------------------------------------ */
@@ -114,6 +135,12 @@ enum ld_code ld_message_fault_decode(struct ld_message_fault *message, struct ld
                                      struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_span payload,
                                    struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_sheet_decode(struct ld_message_sheet *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_cell_decode(struct ld_message_cell *message, struct ld_span payload,
+                                    struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_model_decode(struct ld_message_model *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_cancel_decode(struct ld_message_cancel *message, struct ld_span payload,
                                       struct ld_error *err) LD_MUST_USE;
 

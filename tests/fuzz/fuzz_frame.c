@@ -1,8 +1,8 @@
 /*
  * Proves that bytes from the other process cannot hurt: whatever arrives, in whatever pieces, the
  * reader gives whole frames or is broken for good, and every message decoder accepts or refuses
- * without reading beyond its payload. The first byte chooses the sizes of the pieces; the checksum is
- * repaired where the input asks for it, so that the decoders behind it are reached.
+ * without reading beyond its payload. The first byte chooses the sizes of the pieces; the checksum
+ * is repaired where the input asks for it, so that the decoders behind it are reached.
  */
 #include "runtime/ipc/messages.h"
 
@@ -61,6 +61,19 @@ static void decode_from_front(const struct ld_frame *frame)
 {
     struct ld_message_job job;
     struct ld_message_cancel cancel;
+    struct ld_message_sheet sheet;
+    struct ld_message_cell cell;
+    struct ld_message_model model;
+    if (ld_message_sheet_decode(&sheet, frame->payload, NULL) == LD_OK) {
+        inside(frame->payload, sheet.request);
+        require(sheet.cells >= 1 && sheet.cells <= 64 && sheet.width >= 1 && sheet.height >= 1);
+    }
+    if (ld_message_cell_decode(&cell, frame->payload, NULL) == LD_OK) {
+        inside(frame->payload, cell.png);
+        require(cell.index < 64);
+    }
+    if (ld_message_model_decode(&model, frame->payload, NULL) == LD_OK)
+        inside(frame->payload, model.name);
     if (ld_message_job_decode(&job, frame->payload, NULL) == LD_OK) {
         inside(frame->payload, job.request);
         inside(frame->payload, job.init_image);

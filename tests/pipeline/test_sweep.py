@@ -39,9 +39,19 @@ def test_a_seed_left_to_chance_is_the_same_in_every_cell(generate, tmp_path, png
     (("--sweep", "sampler=euler,eular"), "eular"),
     (("--sweep", "nonsense=1,2"), "nonsense"),
     (("--sweep", "steps=2,3", "--images", "2"), "images must be 1"),
-    (("--sweep", "steps=2,3", "--server", "http://127.0.0.1:1"), "not available"),
+    (("--sweep", "priority=2,3"), "the same for all cells"),
 ])
 def test_what_is_no_sweep_is_refused_before_painting(generate, tmp_path, flags, words):
     done = generate("--prompt", "cat", *flags, check=False)
     assert done.returncode in (1, 2) and words in done.stderr, done.stderr
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_server_paints_the_same_sheet(generate, serve, tmp_path, png):
+    flags = ("--prompt", "cat", "--seed", "5", "--sweep", "steps=2,3", "--sweep", "cfg_scale=1,4")
+    generate(*flags, "-o", str(tmp_path / "here.png"))
+    server = serve()
+    generate(*flags, "--server", server.url, "-o", str(tmp_path / "there.png"))
+    here, there = (png((tmp_path / name).read_bytes()) for name in ("here.png", "there.png"))
+    assert (here.width, here.height, here.raw) == (there.width, there.height, there.raw)
+    assert '"sweep"' in there.text["latentd"]

@@ -112,6 +112,19 @@ static void front_messages_round_trip(void **state)
     struct ld_message_cancel cancel2;
     ROUND_TRIP(cancel, cancel, cancel2);
     assert_true(cancel2.keep_partial);
+    const struct ld_message_sheet sheet = {ld_span_text("{\"sweep\":{}}"), 64, 4096, 8};
+    struct ld_message_sheet sheet2;
+    ROUND_TRIP(sheet, sheet, sheet2);
+    assert_true(ld_span_equal(sheet2.request, sheet.request));
+    assert_true(sheet2.cells == 64 && sheet2.width == 4096 && sheet2.height == 8);
+    const struct ld_message_cell cell = {63, ld_span_of(png, sizeof png)};
+    struct ld_message_cell cell2;
+    ROUND_TRIP(cell, cell, cell2);
+    assert_true(cell2.index == 63 && ld_span_equal(cell2.png, cell.png));
+    const struct ld_message_model model = {true, ld_span_text("a/b")};
+    struct ld_message_model model2;
+    ROUND_TRIP(model, model, model2);
+    assert_true(model2.load && ld_span_equal(model2.name, model.name));
 }
 
 static void impossible_values_are_refused(void **state)
@@ -127,6 +140,17 @@ static void impossible_values_are_refused(void **state)
     progress.fraction = 0.5;
     progress.step = 3;
     REFUSED(progress, progress, progress2);
+
+    static const struct ld_message_sheet sheets[] = {
+        {{(const uint8_t *)"{}", 2}, 0, 8, 8},    {{(const uint8_t *)"{}", 2}, 65, 8, 8},
+        {{(const uint8_t *)"{}", 2}, 1, 0, 8},    {{(const uint8_t *)"{}", 2}, 1, 4097, 8},
+        {{(const uint8_t *)"{}", 2}, 1, 8, 4097}, {{(const uint8_t *)"[]", 2}, 1, 8, 8}};
+    struct ld_message_sheet sheet2;
+    for (size_t i = 0; i < sizeof sheets / sizeof sheets[0]; i++)
+        REFUSED(sheet, sheets[i], sheet2);
+    const struct ld_message_cell cell = {64, ld_span_of(png, 0)};
+    struct ld_message_cell cell2;
+    REFUSED(cell, cell, cell2);
 
     struct ld_message_image image = {0, 1, 16, 8, false, ld_span_of(png, sizeof png)};
     struct ld_message_image image2;
