@@ -14,6 +14,7 @@
 #include "server/cmd.h"
 #include "server/cmd_adapters.h"
 #include "server/cmd_generate_args.h"
+#include "server/cmd_replay.h"
 #include "server/cmd_sweep_sheet.h"
 #include "server/names.h"
 #include "server/progress_bar.h"
@@ -38,6 +39,8 @@ struct run {
     uint32_t written;
     struct ld_sweep_pictures *pictures; /* of a sweep; NULL: none */
     uint32_t cell, cells;               /* which of how many */
+    struct ld_replay *replay;           /* NULL: none */
+    struct ld_buffer painted;           /* its picture, to be compared */
     enum ld_code code;
     struct ld_error err;
 };
@@ -181,6 +184,8 @@ static void on_image(void *ctx, const struct ld_engine_image *told)
         of_sweep.index = run->cell;
         run->code = ld_sweep_keep(run->pictures, run->cell, image->png, &run->err);
     }
+    if (run->replay)
+        ld_buffer_bytes(&run->painted, image->png.data, image->png.size);
     if (run->code != LD_OK)
         return;
     if (!output_name(run->args, image->index, run->pictures || run->args->request.images > 1, path,
@@ -422,6 +427,81 @@ static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
     return code;
 }
 
+/* ---- Replay ---------------------------------------------------------------------------------- */
+
+/* The request comes from the picture alone: a flag beside it would make it another one. */
+static enum ld_code begin_replay(struct run *run, struct ld_generate_args *args,
+                                 struct ld_arena *arena, struct ld_error *err)
+{
+    char sentence[512];
+    uint32_t count;
+    const struct ld_field *fields = ld_fields(&count);
+    for (uint32_t i = 0; i < count; i++)
+        if (!(fields[i].flags & LD_FIELD_ITEM) && ld_request_has(&args->request, fields[i].path))
+            return LD_FAIL(err, LD_E_INVALID,
+                           "--replay takes the request from the picture; leave %s away",
+                           fields[i].path);
+    if (args->server[0] || args->sweep.axis_count > 0)
+        return LD_FAIL(err, LD_E_INVALID,
+                       "--replay paints in this process, without --server and --sweep; a server "
+                       "does it with POST /v1/replay");
+    run->painted = ld_buffer_make(SHEET_MAX);
+    if (ld_replay_open(run->replay, args->replay, err) != LD_OK ||
+        ld_replay_request(run->replay, &args->request, err) != LD_OK)
+        return err->code;
+    if (args->request.sweep[0])
+        return LD_FAIL(err, LD_E_UNSUPPORTED,
+                       "the picture is the sheet of a sweep; a server paints it again with POST "
+                       "/v1/replay");
+    for (uint32_t i = 0;
+         !args->quiet && ld_replay_unmapped(run->replay, i, sentence, sizeof sentence); i++)
+        fprintf(stderr, "latentd: note: %s\n", sentence);
+    const char *name = model_name(args, arena);
+    if (args->engine.model_path[0] && args->request.model[0] &&
+        strcmp(args->request.model, name) != 0) {
+        if (!args->quiet)
+            fprintf(stderr, "latentd: note: the picture's model is called '%.100s'\n",
+                    args->request.model);
+        args->request.model = "";
+    }
+    return LD_OK;
+}
+
+/* Sentence `index` of JSON strings with commas between. */
+static bool note_at(const struct ld_buffer *notes, uint32_t index, char *out, size_t size)
+{
+    char pointer[16];
+    struct ld_buffer array = ld_buffer_make(1 << 17);
+    (void)ld_fmt(pointer, sizeof pointer, "/%u", index);
+    ld_buffer_format(&array, "[%s]", notes->size ? notes->data : "");
+    const bool found = ld_json_find_string(ld_span_of(array.data, array.size), pointer, out, size);
+    ld_buffer_deinit(&array);
+    return found;
+}
+
+/* Exit status 0 says bit-identical. */
+static enum ld_code finish_replay(struct run *run, struct ld_error *err)
+{
+    bool identical;
+    struct ld_buffer notes = ld_buffer_make(1 << 16);
+    enum ld_code code = ld_replay_compare(
+        run->replay, ld_span_of(run->painted.data, run->painted.size), &identical, &notes, err);
+    if (code == LD_OK && run->args->json)
+        printf("{\"event\":\"replay\",\"identical\":%s,\"differences\":[%s]}\n",
+               identical ? "true" : "false", notes.size ? notes.data : "");
+    if (code == LD_OK && identical) {
+        if (!run->args->quiet)
+            fprintf(stderr, "latentd: bit-identical to '%.200s'\n", run->args->replay);
+    } else if (code == LD_OK) {
+        char sentence[512];
+        for (uint32_t i = 0; note_at(&notes, i, sentence, sizeof sentence); i++)
+            fprintf(stderr, "latentd: %s\n", sentence);
+        code = LD_FAIL(err, LD_E_CONFLICT, "not bit-identical to '%.200s'", run->args->replay);
+    }
+    ld_buffer_deinit(&notes);
+    return code;
+}
+
 /* Input pictures go first; the request then names them by the ids they were given. */
 static enum ld_code upload_input(const struct ld_remote *remote, struct ld_generate_args *args,
                                  const struct ld_buffer *image, const struct ld_buffer *mask,
@@ -550,11 +630,18 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         return LD_FAIL(err, LD_E_INVALID,
                        "--model FILE, --model-dir DIR or --server URL is needed");
     const bool sweep = args->sweep.axis_count > 0;
-    if (args->mask_path && !args->init_path)
-        return LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
-    if (args->request.init.present && !args->init_path && !args->server[0])
-        return LD_FAIL(err, LD_E_INVALID, "the init fields need a picture: --init FILE");
-    enum ld_code code = check_output(args, err);
+    struct ld_replay replay = {0};
+    enum ld_code code = LD_OK;
+    if (args->replay) {
+        run.replay = &replay;
+        code = begin_replay(&run, args, arena, err);
+    }
+    if (code == LD_OK && args->mask_path && !args->init_path)
+        code = LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
+    if (code == LD_OK && args->request.init.present && !args->init_path && !args->server[0])
+        code = LD_FAIL(err, LD_E_INVALID, "the init fields need a picture: --init FILE");
+    if (code == LD_OK)
+        code = check_output(args, err);
     if (code == LD_OK)
         code = read_input(args->init_path, &image, err);
     if (code == LD_OK)
@@ -578,6 +665,11 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         if (code != LD_OK && run.err.code != LD_OK)
             *err = run.err;
     }
+    if (code == LD_OK && run.replay)
+        code = finish_replay(&run, err);
+    if (run.replay)
+        ld_replay_close(run.replay);
+    ld_buffer_deinit(&run.painted);
     ld_buffer_deinit(&image);
     ld_buffer_deinit(&mask);
     return code;

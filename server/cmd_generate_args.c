@@ -37,6 +37,8 @@ static const struct own_flag own_flags[] = {
     {"mask", OWN_TEXT, AT(mask_path), "FILE", "PNG; white is repainted, black is kept"},
     {"sweep", OWN_SWEEP, AT(sweep), "FIELD=A,B",
      "a grid over values, up to three times: across, down, pages; -o is the sheet"},
+    {"replay", OWN_TEXT, AT(replay), "FILE",
+     "paint the picture in FILE again and say whether it is the same, or what differs"},
     {"server", OWN_TEXT, AT(server), "URL", "paint on a running latentd instead of here"},
     {"key", OWN_TEXT, AT(key), "KEY", "key for --server; LATENTD_KEY in the environment is safer"},
     {"list", OWN_TEXT, AT(list), "WHAT", "samplers, schedulers or fields; then stop"},

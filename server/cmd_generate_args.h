@@ -11,6 +11,7 @@
 struct ld_generate_args {
     struct ld_engine_config engine;
     const char *output; /* -o, "out.png" */
+    const char *replay; /* a picture to paint again; NULL: none */
     const char *server, *key;
     const char *init_path, *mask_path; /* NULL: none */
     const char *list;                  /* --list WHAT, NULL: paint */

@@ -74,13 +74,14 @@ def png():
 @pytest.fixture
 def generate(latentd, tiny_model, tmp_path):
     """generate(*flags) runs `latentd generate` on the tiny model at a small size and returns the
-    finished process; the picture is tmp_path/out.png unless `-o` says otherwise."""
+    finished process; the picture is tmp_path/out.png unless `-o` says otherwise. `bare` adds no
+    size and steps."""
 
-    def run(*flags, check=True, timeout=120, **options):
+    def run(*flags, check=True, timeout=120, bare=False, **options):
         command = [latentd, "generate", "--model", str(tiny_model)]
-        if not any(flag in ("--size", "--width") for flag in flags):
+        if not bare and not any(flag in ("--size", "--width") for flag in flags):
             command += ["--size", "64x64"]
-        if "--steps" not in flags and "--sigmas" not in flags:
+        if not bare and "--steps" not in flags and "--sigmas" not in flags:
             command += ["--steps", "4"]
         if "-o" not in flags:
             command += ["-o", str(tmp_path / "out.png")]
