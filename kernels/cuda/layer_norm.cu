@@ -6,8 +6,13 @@
  * distances to the mean. Channel counts that are no multiple of 8, or above 1280, walk the row
  * three times instead.
  *
- * Registers (sm_90) 31..70 by channels; no shared memory. Bound: bytes; time: not measured.
- * Source   Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+ * Numerics  (x - mean) rstd gamma and beta may cancel, and what is left is stored with 11 digits of
+ *           its own size. So distances are taken from the mean rounded to the activation type,
+ * which makes them exact; their sums, the rest of the mean, rstd and the two coefficients of each
+ * element are sums of two floats (vector.cuh); the last step is rounded at the size of the result.
+ * About 20 operations an element on a kernel that waits for memory. Registers (sm_90) 42..78 by
+ * channels; no shared memory. Bound: bytes; time: not measured. Source    Ba, Kiros & Hinton 2016,
+ * arXiv:1607.06450; corrected two-pass variance as in Chan, Golub & LeVeque 1983.
  */
 #include "kernels/cuda/vector.cuh"
 
@@ -21,6 +26,75 @@ struct layer_args {
     float epsilon;
 };
 
+/* ---- A row's numbers ---------------------------------------------------------------------------- */
+
+/* Of the distances d = x - base. */
+struct row_sums {
+    struct two sum, squares;
+};
+
+static __device__ __forceinline__ void take(struct row_sums &s, float d)
+{
+    const struct two sum = two_sum(s.sum.high, d);
+    s.sum.high = sum.high;
+    s.sum.low += sum.low;
+    const struct two squares = two_sum(s.squares.high, __fmul_rn(d, d));
+    s.squares.high = squares.high;
+    s.squares.low += squares.low;
+}
+
+struct row_numbers {
+    float rest; /* of the mean beyond base */
+    struct two rstd;
+};
+
+/* From this lane's sums to the row's mean and 1 / sqrt(variance + epsilon), in every lane. */
+static __device__ __forceinline__ struct row_numbers finish_row(const struct row_sums &lane,
+                                                                int channels, float epsilon)
+{
+    const float count = static_cast<float>(channels);
+    const struct two sum = warp_sum_two(lane.sum);
+    const struct two squares = warp_sum_two(lane.squares);
+    struct row_numbers row;
+    row.rest = (sum.high + sum.low) / count;
+    /* variance = squares / count - rest^2, the quotient with its remainder */
+    const float quotient = squares.high / count;
+    const float remainder = __fmaf_rn(-quotient, count, squares.high) + squares.low;
+    struct two w = two_sum(quotient, epsilon);
+    w.low += __fmaf_rn(-row.rest, row.rest, remainder / count);
+    const float whole = w.high + w.low;
+    w.low = w.low - (whole - w.high);
+    w.high = whole;
+    /* One Newton step from the rounded root, its residual 1 - w r^2 without loss. */
+    const float r = 1.0f / sqrtf(w.high);
+    const struct two square = two_product(r, r);
+    float residual = __fmaf_rn(-w.high, square.high, 1.0f);
+    residual -= __fmaf_rn(w.high, square.low, w.low * square.high);
+    row.rstd.high = r;
+    row.rstd.low = 0.5f * r * residual;
+    return row;
+}
+
+/* d rstd gamma + beta, where d = x - base. */
+static __device__ __forceinline__ float normalise(float d, const struct row_numbers &row,
+                                                  float gamma, float beta)
+{
+    struct two scale = two_product(row.rstd.high, gamma);
+    scale.low = __fmaf_rn(row.rstd.low, gamma, scale.low);
+    const struct two moved = two_product(row.rest, scale.high);
+    struct two shift = two_sum(beta, -moved.high);
+    shift.low -= __fmaf_rn(row.rest, scale.low, moved.low);
+    return __fmaf_rn(d, scale.high, shift.high) + __fmaf_rn(d, scale.low, shift.low);
+}
+
+/* The mean as the activation type holds it: distances from it are exact in float32. */
+template <class T> static __device__ __forceinline__ float base_of(float sum, int channels)
+{
+    return ldk_to_f32(ldk_from_f32<T>(warp_sum(sum) / static_cast<float>(channels)));
+}
+
+/* ---- Kernels ------------------------------------------------------------------------------------ */
+
 /* NV vectors of 8 a lane: vector n of lane l holds channels (n * 32 + l) * 8 .. + 7. */
 template <class T, int NV>
 static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const struct layer_args a)
@@ -32,7 +106,6 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const str
         return;
     const T *x = static_cast<const T *>(a.x) + static_cast<int64_t>(row) * a.channels;
     T *y = static_cast<T *>(a.y) + static_cast<int64_t>(row) * a.channels;
-    const float inverse = 1.0f / static_cast<float>(a.channels);
     float v[static_cast<unsigned>(NV)][8];
     float sum = 0.0f;
     LDK_UNROLL
@@ -45,19 +118,19 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const str
         for (int i = 0; i < 8; i++)
             sum += v[n][i];
     }
-    const float mean = warp_sum(sum) * inverse;
-    float squares = 0.0f;
+    const float base = base_of<T>(sum, a.channels);
+    struct row_sums sums = {};
     LDK_UNROLL
     for (int n = 0; n < NV; n++) {
         if ((n * 32 + lane) * 8 >= a.channels)
             continue;
         LDK_UNROLL
         for (int i = 0; i < 8; i++) {
-            v[n][i] -= mean;
-            squares += v[n][i] * v[n][i];
+            v[n][i] -= base;
+            take(sums, v[n][i]);
         }
     }
-    const float rstd = 1.0f / sqrtf(warp_sum(squares) * inverse + a.epsilon);
+    const struct row_numbers numbers = finish_row(sums, a.channels, a.epsilon);
     LDK_UNROLL
     for (int n = 0; n < NV; n++) {
         const int c = (n * 32 + lane) * 8;
@@ -67,10 +140,10 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const str
         for (int i = 0; i < 8; i += 4) {
             const float4 gamma = ldk_ld<float4>(a.gamma + c + i);
             const float4 beta = ldk_ld<float4>(a.beta + c + i);
-            v[n][i] = v[n][i] * rstd * gamma.x + beta.x;
-            v[n][i + 1] = v[n][i + 1] * rstd * gamma.y + beta.y;
-            v[n][i + 2] = v[n][i + 2] * rstd * gamma.z + beta.z;
-            v[n][i + 3] = v[n][i + 3] * rstd * gamma.w + beta.w;
+            v[n][i] = normalise(v[n][i], numbers, gamma.x, beta.x);
+            v[n][i + 1] = normalise(v[n][i + 1], numbers, gamma.y, beta.y);
+            v[n][i + 2] = normalise(v[n][i + 2], numbers, gamma.z, beta.z);
+            v[n][i + 3] = normalise(v[n][i + 3], numbers, gamma.w, beta.w);
         }
         store_vector(y + c, v[n]);
     }
@@ -88,19 +161,16 @@ static __global__ void __launch_bounds__(WARPS * 32)
         return;
     const T *x = static_cast<const T *>(a.x) + static_cast<int64_t>(row) * a.channels;
     T *y = static_cast<T *>(a.y) + static_cast<int64_t>(row) * a.channels;
-    const float inverse = 1.0f / static_cast<float>(a.channels);
     float sum = 0.0f;
     for (int c = lane; c < a.channels; c += 32)
         sum += ldk_to_f32(x[c]);
-    const float mean = warp_sum(sum) * inverse;
-    float squares = 0.0f;
-    for (int c = lane; c < a.channels; c += 32) {
-        const float d = ldk_to_f32(x[c]) - mean;
-        squares += d * d;
-    }
-    const float rstd = 1.0f / sqrtf(warp_sum(squares) * inverse + a.epsilon);
+    const float base = base_of<T>(sum, a.channels);
+    struct row_sums sums = {};
+    for (int c = lane; c < a.channels; c += 32)
+        take(sums, ldk_to_f32(x[c]) - base);
+    const struct row_numbers numbers = finish_row(sums, a.channels, a.epsilon);
     for (int c = lane; c < a.channels; c += 32) /* each element is read and written by one lane */
-        y[c] = ldk_from_f32<T>((ldk_to_f32(x[c]) - mean) * rstd * a.gamma[c] + a.beta[c]);
+        y[c] = ldk_from_f32<T>(normalise(ldk_to_f32(x[c]) - base, numbers, a.gamma[c], a.beta[c]));
 }
 
 /* ---- Launch ------------------------------------------------------------------------------------- */

@@ -3,17 +3,23 @@
  *   y = silu?((x - mean_g) * rstd_g * gamma[c] + beta[c])
  *
  * Three kernels:
- *   moments   only for a source whose producer left none: per tile of positions and channel the
- *             shifted moments (shift, sum d, sum d^2, count), d = x - shift, in float32. The shift
- * is the tile's first row, so that a small variance beside a large mean survives. finalise  per
- * image and group, in fp64 and a fixed order: fold tiles and channels to mean and variance, leave
- * scale = gamma rstd and shift = beta - mean scale for each channel. Only this step knows groups: a
- * 16-byte vector crosses them, and they cross the sources. apply     y = silu?(x scale + shift), 16
- * bytes an access, four in flight a thread.
+ *   moments    only for a source whose producer left none: per tile of positions and channel the
+ *              shifted moments (shift, sum d, sum d^2, count), d = x - shift, in float32. The shift
+ *              is the tile's first row, so that a small variance beside a large mean survives.
+ *   finalise   per image and group, in fp64 and a fixed order: fold tiles and channels to mean and
+ *              variance, leave scale = gamma rstd and shift = beta - mean scale for each channel.
+ *              Only this step knows groups: a 16-byte vector crosses them, and they cross sources.
+ *   apply      y = silu?(x scale + shift), 16 bytes an access, four in flight a thread.
+ *
+ * Numerics   x scale and shift may cancel, and what is left is stored with 11 digits of its own
+ *            size. So both are sums of two floats, and x scale + shift takes two fused multiplies
+ *            whose first is rounded at the size of the result: as good as fp64, which GeForce runs
+ *            at a 64th of the rate, for two more operations on a value that waits for memory.
+ *            What is left is the rounding of the moments themselves: about 1e-8 of the spread.
  *
  * Layout   A thread owns one vector column and walks rows, so scale and shift are read once.
  *          Channel counts that are no multiple of 8 take the same kernels with vectors of one.
- * Shared   moments 16 KB, finalise 64 bytes. Registers (sm_90): moments 48, finalise 32, apply 73.
+ * Shared   moments 16 KB, finalise 64 bytes. Registers (sm_90): moments 48, finalise 32, apply 102.
  * Bound    bytes: apply reads and writes each element once; time: not measured.
  * Source   kernels.md 7.1; Wu & He 2018, arXiv:1803.08494; shifted data as in Chan, Golub & LeVeque
  *          1983.
@@ -110,7 +116,7 @@ struct fold_args {
     int group_channels;
     float epsilon;
     const float *gamma, *beta;
-    float *coefficients; /* [batch][channels][2]: scale, shift */
+    float *coefficients; /* [batch][channels][4]: scale and its rest, shift and its rest */
 };
 
 /* The sum over the block in a fixed order, in every thread. */
@@ -179,8 +185,12 @@ static __global__ void __launch_bounds__(FOLD_THREADS) finalise_kernel(const str
     for (int c = first + tid; c < end; c += FOLD_THREADS) {
         const double scale = static_cast<double>(a.gamma[c]) * rstd;
         const double shift = static_cast<double>(a.beta[c]) - mean * scale;
-        ldk_st(a.coefficients + (static_cast<int64_t>(b) * channels + c) * 2,
-               make_float2(static_cast<float>(scale), static_cast<float>(shift)));
+        const float scale_high = static_cast<float>(scale);
+        const float shift_high = static_cast<float>(shift);
+        ldk_st(a.coefficients + (static_cast<int64_t>(b) * channels + c) * 4,
+               make_float4(scale_high, static_cast<float>(scale - static_cast<double>(scale_high)),
+                           shift_high,
+                           static_cast<float>(shift - static_cast<double>(shift_high))));
     }
 }
 
@@ -209,14 +219,10 @@ static __global__ void __launch_bounds__(THREADS) apply_kernel(const struct appl
     const T *x = static_cast<const T *>(second ? a.x1 : a.x0) + b * a.positions * stride +
                  (second ? column - a.c0 : column);
     T *y = static_cast<T *>(a.y) + b * a.positions * channels + column;
-    floats<V> scale;
-    floats<V> shift;
+    float4 k[static_cast<unsigned>(V)];
     LDK_UNROLL
-    for (int i = 0; i < V; i++) {
-        const float2 pair = ldk_ld<float2>(a.coefficients + (b * channels + column + i) * 2);
-        scale[i] = pair.x;
-        shift[i] = pair.y;
-    }
+    for (int i = 0; i < V; i++)
+        k[i] = ldk_ld<float4>(a.coefficients + (b * channels + column + i) * 4);
     int row = static_cast<int>(blockIdx.x) * lines * IN_FLIGHT * APPLY_ROUNDS + line;
     LDK_NO_UNROLL
     for (int round = 0; round < APPLY_ROUNDS; round++, row += IN_FLIGHT * lines) {
@@ -231,7 +237,7 @@ static __global__ void __launch_bounds__(THREADS) apply_kernel(const struct appl
                 continue;
             LDK_UNROLL
             for (int i = 0; i < V; i++) {
-                v[n][i] = v[n][i] * scale[i] + shift[i];
+                v[n][i] = __fmaf_rn(v[n][i], k[i].x, k[i].z) + __fmaf_rn(v[n][i], k[i].y, k[i].w);
                 if constexpr (SILU)
                     v[n][i] = silu(v[n][i]);
             }
@@ -284,7 +290,7 @@ static size_t moment_floats(const struct ldk_group_norm *n, int channels, const 
 /* Floats of scale and shift, rounded up so that what follows is aligned. */
 static size_t coefficient_floats(const struct ldk_group_norm *n)
 {
-    const size_t floats = static_cast<size_t>(n->batch) * static_cast<size_t>(n->c0 + n->c1) * 2;
+    const size_t floats = static_cast<size_t>(n->batch) * static_cast<size_t>(n->c0 + n->c1) * 4;
     return (floats + 63) / 64 * 64;
 }
 

@@ -69,6 +69,53 @@ static __device__ __forceinline__ float quick_gelu(float v)
 
 static constexpr unsigned LDK_WARP = 0xffffffffu;
 
+/*
+ * Sums of two floats: `high` is the rounded value, `low` what rounding took away. Sums and products
+ * here are exact (Knuth 1969, Dekker 1971; Ogita, Rump & Oishi 2005), so a chain of them is as good
+ * as fp64 where fp64 is slow. No multiply-add may be fused into the additions: there are no
+ * products in them.
+ */
+struct two {
+    float high, low;
+};
+
+static __device__ __forceinline__ struct two two_sum(float a, float b)
+{
+    struct two s;
+    s.high = a + b;
+    const float b_in = s.high - a;
+    s.low = (a - (s.high - b_in)) + (b - b_in);
+    return s;
+}
+
+static __device__ __forceinline__ struct two two_product(float a, float b)
+{
+    struct two p;
+    p.high = __fmul_rn(a, b);
+    p.low = __fmaf_rn(a, b, -p.high);
+    return p;
+}
+
+static __device__ __forceinline__ struct two two_add(struct two a, struct two b)
+{
+    struct two s = two_sum(a.high, b.high);
+    s.low += a.low + b.low;
+    return s;
+}
+
+/* As warp_sum. */
+static __device__ __forceinline__ struct two warp_sum_two(struct two v)
+{
+    LDK_UNROLL
+    for (int step = 16; step > 0; step /= 2) {
+        struct two other;
+        other.high = __shfl_xor_sync(LDK_WARP, v.high, step);
+        other.low = __shfl_xor_sync(LDK_WARP, v.low, step);
+        v = two_add(v, other);
+    }
+    return v;
+}
+
 /* The same sum in every lane; the tree is fixed. */
 template <class F> static __device__ __forceinline__ F warp_sum(F v)
 {
