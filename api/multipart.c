@@ -85,6 +85,7 @@ enum ld_code ld_multipart_open(struct ld_multipart *reader, const char *content_
 {
     struct ld_span boundary;
     memset(reader, 0, sizeof *reader);
+    reader->parts_max = LD_MULTIPART_PARTS_MAX;
     const struct ld_span header = trimmed(ld_span_text(content_type));
     if (!starts_with(header, "multipart/form-data"))
         return LD_FAIL(err, LD_E_UNSUPPORTED, "the body must be multipart/form-data");
@@ -158,9 +159,9 @@ enum ld_code ld_multipart_next(struct ld_multipart *reader, struct ld_multipart_
     }
     if (rest.size < 2 || memcmp(rest.data, "\r\n", 2) != 0)
         return LD_FAIL(err, LD_E_FORMAT, "a multipart boundary is not followed by a line break");
-    if (reader->parts == LD_MULTIPART_PARTS_MAX)
-        return LD_FAIL(err, LD_E_TOO_LARGE, "a multipart body must have at most %d parts",
-                       LD_MULTIPART_PARTS_MAX);
+    if (reader->parts == reader->parts_max)
+        return LD_FAIL(err, LD_E_TOO_LARGE, "a multipart body must have at most %u parts",
+                       reader->parts_max);
     rest = skip(rest, 2);
     size_t headers = 0;
     const enum ld_code code = read_headers(rest, part, &headers, err);

@@ -25,6 +25,7 @@ struct ld_multipart {
     struct ld_span body;
     size_t pos;
     uint32_t parts;
+    uint32_t parts_max; /* LD_MULTIPART_PARTS_MAX by ld_multipart_open; a form may set more */
     bool done;
     char delimiter[LD_MULTIPART_BOUNDARY_MAX + 5]; /* CR LF "--" boundary */
     size_t delimiter_size;

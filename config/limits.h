@@ -42,7 +42,8 @@ enum {
     LD_JSON_GRAPH_VALUES = 8192,
     LD_BODIES_BYTES_MAX = 256 * 1024 * 1024, /* in memory at once, all connections */
     LD_UPLOAD_BYTES_MAX = 32 * 1024 * 1024,
-    LD_MULTIPART_PARTS_MAX = 4,
+    LD_MULTIPART_PARTS_MAX = 4,       /* of an upload */
+    LD_MULTIPART_FORM_PARTS_MAX = 40, /* of a form with fields (OpenAI edits) */
     LD_MULTIPART_HEADER_BYTES_MAX = 1024,
     LD_PNG_TEXT_CHUNKS_MAX = 16,
     LD_PNG_TEXT_BYTES_MAX = 1024 * 1024 /* after inflation */

@@ -1,6 +1,7 @@
 #include "server/auth.h"
 
 #include "api/base64.h"
+#include "api/dialect.h"
 #include "config/limits.h"
 #include "runtime/base/log.h"
 #include "server/front.h"
@@ -44,7 +45,7 @@ static bool basic_password(struct ld_exchange *ex, struct ld_span encoded, struc
 
 static bool takes_basic(const struct ld_exchange *ex)
 {
-    return ex->route->dialect == LD_DIALECT_A1111;
+    return ld_dialect_of_path(ex->path) == LD_DIALECT_A1111;
 }
 
 /* The text that should be a key; false if the request brings none. */

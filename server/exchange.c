@@ -1,5 +1,6 @@
 #include "server/exchange.h"
 
+#include "api/dialect.h"
 #include "runtime/base/log.h"
 
 #include <stdlib.h>
@@ -105,12 +106,18 @@ enum ld_handled ld_exchange_empty(struct ld_exchange *ex, int status)
 enum ld_handled ld_exchange_problem(struct ld_exchange *ex, const struct ld_problem *problem)
 {
     const uint32_t retry_s = ld_problem_retry_after(problem);
+    const enum ld_dialect dialect = ld_dialect_of_path(ex->path);
     ld_buffer_clear(&ex->reply.body);
-    ld_problem_write(problem, ex->path, &ex->reply.body);
+    ld_dialect_write_problem(dialect, problem, ex->path, &ex->reply.body);
     if (ex->reply.body.failed) /* a sentence that needs no memory */
         ld_buffer_clear(&ex->reply.body);
-    ex->reply.status = ld_problem_status(problem);
-    ex->reply.content_type = "application/problem+json";
+    ex->reply.status = ld_dialect_status(dialect, problem);
+    ex->reply.content_type =
+        dialect == LD_DIALECT_NATIVE ? "application/problem+json" : "application/json";
+    /* OpenAI's SDKs come again after these unless they are told not to. */
+    if (dialect == LD_DIALECT_OPENAI && retry_s == 0 &&
+        (ex->reply.status == 409 || ex->reply.status >= 500))
+        ld_exchange_set_header(ex, "X-Should-Retry", "false");
     if (retry_s > 0) {
         char *text = ld_arena_alloc(&ex->arena, 16);
         if (text && ld_fmt(text, 16, "%u", retry_s))

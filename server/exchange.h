@@ -62,6 +62,7 @@ struct ld_exchange {
     const char *params[LD_EXCHANGE_PARAMS_MAX]; /* of the route's pattern, decoded */
     struct ld_caller caller;                    /* who asks; anybody on open routes */
     const char *tenant;                         /* the caller's */
+    int64_t began_us;                           /* monotonic */
     char address[64];                           /* of the client */
     struct ld_span body;
     struct ld_reply reply;

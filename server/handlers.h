@@ -48,4 +48,41 @@ enum ld_handled ld_handle_version(struct ld_exchange *ex);
 enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
 enum ld_handled ld_handle_page(struct ld_exchange *ex);
 
+/* handle_a1111.c */
+enum ld_handled ld_handle_a1111_txt2img(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_img2img(struct ld_exchange *ex);
+
+/* handle_a1111_lists.c */
+enum ld_handled ld_handle_a1111_png_info(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_extra(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_interrogate(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_samplers(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_schedulers(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_models(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_vaes(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_loras(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_embeddings(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_upscalers(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_latent_modes(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_empty_list(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_scripts(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_script_info(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_memory(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_flags(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex);
+enum ld_handled ld_handle_controlnet_models(struct ld_exchange *ex);
+enum ld_handled ld_handle_controlnet_modules(struct ld_exchange *ex);
+enum ld_handled ld_handle_controlnet_types(struct ld_exchange *ex);
+enum ld_handled ld_handle_controlnet_detect(struct ld_exchange *ex);
+
+/* handle_a1111_state.c */
+enum ld_handled ld_handle_a1111_progress(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_interrupt(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_skip(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_options(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_options_post(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_task_progress(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_tasks(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_ping(struct ld_exchange *ex);
+
 #endif

@@ -1,7 +1,9 @@
 #include "server/http.h"
 
+#include "api/dialect.h"
 #include "config/limits.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/id.h"
 #include "runtime/base/log.h"
 #include "server/http_conn.h"
 
@@ -64,6 +66,7 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     ex->tenant = ex->caller.tenant;
     ex->query = "";
     ex->path = "/";
+    ex->began_us = ld_clock_monotonic_us();
     memcpy(ex->address, conn->address, sizeof ex->address);
     ex->header = find_header;
     ex->connection = conn;
@@ -140,6 +143,22 @@ static struct MHD_Response *make_response(struct ld_conn *conn)
     return response;
 }
 
+/* What clients of a dialect read beside the body. */
+static void add_dialect_headers(const struct ld_exchange *ex, struct MHD_Response *response)
+{
+    char text[64];
+    const enum ld_dialect dialect = ld_dialect_of_path(ex->path);
+    if (dialect == LD_DIALECT_A1111 &&
+        ld_fmt(text, sizeof text, "%.4f", (double)(ld_clock_monotonic_us() - ex->began_us) / 1e6))
+        (void)MHD_add_response_header(response, "X-Process-Time", text);
+    if (dialect == LD_DIALECT_OPENAI || dialect == LD_DIALECT_NOVELAI) {
+        char id[LD_ID_SIZE];
+        ld_id_make(id);
+        if (ld_fmt(text, sizeof text, "req_%s", id))
+            (void)MHD_add_response_header(response, "X-Request-Id", text);
+    }
+}
+
 static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_Response *response)
 {
     struct ld_exchange *ex = &conn->exchange;
@@ -151,6 +170,7 @@ static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_R
         (void)MHD_add_response_header(response, "Content-Type", reply->content_type);
     for (uint32_t i = 0; i < reply->header_count; i++)
         (void)MHD_add_response_header(response, reply->header_names[i], reply->header_values[i]);
+    add_dialect_headers(ex, response);
     if (origin && reply->status != 403) { /* it was found to be allowed */
         (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
         (void)MHD_add_response_header(response, "Vary", "Origin");
@@ -249,9 +269,12 @@ static bool find_route(struct ld_http *http, struct ld_conn *conn, const char *m
         if (strcmp(method, "OPTIONS") == 0) {
             ld_exchange_set_header(ex, "Access-Control-Allow-Methods",
                                    ld_arena_strdup(&ex->arena, match.allow));
+            /* Only an allowed origin comes so far; SDKs in browsers name a dozen of their own. */
+            const char *wanted = find_header(ex, "Access-Control-Request-Headers");
             ld_exchange_set_header(ex, "Access-Control-Allow-Headers",
-                                   "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, "
-                                   "Prefer, X-API-Key");
+                                   wanted ? wanted
+                                          : "Authorization, Content-Type, Idempotency-Key, "
+                                            "Last-Event-ID, Prefer, X-API-Key");
             (void)ld_exchange_empty(ex, 204);
             *result = send_reply(http, conn);
         } else {
@@ -275,10 +298,21 @@ static bool type_is(const char *type, const char *wanted)
     return size == strlen(wanted) && strncasecmp(type, wanted, size) == 0;
 }
 
+/* Clients of the dialects send JSON as text/plain or without a type. From a page of another origin
+ * that would be a request without a preflight, so there the type must say what it is. */
+static bool may_sniff(const struct ld_exchange *ex)
+{
+    return ld_dialect_of_path(ex->path) != LD_DIALECT_NATIVE &&
+           (ex->route->body == LD_BODY_JSON || ex->route->body == LD_BODY_JSON_BIG) &&
+           !find_header(ex, "Origin");
+}
+
 static bool type_fits(const struct ld_route *route, const char *type)
 {
     if (!type)
         return false;
+    if (route->body == LD_BODY_FORM)
+        return type_is(type, "multipart/form-data");
     if (route->body == LD_BODY_IMAGE)
         return type_is(type, "image/png") || type_is(type, "application/octet-stream") ||
                type_is(type, "multipart/form-data");
@@ -292,6 +326,9 @@ static uint64_t body_limit(const struct ld_route *route)
         return LD_JSON_BODY_BYTES_MAX;
     case LD_BODY_JSON_BIG:
         return LD_JSON_IMAGE_BODY_BYTES_MAX;
+    case LD_BODY_FORM:
+        return (uint64_t)LD_UPLOAD_BYTES_MAX +
+               LD_MULTIPART_FORM_PARTS_MAX * LD_MULTIPART_HEADER_BYTES_MAX;
     case LD_BODY_IMAGE:
         /* A multipart wrapping does not make a legal image too large. */
         return (uint64_t)LD_UPLOAD_BYTES_MAX +
@@ -313,11 +350,14 @@ static bool admit_body(struct ld_http *http, struct ld_conn *conn, enum MHD_Resu
         *result = refuse(http, conn, LD_E_INVALID, 400, "this call takes no body");
     else if (!has_body && route->body != LD_BODY_NONE && !route->body_optional)
         *result = refuse(http, conn, LD_E_INVALID, 400, "this call needs a body");
-    else if (has_body && !type_fits(route, find_header(&conn->exchange, "Content-Type")))
-        *result = refuse(http, conn, LD_E_UNSUPPORTED, 415,
-                         route->body == LD_BODY_IMAGE
-                             ? "the content type must be image/png or multipart/form-data"
-                             : "the content type must be application/json");
+    else if (has_body && !may_sniff(&conn->exchange) &&
+             !type_fits(route, find_header(&conn->exchange, "Content-Type")))
+        *result =
+            refuse(http, conn, LD_E_UNSUPPORTED, 415,
+                   route->body == LD_BODY_IMAGE
+                       ? "the content type must be image/png or multipart/form-data"
+                   : route->body == LD_BODY_FORM ? "the content type must be multipart/form-data"
+                                                 : "the content type must be application/json");
     else if (verdict->length > conn->body_limit)
         *result = refuse(http, conn, LD_E_TOO_LARGE, 413, "the body is too large for this call");
     else if (verdict->length > 0 && !ld_conn_reserve_body(conn, verdict->length))
@@ -365,15 +405,19 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
  * connection ends. */
 static enum MHD_Result cut_off(struct ld_conn *conn)
 {
-    static const char reply[] =
-        "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n"
-        "Content-Type: application/problem+json\r\nContent-Length: 113\r\n\r\n"
-        "{\"type\":\"about:blank\",\"title\":\"Content Too Large\",\"status\":413,"
-        "\"detail\":\"the body is too large for this call\"}";
+    struct ld_exchange *ex = &conn->exchange;
+    struct ld_buffer reply = ld_buffer_make(4096);
+    (void)ld_exchange_refuse(ex, LD_E_TOO_LARGE, 413, "the body is too large for this call");
+    ld_buffer_format(&reply,
+                     "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n"
+                     "Content-Type: %s\r\nContent-Length: %zu\r\n\r\n",
+                     ex->reply.content_type, ex->reply.body.size);
+    ld_buffer_bytes(&reply, ex->reply.body.data, ex->reply.body.size);
     pthread_mutex_lock(&conn->lock);
-    if (conn->fd >= 0)
-        (void)(send(conn->fd, reply, sizeof reply - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0);
+    if (conn->fd >= 0 && !reply.failed)
+        (void)(send(conn->fd, reply.data, reply.size, MSG_DONTWAIT | MSG_NOSIGNAL) > 0);
     pthread_mutex_unlock(&conn->lock);
+    ld_buffer_deinit(&reply);
     return MHD_NO;
 }
 

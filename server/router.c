@@ -15,6 +15,19 @@ static bool is_number(const char *text, size_t size)
     return true;
 }
 
+/* A word of another program's names ("KSampler", a UUID): letters, digits and a little more, none
+ * of which needs an escape. */
+static bool is_name(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-' || (c == '.' && i > 0)))
+            return false;
+    }
+    return size > 0;
+}
+
 /* One segment of the path against one of the pattern. Literal segments and parameters hold no
  * character that needs an escape, so an escaped one never matches: there is one spelling. */
 static bool segment_matches(const char *pattern, size_t pattern_size, const char *segment,
@@ -23,8 +36,10 @@ static bool segment_matches(const char *pattern, size_t pattern_size, const char
     if (pattern_size < 2 || pattern[0] != '{')
         return pattern_size == segment_size && memcmp(pattern, segment, segment_size) == 0;
     const bool wants_id = strncmp(pattern, "{id}", 4) == 0;
-    const bool fits = wants_id ? ld_id_valid(ld_span_of(segment, segment_size))
-                               : is_number(segment, segment_size);
+    const bool wants_name = strncmp(pattern, "{name}", 6) == 0;
+    const bool fits = wants_id     ? ld_id_valid(ld_span_of(segment, segment_size))
+                      : wants_name ? is_name(segment, segment_size)
+                                   : is_number(segment, segment_size);
     if (!fits || match->param_count == LD_EXCHANGE_PARAMS_MAX ||
         segment_size >= sizeof match->params[0])
         return false;

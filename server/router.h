@@ -7,37 +7,28 @@
 
 #include "server/exchange.h"
 
-/* Whose habits a route follows: credentials, and how refusals look. */
-enum ld_dialect {
-    LD_DIALECT_NATIVE,
-    LD_DIALECT_A1111,
-    LD_DIALECT_OPENAI,
-    LD_DIALECT_NOVELAI,
-    LD_DIALECT_COMFY
-};
-
 enum ld_body_kind {
     LD_BODY_NONE,     /* a body is refused */
     LD_BODY_JSON,     /* at most LD_JSON_BODY_BYTES_MAX */
     LD_BODY_JSON_BIG, /* JSON that may carry base64 images */
-    LD_BODY_IMAGE     /* raw PNG or multipart */
+    LD_BODY_IMAGE,    /* raw PNG or multipart */
+    LD_BODY_FORM      /* multipart/form-data with fields and pictures */
 };
 
 struct ld_route {
     const char *method;  /* GET also answers HEAD */
-    const char *pattern; /* "/v1/jobs/{id}": {id} is an id, {n} a number */
+    const char *pattern; /* "/v1/jobs/{id}": {id} is an id, {n} a number, {name} any word */
     enum ld_scope scope; /* what its key must allow */
     enum ld_body_kind body;
     bool body_optional;
     ld_handler handler;
-    enum ld_dialect dialect;
 };
 
 struct ld_route_match {
     const struct ld_route *route; /* NULL: no such path, or not with this method */
     bool path_known;              /* with another method: 405 */
     char allow[64];               /* for that */
-    char params[LD_EXCHANGE_PARAMS_MAX][32];
+    char params[LD_EXCHANGE_PARAMS_MAX][64];
     uint32_t param_count;
 };
 

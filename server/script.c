@@ -2,6 +2,7 @@
 
 #include "config/limits.h"
 #include "runtime/base/clock.h"
+#include "runtime/image/infotext.h"
 #include "runtime/image/png_write.h"
 #include "runtime/ipc/messages.h"
 
@@ -216,16 +217,24 @@ static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool 
     }
     struct ld_buffer recipe = ld_buffer_make(1 << 20);
     ld_request_write_replay_json(request, &recipe);
-    const struct ld_png_text texts[] = {{"latentd", recipe.data ? recipe.data : "{}", true}};
+    struct ld_buffer infotext = ld_buffer_make(1 << 20);
+    const struct ld_infotext_facts facts = {.model_name = "scripted",
+                                            .version = "latentd " LATENTD_VERSION};
+    struct ld_request one = *request; /* of this picture alone */
+    one.seed = seed;
+    ld_infotext_write(&infotext, &one, &facts);
+    const struct ld_png_text texts[] = {{"parameters", infotext.data ? infotext.data : "", false},
+                                        {"latentd", recipe.data ? recipe.data : "{}", true}};
     const struct ld_png_image image = {
         .pixels = pixels,
         .width = (int32_t)width,
         .height = (int32_t)height,
         .channels = 3,
         .texts = texts,
-        .text_count = request->metadata_full ? 1 : 0,
+        .text_count = request->metadata_full ? 2 : 0,
     };
     const enum ld_code code = ld_png_write(png, &image, err);
+    ld_buffer_deinit(&infotext);
     ld_buffer_deinit(&recipe);
     ld_block_free(pixels, (size_t)(width * height * 3));
     return code;

@@ -68,6 +68,15 @@ void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...) LD
  * .ckpt, .pt or .bin. `out` has LD_RECIPE_NAME_SIZE bytes. */
 void ld_recipe_model_name(struct ld_span file, char *out);
 
+/* A1111's spellings (recipe_infotext.c): "DPM++ 2M Karras" names a sampler and, where `schedule` is
+ * "", a schedule. */
+void ld_recipe_put_sampler(struct ld_recipe_fields *fields, const char *name, const char *schedule,
+                           const char *sampler_path, const char *schedule_path);
+/* Its upscaler as hires.upscaler; a note where another one stands in. */
+void ld_recipe_put_upscaler(struct ld_recipe_fields *fields, const char *name);
+/* The prompt without its <lora:...> tags, and those as `loras`. */
+void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt);
+
 /* Write request and notes into `recipe` and release the fields, also on failure. Errors
  * LD_E_TOO_LARGE. */
 enum ld_code ld_recipe_fields_finish(struct ld_recipe_fields *fields, struct ld_recipe *recipe,

@@ -136,9 +136,14 @@ static bool put_size(struct ld_recipe_fields *fields, const char *text, const ch
 }
 
 /* Until 1.9 the schedule was the tail of the sampler's name: "DPM++ 2M SDE Karras". */
-static void put_sampler(struct ld_recipe_fields *fields, char *sampler, const char *schedule,
-                        const char *sampler_path, const char *schedule_path)
+void ld_recipe_put_sampler(struct ld_recipe_fields *fields, const char *name, const char *schedule,
+                           const char *sampler_path, const char *schedule_path)
 {
+    char sampler[LD_RECIPE_NAME_SIZE];
+    if (!ld_fmt(sampler, sizeof sampler, "%s", name)) {
+        ld_recipe_put_string(fields, sampler_path, name); /* no sampler's name is as long */
+        return;
+    }
     static const char *const tails[] = {"Karras",      "Exponential", "Polyexponential",
                                         "SGM Uniform", "Simple",      "Normal",
                                         "Beta",        "Uniform"};
@@ -162,7 +167,7 @@ static void put_samplers(struct ld_recipe_fields *fields, const struct ld_infote
     char sampler[128], schedule[128] = "";
     if (value_of(info, "Sampler", sampler, sizeof sampler)) {
         (void)value_of(info, "Schedule type", schedule, sizeof schedule);
-        put_sampler(fields, sampler, schedule, "sampler", "scheduler");
+        ld_recipe_put_sampler(fields, sampler, schedule, "sampler", "scheduler");
         /* Without a schedule A1111 means the one that goes with the sampler. */
         if (!ld_recipe_has(fields, "scheduler"))
             ld_recipe_put_string(fields, "scheduler", "automatic");
@@ -170,13 +175,13 @@ static void put_samplers(struct ld_recipe_fields *fields, const struct ld_infote
     schedule[0] = '\0';
     (void)value_of(info, "Hires schedule type", schedule, sizeof schedule);
     if (value_of(info, "Hires sampler", sampler, sizeof sampler))
-        put_sampler(fields, sampler, schedule, "hires.sampler", "hires.scheduler");
+        ld_recipe_put_sampler(fields, sampler, schedule, "hires.sampler", "hires.scheduler");
     else if (schedule[0])
         ld_recipe_put_string(fields, "hires.scheduler", schedule);
 }
 
 /* A1111's latent upscalers in our words; others are no part of us and fall back. */
-static void put_upscaler(struct ld_recipe_fields *fields, const char *name)
+void ld_recipe_put_upscaler(struct ld_recipe_fields *fields, const char *name)
 {
     static const char *const map[][2] = {
         {"Latent", "latent-bilinear"},
@@ -210,7 +215,7 @@ static void put_hires(struct ld_recipe_fields *fields, const struct ld_infotext 
         !put_size(fields, value, "hires.width", "hires.height"))
         ld_recipe_note(fields, "Hires resize: \"%.40s\" is no size", value);
     if (value_of(info, "Hires upscaler", value, sizeof value))
-        put_upscaler(fields, value);
+        ld_recipe_put_upscaler(fields, value);
     const bool hires = ld_recipe_has(fields, "hires.scale") ||
                        ld_recipe_has(fields, "hires.width") ||
                        ld_recipe_has(fields, "hires.upscaler");
@@ -288,7 +293,7 @@ static void put_lora(struct ld_buffer *list, size_t *count, struct ld_span tag)
 }
 
 /* The prompt without its <lora:...> and <lyco:...> tags, and those as the list of adapters. */
-static void put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
+void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
 {
     struct ld_buffer plain = ld_buffer_make(LD_RECIPE_BYTES_MAX);
     struct ld_buffer list = ld_buffer_make(LD_RECIPE_BYTES_MAX);
@@ -350,7 +355,7 @@ enum ld_code ld_recipe_from_infotext(struct ld_recipe *recipe, struct ld_span te
         return LD_FAIL(err, LD_E_NOMEM, "no memory to read the image's recipe");
     ld_infotext_split(&info, text);
     ld_recipe_fields_init(&fields);
-    put_prompt(&fields, info.prompt);
+    ld_recipe_put_prompt(&fields, info.prompt);
     ld_recipe_put_text(&fields, "negative_prompt", info.negative);
     put_pairs(&fields, &info, value);
     put_samplers(&fields, &info);
