@@ -413,8 +413,7 @@ static void put_mask(const struct body *b)
     ld_recipe_put_integer(&b->t->fields, "init.mask_blur",
                           whole(b, "mask_blur", (int64_t)(across > down ? across : down)));
     if (whole(b, "inpainting_mask_invert", 0) != 0)
-        ld_translation_refuse(b->t, "/inpainting_mask_invert",
-                              "inpainting_mask_invert: latentd repaints the white of a mask only");
+        ld_recipe_put_string(&b->t->fields, "init.mask_from", "black");
     if (ld_body_flag(b->t, b->tree, b->root, "inpaint_full_res", true))
         ld_translation_warn(b->t, "inpaint_full_res: the whole picture is painted, the mask is not "
                                   "enlarged");

@@ -25,6 +25,10 @@ int ld_dialect_status(enum ld_dialect dialect, const struct ld_problem *problem)
                 return 404;
         return status;
     case LD_DIALECT_OPENAI:
+        if (status == 422 && problem->item_count > 0 &&
+            strcmp(problem->items[0].pointer, "/model") == 0)
+            return 404;
+        return status == 422 || status == 415 ? 400 : status;
     case LD_DIALECT_NOVELAI:
     case LD_DIALECT_COMFY:
         return status == 422 || status == 415 ? 400 : status;

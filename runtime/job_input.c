@@ -75,20 +75,42 @@ done:
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* Any picture as RGB8 at the job's size; transparency is not looked at. */
+/* One byte of a picture as RGB; of a mask, so that white is what shall be painted anew. */
+static uint8_t byte_of(const struct ld_picture *picture, size_t pixel, size_t channel,
+                       enum ld_mask_from from)
+{
+    const uint8_t *bytes = picture->pixels + pixel * (size_t)picture->channels;
+    const uint8_t alpha = picture->channels == 4 ? bytes[3] : 255;
+    switch (from) {
+    case LD_MASK_WHITE:
+        break;
+    case LD_MASK_BLACK:
+        return (uint8_t)(255 - bytes[channel]);
+    case LD_MASK_TRANSPARENT:
+        return (uint8_t)(255 - alpha);
+    case LD_MASK_OPAQUE:
+        return alpha;
+    }
+    return bytes[channel];
+}
+
+/* Any picture as RGB8 at the job's size; the transparency of a picture is not looked at, that of a
+ * mask where `from` says so. */
 static enum ld_code read_fitted(const struct ld_job *job, struct ld_span png,
-                                enum ld_pixel_filter filter, struct ld_picture *picture,
-                                uint8_t *out, struct ld_error *err)
+                                enum ld_pixel_filter filter, enum ld_mask_from from,
+                                struct ld_picture *picture, uint8_t *out, struct ld_error *err)
 {
     if (ld_png_read(picture, png, 0, err) != LD_OK)
         return err->code;
+    if ((from == LD_MASK_TRANSPARENT || from == LD_MASK_OPAQUE) && picture->channels != 4)
+        return LD_FAIL(err, LD_E_INVALID, "init.mask has no transparency to go by");
     const size_t count = (size_t)picture->width * (size_t)picture->height;
     uint8_t *rgb = ld_block_alloc(3 * count);
     if (!rgb)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the input picture");
     for (size_t i = 0; i < count; i++)
         for (size_t c = 0; c < 3; c++)
-            rgb[3 * i + c] = picture->pixels[i * (size_t)picture->channels + c];
+            rgb[3 * i + c] = byte_of(picture, i, c, from);
     const struct ld_pixel_resize op = {
         .in = rgb,
         .in_height = picture->height,
@@ -110,8 +132,8 @@ static enum ld_code take_picture(struct ld_job *job, const struct ld_cancel *int
     struct ld_picture picture = {0};
     job->init_rgb = ld_heap_calloc(pixel_count(job), 3);
     enum ld_code code = job->init_rgb
-                            ? read_fitted(job, job->given.init_image, LD_PIXEL_LANCZOS, &picture,
-                                          job->init_rgb, err)
+                            ? read_fitted(job, job->given.init_image, LD_PIXEL_LANCZOS,
+                                          LD_MASK_WHITE, &picture, job->init_rgb, err)
                             : LD_FAIL(err, LD_E_NOMEM, "out of memory for the input picture");
     ld_picture_deinit(&picture);
     if (code != LD_OK)
@@ -135,7 +157,8 @@ static enum ld_code take_mask(struct ld_job *job, struct ld_error *err)
         code = LD_FAIL(err, LD_E_NOMEM, "out of memory for the mask");
         goto done;
     }
-    code = read_fitted(job, job->given.init_mask, LD_PIXEL_BILINEAR, &picture, rgb, err);
+    code = read_fitted(job, job->given.init_mask, LD_PIXEL_BILINEAR, job->request.init.mask_from,
+                       &picture, rgb, err);
     if (code != LD_OK) {
         (void)ld_error_at(err, "/init/mask");
         goto done;

@@ -27,6 +27,8 @@ enum ld_emphasis {
 };
 enum ld_vae_tiling { LD_VAE_AUTO, LD_VAE_EXACT, LD_VAE_ESTIMATED, LD_VAE_PLAIN };
 enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD };
+/* Which pixels of a mask are painted anew. */
+enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
 
 enum {
@@ -60,6 +62,7 @@ struct ld_request_init {
     bool present;
     const char *image; /* id of an uploaded image; the bytes travel beside the request */
     const char *mask;  /* id or "" */
+    enum ld_mask_from mask_from;
     double strength;
     double noise;
     enum ld_fit resize;

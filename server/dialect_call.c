@@ -153,9 +153,10 @@ enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dial
         return LD_HANDLED;
     }
     if (call->queued) {
-        const enum ld_handled handled = call->queued(ex, waiting->id, ctx);
-        free_call(waiting);
-        return handled;
+        char id[LD_ID_SIZE];
+        memcpy(id, waiting->id, sizeof id);
+        ld_heap_free(waiting);
+        return call->queued(ex, id, ctx);
     }
     const struct ld_wait_options options = {
         .job_id = waiting->id,

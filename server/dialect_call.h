@@ -18,7 +18,8 @@ struct ld_dialect_call {
     /* The job has succeeded, or was cancelled and left its last prediction. */
     ld_wait_reply reply;
     bool cancelled_is_empty; /* a cancelled job without pictures is replied to as well */
-    /* Before the reply when the call shall not wait (streams, queues); NULL: waits. */
+    /* In place of waiting (streams, queues): replies at once, and `ctx` is then its own to release.
+     * NULL: waits. */
     enum ld_handled (*queued)(struct ld_exchange *ex, const char *job_id, void *ctx);
 };
 

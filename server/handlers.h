@@ -48,6 +48,12 @@ enum ld_handled ld_handle_version(struct ld_exchange *ex);
 enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
 enum ld_handled ld_handle_page(struct ld_exchange *ex);
 
+/* handle_openai.c */
+enum ld_handled ld_handle_openai_generate(struct ld_exchange *ex);
+enum ld_handled ld_handle_openai_edit(struct ld_exchange *ex);
+enum ld_handled ld_handle_openai_vary(struct ld_exchange *ex);
+enum ld_handled ld_handle_openai_model(struct ld_exchange *ex);
+
 /* handle_a1111.c */
 enum ld_handled ld_handle_a1111_txt2img(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_img2img(struct ld_exchange *ex);
