@@ -43,6 +43,13 @@ static bool basic_password(struct ld_exchange *ex, struct ld_span encoded, struc
     return found;
 }
 
+static void skip_prefix(struct ld_span *text, const char *prefix)
+{
+    const size_t size = strlen(prefix);
+    if (text->size > size && memcmp(text->data, prefix, size) == 0)
+        *text = ld_span_of(text->data + size, text->size - size);
+}
+
 static bool takes_basic(const struct ld_exchange *ex)
 {
     return ld_dialect_of_path(ex->path) == LD_DIALECT_A1111;
@@ -53,8 +60,10 @@ static bool find_credential(struct ld_exchange *ex, struct ld_span *text)
 {
     const char *header = ld_exchange_header(ex, "Authorization");
     *text = ld_span_text("");
-    if (header && after_scheme(header, "Bearer", text))
+    if (header && after_scheme(header, "Bearer", text)) {
+        skip_prefix(text, "pst-"); /* NovelAI's clients take nothing else for a key */
         return true;
+    }
     if (header && takes_basic(ex) && after_scheme(header, "Basic", text)) {
         if (!basic_password(ex, *text, text))
             *text = ld_span_text("");
@@ -63,6 +72,8 @@ static bool find_credential(struct ld_exchange *ex, struct ld_span *text)
     if (header)
         return true; /* of a kind that is not known here: wrong, not absent */
     header = ld_exchange_header(ex, "X-API-Key");
+    if (!header)
+        header = ld_exchange_header(ex, "apikey");
     if (header)
         *text = ld_span_text(header);
     return header != NULL;

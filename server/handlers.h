@@ -48,6 +48,14 @@ enum ld_handled ld_handle_version(struct ld_exchange *ex);
 enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
 enum ld_handled ld_handle_page(struct ld_exchange *ex);
 
+/* handle_novelai.c */
+enum ld_handled ld_handle_novelai_generate(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_stream(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_tags(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_subscription(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_upscale(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_lacked(struct ld_exchange *ex);
+
 /* handle_openai.c */
 enum ld_handled ld_handle_openai_generate(struct ld_exchange *ex);
 enum ld_handled ld_handle_openai_edit(struct ld_exchange *ex);
