@@ -60,7 +60,11 @@ struct ld_job_view {
     enum ld_job_status status;
     int64_t created_us, started_us, finished_us; /* since 1970, UTC; 0: not yet */
     int64_t position;                            /* in the queue; negative: not queued */
-    int64_t eta_ms;                              /* negative: unknown */
+    int64_t eta_ms;                              /* until its end; negative: unknown */
+    int64_t own_ahead;        /* of the jobs before it, those of the same caller */
+    int64_t cost, cost_ahead; /* estimated, in UNet rows of a unit */
+    bool running_max_reached; /* the caller runs as many jobs as it may */
+    const char *waits_for;    /* what keeps a queued job: "jobs", "worker", ...; NULL: nothing */
     struct ld_progress_view progress;
     const char *request_json; /* canonical; "{}" if absent */
     const struct ld_image_view *images;

@@ -198,6 +198,13 @@ void ld_respond_job(const struct ld_job_view *job, struct ld_buffer *out)
         put_integer(out, "position", job->position);
     if (job->eta_ms >= 0)
         put_integer(out, "eta_ms", job->eta_ms);
+    if (job->waits_for) {
+        ld_buffer_text(out, ",\"waits_for\":{\"reason\":");
+        ld_buffer_json_string(out, job->waits_for);
+        put_integer(out, "own", job->own_ahead);
+        put_integer(out, "others", job->position - job->own_ahead);
+        ld_buffer_byte(out, '}');
+    }
     ld_buffer_text(out, ",\"progress\":");
     write_progress(&job->progress, out);
     put_json(out, "request", job->request_json, "{}");

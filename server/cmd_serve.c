@@ -42,6 +42,7 @@ struct server {
     struct ld_arena arena; /* manifests */
     char *worker_argv[WORKER_ARGS_MAX];
     int64_t upkeep_at_us;
+    uint64_t keys_seen; /* the generation that was acted on */
 };
 
 /* ---- Parts ----------------------------------------------------------------------------------- */
@@ -77,6 +78,17 @@ static enum ld_code recall_inventory(struct server *server, struct ld_error *err
     return code;
 }
 
+/* What a key is due in the fair queue, as its limits stand now. */
+static void share_of(void *ctx, const char *tenant, struct ld_fair_share *share)
+{
+    const struct server *server = ctx;
+    struct ld_key key;
+    struct ld_key_limits limits;
+    const bool known = ld_keyring_recall(server->front.keys, tenant, &key);
+    ld_key_limits_effective(known ? &key.limits : NULL, server->front.settings, &limits);
+    *share = (struct ld_fair_share){limits.weight, limits.running_max};
+}
+
 static enum ld_code open_parts(struct server *server, struct ld_error *err)
 {
     struct ld_front *front = &server->front;
@@ -90,6 +102,8 @@ static enum ld_code open_parts(struct server *server, struct ld_error *err)
         .attempts_max = LD_ATTEMPTS_MAX,
         .on_event = ld_event_hub_publish,
         .ctx = front->hub,
+        .share = share_of,
+        .share_ctx = server,
     };
     if ((code = ld_meter_create(&front->meter, err)) != LD_OK ||
         (code = ld_store_open(&front->store, &store, err)) != LD_OK ||
@@ -300,12 +314,25 @@ static void drain(struct server *server, const sigset_t *set)
     }
 }
 
+/* Keys come and go while the server runs. */
+static void follow_keys(struct server *server)
+{
+    const uint64_t generation = ld_keyring_generation(server->front.keys);
+    ld_supervisor_set_shared(server->front.supervisor,
+                             ld_keyring_valid_count(server->front.keys) > 1);
+    if (generation == server->keys_seen)
+        return;
+    server->keys_seen = generation;
+    ld_front_end_revoked(&server->front);
+}
+
 /* Until it is time to end; the exit status. */
 static int attend(struct server *server, const sigset_t *set)
 {
     ld_service_tell("READY=1");
     (void)ld_blobs_sweep(server->front.blobs, ld_clock_wall_us() - hour_us);
     for (;;) {
+        follow_keys(server);
         const int signal_number = next_signal(set, 1000);
         ld_service_tell("WATCHDOG=1");
         if (signal_number == SIGTERM || signal_number == SIGINT) {

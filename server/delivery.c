@@ -118,6 +118,8 @@ static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slo
                     .decode_ms = milliseconds(done.decode_us),
                     .encode_ms = milliseconds(done.encode_us),
                     .gpu_ms = -1},
+        .claimed_us = job->claimed_us,
+        .done = job->progress.fraction,
         .unet_rows = done.unet_rows,
         .unet_rows_saved = done.unet_rows_saved,
         .adapters_json = text_of(&arena, done.adapters),

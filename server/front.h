@@ -37,7 +37,7 @@ struct ld_front {
 
 struct ld_intake_cell {
     struct ld_buffer request_json, warnings_json;
-    int64_t work;
+    int64_t work, cost;
 };
 
 /* A checked request on its way into the store. */
@@ -87,8 +87,12 @@ enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct
 /* Live progress and an estimate into a job's view; `buffer` keeps the phase. */
 void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buffer[32]);
 
-/* Seconds after which a place in the queue is likely, from the measured rate; 1..3600. */
-uint32_t ld_front_retry_after(struct ld_front *front);
+/* Seconds after which a place for the tenant's next job is likely, from the measured rate; 1..3600.
+ */
+uint32_t ld_front_retry_after(struct ld_front *front, const char *tenant);
+
+/* Cancel what a revoked key left in the queue or running. */
+void ld_front_end_revoked(struct ld_front *front);
 
 /* Cancel and tell the worker. */
 enum ld_code ld_front_cancel(struct ld_front *front, const char *tenant, const char *id,

@@ -1,6 +1,7 @@
 #include "server/handlers.h"
 
 #include "api/respond.h"
+#include "runtime/base/clock.h"
 #include "server/front.h"
 
 enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
@@ -65,6 +66,13 @@ static bool key_is_plausible(const char *key)
     return true;
 }
 
+/* When a new day of the work limit begins (UTC). */
+static uint32_t seconds_to_midnight(void)
+{
+    enum { DAY_S = 24 * 3600 };
+    return DAY_S - (uint32_t)(ld_clock_wall_us() / 1000000 % DAY_S);
+}
+
 static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_error *err,
                                      bool replayed)
 {
@@ -72,7 +80,9 @@ static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_err
     ld_problem_init(&problem, &ex->arena);
     (void)ld_problem_add_error(&problem, NULL, err);
     if (err->code == LD_E_QUEUE_FULL)
-        problem.retry_after_s = ld_front_retry_after(ex->front);
+        problem.retry_after_s = ld_front_retry_after(ex->front, ex->tenant);
+    else if (err->code == LD_E_RATE)
+        problem.retry_after_s = seconds_to_midnight();
     else if (err->code == LD_E_CONFLICT)
         problem.status = 422; /* the key came with another body */
     else if (err->code == LD_E_NOT_FOUND && replayed)
@@ -197,7 +207,7 @@ enum ld_handled ld_handle_job_list(struct ld_exchange *ex)
     }
     for (uint32_t i = 0; i < count; i++) {
         views[i] = jobs[i].view;
-        if (views[i].status == LD_JOB_RUNNING || views[i].status == LD_JOB_CANCELLING)
+        if (!ld_job_status_is_final(views[i].status))
             ld_front_enliven(ex->front, &views[i], phases[i]);
     }
     ld_respond_jobs(views, count, next, &ex->reply.body);

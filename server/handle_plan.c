@@ -38,15 +38,16 @@ static void take_answer(void *ctx, enum ld_code code, const char *detail, const 
     ld_exchange_wake(planning->ex);
 }
 
-static int64_t queue_eta_ms(struct ld_front *front)
+static int64_t queue_eta_ms(struct ld_exchange *ex)
 {
-    struct ld_store_queue queue;
     struct ld_error err;
-    if (ld_store_queue(front->store, &queue, &err) != LD_OK)
+    int64_t cost_ahead;
+    const double rate = ld_store_rate(ex->front->store);
+    if (ld_store_forecast(ex->front->store, ex->tenant, &cost_ahead, &err) != LD_OK)
         return -1;
-    if (queue.queued == 0)
+    if (cost_ahead == 0)
         return 0;
-    return queue.finished_recent > 0 ? queue.queued * 600000 / queue.finished_recent : -1;
+    return rate > 0 ? (int64_t)((double)cost_ahead * 1000 / rate) : -1;
 }
 
 static enum ld_handled reply_tokens(struct ld_exchange *ex, const struct planning *planning)
@@ -109,7 +110,7 @@ static enum ld_handled write_plan(struct ld_exchange *ex, const struct planning 
         .request_json = planning->request_json.data,
         .engine_json = members.failed ? "{}" : members.data,
         .work_units = planning->work_units,
-        .queue_eta_ms = queue_eta_ms(ex->front),
+        .queue_eta_ms = queue_eta_ms(ex),
         .warnings_json = warnings.failed ? "[]" : warnings.data,
     };
     ld_respond_plan(&view, &ex->reply.body);

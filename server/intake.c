@@ -178,6 +178,19 @@ static void settle_cell(const struct ld_intake *intake, const struct ld_request 
                              "a sweep paints one picture a cell; images must be 1");
 }
 
+/* Estimated cost in UNet rows of one unit of area: two rows a call unless the negative pass is
+ * skipped, and a decode that takes about as long as four. */
+static int64_t estimate_cost(const struct ld_request *request)
+{
+    enum { DECODE_ROWS = 4 };
+    const double cfg_scale = request->cfg_scale;
+    const int64_t rows = cfg_scale == 1 ? 1 : 2;
+    const int64_t evals = ld_names_evals_per_step(request->sampler);
+    const int64_t work = ld_request_work(request);
+    const int64_t steps = request->steps > 0 ? request->steps : 1;
+    return work * rows * evals + work / steps * DECODE_ROWS;
+}
+
 static bool keep_cell(struct ld_intake *intake, const struct ld_native *cell)
 {
     struct ld_intake_cell *kept = &intake->cells[intake->cell_count++];
@@ -186,6 +199,7 @@ static bool keep_cell(struct ld_intake *intake, const struct ld_native *cell)
     ld_request_write_json(&cell->request, &kept->request_json);
     ld_warnings_write(&cell->warnings, &kept->warnings_json);
     kept->work = ld_request_work(&cell->request);
+    kept->cost = estimate_cost(&cell->request);
     return !kept->request_json.failed && !kept->warnings_json.failed;
 }
 
@@ -251,6 +265,12 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
     return true;
 }
 
+/* Millions of pixels times steps, as work units; 0: no limit. */
+static int64_t day_work(const struct ld_key_limits *limits)
+{
+    return limits->day_max * 1000000 / LD_WORK_UNIT_PIXELS;
+}
+
 enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
                               struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
                               struct ld_error *err)
@@ -263,6 +283,7 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
             .request_json = cell->request_json.data,
             .warnings_json = cell->warnings_json.size > 2 ? cell->warnings_json.data : "",
             .work = cell->work,
+            .cost = cell->cost,
         };
     }
     ld_sha256_hex(body, body_sha256);
@@ -272,6 +293,8 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .warnings_json = intake->native.warnings.count ? intake->warnings_json.data : "",
         .priority = intake->native.request.priority,
         .work = ld_request_work(&intake->native.request),
+        .cost = estimate_cost(&intake->native.request),
+        .day_work_max = day_work(&intake->caller->limits),
         .init_sha256 = intake->init_sha256,
         .mask_sha256 = intake->mask_sha256,
         .idempotency_key = key,

@@ -1,12 +1,25 @@
 #include "server/front.h"
 
 #include "api/respond.h"
-#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "server/keyring.h"
+
+/* What a waiting job waits for, in one word. */
+static const char *reason_to_wait(struct ld_front *front, const struct ld_job_view *view)
+{
+    struct ld_supervisor_status workers;
+    ld_supervisor_status_get(front->supervisor, &workers);
+    if (atomic_load(&front->draining))
+        return "restart";
+    if (workers.ready == 0)
+        return "worker";
+    if (view->running_max_reached)
+        return "own_running";
+    return view->position > 0 ? "jobs" : "place";
+}
 
 void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buffer[32])
 {
-    struct ld_store_queue queue;
-    struct ld_error err;
     if (view->status == LD_JOB_RUNNING || view->status == LD_JOB_CANCELLING) {
         (void)ld_supervisor_progress(front->supervisor, view->id, &view->progress, buffer,
                                      &view->eta_ms);
@@ -19,21 +32,72 @@ void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buf
                                        &ignored))
                 view->progress.fraction += cell.fraction / (view->cell_count + 1.0);
         }
-    } else if (view->status == LD_JOB_QUEUED && view->position >= 0 &&
-               ld_store_queue(front->store, &queue, &err) == LD_OK && queue.finished_recent > 0) {
-        /* Jobs ended within ten minutes: so long for one, and so many before this one. */
-        view->eta_ms = (view->position + 1) * 600000 / queue.finished_recent;
+    } else if (view->status == LD_JOB_QUEUED && view->position >= 0) {
+        const double rate = ld_store_rate(front->store);
+        view->waits_for = reason_to_wait(front, view);
+        if (rate > 0)
+            view->eta_ms = (int64_t)((double)(view->cost_ahead + view->cost) * 1000 / rate);
     }
 }
 
-uint32_t ld_front_retry_after(struct ld_front *front)
+uint32_t ld_front_retry_after(struct ld_front *front, const char *tenant)
 {
-    struct ld_store_queue queue;
+    struct ld_store_standing standing;
     struct ld_error err;
-    if (ld_store_queue(front->store, &queue, &err) != LD_OK || queue.finished_recent == 0)
+    double own;
+    double any;
+    if (ld_store_drain_seconds(front->store, tenant, &own, &any, &err) != LD_OK ||
+        ld_store_standing(front->store, tenant, &standing, &err) != LD_OK || any < 0)
         return 30; /* nothing measured */
-    const int64_t seconds = 600 / queue.finished_recent + 1;
-    return (uint32_t)(seconds > 3600 ? 3600 : seconds);
+    const double seconds = own >= 0 ? own : any;
+    return seconds > 3600 ? 3600 : (uint32_t)seconds + 1;
+}
+
+static void end_jobs_of(struct ld_front *front, const char *tenant, enum ld_job_status which)
+{
+    struct ld_store_list query = {.tenant = tenant, .status = (int)which, .limit = 100};
+    char next[LD_STORE_CURSOR_SIZE] = "";
+    char cursor[LD_STORE_CURSOR_SIZE] = "";
+    do {
+        struct ld_arena arena;
+        struct ld_store_job *jobs;
+        struct ld_error err;
+        uint32_t count = 0;
+        ld_arena_init(&arena, "revoked jobs", 32 << 20);
+        query.cursor = cursor;
+        if (ld_store_job_list(front->store, &query, &arena, &jobs, &count, next, &err) != LD_OK) {
+            next[0] = '\0';
+            count = 0;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            enum ld_job_status status;
+            if (ld_front_cancel(front, tenant, jobs[i].view.id, false, &status, &err) != LD_OK)
+                ld_log_error(LD_LOG_WARN, "keys", "a job of a revoked key goes on", &err);
+        }
+        memcpy(cursor, next, sizeof cursor);
+        ld_arena_deinit(&arena);
+    } while (cursor[0]);
+}
+
+void ld_front_end_revoked(struct ld_front *front)
+{
+    struct ld_arena arena;
+    struct ld_key *keys;
+    struct ld_error err;
+    struct ld_store_standing standing;
+    uint32_t count = 0;
+    ld_arena_init(&arena, "keys", 64 << 20);
+    if (ld_keyring_list(front->keys, &arena, &keys, &count, &err) != LD_OK)
+        count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (keys[i].revoked_us == 0 ||
+            ld_store_standing(front->store, keys[i].id, &standing, &err) != LD_OK ||
+            standing.queued + standing.running == 0)
+            continue;
+        end_jobs_of(front, keys[i].id, LD_JOB_QUEUED);
+        end_jobs_of(front, keys[i].id, LD_JOB_RUNNING);
+    }
+    ld_arena_deinit(&arena);
 }
 
 /* A job's worker, or those of a sweep's cells. */

@@ -152,6 +152,7 @@ enum ld_code ld_keyring_open(struct ld_keyring **out, const char *dir, struct ld
     }
     (void)pthread_mutex_init(&ring->lock, NULL);
     ring->configured = ring->list.count > 0;
+    ring->generation = 1;
     *out = ring;
     return LD_OK;
 }
@@ -183,18 +184,28 @@ bool ld_keyring_is_configured(struct ld_keyring *ring)
     return configured;
 }
 
-bool ld_keyring_find(struct ld_keyring *ring, const char *id, struct ld_key *key)
+static bool look_up(struct ld_keyring *ring, const char *id, bool fresh, struct ld_key *key)
 {
-    const struct ld_key *found = NULL;
     if (strlen(id) != LD_KEY_ID_LENGTH)
         return false;
     pthread_mutex_lock(&ring->lock);
-    follow(ring);
-    found = find_id(&ring->list, id);
+    if (fresh)
+        follow(ring);
+    const struct ld_key *found = find_id(&ring->list, id);
     if (found)
         *key = *found;
     pthread_mutex_unlock(&ring->lock);
     return found != NULL;
+}
+
+bool ld_keyring_find(struct ld_keyring *ring, const char *id, struct ld_key *key)
+{
+    return look_up(ring, id, true, key);
+}
+
+bool ld_keyring_recall(struct ld_keyring *ring, const char *id, struct ld_key *key)
+{
+    return look_up(ring, id, false, key);
 }
 
 bool ld_keyring_check(struct ld_keyring *ring, struct ld_span text, struct ld_key *key)

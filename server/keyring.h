@@ -28,6 +28,10 @@ bool ld_keyring_is_configured(struct ld_keyring *ring);
 /* A copy of the key with this id, revoked ones too; false if there is none. */
 bool ld_keyring_find(struct ld_keyring *ring, const char *id, struct ld_key *key);
 
+/* The same without a look at the file, for those who ask often and need not be the first to know.
+ */
+bool ld_keyring_recall(struct ld_keyring *ring, const char *id, struct ld_key *key);
+
 /* The valid key whose text this is. */
 bool ld_keyring_check(struct ld_keyring *ring, struct ld_span text, struct ld_key *key);
 

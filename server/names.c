@@ -41,3 +41,9 @@ struct ld_api_names ld_names_builtin(void)
         .scheduler_at = scheduler_at,
     };
 }
+
+uint32_t ld_names_evals_per_step(const char *name)
+{
+    const struct ld_sampler_info *info = ld_sampler_info_find(name);
+    return info && info->evals_per_step > 0 ? info->evals_per_step : 1;
+}

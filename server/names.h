@@ -11,4 +11,7 @@
 /* Sampler and scheduler functions set, everything else NULL (any name is accepted). */
 struct ld_api_names ld_names_builtin(void);
 
+/* Calls of the model in one step of a sampler; 1 for an unknown one. */
+uint32_t ld_names_evals_per_step(const char *sampler);
+
 #endif

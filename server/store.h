@@ -25,7 +25,12 @@
 
 struct ld_store;
 
-enum { LD_STORE_CURSOR_SIZE = 24, LD_STORE_TENANT_BYTES_MAX = 64, LD_STORE_IDEMPOTENCY_HOURS = 24 };
+enum {
+    LD_STORE_CURSOR_SIZE = 24,
+    LD_STORE_TENANT_BYTES_MAX = 64,
+    LD_STORE_IDEMPOTENCY_HOURS = 24,
+    LD_STORE_USAGE_DAYS = 400
+};
 
 enum ld_event_kind {
     LD_EVENT_STATUS,
@@ -53,6 +58,10 @@ struct ld_store_config {
     /* After each commit, on the writer thread, in order; must not call the store. May be NULL. */
     void (*on_event)(void *ctx, const struct ld_store_event *event);
     void *ctx;
+    /* What a tenant is due in the fair queue; any thread, must not call the store. May be NULL:
+     * everybody is due the same. */
+    void (*share)(void *ctx, const char *tenant, struct ld_fair_share *share);
+    void *share_ctx;
 };
 
 /*
@@ -77,7 +86,7 @@ enum ld_code ld_store_flush(struct ld_store *store, struct ld_error *err) LD_MUS
 /* One cell of a sweep; the rest of its job is the sweep's. */
 struct ld_store_cell {
     const char *request_json, *warnings_json;
-    int64_t work;
+    int64_t work, cost;
 };
 
 struct ld_store_submit {
@@ -85,7 +94,9 @@ struct ld_store_submit {
     const char *request_json;  /* canonical */
     const char *warnings_json; /* array, or "" */
     int32_t priority;
-    int64_t work;
+    int64_t work;                          /* units, counted against the day's */
+    int64_t cost;                          /* estimated, in units of one UNet row */
+    int64_t day_work_max;                  /* 0: no such limit */
     const char *init_sha256, *mask_sha256; /* of uploads, "" if none */
     const char *idempotency_key;           /* "" if none */
     const char *body_sha256;               /* what the key is bound to */
@@ -97,8 +108,8 @@ struct ld_store_submit {
 /*
  * Quota, idempotency and the job row in one transaction; when this returns LD_OK the job is on
  * disk. `*replayed`: the key was seen with the same body and `id` is the first job's.
- * Errors   LD_E_QUEUE_FULL, LD_E_CONFLICT (key with another body), LD_E_NOT_FOUND (the key's job
- *          was deleted), LD_E_NOSPACE, LD_E_IO, LD_E_NOMEM.
+ * Errors   LD_E_QUEUE_FULL, LD_E_RATE (the day's work is used up), LD_E_CONFLICT (key with another
+ * body), LD_E_NOT_FOUND (the key's job was deleted), LD_E_NOSPACE, LD_E_IO, LD_E_NOMEM.
  */
 enum ld_code ld_store_submit(struct ld_store *store, const struct ld_store_submit *submit,
                              char id[LD_ID_SIZE], bool *replayed, struct ld_error *err) LD_MUST_USE;
@@ -117,9 +128,8 @@ struct ld_store_job {
 };
 
 /*
- * Lease the job that `choose` picks from the first queued ones to a worker. `*claimed` is false
- * (and LD_OK) when it picks none.
- * Errors   LD_E_NOSPACE, LD_E_IO, LD_E_NOMEM.
+ * Lease the job whose turn it is (fair.h) to a worker. `*claimed` is false (and LD_OK) when there
+ * is none that may start there. Errors   LD_E_NOSPACE, LD_E_IO, LD_E_NOMEM.
  */
 enum ld_code ld_store_job_claim(struct ld_store *store, const struct ld_fair_worker *worker,
                                 struct ld_arena *arena, struct ld_store_job *job, bool *claimed,
@@ -150,6 +160,8 @@ struct ld_store_finish {
     enum ld_job_status status;             /* SUCCEEDED, FAILED or CANCELLED */
     const char *error_code, *error_detail; /* FAILED only */
     struct ld_timings_view timings;        /* queue_ms is the store's own */
+    int64_t claimed_us;                    /* when the attempt began, monotonic; 0: not known */
+    double done;                           /* part of the work that was done, for CANCELLED */
     uint64_t unet_rows, unet_rows_saved;
     const char *adapters_json, *warnings_json, *resolved_json; /* "" if absent */
 };
@@ -226,6 +238,35 @@ struct ld_store_queue {
 };
 enum ld_code ld_store_queue(struct ld_store *store, struct ld_store_queue *queue,
                             struct ld_error *err) LD_MUST_USE;
+
+/* ---- Shares and usage ------------------------------------------------------------------------ */
+
+struct ld_store_usage {
+    int64_t jobs, images;
+    int64_t work;       /* units of what was asked for, less what was cancelled before it ran */
+    int64_t compute_us; /* its jobs' time in the worker, shared with others or not */
+};
+
+struct ld_store_standing {
+    int64_t queued, running;
+    struct ld_store_usage today, total;
+};
+enum ld_code ld_store_standing(struct ld_store *store, const char *tenant,
+                               struct ld_store_standing *standing,
+                               struct ld_error *err) LD_MUST_USE;
+
+/* Cost that is done in a second while there is work, measured over the last minutes; 0: not known.
+ */
+double ld_store_rate(struct ld_store *store);
+
+/* Cost that lies before a job which the tenant would submit now. */
+enum ld_code ld_store_forecast(struct ld_store *store, const char *tenant, int64_t *cost_ahead,
+                               struct ld_error *err) LD_MUST_USE;
+
+/* Seconds until a place in the tenant's own queue, and in the whole queue, is likely to be free;
+ * negative: nothing is known. */
+enum ld_code ld_store_drain_seconds(struct ld_store *store, const char *tenant, double *own,
+                                    double *any, struct ld_error *err) LD_MUST_USE;
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 

@@ -130,7 +130,7 @@ enum ld_code ld_store_cell_changed(struct ld_store *store, int64_t child_seq, st
     if (code != LD_OK || !*id)
         return code;
     if ((code = ld_store_row_get(store, NULL, id, &row, err)) != LD_OK ||
-        (code = ld_store_load_by_id(store->writer, NULL, id, &store->batch_arena, &job, &seq,
+        (code = ld_store_load_by_id(store, store->writer, NULL, id, &store->batch_arena, &job, &seq,
                                     err)) != LD_OK)
         return code;
     /* Its sheet is being made, or it has ended: cells change nothing any more. */
@@ -144,7 +144,8 @@ enum ld_code ld_store_cell_changed(struct ld_store *store, int64_t child_seq, st
     if (cells.open == 0 && cells.succeeded == 0) { /* nothing to show */
         struct ld_store_verdict verdict;
         code = ld_store_cells_judge(store, &job.view, &verdict, err);
-        if (code == LD_OK && (code = end_sweep(store, id, &verdict, err)) == LD_OK)
+        if (code == LD_OK && (code = end_sweep(store, id, &verdict, err)) == LD_OK &&
+            (code = ld_store_share_unqueue(store, &row, err)) == LD_OK)
             ld_store_count_queued(store, row.priority, -1);
         return code;
     }

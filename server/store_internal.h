@@ -42,6 +42,8 @@ struct ld_store {
     struct ld_arena batch_arena; /* lives for one transaction */
     struct ld_store_pending *pending_first, *pending_last;
     int64_t queued_by_priority[10];
+    double rate_busy_us, rate_cost; /* of the jobs that ended lately */
+    int64_t rate_at_us;             /* the last end, monotonic */
     uint64_t event_next;
 
     pthread_t thread;
@@ -60,6 +62,8 @@ struct ld_store {
     bool reader_taken[LD_STORE_READERS];
 
     atomic_uint_least64_t event_newest; /* committed and handed out */
+    atomic_int_least64_t fair_now;      /* virtual time of the last start; the writer sets it */
+    atomic_int_least64_t rate_milli;    /* cost a second, in thousandths; 0: not known */
     atomic_bool broken;
 };
 
@@ -86,12 +90,12 @@ enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id,
 
 /* Column order of the statements that select a whole job; loads its images too, and its position
  * while it is queued. */
-enum ld_code ld_store_load_job(struct ld_db *db, struct ld_db_query *row, struct ld_arena *arena,
-                               struct ld_store_job *job, int64_t *seq,
+enum ld_code ld_store_load_job(struct ld_store *store, struct ld_db *db, struct ld_db_query *row,
+                               struct ld_arena *arena, struct ld_store_job *job, int64_t *seq,
                                struct ld_error *err) LD_MUST_USE;
-enum ld_code ld_store_load_by_id(struct ld_db *db, const char *tenant, const char *id,
-                                 struct ld_arena *arena, struct ld_store_job *job, int64_t *seq,
-                                 struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_store_load_by_id(struct ld_store *store, struct ld_db *db, const char *tenant,
+                                 const char *id, struct ld_arena *arena, struct ld_store_job *job,
+                                 int64_t *seq, struct ld_error *err) LD_MUST_USE;
 
 /* What decides about a job's next step. */
 struct ld_store_row {
@@ -102,6 +106,8 @@ struct ld_store_row {
     int64_t attempt;
     bool keep_partial;
     int64_t priority;
+    int64_t cost, work;
+    int64_t created_us;
 };
 
 /* On the writer. `tenant` NULL: anyone's. Errors   LD_E_NOT_FOUND, those of ld_db_step. */
@@ -110,6 +116,44 @@ enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const 
 /* The same for a running attempt. Errors   LD_E_LEASE_LOST too. */
 enum ld_code ld_store_row_attempt(struct ld_store *store, const char *id, uint64_t token,
                                   struct ld_store_row *row, struct ld_error *err) LD_MUST_USE;
+
+/* ---- Shares and usage (store_share.c), on the writer unless a connection is given ------------ */
+
+/* A job comes into its key's queue. */
+enum ld_code ld_store_share_join(struct ld_store *store, const char *tenant, int64_t cost,
+                                 struct ld_error *err) LD_MUST_USE;
+/* It leaves the queue to run. */
+enum ld_code ld_store_share_claimed(struct ld_store *store, const char *tenant, int64_t cost,
+                                    struct ld_error *err) LD_MUST_USE;
+/* It leaves the queue for good, and its work is no longer counted into its day: a job that never
+ * ran costs its key nothing. */
+enum ld_code ld_store_share_unqueue(struct ld_store *store, const struct ld_store_row *row,
+                                    struct ld_error *err) LD_MUST_USE;
+/* It no longer runs; the part `unused` (0..1) of its cost is given back. */
+enum ld_code ld_store_share_ended(struct ld_store *store, const char *tenant, int64_t cost,
+                                  double unused, struct ld_error *err) LD_MUST_USE;
+/* Count everything anew, for ld_store_open: nothing runs. */
+enum ld_code ld_store_shares_recount(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
+
+/* The job whose turn it is, if it may start on this worker. */
+enum ld_code ld_store_choose(struct ld_store *store, const struct ld_fair_worker *worker,
+                             char id[LD_ID_SIZE], bool *found, struct ld_error *err) LD_MUST_USE;
+
+/* Position and what is ahead of a waiting job, into its view. */
+enum ld_code ld_store_load_ahead(struct ld_store *store, struct ld_db *db, int64_t seq,
+                                 struct ld_store_job *job, struct ld_error *err) LD_MUST_USE;
+
+/* A job that ran since `claimed_us` (monotonic) has ended and did `cost`. */
+void ld_store_rate_note(struct ld_store *store, int64_t claimed_us, int64_t cost);
+
+/* Days since 1970. */
+int64_t ld_store_day(int64_t wall_us);
+enum ld_code ld_store_usage_add(struct ld_store *store, const char *tenant, int64_t at_us,
+                                const struct ld_store_usage *more,
+                                struct ld_error *err) LD_MUST_USE;
+/* `day` negative: all days. */
+enum ld_code ld_store_usage_on(struct ld_db *db, const char *tenant, int64_t day,
+                               struct ld_store_usage *usage, struct ld_error *err) LD_MUST_USE;
 
 /* A read-only connection of the caller's own until it is given back. */
 struct ld_db *ld_store_reader_take(struct ld_store *store);

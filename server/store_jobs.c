@@ -48,6 +48,9 @@ enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const 
         out->attempt = ld_db_int(query, 4);
         out->keep_partial = ld_db_int(query, 5) != 0;
         out->priority = ld_db_int(query, 6);
+        out->cost = ld_db_int(query, 7);
+        out->work = ld_db_int(query, 8);
+        out->created_us = ld_db_int(query, 9);
         if (!out->tenant)
             code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
     }
@@ -87,8 +90,8 @@ enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id, st
 {
     struct ld_store_job job;
     int64_t seq;
-    enum ld_code code =
-        ld_store_load_by_id(store->writer, NULL, job_id, &store->batch_arena, &job, &seq, err);
+    enum ld_code code = ld_store_load_by_id(store, store->writer, NULL, job_id, &store->batch_arena,
+                                            &job, &seq, err);
     if (code != LD_OK)
         return code;
     struct ld_buffer out = ld_buffer_make(DOCUMENT_BYTES_MAX);
@@ -149,12 +152,12 @@ static enum ld_code check_quota(struct ld_store *store, const struct ld_store_su
         return LD_FAIL(err, LD_E_QUEUE_FULL, "the queue is full (%lld jobs)",
                        (long long)submit->queued_max);
     bool row;
-    struct ld_db_query *query = use(store, SQL_QUEUED_OF_TENANT, err);
+    struct ld_db_query *query = use(store, SQL_SHARE_GET, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, submit->tenant);
     const enum ld_code code = ld_db_step(query, &row, err);
-    const int64_t queued = code == LD_OK && row ? ld_db_int(query, 0) : 0;
+    const int64_t queued = code == LD_OK && row ? ld_db_int(query, 2) : 0;
     ld_db_done(query);
     if (code == LD_OK && submit->cell_count > 0 &&
         queued + submit->cell_count >= submit->queued_per_tenant_max)
@@ -165,6 +168,26 @@ static enum ld_code check_quota(struct ld_store *store, const struct ld_store_su
         return LD_FAIL(err, LD_E_QUEUE_FULL, "%lld of your jobs are waiting already",
                        (long long)queued);
     return code;
+}
+
+/* Counts the job into its day, unless that is more than the key may have. */
+static enum ld_code spend(struct ld_store *store, const struct ld_store_submit *submit,
+                          struct ld_error *err)
+{
+    struct ld_store_usage today;
+    struct ld_store_usage more = {.jobs = 1, .work = submit->cell_count > 0 ? 0 : submit->work};
+    const int64_t now_us = ld_clock_wall_us();
+    enum ld_code code =
+        ld_store_usage_on(store->writer, submit->tenant, ld_store_day(now_us), &today, err);
+    for (uint32_t i = 0; i < submit->cell_count; i++)
+        more.work += submit->cells[i].work;
+    if (code != LD_OK)
+        return code;
+    if (submit->day_work_max > 0 && more.work > submit->day_work_max - today.work)
+        return LD_FAIL(
+            err, LD_E_RATE, "%lld of today's %lld work units are used up; this job takes %lld",
+            (long long)today.work, (long long)submit->day_work_max, (long long)more.work);
+    return ld_store_usage_add(store, submit->tenant, now_us, &more, err);
 }
 
 /* One row with a new id; a cell's own parts are in `cell`, the rest is the sweep's. */
@@ -185,7 +208,9 @@ static enum ld_code insert_row(struct ld_store *store, const struct ld_store_sub
     ld_db_bind_text(query, 7, cell->warnings_json);
     ld_db_bind_text(query, 8, submit->init_sha256);
     ld_db_bind_text(query, 9, submit->mask_sha256);
-    return ld_store_step_once(query, err);
+    ld_db_bind_int(query, 10, cell->cost);
+    const enum ld_code code = ld_store_step_once(query, err);
+    return code == LD_OK ? ld_store_share_join(store, submit->tenant, cell->cost, err) : code;
 }
 
 static enum ld_code remember_key(struct ld_store *store, const struct submit_args *args,
@@ -210,7 +235,13 @@ static enum ld_code insert_jobs(struct ld_store *store, const struct submit_args
                                 struct ld_error *err)
 {
     const struct ld_store_submit *submit = args->submit;
-    const struct ld_store_cell own = {submit->request_json, submit->warnings_json, submit->work};
+    /* A sweep itself is only a sheet: its work is that of its cells. */
+    const struct ld_store_cell own = {
+        .request_json = submit->request_json,
+        .warnings_json = submit->warnings_json,
+        .work = submit->cell_count > 0 ? 0 : submit->work,
+        .cost = submit->cell_count > 0 ? 0 : submit->cost,
+    };
     char cell_ids[LD_SWEEP_CELLS_MAX][LD_ID_SIZE];
     enum ld_code code = LD_OK;
     LD_ASSERT(submit->cell_count <= LD_SWEEP_CELLS_MAX);
@@ -252,6 +283,7 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
         return code;
     const struct ld_store_submit *submit = args->submit;
     if ((code = check_quota(store, submit, err)) != LD_OK ||
+        (code = spend(store, submit, err)) != LD_OK ||
         (code = insert_jobs(store, args, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->init_sha256, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK ||
@@ -278,41 +310,16 @@ struct claim_args {
     bool *claimed;
 };
 
-static enum ld_code choose(struct ld_store *store, const struct ld_fair_worker *worker,
-                           char id[LD_ID_SIZE], bool *found, struct ld_error *err)
-{
-    struct ld_fair_job jobs[LD_FAIR_CANDIDATES_MAX];
-    char ids[LD_FAIR_CANDIDATES_MAX][LD_ID_SIZE];
-    uint32_t count = 0;
-    bool row;
-    enum ld_code code;
-    struct ld_db_query *query = use(store, SQL_JOB_READY, err);
-    if (!query)
-        return err->code;
-    ld_db_bind_int(query, 1, LD_FAIR_CANDIDATES_MAX);
-    while ((code = ld_db_step(query, &row, err)) == LD_OK && row &&
-           count < LD_FAIR_CANDIDATES_MAX) {
-        jobs[count].seq = ld_db_int(query, 0);
-        jobs[count].priority = (int32_t)ld_db_int(query, 1);
-        jobs[count].work = ld_db_int(query, 2);
-        jobs[count].suspect = ld_db_int(query, 3) != 0;
-        (void)ld_fmt(ids[count], LD_ID_SIZE, "%s", ld_db_text(query, 4));
-        count++;
-    }
-    ld_db_done(query);
-    const int32_t chosen = code == LD_OK ? ld_fair_choose(jobs, count, worker) : LD_FAIR_NONE;
-    *found = chosen != LD_FAIR_NONE;
-    if (*found)
-        memcpy(id, ids[chosen], LD_ID_SIZE);
-    return code;
-}
-
 static enum ld_code run_claim(struct ld_store *store, void *pointer, struct ld_error *err)
 {
     const struct claim_args *args = pointer;
     char id[LD_ID_SIZE];
-    enum ld_code code = choose(store, args->worker, id, args->claimed, err);
+    struct ld_store_row row;
+    enum ld_code code = ld_store_choose(store, args->worker, id, args->claimed, err);
     if (code != LD_OK || !*args->claimed)
+        return code;
+    if ((code = ld_store_row_get(store, NULL, id, &row, err)) != LD_OK ||
+        (code = ld_store_share_claimed(store, row.tenant, row.cost, err)) != LD_OK)
         return code;
     struct ld_db_query *query = use(store, SQL_JOB_CLAIM, err);
     if (!query)
@@ -324,8 +331,8 @@ static enum ld_code run_claim(struct ld_store *store, void *pointer, struct ld_e
     int64_t seq;
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
         (code = ld_store_emit_status(store, id, err)) != LD_OK ||
-        (code = ld_store_load_by_id(store->writer, NULL, id, args->arena, args->job, &seq, err)) !=
-            LD_OK ||
+        (code = ld_store_load_by_id(store, store->writer, NULL, id, args->arena, args->job, &seq,
+                                    err)) != LD_OK ||
         (code = ld_store_cell_changed(store, seq, err)) != LD_OK)
         return code;
     ld_store_count_queued(store, args->job->priority, -1);
@@ -427,8 +434,8 @@ static enum ld_code judge_sweep(struct ld_store *store, struct ld_store_finish *
     struct ld_store_job job;
     struct ld_store_verdict verdict;
     int64_t seq;
-    enum ld_code code =
-        ld_store_load_by_id(store->writer, NULL, finish->id, &store->batch_arena, &job, &seq, err);
+    enum ld_code code = ld_store_load_by_id(store, store->writer, NULL, finish->id,
+                                            &store->batch_arena, &job, &seq, err);
     if (code != LD_OK || job.view.cell_count == 0)
         return code;
     if ((code = ld_store_cells_judge(store, &job.view, &verdict, err)) != LD_OK)
@@ -465,6 +472,41 @@ struct finish_args {
     struct ld_store_freed *freed;
 };
 
+static int64_t compute_us(const struct ld_timings_view *timings)
+{
+    const double parts[] = {timings->text_ms, timings->sample_ms, timings->decode_ms,
+                            timings->encode_ms};
+    double sum = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        sum += parts[i] > 0 ? parts[i] : 0;
+    return (int64_t)(sum * 1000.0);
+}
+
+/* What its key has used, and has not. */
+static enum ld_code settle(struct ld_store *store, const struct ld_store_finish *finish,
+                           const struct ld_store_row *row, struct ld_error *err)
+{
+    bool found;
+    struct ld_store_usage more = {.compute_us = compute_us(&finish->timings)};
+    const double done = finish->status != LD_JOB_CANCELLED       ? 1
+                        : finish->done >= 0 && finish->done <= 1 ? finish->done
+                                                                 : 1;
+    enum ld_code code = ld_store_share_ended(store, row->tenant, row->cost, 1 - done, err);
+    if (code != LD_OK)
+        return code;
+    struct ld_db_query *query = use(store, SQL_IMAGES_OF_JOB, err);
+    if (!query)
+        return err->code;
+    ld_db_bind_int(query, 1, row->seq);
+    while ((code = ld_db_step(query, &found, err)) == LD_OK && found)
+        more.images++;
+    ld_db_done(query);
+    if (finish->status != LD_JOB_FAILED)
+        ld_store_rate_note(store, finish->claimed_us, (int64_t)((double)row->cost * done));
+    return code == LD_OK ? ld_store_usage_add(store, row->tenant, row->created_us, &more, err)
+                         : code;
+}
+
 static enum ld_code run_finish(struct ld_store *store, void *pointer, struct ld_error *err)
 {
     const struct finish_args *args = pointer;
@@ -487,6 +529,7 @@ static enum ld_code run_finish(struct ld_store *store, void *pointer, struct ld_
         return err->code;
     bind_finish(query, &judged);
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (code = settle(store, &judged, &row, err)) != LD_OK ||
         (code = ld_store_emit_status(store, finish->id, err)) != LD_OK)
         return code;
     return ld_store_cell_changed(store, row.seq, err);
@@ -536,6 +579,10 @@ static enum ld_code requeue(struct ld_store *store, const char *id, const struct
     ld_db_bind_int(query, 2, how->counts ? row->attempt : row->attempt - 1);
     ld_db_bind_int(query, 3, how->suspect ? 1 : 0);
     enum ld_code code = ld_store_step_once(query, err);
+    if (code == LD_OK)
+        code = ld_store_share_ended(store, row->tenant, row->cost, 1, err);
+    if (code == LD_OK)
+        code = ld_store_share_join(store, row->tenant, row->cost, err);
     if (code == LD_OK)
         code = ld_store_emit_status(store, id, err);
     if (code == LD_OK)
@@ -593,6 +640,8 @@ enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err)
         code = ld_db_exec(store->writer, "BEGIN IMMEDIATE", err);
     for (uint32_t i = 0; i < count && code == LD_OK; i++)
         code = run_requeue(store, &jobs[i], err);
+    if (code == LD_OK)
+        code = ld_store_shares_recount(store, err);
     if (code == LD_OK)
         code = ld_db_exec(store->writer, "COMMIT", err);
     store->pending_first = store->pending_last = NULL; /* nobody listens yet */

@@ -55,21 +55,6 @@ static enum ld_code load_images(struct ld_db *db, int64_t seq, struct ld_arena *
     return LD_OK;
 }
 
-static enum ld_code load_position(struct ld_db *db, int64_t seq, int64_t priority,
-                                  int64_t *position, struct ld_error *err)
-{
-    bool row;
-    struct ld_db_query *query = ld_db_use(db, SQL_JOB_POSITION, err);
-    if (!query)
-        return err->code;
-    ld_db_bind_int(query, 1, priority);
-    ld_db_bind_int(query, 2, seq);
-    const enum ld_code code = ld_db_step(query, &row, err);
-    *position = code == LD_OK && row ? ld_db_int(query, 0) : -1;
-    ld_db_done(query);
-    return code;
-}
-
 /* A sweep's cells, its progress in them, and that it runs once one of them has. */
 static enum ld_code load_cells(struct ld_db *db, int64_t seq, struct ld_arena *arena,
                                struct ld_job_view *view, struct ld_error *err)
@@ -173,26 +158,28 @@ static enum ld_code load_columns(struct ld_db_query *row, struct ld_arena *arena
     return LD_OK;
 }
 
-enum ld_code ld_store_load_job(struct ld_db *db, struct ld_db_query *row, struct ld_arena *arena,
-                               struct ld_store_job *job, int64_t *seq, struct ld_error *err)
+enum ld_code ld_store_load_job(struct ld_store *store, struct ld_db *db, struct ld_db_query *row,
+                               struct ld_arena *arena, struct ld_store_job *job, int64_t *seq,
+                               struct ld_error *err)
 {
     enum ld_code code = load_columns(row, arena, job, err);
     if (code != LD_OK)
         return code;
     *seq = ld_db_int(row, 25);
     job->view.parent = column_text(row, 26, arena);
+    job->view.cost = ld_db_int(row, 27);
     if (!job->view.parent)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     if (job->view.status == LD_JOB_QUEUED)
-        code = load_position(db, *seq, job->priority, &job->view.position, err);
+        code = ld_store_load_ahead(store, db, *seq, job, err);
     else
         code = load_images(db, *seq, arena, &job->view, err);
     return code == LD_OK ? load_cells(db, *seq, arena, &job->view, err) : code;
 }
 
-enum ld_code ld_store_load_by_id(struct ld_db *db, const char *tenant, const char *id,
-                                 struct ld_arena *arena, struct ld_store_job *job, int64_t *seq,
-                                 struct ld_error *err)
+enum ld_code ld_store_load_by_id(struct ld_store *store, struct ld_db *db, const char *tenant,
+                                 const char *id, struct ld_arena *arena, struct ld_store_job *job,
+                                 int64_t *seq, struct ld_error *err)
 {
     bool row;
     struct ld_db_query *query = ld_db_use(db, SQL_JOB_BY_ID, err);
@@ -203,7 +190,7 @@ enum ld_code ld_store_load_by_id(struct ld_db *db, const char *tenant, const cha
     if (code == LD_OK && (!row || (tenant && strcmp(tenant, ld_db_text(query, 1)) != 0)))
         code = LD_FAIL(err, LD_E_NOT_FOUND, "there is no such job");
     if (code == LD_OK)
-        code = ld_store_load_job(db, query, arena, job, seq, err);
+        code = ld_store_load_job(store, db, query, arena, job, seq, err);
     ld_db_done(query);
     return code;
 }
@@ -214,7 +201,7 @@ enum ld_code ld_store_job_get(struct ld_store *store, const char *tenant, const 
 {
     int64_t seq;
     struct ld_db *reader = ld_store_reader_take(store);
-    const enum ld_code code = ld_store_load_by_id(reader, tenant, id, arena, job, &seq, err);
+    const enum ld_code code = ld_store_load_by_id(store, reader, tenant, id, arena, job, &seq, err);
     ld_store_reader_give(store, reader);
     return code;
 }
@@ -249,7 +236,7 @@ enum ld_code ld_store_job_list(struct ld_store *store, const struct ld_store_lis
             (void)ld_fmt(next, LD_STORE_CURSOR_SIZE, "%lld", (long long)seq);
             break;
         }
-        code = ld_store_load_job(reader, query, arena, &(*jobs)[*count], &seq, err);
+        code = ld_store_load_job(store, reader, query, arena, &(*jobs)[*count], &seq, err);
         *count += 1;
     }
     if (query)

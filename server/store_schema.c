@@ -91,12 +91,41 @@ static const char *const schema_2 =
     " PRIMARY KEY (parent, number)) WITHOUT ROWID;"
     "CREATE UNIQUE INDEX cells_child ON cells (child);";
 
+/*
+ * shares: how the keys stand in the fair queue (server/fair.h); the counts follow the jobs in the
+ * same transactions. usage: what a key had by day (since 1970, UTC).
+ */
+static const char *const schema_3 =
+    "ALTER TABLE jobs ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE jobs SET cost = 2 * work;"
+    "DROP INDEX jobs_ready;"
+    "DROP INDEX jobs_queued_tenant;"
+    "CREATE INDEX jobs_turn ON jobs (tenant, priority DESC, seq) WHERE status = 0;"
+    "CREATE TABLE shares ("
+    " tenant TEXT PRIMARY KEY,"
+    " vtime INTEGER NOT NULL,"
+    " turns INTEGER NOT NULL DEFAULT 0,"
+    " queued INTEGER NOT NULL DEFAULT 0,"
+    " queued_cost INTEGER NOT NULL DEFAULT 0,"
+    " running INTEGER NOT NULL DEFAULT 0,"
+    " running_cost INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "CREATE INDEX shares_waiting ON shares (vtime) WHERE queued > 0;"
+    "CREATE TABLE usage ("
+    " tenant TEXT NOT NULL,"
+    " day INTEGER NOT NULL,"
+    " jobs INTEGER NOT NULL DEFAULT 0,"
+    " images INTEGER NOT NULL DEFAULT 0,"
+    " work INTEGER NOT NULL DEFAULT 0,"
+    " compute_us INTEGER NOT NULL DEFAULT 0,"
+    " PRIMARY KEY (tenant, day)) WITHOUT ROWID;"
+    "CREATE INDEX usage_day ON usage (day);";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
     " error_detail, text_us, sample_us, decode_us, encode_us, unet_rows, unet_rows_saved, seq,"    \
     " (SELECT parent.id FROM cells JOIN jobs AS parent ON parent.seq = cells.parent"               \
-    "  WHERE cells.child = jobs.seq)"
+    "  WHERE cells.child = jobs.seq), cost"
 
 const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -113,7 +142,37 @@ const char *const ld_store_sql[SQL_COUNT] = {
                          " ORDER BY seq",
     [SQL_QUEUED_BY_PRIORITY] = "SELECT priority, COUNT(*) FROM jobs WHERE status = 0"
                                " GROUP BY priority",
-    [SQL_QUEUED_OF_TENANT] = "SELECT COUNT(*) FROM jobs WHERE tenant = ?1 AND status = 0",
+    [SQL_SHARE_GET] = "SELECT vtime, turns, queued, queued_cost, running, running_cost FROM shares"
+                      " WHERE tenant = ?1",
+    /* a key whose queue was empty goes on at the present virtual time (?2) at the earliest */
+    [SQL_SHARE_JOIN] = "INSERT INTO shares (tenant, vtime, queued, queued_cost)"
+                       " VALUES (?1, ?2, 1, ?3) ON CONFLICT (tenant) DO UPDATE SET"
+                       " vtime = CASE WHEN queued = 0 THEN MAX(vtime, ?2) ELSE vtime END,"
+                       " queued = queued + 1, queued_cost = queued_cost + ?3",
+    [SQL_SHARE_MOVE] = "UPDATE shares SET queued = queued + ?2, queued_cost = queued_cost + ?3,"
+                       " running = running + ?4, running_cost = running_cost + ?5,"
+                       " vtime = vtime + ?6, turns = turns + ?7 WHERE tenant = ?1",
+    [SQL_SHARES_WAITING] = "SELECT tenant, vtime, queued, queued_cost, running, turns FROM shares"
+                           " WHERE queued > 0 ORDER BY vtime LIMIT ?1",
+    [SQL_SHARES_RUNNING] = "SELECT SUM(running), SUM(running_cost) FROM shares",
+    [SQL_SHARES_RESET] = "UPDATE shares SET queued = 0, queued_cost = 0, running = 0,"
+                         " running_cost = 0",
+    [SQL_SHARES_COUNT] = "INSERT INTO shares (tenant, vtime, queued, queued_cost)"
+                         " SELECT tenant, ?1, COUNT(*), SUM(cost) FROM jobs WHERE status = 0"
+                         " GROUP BY tenant ON CONFLICT (tenant) DO UPDATE SET"
+                         " queued = excluded.queued, queued_cost = excluded.queued_cost",
+    [SQL_SHARES_LEAST] = "SELECT COALESCE((SELECT MIN(vtime) FROM shares WHERE tenant IN"
+                         " (SELECT tenant FROM jobs WHERE status = 0)),"
+                         " (SELECT MAX(vtime) FROM shares), 0)",
+    [SQL_USAGE_ADD] = "INSERT INTO usage (tenant, day, jobs, images, work, compute_us)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (tenant, day) DO UPDATE SET"
+                      " jobs = jobs + ?3, images = images + ?4, work = work + ?5,"
+                      " compute_us = compute_us + ?6",
+    [SQL_USAGE_DAY] = "SELECT jobs, images, work, compute_us FROM usage"
+                      " WHERE tenant = ?1 AND day = ?2",
+    [SQL_USAGE_TOTAL] = "SELECT SUM(jobs), SUM(images), SUM(work), SUM(compute_us) FROM usage"
+                        " WHERE tenant = ?1",
+    [SQL_USAGE_EXPIRE] = "DELETE FROM usage WHERE day < ?1",
     [SQL_IDEMPOTENCY_GET] = "SELECT body_sha256, job_id FROM idempotency"
                             " WHERE tenant = ?1 AND key = ?2 AND created >= ?3",
     [SQL_IDEMPOTENCY_PUT] = "INSERT OR REPLACE INTO idempotency"
@@ -121,21 +180,26 @@ const char *const ld_store_sql[SQL_COUNT] = {
                             " VALUES (?1, ?2, ?3, ?4, ?5)",
     [SQL_IDEMPOTENCY_EXPIRE] = "DELETE FROM idempotency WHERE created < ?1",
     [SQL_JOB_INSERT] = "INSERT INTO jobs (id, tenant, status, priority, work, created, request,"
-                       " warnings, init_sha256, mask_sha256)"
-                       " VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                       " warnings, init_sha256, mask_sha256, cost)"
+                       " VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     [SQL_JOB_BY_ID] = "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ?1",
     [SQL_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs"
                      " WHERE tenant = ?1 AND seq < ?2 AND (?3 < 0 OR status = ?3)"
                      " AND NOT EXISTS (SELECT 1 FROM cells WHERE child = jobs.seq)"
                      " ORDER BY seq DESC LIMIT ?4",
-    [SQL_JOB_STATUS] = "SELECT seq, status, tenant, token, attempt, keep_partial, priority"
-                       " FROM jobs WHERE id = ?1",
+    [SQL_JOB_STATUS] = "SELECT seq, status, tenant, token, attempt, keep_partial, priority,"
+                       " cost, work, created FROM jobs WHERE id = ?1",
     /* A sweep waits for its cells. */
-    [SQL_JOB_READY] = "SELECT seq, priority, work, suspect, id FROM jobs WHERE status = 0"
+    [SQL_JOB_FIRST] = "SELECT seq, suspect, id FROM jobs WHERE tenant = ?1 AND status = 0"
                       " AND NOT EXISTS (SELECT 1 FROM cells JOIN jobs AS cell"
                       "  ON cell.seq = cells.child WHERE cells.parent = jobs.seq"
                       "  AND cell.status IN (0, 1, 4))"
-                      " ORDER BY priority DESC, seq LIMIT ?1",
+                      " ORDER BY priority DESC, seq LIMIT 1",
+    [SQL_JOB_OLDEST] = "SELECT seq, suspect, id FROM jobs WHERE tenant = ?1 AND status = 0"
+                       " AND NOT EXISTS (SELECT 1 FROM cells JOIN jobs AS cell"
+                       "  ON cell.seq = cells.child WHERE cells.parent = jobs.seq"
+                       "  AND cell.status IN (0, 1, 4))"
+                       " ORDER BY seq LIMIT 1",
     [SQL_JOB_CLAIM] = "UPDATE jobs SET status = 1, token = ?2, lease_until = ?3,"
                       " attempt = attempt + 1, started = ?4 WHERE id = ?1 AND status = 0",
     [SQL_JOB_FINISH] = "UPDATE jobs SET status = ?2, finished = ?3, token = 0, suspect = 0,"
@@ -154,8 +218,8 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_JOB_CANCEL] =
         "UPDATE jobs SET status = ?2, finished = ?3, keep_partial = ?4 WHERE id = ?1",
     [SQL_JOB_DELETE] = "DELETE FROM jobs WHERE id = ?1",
-    [SQL_JOB_POSITION] = "SELECT COUNT(*) FROM jobs WHERE status = 0"
-                         " AND (priority > ?1 OR (priority = ?1 AND seq < ?2))",
+    [SQL_JOBS_AHEAD] = "SELECT COUNT(*), SUM(cost) FROM jobs WHERE tenant = ?1 AND status = 0"
+                       " AND (priority > ?2 OR (priority = ?2 AND seq < ?3))",
     [SQL_LEASE_EXTEND] = "UPDATE jobs SET lease_until = ?2 WHERE token = ?1 AND status IN (1, 4)",
     [SQL_QUEUE_COUNTS] = "SELECT (SELECT COUNT(*) FROM jobs WHERE status = 0),"
                          " (SELECT COUNT(*) FROM jobs WHERE status IN (1, 4)),"
@@ -245,7 +309,8 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
     static const struct {
         const char *tables, *mark;
     } steps[LD_STORE_SCHEMA_VERSION] = {{schema_1, "PRAGMA user_version = 1"},
-                                        {schema_2, "PRAGMA user_version = 2"}};
+                                        {schema_2, "PRAGMA user_version = 2"},
+                                        {schema_3, "PRAGMA user_version = 3"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;

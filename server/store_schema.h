@@ -6,7 +6,7 @@
 
 #include "server/db.h"
 
-enum { LD_STORE_SCHEMA_VERSION = 2 };
+enum { LD_STORE_SCHEMA_VERSION = 3 };
 
 /* What ld_store_sql[] holds, in order. */
 enum ld_store_sql_index {
@@ -21,7 +21,18 @@ enum ld_store_sql_index {
     SQL_NOTE_PUT,
     SQL_RECOVER_LIST,
     SQL_QUEUED_BY_PRIORITY,
-    SQL_QUEUED_OF_TENANT,
+    SQL_SHARE_GET,
+    SQL_SHARE_JOIN,
+    SQL_SHARE_MOVE,
+    SQL_SHARES_WAITING,
+    SQL_SHARES_RUNNING,
+    SQL_SHARES_RESET,
+    SQL_SHARES_COUNT,
+    SQL_SHARES_LEAST,
+    SQL_USAGE_ADD,
+    SQL_USAGE_DAY,
+    SQL_USAGE_TOTAL,
+    SQL_USAGE_EXPIRE,
     SQL_IDEMPOTENCY_GET,
     SQL_IDEMPOTENCY_PUT,
     SQL_IDEMPOTENCY_EXPIRE,
@@ -29,13 +40,14 @@ enum ld_store_sql_index {
     SQL_JOB_BY_ID,
     SQL_JOB_LIST,
     SQL_JOB_STATUS,
-    SQL_JOB_READY,
+    SQL_JOB_FIRST,
+    SQL_JOB_OLDEST,
     SQL_JOB_CLAIM,
     SQL_JOB_FINISH,
     SQL_JOB_REQUEUE,
     SQL_JOB_CANCEL,
     SQL_JOB_DELETE,
-    SQL_JOB_POSITION,
+    SQL_JOBS_AHEAD,
     SQL_LEASE_EXTEND,
     SQL_QUEUE_COUNTS,
     SQL_IMAGE_PUT,

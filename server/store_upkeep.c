@@ -88,6 +88,7 @@ static enum ld_code cancel_one(struct ld_store *store, const struct cancel_args 
     ld_db_bind_int(query, 4, args->keep_partial ? 1 : 0);
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
         (code = ld_store_emit_status(store, args->id, err)) != LD_OK ||
+        (queued && (code = ld_store_share_unqueue(store, &row, err)) != LD_OK) ||
         (ends && (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
         return code;
     if (queued)
@@ -102,7 +103,7 @@ static enum ld_code run_cancel(struct ld_store *store, void *pointer, struct ld_
     struct ld_store_job job;
     int64_t seq;
     bool waits = false;
-    enum ld_code code = ld_store_load_by_id(store->writer, args->tenant, args->id,
+    enum ld_code code = ld_store_load_by_id(store, store->writer, args->tenant, args->id,
                                             &store->batch_arena, &job, &seq, err);
     for (uint32_t i = 0; code == LD_OK && i < job.view.cell_count; i++)
         waits =
@@ -157,8 +158,8 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
             code = ld_store_emit_status(store, args->id, err);
     }
     if (code != LD_OK ||
-        (code = ld_store_load_by_id(store->writer, NULL, args->id, &store->batch_arena, &job, &seq,
-                                    err)) != LD_OK ||
+        (code = ld_store_load_by_id(store, store->writer, NULL, args->id, &store->batch_arena, &job,
+                                    &seq, err)) != LD_OK ||
         (code = add_freed(args->freed, job.init_sha256, args->arena, err)) != LD_OK ||
         (code = add_freed(args->freed, job.mask_sha256, args->arena, err)) != LD_OK ||
         (code = ld_store_images_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK)
@@ -167,7 +168,12 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, args->id);
+    const bool runs = row.token != 0 && !ld_job_status_is_final(row.status);
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (row.status == LD_JOB_QUEUED &&
+         (code = ld_store_share_unqueue(store, &row, err)) != LD_OK) ||
+        (runs && /* half of it is done, on average */
+         (code = ld_store_share_ended(store, row.tenant, row.cost, 0.5, err)) != LD_OK) ||
         (!ld_job_status_is_final(row.status) &&
          (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
         return code;
@@ -182,7 +188,7 @@ static enum ld_code run_delete(struct ld_store *store, void *pointer, struct ld_
     const struct delete_args *args = pointer;
     struct ld_store_job job;
     int64_t seq;
-    enum ld_code code = ld_store_load_by_id(store->writer, args->tenant, args->id,
+    enum ld_code code = ld_store_load_by_id(store, store->writer, args->tenant, args->id,
                                             &store->batch_arena, &job, &seq, err);
     if (code == LD_OK)
         code = delete_one(store, args, err);
@@ -355,6 +361,7 @@ static enum ld_code run_expire(struct ld_store *store, void *pointer, struct ld_
 {
     const struct expire_args *args = pointer;
     const int64_t kept_us = (int64_t)LD_STORE_IDEMPOTENCY_HOURS * 3600 * 1000000;
+    const int64_t usage_from = ld_store_day(ld_clock_wall_us()) - LD_STORE_USAGE_DAYS;
     enum ld_code code;
     if ((code = expire_by_age(store, args, err)) != LD_OK ||
         (code = expire_by_bytes(store, args, err)) != LD_OK ||
@@ -364,8 +371,9 @@ static enum ld_code run_expire(struct ld_store *store, void *pointer, struct ld_
         enum ld_store_sql_index statement;
         int64_t before_us;
     } sweeps[] = {{SQL_TOMBSTONES_DELETE, args->retention->expired_before_us},
-                  {SQL_IDEMPOTENCY_EXPIRE, ld_clock_wall_us() - kept_us}};
-    for (size_t i = 0; i < 2 && code == LD_OK; i++) {
+                  {SQL_IDEMPOTENCY_EXPIRE, ld_clock_wall_us() - kept_us},
+                  {SQL_USAGE_EXPIRE, usage_from}};
+    for (size_t i = 0; i < sizeof sweeps / sizeof sweeps[0] && code == LD_OK; i++) {
         struct ld_db_query *query = use(store, sweeps[i].statement, err);
         if (!query)
             return err->code;

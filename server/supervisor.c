@@ -92,7 +92,14 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
     struct ld_arena arena;
     struct ld_store_job job;
     bool claimed = false;
-    const struct ld_fair_worker worker = {slot->job_count, slot->jobs_max, runs_suspect(slot)};
+    const struct ld_fair_worker worker = {
+        .running = slot->job_count,
+        .running_max = slot->jobs_max,
+        .running_suspect = runs_suspect(slot),
+        .places = atomic_load(&supervisor->shared)
+                      ? supervisor->config.workers * supervisor->config.jobs_per_worker
+                      : 0,
+    };
     ld_arena_init(&arena, "claim", 4 << 20);
     const enum ld_code code =
         ld_store_job_claim(supervisor->config.store, &worker, &arena, &job, &claimed, &err);
@@ -426,6 +433,11 @@ bool ld_supervisor_progress(struct ld_supervisor *supervisor, const char *job_id
     }
     pthread_mutex_unlock(&supervisor->lock);
     return found;
+}
+
+void ld_supervisor_set_shared(struct ld_supervisor *supervisor, bool shared)
+{
+    atomic_store(&supervisor->shared, shared);
 }
 
 void ld_supervisor_status_get(struct ld_supervisor *supervisor, struct ld_supervisor_status *status)

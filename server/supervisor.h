@@ -34,6 +34,9 @@ enum ld_code ld_supervisor_start(struct ld_supervisor **supervisor,
                                  const struct ld_supervisor_config *config,
                                  struct ld_error *err) LD_MUST_USE;
 
+/* Whether several keys share the workers; then one place is kept free (fair.h). Any thread. */
+void ld_supervisor_set_shared(struct ld_supervisor *supervisor, bool shared);
+
 /* There may be a job to claim. Any thread. */
 void ld_supervisor_wake(struct ld_supervisor *supervisor);
 

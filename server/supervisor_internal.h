@@ -41,7 +41,7 @@ struct ld_supervisor {
     struct ld_supervisor_config config;
     pthread_t thread;
     int wake_fd;
-    atomic_bool draining, stopping, claim_wanted;
+    atomic_bool draining, stopping, claim_wanted, shared;
 
     /* The supervisor thread's own; it changes jobs and progress under `lock` for readers. */
     struct ld_slot slots[LD_WORKERS_MAX];

@@ -54,7 +54,7 @@ static int start(void **state)
                                            .body_sha256 = "",
                                            .queued_per_tenant_max = 9,
                                            .queued_max = 9};
-    const struct ld_fair_worker worker = {0, 8, false};
+    const struct ld_fair_worker worker = {.running_max = 8};
     return ld_store_open(&store, &config, &err) == LD_OK &&
                    ld_store_submit(store, &submit, job_id, &replayed, &err) == LD_OK &&
                    ld_store_job_claim(store, &worker, &arena, &job, &claimed, &err) == LD_OK &&

@@ -95,7 +95,7 @@ static bool claim(struct ld_store *store, struct ld_store_job *job)
 {
     struct ld_error err = {0};
     bool claimed = false;
-    const struct ld_fair_worker worker = {0, 8, false};
+    const struct ld_fair_worker worker = {.running_max = 8};
     assert_int_equal(ld_store_job_claim(store, &worker, &arena, job, &claimed, &err), LD_OK);
     return claimed;
 }
