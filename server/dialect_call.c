@@ -102,8 +102,7 @@ static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_err
     struct ld_problem problem;
     ld_problem_init(&problem, &ex->arena);
     (void)ld_problem_add_error(&problem, NULL, err);
-    if (err->code == LD_E_QUEUE_FULL)
-        problem.retry_after_s = ld_front_retry_after(ex->front);
+    problem.retry_after_s = ld_front_retry_after(ex, err->code);
     return ld_exchange_problem(ex, &problem);
 }
 

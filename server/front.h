@@ -87,9 +87,12 @@ enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct
 /* Live progress and an estimate into a job's view; `buffer` keeps the phase. */
 void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buffer[32]);
 
-/* Seconds after which a place for the tenant's next job is likely, from the measured rate; 1..3600.
- */
-uint32_t ld_front_retry_after(struct ld_front *front, const char *tenant);
+/* Seconds after which a job that was refused with this code is worth another try: a place in the
+ * queue by the measured rate (1..3600), the next day for its work limit; 0 for other codes. */
+uint32_t ld_front_retry_after(struct ld_exchange *ex, enum ld_code code);
+
+/* {"queued","running","today":{...},"total":{...}} */
+void ld_front_write_standing(const struct ld_store_standing *standing, struct ld_buffer *out);
 
 /* Cancel what a revoked key left in the queue or running. */
 void ld_front_end_revoked(struct ld_front *front);

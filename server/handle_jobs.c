@@ -1,7 +1,6 @@
 #include "server/handlers.h"
 
 #include "api/respond.h"
-#include "runtime/base/clock.h"
 #include "server/front.h"
 
 enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
@@ -66,24 +65,14 @@ static bool key_is_plausible(const char *key)
     return true;
 }
 
-/* When a new day of the work limit begins (UTC). */
-static uint32_t seconds_to_midnight(void)
-{
-    enum { DAY_S = 24 * 3600 };
-    return DAY_S - (uint32_t)(ld_clock_wall_us() / 1000000 % DAY_S);
-}
-
 static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_error *err,
                                      bool replayed)
 {
     struct ld_problem problem;
     ld_problem_init(&problem, &ex->arena);
     (void)ld_problem_add_error(&problem, NULL, err);
-    if (err->code == LD_E_QUEUE_FULL)
-        problem.retry_after_s = ld_front_retry_after(ex->front, ex->tenant);
-    else if (err->code == LD_E_RATE)
-        problem.retry_after_s = seconds_to_midnight();
-    else if (err->code == LD_E_CONFLICT)
+    problem.retry_after_s = ld_front_retry_after(ex, err->code);
+    if (err->code == LD_E_CONFLICT)
         problem.status = 422; /* the key came with another body */
     else if (err->code == LD_E_NOT_FOUND && replayed)
         problem.status = 410;

@@ -41,6 +41,14 @@ enum ld_handled ld_handle_resolutions(struct ld_exchange *ex);
 /* handle_tags.c */
 enum ld_handled ld_handle_tags(struct ld_exchange *ex);
 
+/* handle_me.c, handle_admin.c */
+enum ld_handled ld_handle_me(struct ld_exchange *ex);
+enum ld_handled ld_handle_keys_list(struct ld_exchange *ex);
+enum ld_handled ld_handle_keys_add(struct ld_exchange *ex);
+enum ld_handled ld_handle_keys_revoke(struct ld_exchange *ex);
+enum ld_handled ld_handle_admin_queue(struct ld_exchange *ex);
+enum ld_handled ld_handle_admin_drain(struct ld_exchange *ex);
+
 /* handle_meta.c */
 enum ld_handled ld_handle_health(struct ld_exchange *ex);
 enum ld_handled ld_handle_ready(struct ld_exchange *ex);

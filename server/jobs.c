@@ -1,6 +1,7 @@
 #include "server/front.h"
 
 #include "api/respond.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "server/keyring.h"
 
@@ -40,14 +41,23 @@ void ld_front_enliven(struct ld_front *front, struct ld_job_view *view, char buf
     }
 }
 
-uint32_t ld_front_retry_after(struct ld_front *front, const char *tenant)
+/* When a new day of the work limit begins (UTC). */
+static uint32_t seconds_to_midnight(void)
 {
-    struct ld_store_standing standing;
+    enum { DAY_S = 24 * 3600 };
+    return DAY_S - (uint32_t)(ld_clock_wall_us() / 1000000 % DAY_S);
+}
+
+uint32_t ld_front_retry_after(struct ld_exchange *ex, enum ld_code code)
+{
     struct ld_error err;
     double own;
     double any;
-    if (ld_store_drain_seconds(front->store, tenant, &own, &any, &err) != LD_OK ||
-        ld_store_standing(front->store, tenant, &standing, &err) != LD_OK || any < 0)
+    if (code == LD_E_RATE)
+        return seconds_to_midnight();
+    if (code != LD_E_QUEUE_FULL)
+        return 0;
+    if (ld_store_drain_seconds(ex->front->store, ex->tenant, &own, &any, &err) != LD_OK || any < 0)
         return 30; /* nothing measured */
     const double seconds = own >= 0 ? own : any;
     return seconds > 3600 ? 3600 : (uint32_t)seconds + 1;

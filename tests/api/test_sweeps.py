@@ -191,7 +191,12 @@ def test_a_store_from_before_sweeps_is_brought_up_to_date(serve):
     picture = front.picture(old)
     assert front.stop() == 0
     with sqlite3.connect(front.folder / "state" / "jobs.db") as store:
-        store.executescript("DROP TABLE cells; PRAGMA user_version = 1")
+        store.executescript(
+            "DROP TABLE cells; DROP TABLE shares; DROP TABLE usage; DROP INDEX jobs_turn;"
+            "ALTER TABLE jobs DROP COLUMN cost;"
+            "CREATE INDEX jobs_ready ON jobs (priority DESC, seq) WHERE status = 0;"
+            "CREATE INDEX jobs_queued_tenant ON jobs (tenant) WHERE status = 0;"
+            "PRAGMA user_version = 1")
     store.close()
     front.start()
     assert front.picture(old) == picture
