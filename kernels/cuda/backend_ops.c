@@ -322,6 +322,8 @@ enum ld_code ld_cuda_attention(struct ld_backend *backend, const struct ld_atten
     struct ld_cuda *cuda = ld_cuda_of(backend);
     struct ldk_attention attention = attention_of(op, cuda->dtype);
     enum ld_code code = ld_check_attention(op, err);
+    if (code == LD_OK && cuda->mode != LD_CUDA_REPLAY)
+        ldk_tuner_attention(cuda->tuner, &attention, cuda->mode == LD_CUDA_WALK);
     /* The workspace first: growing it empties the stage. */
     if (code == LD_OK && cuda->mode != LD_CUDA_REPLAY)
         code = workspace(cuda, ldk_attention_workspace(&attention), &attention.workspace, err);

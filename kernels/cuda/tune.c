@@ -3,6 +3,7 @@
 #include "kernels/cuda/tune_cache.h"
 #include "runtime/base/bytes.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +75,8 @@ uint32_t ldk_tune_filter(const struct ldk_tune_unit *unit, const struct ldk_tune
     for (uint32_t i = 0; i < count; i++) {
         if (candidates[i].family != LDK_TUNE_OWN || candidates[i].shared_bytes > device->shared_max)
             continue;
-        const double clocks = ldk_tune_model(unit, device, &candidates[i]);
+        const double model = ldk_tune_model(unit, device, &candidates[i]);
+        const double clocks = model > 0 ? model : (double)INFINITY; /* unknown: behind the others */
         uint32_t at = own;
         while (at > 0 && cost[at - 1] > clocks)
             at--;
@@ -153,10 +155,13 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* `best`: the shortest median so far, 0 if there is none. Who has not come near it once warm cannot
+ * win any more, and its other runs are not waited for. */
 static bool median_ms(const struct ldk_tune_unit *unit, const struct ldk_tune_bench *bench,
-                      const struct ldk_tune_candidate *candidate, double *out)
+                      const struct ldk_tune_candidate *candidate, double best, double *out)
 {
     double ms[LDK_TUNE_RUNS];
+    double shortest = (double)INFINITY;
     for (int r = -LDK_TUNE_WARM_UPS; r < LDK_TUNE_RUNS; r++) {
         double one = 0;
         const int code = bench->run(bench->ctx, unit, candidate, &one);
@@ -166,6 +171,9 @@ static bool median_ms(const struct ldk_tune_unit *unit, const struct ldk_tune_be
         }
         if (r >= 0)
             ms[r] = one;
+        shortest = one < shortest ? one : shortest;
+        if (r == 0 && best > 0 && shortest > LDK_TUNE_HOPELESS * best)
+            return false;
     }
     qsort(ms, LDK_TUNE_RUNS, sizeof ms[0], ascending);
     *out = (ms[LDK_TUNE_RUNS / 2 - 1] + ms[LDK_TUNE_RUNS / 2]) / 2;
@@ -216,7 +224,7 @@ bool ldk_tune_decide(const struct ldk_tune_unit *unit, const struct ldk_tune_dev
         /* Under a given signature the question of bits was answered when the class was decided. */
         const bool ask_bits = deterministic && signature == 0 && all[i].family != LDK_TUNE_OWN;
         if (is_right(unit, bench, &all[i]) && (!ask_bits || keeps_bits(unit, bench, &all[i])) &&
-            median_ms(unit, bench, &all[i], &ms))
+            median_ms(unit, bench, &all[i], any ? choice->ms : 0, &ms))
             rank(choice, &any, &all[i], ms);
     }
     return any;

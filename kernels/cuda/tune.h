@@ -30,6 +30,7 @@ enum {
     LDK_TUNE_LIBRARY_MAX = 4, /* of those, places that libraries may have however the model ranks */
     LDK_TUNE_WARM_UPS = 3,
     LDK_TUNE_RUNS = 20,
+    LDK_TUNE_HOPELESS = 4,       /* times the best median: not timed to the end */
     LDK_TUNE_REFERENCE_BATCH = 2 /* one image with its negative prompt */
 };
 

@@ -26,6 +26,8 @@ struct ldk_tuner {
     struct ldk_libs_way *ways; /* [WAYS_MAX]: variant LDK_VARIANT_LIBRARY + i */
     uint32_t way_count;
     size_t l2_bytes;
+    bool found; /* `latest` holds something */
+    struct ldk_tune_choice latest;
 };
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -145,6 +147,31 @@ static struct ldk_tune_unit linear_unit(const struct ldk_tuner *tuner, const str
         .dims = {l->c0, l->c1, l->w.bias16 != NULL, (int32_t)l->w.dtype}};
 }
 
+/* The key tells strides, not addresses: an operand that does not start where the fast kernels want
+ * it keeps the default. */
+static bool is_aligned(const struct ldk_attention *a)
+{
+    const uintptr_t bases = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->o;
+    return bases % 16 == 0;
+}
+
+/* As two products of one shape: a query row against every key, then its weights against every
+ * value. How many keys count differs from image to image and is no part of it. */
+static struct ldk_tune_unit attention_unit(const struct ldk_tuner *tuner,
+                                           const struct ldk_attention *a)
+{
+    return (struct ldk_tune_unit){
+        .op = LDK_TUNE_ATTENTION,
+        .arch = tuner->device.arch,
+        .dtype = a->dtype,
+        .epilogue = flag(a->causal, LDK_TUNE_CAUSAL),
+        .batch = a->batch,
+        .m = a->q_rows,
+        .n = a->heads * a->head_dim,
+        .k = 2 * a->kv_rows,
+        .dims = {a->heads, a->head_dim, a->kv_rows, a->q_stride, a->k_stride, a->v_stride}};
+}
+
 /* ---- Choosing -------------------------------------------------------------------------------- */
 
 /* The number of a library's way; -1 when the table is full. */
@@ -185,6 +212,7 @@ static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_m
     struct ldk_tune_choice measured;
     struct ld_error err = {0};
     const bool deterministic = !tuner->options.any_bits;
+    tuner->found = false;
     work->libs = tuner->libs;
     work->l2_bytes = tuner->l2_bytes;
     const struct ldk_tune_choice *choice =
@@ -203,6 +231,8 @@ static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_m
         choice = ldk_tune_fallback(&tuner->cache, &work->unit, deterministic);
     if (!choice)
         return LDK_VARIANT_AUTO;
+    tuner->latest = *choice;
+    tuner->found = true;
     const uint32_t count = ldk_work_own_candidates(work, own, LDK_TUNE_CANDIDATES_MAX);
     return number_of(tuner, choice->candidate, own, count);
 }
@@ -224,6 +254,19 @@ void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool m
     linear->variant = choose(tuner, &work, may_measure);
 }
 
+void ldk_tuner_attention(struct ldk_tuner *tuner, struct ldk_attention *attention, bool may_measure)
+{
+    if (!tuner)
+        return;
+    tuner->found = false;
+    if (!is_aligned(attention))
+        return;
+    struct ldk_work work = {.unit = attention_unit(tuner, attention), .attention = *attention};
+    /* Measured without gaps between output rows: there are none in the networks. */
+    work.attention.o_stride = attention->heads * attention->head_dim;
+    attention->variant = choose(tuner, &work, may_measure);
+}
+
 const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tuner,
                                                     const struct ldk_conv *conv, bool moments)
 {
@@ -240,6 +283,20 @@ const struct ldk_tune_choice *ldk_tuner_linear_choice(const struct ldk_tuner *tu
         return NULL;
     const struct ldk_tune_unit unit = linear_unit(tuner, linear, moments);
     return ldk_tune_lookup(&tuner->cache, &unit, !tuner->options.any_bits);
+}
+
+const struct ldk_tune_choice *ldk_tuner_attention_choice(const struct ldk_tuner *tuner,
+                                                         const struct ldk_attention *attention)
+{
+    if (!tuner || !is_aligned(attention))
+        return NULL;
+    const struct ldk_tune_unit unit = attention_unit(tuner, attention);
+    return ldk_tune_lookup(&tuner->cache, &unit, !tuner->options.any_bits);
+}
+
+const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner)
+{
+    return tuner && tuner->found ? &tuner->latest : NULL;
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */

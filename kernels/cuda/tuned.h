@@ -53,6 +53,9 @@ void ldk_tuner_save(struct ldk_tuner *tuner);
 void ldk_tuner_conv(struct ldk_tuner *tuner, struct ldk_conv *conv, bool moments, bool may_measure);
 void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool moments,
                       bool may_measure);
+/* Attention has no library among its candidates: ldk_attention runs whatever is set here. */
+void ldk_tuner_attention(struct ldk_tuner *tuner, struct ldk_attention *attention,
+                         bool may_measure);
 
 /* What was chosen for a shape and what came second, for reports; NULL if nothing is known. */
 const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tuner,
@@ -60,6 +63,12 @@ const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tune
 const struct ldk_tune_choice *ldk_tuner_linear_choice(const struct ldk_tuner *tuner,
                                                       const struct ldk_linear *linear,
                                                       bool moments);
+const struct ldk_tune_choice *ldk_tuner_attention_choice(const struct ldk_tuner *tuner,
+                                                         const struct ldk_attention *attention);
+
+/* What the latest ldk_tuner_conv, _linear or _attention found; NULL: nothing was known, the default
+ * was left. Valid until the next of them. */
+const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner);
 
 /* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. */
 int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream);

@@ -22,6 +22,8 @@ enum {
  * two (both round once), and half as much again where fp16 accumulators take part. */
 static double limit_of(const struct ldk_tune_unit *unit)
 {
+    if (unit->op == LDK_TUNE_ATTENTION)
+        return unit->dtype == LDK_BF16 ? 2 * 1e-2 : 2 * 2e-3;
     if (unit->epilogue & LDK_TUNE_FP16_ACCUMULATE)
         return 4e-3 + 1e-3;
     return unit->dtype == LDK_BF16 ? 2 * 6e-3 : 2 * 1e-3;
@@ -32,6 +34,11 @@ static double limit_of(const struct ldk_tune_unit *unit)
 static bool is_conv(const struct ldk_work *work)
 {
     return work->unit.op == LDK_TUNE_CONV;
+}
+
+static bool is_attention(const struct ldk_work *work)
+{
+    return work->unit.op == LDK_TUNE_ATTENTION;
 }
 
 /* Moments are sums over a tile's rows: where they are wanted, the tile's height is part of what the
@@ -46,14 +53,27 @@ static uint32_t signature_of(const struct ldk_variant *variant, bool moments)
     return hash ? hash : 1; /* 0 means "any" */
 }
 
+static int32_t own_variants(const struct ldk_work *work, struct ldk_variant out[VARIANTS_MAX])
+{
+    switch (work->unit.op) {
+    case LDK_TUNE_CONV:
+        return ldk_conv_variants(&work->conv, out, VARIANTS_MAX);
+    case LDK_TUNE_LINEAR:
+        return ldk_linear_variants(&work->linear, out, VARIANTS_MAX);
+    case LDK_TUNE_ATTENTION:
+        return ldk_attention_variants(&work->attention, out, VARIANTS_MAX);
+    case LDK_TUNE_OP_COUNT:
+        break;
+    }
+    return 0;
+}
+
 uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_candidate *out,
                                  uint32_t capacity)
 {
     struct ldk_variant variants[VARIANTS_MAX];
     const bool moments = (work->unit.epilogue & LDK_TUNE_MOMENTS) != 0;
-    const int32_t count = is_conv(work)
-                              ? ldk_conv_variants(&work->conv, variants, VARIANTS_MAX)
-                              : ldk_linear_variants(&work->linear, variants, VARIANTS_MAX);
+    const int32_t count = own_variants(work, variants);
     uint32_t used = 0;
     for (int32_t i = 0; i < count && used < capacity; i++) {
         const struct ldk_variant *v = &variants[i];
@@ -92,15 +112,35 @@ static struct ldk_linear linear_at(const struct ldk_work *work, int32_t batch)
     return l;
 }
 
+static struct ldk_attention attention_at(const struct ldk_work *work, int32_t batch)
+{
+    struct ldk_attention a = work->attention;
+    a.batch = batch;
+    a.kv_len = NULL; /* every key counts */
+    return a;
+}
+
+/* The plain kernels are what others are checked against. They take any shape and are slow by
+ * design, so they stand for election only where nothing else does. */
+static uint32_t without_plain(struct ldk_tune_candidate *list, uint32_t count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (list[i].number != LDK_VARIANT_PLAIN || count == 1)
+            list[kept++] = list[i];
+    }
+    return kept;
+}
+
 static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
                            struct ldk_tune_candidate *out, uint32_t capacity)
 {
     const struct ldk_work *work = ctx;
     struct ldk_libs_way ways[LDK_LIBS_WAYS_MAX];
     uint32_t way_count = 0;
-    uint32_t count = ldk_work_own_candidates(work, out, capacity);
+    uint32_t count = without_plain(out, ldk_work_own_candidates(work, out, capacity));
     /* Libraries are asked at the reference batch, so that every batch sees the same list. */
-    if (work->libs && !(unit->epilogue & LDK_TUNE_MOMENTS)) {
+    if (work->libs && !is_attention(work) && !(unit->epilogue & LDK_TUNE_MOMENTS)) {
         const struct ldk_conv conv = conv_at(work, LDK_TUNE_REFERENCE_BATCH);
         const struct ldk_linear linear = linear_at(work, LDK_TUNE_REFERENCE_BATCH);
         way_count = is_conv(work)
@@ -123,15 +163,15 @@ static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
 
 void ldk_work_deinit(struct ldk_work *work)
 {
-    void *const all[] = {work->x0,        work->x1,      work->residual, work->y,
-                         work->reference, work->row_add, work->moments,  work->scratch};
+    void *const all[] = {work->x0,        work->x1,      work->x2,      work->residual, work->y,
+                         work->reference, work->row_add, work->moments, work->scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i])
             (void)ldk_rt_free(all[i]);
     }
     ld_heap_free(work->want);
     work->want = NULL;
-    work->x0 = work->x1 = work->residual = work->y = work->reference = NULL;
+    work->x0 = work->x1 = work->x2 = work->residual = work->y = work->reference = NULL;
     work->row_add = work->moments = NULL;
     work->scratch = NULL;
     work->scratch_bytes = work->moments_bytes = 0;
@@ -197,6 +237,8 @@ static int upload_operands(struct ldk_work *work)
     }
     if (code == LDK_OK)
         code = fill(work->x1, work->x1_bytes, rounded, NOISE * element);
+    if (code == LDK_OK)
+        code = fill(work->x2, work->x2_bytes, rounded, NOISE * element);
     if (code == LDK_OK && work->residual)
         code = fill(work->residual, work->y_bytes, rounded, NOISE * element);
     if (code == LDK_OK && work->row_add)
@@ -210,12 +252,29 @@ static int upload_operands(struct ldk_work *work)
     return code;
 }
 
-static size_t y_values(const struct ldk_work *work)
+/* Elements of one image. */
+struct extent {
+    size_t x0, x1, x2, y;
+};
+
+static struct extent extent_of(const struct ldk_work *work)
 {
-    if (is_conv(work))
-        return (size_t)work->conv.out_h * (size_t)work->conv.out_w * (size_t)work->conv.w.rows;
-    return (size_t)work->linear.rows_per_image *
-           (size_t)(work->linear.w.geglu ? work->linear.w.rows / 2 : work->linear.w.rows);
+    if (is_attention(work)) {
+        const struct ldk_attention *a = &work->attention;
+        return (struct extent){
+            (size_t)a->q_rows * (size_t)a->q_stride, (size_t)a->kv_rows * (size_t)a->k_stride,
+            (size_t)a->kv_rows * (size_t)a->v_stride, (size_t)a->q_rows * (size_t)a->o_stride};
+    }
+    if (is_conv(work)) {
+        const struct ldk_conv *c = &work->conv;
+        const size_t in = (size_t)c->in_h * (size_t)c->in_w;
+        return (struct extent){in * (size_t)c->c0, in * (size_t)c->c1, 0,
+                               (size_t)c->out_h * (size_t)c->out_w * (size_t)c->w.rows};
+    }
+    const struct ldk_linear *l = &work->linear;
+    const size_t rows = (size_t)l->rows_per_image;
+    return (struct extent){rows * (size_t)l->c0, rows * (size_t)l->c1, 0,
+                           rows * (size_t)(l->w.geglu ? l->w.rows / 2 : l->w.rows)};
 }
 
 /* Memory and random operands for `batch`; what was there for a smaller one is dropped. */
@@ -224,19 +283,16 @@ static int prepare(struct ldk_work *work, int32_t batch)
     if (batch <= work->batch)
         return LDK_OK;
     ldk_work_deinit(work);
-    const bool conv = is_conv(work);
+    const struct extent extent = extent_of(work);
     const size_t images = (size_t)batch;
-    const size_t positions = conv ? (size_t)work->conv.in_h * (size_t)work->conv.in_w
-                                  : (size_t)work->linear.rows_per_image;
     const size_t element = act_bytes(work);
     const bool residual = (work->unit.epilogue & LDK_TUNE_RESIDUAL) != 0;
     work->batch = batch;
-    work->x0_bytes =
-        images * positions * (size_t)(conv ? work->conv.c0 : work->linear.c0) * element;
-    work->x1_bytes =
-        images * positions * (size_t)(conv ? work->conv.c1 : work->linear.c1) * element;
-    work->y_bytes = images * y_values(work) *
-                    (work->unit.epilogue & LDK_TUNE_F32_OUT ? sizeof(float) : element);
+    work->x0_bytes = images * extent.x0 * element;
+    work->x1_bytes = images * extent.x1 * element;
+    work->x2_bytes = images * extent.x2 * element;
+    work->y_bytes =
+        images * extent.y * (work->unit.epilogue & LDK_TUNE_F32_OUT ? sizeof(float) : element);
     /* Copies of x0 and y that together leave the L2 behind. */
     const size_t both = work->x0_bytes + work->y_bytes;
     const size_t wanted = 2 * work->l2_bytes / (both ? both : 1) + 1;
@@ -246,12 +302,14 @@ static int prepare(struct ldk_work *work, int32_t batch)
     if (code == LDK_OK)
         code = alloc(&work->x1, work->x1_bytes);
     if (code == LDK_OK)
+        code = alloc(&work->x2, work->x2_bytes);
+    if (code == LDK_OK)
         code = alloc(&work->y, work->y_bytes * work->places);
     if (code == LDK_OK)
         code = alloc(&work->reference, work->y_bytes);
     if (code == LDK_OK && residual)
         code = alloc(&work->residual, work->y_bytes);
-    if (code == LDK_OK && conv && work->conv.row_add) {
+    if (code == LDK_OK && is_conv(work) && work->conv.row_add) {
         code = alloc(&row, images * (size_t)work->conv.row_add_stride * sizeof(float));
         work->row_add = (void *)row;
     }
@@ -356,9 +414,25 @@ static int launch_linear(struct ldk_work *work, const struct ldk_tune_candidate 
     return code == LDK_OK ? ldk_linear(&l, NULL) : code;
 }
 
+static int launch_attention(struct ldk_work *work, int32_t variant, int32_t batch,
+                            const unsigned char *x0, unsigned char *y)
+{
+    struct ldk_attention a = attention_at(work, batch);
+    a.q = x0;
+    a.k = work->x1;
+    a.v = work->x2;
+    a.o = y;
+    a.variant = variant;
+    const int code = need(&work->scratch, &work->scratch_bytes, ldk_attention_workspace(&a));
+    a.workspace = work->scratch;
+    return code == LDK_OK ? ldk_attention(&a, NULL) : code;
+}
+
 static int launch(struct ldk_work *work, const struct ldk_tune_candidate *candidate,
                   int32_t variant, int32_t batch, const unsigned char *x0, unsigned char *y)
 {
+    if (is_attention(work))
+        return launch_attention(work, variant, batch, x0, y);
     return is_conv(work) ? launch_conv(work, candidate, variant, batch, x0, y)
                          : launch_linear(work, candidate, variant, batch, x0, y);
 }

@@ -10,21 +10,22 @@
 
 struct ldk_libs;
 
-/* `unit` and the operator it came from (conv or linear by unit.op) are set by the caller; weights
- * are used as they are, operands are our own. */
+/* `unit` and the operator it came from (conv, linear or attention by unit.op) are set by the
+ * caller; weights are used as they are, operands are our own. */
 struct ldk_work {
     struct ldk_tune_unit unit;
     struct ldk_conv conv;
     struct ldk_linear linear;
+    struct ldk_attention attention;
     struct ldk_libs *libs; /* NULL: none */
     size_t l2_bytes;
     /* Made when first needed, for `places` copies of x and y at `batch`. */
     int32_t batch;
     uint32_t places, turn;
-    unsigned char *x0, *x1, *residual, *y, *reference;
+    unsigned char *x0, *x1, *x2 /* q, k, v of an attention */, *residual, *y, *reference;
     float *row_add, *moments;
     void *scratch;
-    size_t x0_bytes, x1_bytes, y_bytes, scratch_bytes, moments_bytes;
+    size_t x0_bytes, x1_bytes, x2_bytes, y_bytes, scratch_bytes, moments_bytes;
     void *want; /* host: the plain kernel's output, for the check */
 };
 

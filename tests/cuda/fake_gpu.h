@@ -26,6 +26,7 @@ struct fake_gpu {
     uint64_t allocations;          /* of the device and of pinned memory, refused ones too */
     uint64_t device_bytes;         /* in use */
     uint64_t bytes_up, bytes_down; /* that have passed between host and device */
+    double now_ms; /* what events measure: each piece of work takes one, and may turn it back */
 };
 extern struct fake_gpu fake_gpu;
 

@@ -4,7 +4,6 @@
  * network's result should be where a GPU rounds, computed and not guessed (kernels.md 15, 6).
  */
 #include "kernels/cuda/pack.h"
-#include "kernels/cuda/tuned.h"
 #include "tests/cuda/fake_gpu.h"
 
 #include <assert.h>
@@ -184,6 +183,20 @@ size_t ldk_conv_workspace(const struct ldk_conv *c)
     return c->w.rows > 32 ? 4096 : 0;
 }
 
+/* Every shape has one kernel here, which checks itself. */
+static int32_t only_variant(struct ldk_variant *out, int32_t capacity)
+{
+    if (capacity > 0)
+        *out = (struct ldk_variant){.number = LDK_VARIANT_PLAIN, .signature = 1, .name = "plain"};
+    return 1;
+}
+
+int32_t ldk_conv_variants(const struct ldk_conv *c, struct ldk_variant *out, int32_t capacity)
+{
+    (void)c;
+    return only_variant(out, capacity);
+}
+
 int ldk_conv2d(const struct ldk_conv *c, ldk_stream stream)
 {
     (void)stream;
@@ -241,6 +254,12 @@ size_t ldk_linear_workspace(const struct ldk_linear *l)
 {
     (void)l;
     return 0;
+}
+
+int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out, int32_t capacity)
+{
+    (void)l;
+    return only_variant(out, capacity);
 }
 
 int ldk_linear(const struct ldk_linear *l, ldk_stream stream)
@@ -396,10 +415,15 @@ static float *decoded_rows(const void *x, int32_t rows, int32_t stride,
     return decoded(x, (size_t)(rows - 1) * (size_t)stride + width, a->dtype);
 }
 
+/* Three variants that give equal bits; the last is done in half the time. */
+enum { ATTENTION_VARIANTS = 3, ATTENTION_FAST = ATTENTION_VARIANTS - 1 };
+
 static void run_attention(const void *args)
 {
     const struct ldk_attention *a = args;
     assert(a->kv_rows <= KEYS_MAX);
+    if (a->variant == ATTENTION_FAST)
+        fake_gpu.now_ms -= 0.5;
     float *q = decoded_rows(a->q, a->batch * a->q_rows, a->q_stride, a);
     float *k = decoded_rows(a->k, a->batch * a->kv_rows, a->k_stride, a);
     float *v = decoded_rows(a->v, a->batch * a->kv_rows, a->v_stride, a);
@@ -418,9 +442,21 @@ size_t ldk_attention_workspace(const struct ldk_attention *a)
     return a->head_dim > 160 ? (size_t)a->q_rows * (size_t)a->kv_rows * 2 : 0;
 }
 
+int32_t ldk_attention_variants(const struct ldk_attention *a, struct ldk_variant *out,
+                               int32_t capacity)
+{
+    static const char *const names[ATTENTION_VARIANTS] = {"plain", "slow", "fast"};
+    for (int32_t i = 0; i < ATTENTION_VARIANTS && i < capacity; i++)
+        out[i] = (struct ldk_variant){
+            .number = i, .signature = 0x41, .tile_m = 16, .tile_n = a->head_dim, .name = names[i]};
+    return ATTENTION_VARIANTS;
+}
+
 int ldk_attention(const struct ldk_attention *a, ldk_stream stream)
 {
     (void)stream;
+    if (a->variant >= ATTENTION_VARIANTS)
+        return LDK_E_UNSUPPORTED;
     fake_gpu.launches++;
     return fake_gpu_enqueue(run_attention, a, sizeof *a);
 }
@@ -618,49 +654,4 @@ int ldk_planes_out(const void *x, int32_t batch, int32_t channels, int32_t heigh
 {
     (void)stream;
     return enqueue_planes(run_planes_out, planes, NULL, batch, channels, height, width, x, dtype);
-}
-
-/* ---- The tuner: none ------------------------------------------------------------------------- */
-
-enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_options *options,
-                              struct ld_error *err)
-{
-    (void)options;
-    (void)err;
-    *out = NULL;
-    return LD_OK;
-}
-
-void ldk_tuner_destroy(struct ldk_tuner *tuner)
-{
-    (void)tuner;
-}
-
-void ldk_tuner_conv(struct ldk_tuner *tuner, struct ldk_conv *conv, bool moments, bool may_measure)
-{
-    (void)tuner;
-    (void)conv;
-    (void)moments;
-    (void)may_measure;
-}
-
-void ldk_tuner_linear(struct ldk_tuner *tuner, struct ldk_linear *linear, bool moments,
-                      bool may_measure)
-{
-    (void)tuner;
-    (void)linear;
-    (void)moments;
-    (void)may_measure;
-}
-
-int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream)
-{
-    (void)tuner;
-    return ldk_conv2d(conv, stream);
-}
-
-int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream)
-{
-    (void)tuner;
-    return ldk_linear(linear, stream);
 }

@@ -96,6 +96,70 @@ static void remove_folder(const char *folder)
     (void)hc_expect(rmdir(folder) == 0, "nothing but the tuning file was left");
 }
 
+/* ---- Attention ------------------------------------------------------------------------------- */
+
+enum { HEADS = 1, DIM = 40, WIDTH = HEADS * DIM, ROWS = 16 };
+
+static struct ldk_attention attention_of(int32_t batch, const uint16_t *qkv)
+{
+    return (struct ldk_attention){.q = qkv,
+                                  .k = qkv + WIDTH,
+                                  .v = qkv + 2 * WIDTH,
+                                  .batch = batch,
+                                  .q_rows = ROWS,
+                                  .kv_rows = ROWS,
+                                  .q_stride = 3 * WIDTH,
+                                  .k_stride = 3 * WIDTH,
+                                  .v_stride = 3 * WIDTH,
+                                  .o_stride = WIDTH,
+                                  .heads = HEADS,
+                                  .head_dim = DIM,
+                                  .scale = 0.158F,
+                                  .dtype = LDK_F16,
+                                  .variant = LDK_VARIANT_AUTO};
+}
+
+static void attend(struct ldk_attention *a, uint16_t *out)
+{
+    const size_t bytes = (size_t)a->batch * ROWS * WIDTH * sizeof *out;
+    a->o = hc_device(bytes);
+    (void)hc_expect(ldk_attention(a, NULL) == LDK_OK, "the chosen variant runs");
+    hc_download(out, a->o, bytes);
+}
+
+static void test_attention(const char *folder)
+{
+    static float qkv[3 * ROWS * 3 * WIDTH];
+    static uint16_t two_out[2 * ROWS * WIDTH];
+    static uint16_t three_out[3 * ROWS * WIDTH];
+    hc_case("attention");
+    hc_normal(qkv, sizeof qkv / sizeof qkv[0], 1, 4);
+    const uint16_t *device = hc_tensor(qkv, sizeof qkv / sizeof qkv[0], LDK_F16);
+    struct ldk_attention two = attention_of(2, device);
+    struct ldk_attention three = attention_of(3, device);
+    struct ldk_tuner *tuner = create(folder, true);
+    ldk_tuner_attention(NULL, &two, true);
+    (void)hc_expect(two.variant == LDK_VARIANT_AUTO, "without a tuner the default stays");
+    ldk_tuner_attention(tuner, &three, true);
+    ldk_tuner_attention(tuner, &two, true);
+    const struct ldk_tune_choice *choice = ldk_tuner_attention_choice(tuner, &two);
+    if (hc_expect(choice != NULL, "a choice was made")) {
+        (void)hc_expect(choice->ms > 0 && strncmp(choice->candidate, "own:mma-", 8) == 0,
+                        "one of the fast kernels, not '%s'", choice->candidate);
+        (void)hc_expect(two.variant > LDK_VARIANT_PLAIN, "and has a number");
+    }
+    attend(&two, two_out);
+    attend(&three, three_out);
+    (void)hc_equal_bits("two images of three", two_out, three_out, sizeof two_out);
+    struct ldk_attention odd = two; /* off by one element: only the plain kernel takes that */
+    odd.q = device + 1;
+    odd.variant = LDK_VARIANT_AUTO;
+    ldk_tuner_attention(tuner, &odd, true);
+    (void)hc_expect(odd.variant == LDK_VARIANT_AUTO, "unaligned operands keep the default");
+    ldk_tuner_destroy(tuner);
+    hc_free_all();
+}
+
 int main(void)
 {
     static uint16_t small[2 * POSITIONS * N];
@@ -144,7 +208,8 @@ int main(void)
     ldk_tuner_conv(tuner, &other, false, true);
     (void)hc_expect(other.variant == LDK_VARIANT_AUTO, "what it does not know gets the default");
     ldk_tuner_destroy(tuner);
-    remove_folder(folder);
     hc_free_all();
+    test_attention(folder);
+    remove_folder(folder);
     return hc_report();
 }

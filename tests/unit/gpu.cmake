@@ -1,5 +1,5 @@
 # The backend's logic over a fake GPU of plain memory and plain loops.
-add_library(ld_fake_gpu STATIC cuda/fake_gpu.c cuda/fake_kernels.c)
+add_library(ld_fake_gpu STATIC cuda/fake_gpu.c cuda/fake_kernels.c cuda/fake_tuner.c)
 target_link_libraries(ld_fake_gpu PUBLIC ld_kernels)
 
 ld_unit_test(test_cuda_backend ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
@@ -10,9 +10,31 @@ ld_unit_test(test_device ld_cuda_backend ld_fake_gpu ld_kernels)
 target_sources(test_device PRIVATE ../runtime/gpu/device.c)
 target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
 
+# The real tuner over the same, with a cuBLASLt of plain loops where its header is.
+ld_unit_test(test_libs ld_cuda_backend ld_kernels)
+target_sources(test_libs PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c
+  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c
+  ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c)
+target_link_libraries(test_libs PRIVATE ${CMAKE_DL_LIBS})
+if(LATENTD_CUDA_INCLUDE)
+  file(STRINGS ${LATENTD_CUDA_INCLUDE}/cublas_api.h major REGEX "^#define CUBLAS_VER_MAJOR ")
+  string(REGEX REPLACE "[^0-9]" "" major "${major}")
+  add_library(fake_cublaslt SHARED cuda/fake_cublaslt.c)
+  target_link_libraries(fake_cublaslt PRIVATE ld_options)
+  set_target_properties(fake_cublaslt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.${major}
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
+  target_include_directories(fake_cublaslt SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+  target_include_directories(test_libs SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+  set_target_properties(test_libs PROPERTIES ENABLE_EXPORTS ON)
+  add_dependencies(test_libs fake_cublaslt)
+  set_tests_properties(unit/test_libs PROPERTIES
+    ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
+endif()
+
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
-  add_executable(test_engine_device unit/test_engine_device.c cuda/fake_gpu.c cuda/fake_kernels.c)
+  add_executable(test_engine_device unit/test_engine_device.c cuda/fake_gpu.c cuda/fake_kernels.c
+    cuda/fake_tuner.c)
   set_target_properties(test_engine_device PROPERTIES LD_HOST_CUDA ON LINKER_LANGUAGE C)
   target_link_libraries(test_engine_device PRIVATE ld_runtime)
   add_test(NAME unit/test_engine_device

@@ -173,6 +173,25 @@ static void what_fails_or_differs_is_removed_and_logged(void **state)
     assert_false(ldk_tune_decide(&conv, &device, &bench, 0, true, &choice));
 }
 
+static void who_is_far_behind_is_not_timed_to_the_end(void **state)
+{
+    (void)state;
+    struct fake fake = {0};
+    struct ldk_tune_choice choice;
+    (void)add(&fake, "own:good", 1, 1);
+    (void)add(&fake, "own:near", 1, 3.9);
+    (void)add(&fake, "own:far", 1, 4.1);
+    struct fake_candidate *unknown = add(&fake, "own:unknown", 1, 0.5);
+    unknown->candidate.tile_m = unknown->candidate.tile_n = 0;
+    const struct ldk_tune_bench bench = bench_of(&fake);
+    assert_true(ldk_tune_decide(&conv, &device, &bench, 0, true, &choice));
+    assert_string_equal(choice.candidate, "own:unknown");
+    assert_string_equal(choice.runner_up, "own:good");
+    assert_int_equal(fake.runs_of[1], LDK_TUNE_WARM_UPS + LDK_TUNE_RUNS);
+    assert_int_equal(fake.runs_of[2], LDK_TUNE_WARM_UPS + 1);
+    assert_int_equal(fake.logs, 0); /* nothing is wrong with it */
+}
+
 static void a_library_must_keep_its_bits_in_deterministic_mode_only(void **state)
 {
     (void)state;
@@ -395,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_fastest_median_wins_and_the_next_is_named),
         cmocka_unit_test(what_fails_or_differs_is_removed_and_logged),
+        cmocka_unit_test(who_is_far_behind_is_not_timed_to_the_end),
         cmocka_unit_test(a_library_must_keep_its_bits_in_deterministic_mode_only),
         cmocka_unit_test(what_does_not_fit_the_chip_is_never_run),
         cmocka_unit_test(at_most_twelve_are_left_and_libraries_keep_four_places),
