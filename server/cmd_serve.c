@@ -7,6 +7,7 @@
 #include "server/auth.h"
 #include "server/cmd.h"
 #include "server/cmd_options.h"
+#include "server/cmd_probe.h"
 #include "server/front.h"
 #include "server/http.h"
 #include "server/keyring.h"
@@ -377,6 +378,8 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
         code = ld_state_check_folder(settings->model_dir, "models.dir", err);
     if (code == LD_OK)
         code = ld_state_check_folder(settings->adapter_dir, "models.adapter_dir", err);
+    if (code == LD_OK)
+        code = ld_probe_backend(settings->backend, err);
     if (code == LD_OK && geteuid() == 0)
         LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
     if (code == LD_OK && settings->behind_proxy && !has_keys)
@@ -429,7 +432,8 @@ static int serve(struct server *server, int argc, char **argv)
     if (code != LD_OK) {
         ld_log_error(LD_LOG_ERROR, "serve", "the server cannot start", &err);
         (void)fprintf(stderr, "latentd: %s\n", err.detail);
-        status = code == LD_E_FORBIDDEN || code == LD_E_INVALID || code == LD_E_RANGE
+        status = code == LD_E_FORBIDDEN || code == LD_E_INVALID || code == LD_E_RANGE ||
+                         code == LD_E_UNSUPPORTED
                      ? EXIT_CONFIG
                      : LD_EXIT_FAILED;
     }

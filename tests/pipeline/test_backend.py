@@ -4,6 +4,8 @@ without CUDA, or a machine without a driver, is told in one sentence and the CPU
 import json
 import subprocess
 
+import pytest
+
 MIB = 1 << 20
 
 
@@ -77,3 +79,38 @@ def test_cuda_paints_or_says_what_it_needs(latentd, tiny_model, tmp_path):
         assert done.returncode == 1 and not out.exists()
         assert len(done.stderr.strip().splitlines()) == 1
         assert "needed" in done.stderr or "LATENTD_CUDA=ON" in done.stderr
+
+
+def cuda_says(latentd):
+    """(whether CUDA is there, what selftest says about it)."""
+    verdicts = json.loads(run(latentd, "selftest", "--json").stdout)["backends"]
+    cuda = next(v for v in verdicts if v["backend"] == "cuda")
+    return cuda["there"], cuda["says"]
+
+
+def test_serve_that_insists_on_cuda_starts_or_says_what_it_needs(latentd, tiny_model, tmp_path):
+    there, says = cuda_says(latentd)
+    if there:
+        pytest.skip("this machine has a GPU")
+    for extra in ([], ["--check-config"]):
+        done = run(latentd, "serve", "--model", str(tiny_model), "--port", "0", "--state-dir",
+                   str(tmp_path / "state"), "--backend", "cuda", *extra)
+        assert done.returncode == 78, done.stderr
+        sentences = [line for line in done.stderr.splitlines() if line.startswith("latentd: ")]
+        assert sentences == ["latentd: " + says], done.stderr
+        assert "needed" in says or "LATENTD_CUDA=ON" in says
+        assert "listening" not in done.stdout
+    assert not (tmp_path / "state").exists()  # nothing was begun
+
+
+def test_serve_with_auto_falls_back_and_says_so(latentd, serve, tmp_path):
+    there, says = cuda_says(latentd)
+    if there:
+        pytest.skip("this machine has a GPU")
+    serve("--backend", "auto")
+    log = (tmp_path / "server.log").read_text()
+    if "LATENTD_CUDA=ON" in says:  # built for the CPU alone: nothing to explain
+        assert "the CPU computes" not in log
+    else:
+        line = next(line for line in log.splitlines() if "the CPU computes" in line)
+        assert says in line

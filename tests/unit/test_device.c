@@ -89,7 +89,12 @@ static void auto_takes_a_fit_gpu_and_else_the_cpu_and_says_why(void **state)
     opens("cpu", "cpu", "");
     fake_gpu.driver = 0;
     opens("auto", "cpu", "no NVIDIA driver was found");
+    fake_gpu.driver = 12040;
+    opens("auto", "cpu", "CUDA 13.0 is needed");
     fake_gpu.driver = 13000;
+    fake_gpu.info.memory_free = (size_t)300 << 20;
+    opens("auto", "cpu", "has 300 of 8192 MiB of memory free");
+    fake_gpu.info.memory_free = (size_t)7 << 30;
     fake_gpu.info.major = 6;
     opens("auto", "cpu", "has compute capability 6.0");
     fake_gpu.info.major = 9;
