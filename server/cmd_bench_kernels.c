@@ -8,6 +8,7 @@
  * left them.
  */
 #include "runtime/base/arena.h"
+#include "runtime/gpu/device.h"
 #include "runtime/model/arch.h"
 #include "runtime/model/graph_run.h"
 #include "runtime/model/unet.h"
@@ -38,7 +39,10 @@ struct row {
     uint32_t count; /* of this operator in the network */
     double flop, bytes;
     struct ld_bench_times times;
+    double exps; /* exponentials of an attention */
     double floor_ms;
+    bool tuned;
+    struct ld_device_kernel kernel; /* what the tuner chose, where it did */
 };
 
 struct kernels {
@@ -53,6 +57,7 @@ struct kernels {
     struct row *rows;
     uint32_t row_count;
     double matrix_tflops, copy_gbps;
+    double exps_a_ms; /* of the whole chip; 0: unknown */
 };
 
 /* ---- What an operator is --------------------------------------------------------------------- */
@@ -150,6 +155,11 @@ static enum ld_code collect(struct kernels *k, struct ld_error *err)
         row->op = op;
         row->flop = 2 * (double)op->macs;
         row->bytes = moved_bytes(k, op);
+        if (op->kind == LD_GRAPH_ATTENTION) {
+            const struct ld_attention *a = &op->u.attention;
+            row->exps = (double)a->batch * (double)a->heads * (double)a->q_rows *
+                        (double)a->kv_rows * (a->causal ? 0.5 : 1);
+        }
     }
     return LD_OK;
 }
@@ -356,6 +366,9 @@ static enum ld_code time_row(struct kernels *k, struct row *row, struct ld_error
     const uint32_t repeats = fit < 1 ? 1 : fit > REPEATS_MAX ? REPEATS_MAX : (uint32_t)fit;
     if (code == LD_OK)
         code = time_repeats(k, row->op, repeats, k->options->rounds, &row->times, err);
+    const bool tunable = row->op->kind == LD_GRAPH_CONV2D || row->op->kind == LD_GRAPH_LINEAR ||
+                         row->op->kind == LD_GRAPH_ATTENTION;
+    row->tuned = tunable && ld_device_latest_kernel(k->backend, &row->kernel);
     return code;
 }
 
@@ -417,6 +430,18 @@ static enum ld_code measure_ceilings(struct kernels *k, struct ld_error *err)
     ld_graph_deinit(&k->graph);
     k->graph = network;
     return code;
+}
+
+/* Every supported chip has 16 special-function results a clock and multiprocessor (CUDA C++
+ * programming guide, table of arithmetic throughput); attention can be bound by them. */
+static void look_at_exponentials(struct kernels *k)
+{
+    enum { EXPS_A_CLOCK = 16 };
+    struct ld_device_facts facts;
+    if (strcmp(k->backend->name, "cuda") != 0)
+        return;
+    ld_device_look(&facts);
+    k->exps_a_ms = EXPS_A_CLOCK * (double)facts.sm_count * (double)facts.clock_khz;
 }
 
 /* ---- The verb -------------------------------------------------------------------------------- */
@@ -513,12 +538,21 @@ static void print_row(const struct kernels *k, const struct row *row, struct ld_
     ld_buffer_format(
         json, ",\"count\":%u,\"flop\":%.6g,\"bytes\":%.6g,\"floor_ms\":%.5g,\"ratio\":%.4g",
         row->count, row->flop, row->bytes, row->floor_ms, row->times.median / row->floor_ms);
+    if (row->tuned) {
+        ld_buffer_text(json, ",\"chosen\":");
+        ld_buffer_json_string(json, row->kernel.chosen);
+        ld_buffer_text(json, ",\"runner_up\":");
+        ld_buffer_json_string(json, row->kernel.runner_up);
+        ld_buffer_format(json, ",\"chosen_ms\":%.5g,\"runner_up_ms\":%.5g", row->kernel.ms,
+                         row->kernel.runner_up_ms);
+    }
     ld_buffer_text(json, ",\"time\":");
     ld_bench_times_json(json, &row->times);
     ld_buffer_text(json, "}");
     if (!k->options->json)
-        printf("%-48s %3u %10.4f ms %9.4f floor %7.2f\n", row->key, row->count, row->times.median,
-               row->floor_ms, row->times.median / row->floor_ms);
+        printf("%-48s %3u %10.4f ms %9.4f floor %7.2f  %s\n", row->key, row->count,
+               row->times.median, row->floor_ms, row->times.median / row->floor_ms,
+               row->tuned ? row->kernel.chosen : "");
 }
 
 static enum ld_code measure(struct kernels *k, struct ld_buffer *json, struct ld_error *err)
@@ -528,6 +562,7 @@ static enum ld_code measure(struct kernels *k, struct ld_buffer *json, struct ld
     enum ld_code code = measure_ceilings(k, err);
     if (code != LD_OK)
         return code;
+    look_at_exponentials(k);
     ld_buffer_text(json, "{");
     ld_bench_json_head(json, k->options, k->backend);
     ld_buffer_format(json, ",\"network\":\"%s\",\"width\":%d,\"height\":%d,\"batch\":%d",
@@ -535,6 +570,11 @@ static enum ld_code measure(struct kernels *k, struct ld_buffer *json, struct ld
     ld_buffer_format(json, ",\"rows\":[{\"op\":\"ceiling: matrix product\",\"tflops\":%.5g}",
                      k->matrix_tflops);
     ld_buffer_format(json, ",{\"op\":\"ceiling: copy\",\"gbps\":%.5g}", k->copy_gbps);
+    if (k->exps_a_ms > 0)
+        ld_buffer_format(json,
+                         ",{\"op\":\"ceiling: exponentials, from the highest clock\","
+                         "\"gexps\":%.5g}",
+                         k->exps_a_ms * 1e-6);
     if (!k->options->json)
         printf("%s: matrix product %.3f TFLOP/s, copy %.1f GB/s\n", k->backend->description,
                k->matrix_tflops, k->copy_gbps);
@@ -544,6 +584,8 @@ static enum ld_code measure(struct kernels *k, struct ld_buffer *json, struct ld
         if (code != LD_OK)
             break;
         row->floor_ms = fmax(row->flop / k->matrix_tflops * 1e-9, row->bytes / k->copy_gbps * 1e-6);
+        if (k->exps_a_ms > 0)
+            row->floor_ms = fmax(row->floor_ms, row->exps / k->exps_a_ms);
         total += row->count * row->times.median;
         floor_total += row->count * row->floor_ms;
         print_row(k, row, json);

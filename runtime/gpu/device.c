@@ -8,6 +8,7 @@
 #ifdef LATENTD_WITH_CUDA
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/rt.h"
+#include "kernels/cuda/tuned.h"
 #endif
 
 /* ---- What is needed -------------------------------------------------------------------------- */
@@ -78,6 +79,8 @@ static void look_at(struct ld_device_facts *facts, int32_t device)
     facts->minor = info.minor;
     facts->memory_total = info.memory_total;
     facts->memory_free = info.memory_free;
+    facts->sm_count = info.sm_count;
+    facts->clock_khz = info.clock_khz;
 }
 
 void ld_device_look(struct ld_device_facts *facts)
@@ -115,6 +118,19 @@ static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_fa
     return ld_cuda_backend_create(out, &options, err);
 }
 
+bool ld_device_latest_kernel(const struct ld_backend *backend, struct ld_device_kernel *out)
+{
+    const struct ldk_tune_choice *choice =
+        strcmp(backend->name, "cuda") == 0 ? ldk_tuner_latest(ld_cuda_tuner(backend)) : NULL;
+    memset(out, 0, sizeof *out);
+    if (!choice)
+        return false;
+    out->ms = choice->ms;
+    out->runner_up_ms = choice->runner_up_ms;
+    return ld_fmt(out->chosen, sizeof out->chosen, "%s", choice->candidate) &&
+           ld_fmt(out->runner_up, sizeof out->runner_up, "%s", choice->runner_up);
+}
+
 const struct ld_ops *ld_device_plan_ops(void)
 {
     static const struct ld_ops ops = {.workspace_bytes = ld_cuda_workspace_bytes};
@@ -136,6 +152,13 @@ static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_fa
     (void)dtype;
     (void)choice;
     return ld_device_judge(facts, err);
+}
+
+bool ld_device_latest_kernel(const struct ld_backend *backend, struct ld_device_kernel *out)
+{
+    (void)backend;
+    memset(out, 0, sizeof *out);
+    return false;
 }
 
 const struct ld_ops *ld_device_plan_ops(void)

@@ -25,6 +25,7 @@ struct ld_device_facts {
     char name[LD_DEVICE_NAME_SIZE];
     int32_t major, minor; /* compute capability */
     size_t memory_total, memory_free;
+    int32_t sm_count, clock_khz; /* multiprocessors, their highest clock */
 };
 
 /* Facts about the first device that is fit, or about the first one if none is. Loads the driver;
@@ -63,6 +64,17 @@ void ld_device_tuning_folder(char *out, size_t size);
  */
 enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choice *choice,
                             char *note, struct ld_error *err) LD_MUST_USE;
+
+/*
+ * What the tuner of a CUDA backend knew of the latest convolution, linear layer or attention that
+ * was walked: names of kernels and their times when they were measured. For reports.
+ */
+struct ld_device_kernel {
+    char chosen[LD_DEVICE_NAME_SIZE], runner_up[LD_DEVICE_NAME_SIZE]; /* "": there was no other */
+    double ms, runner_up_ms;
+};
+/* False: the default was taken, or this backend has no tuner. */
+bool ld_device_latest_kernel(const struct ld_backend *backend, struct ld_device_kernel *out);
 
 /* A table of which only `workspace_bytes` may be called: to price plans without a device. NULL in a
  * build without CUDA. */
