@@ -3,9 +3,26 @@
 # needs libc and CUDA alone, checks every kernel and the networks against the CPU's truth, then
 # measures. Needs gcc, cmake, nvcc and python3; PyTorch for the comparison; no network.
 #
-#     tests/gpu/run.sh [--out FILE.json]     build/gpu/result.json without it
-#     tests/gpu/run.sh --host                tries this script without a GPU: the host build of the
-#                                            kernels, a tiny network, the CPU backend
+#     tests/gpu/run.sh [--out DIR]       DIR/result.json and DIR/logs.tar.gz; build/gpu/result.json
+#                                        and build/gpu/logs without it
+#     tests/gpu/run.sh --prepare 90      only compiles, on any machine with nvcc: build/gpu-ready then
+#                                        has the programs for a card of compute capability 9.0 (20 MiB).
+#                                        Carried beside the sources to the machine with the card, it
+#                                        saves the minute of compiling there; it is used if card and
+#                                        sources are those it was made for
+#     tests/gpu/run.sh --host            tries this script without a GPU: the host build of the
+#                                        kernels, a tiny network, the CPU backend
+#
+# --commit HASH names the tree where it lies without its history; --jobs N compilers at once.
+#
+# Data: the golden cases and their inputs are part of the tree (tests/golden/model and spec); the tiny
+# checkpoint that they run on is made by make_golden_model from a rule, the full-size one (SD1.5's
+# shapes, 2.1 GB, random weights of realistic spread) by make_checkpoint into build/gpu. Nothing else is
+# read, nothing is fetched.
+#
+# The result is one JSON document, written anew after every part: GPU, driver, commit, hash of the
+# sources, parts with counts and seconds, a row a kernel and shape, the measurements with the card's
+# clocks meanwhile and the ceilings measured in the same run. A part that fails stops no other.
 #
 # Prints a line a part and ends with `N passed, N failed, N skipped`; 1 if anything failed.
 set -euo pipefail

@@ -1,0 +1,136 @@
+"""Proves that a run on a GPU machine cannot lose what it has: a failing or hanging part stops no other,
+the result is one whole JSON document after every part, counts are never kinder than the programs
+were, and programs built beforehand are used only where they fit. With programs of two lines."""
+import json
+import os
+import pathlib
+import stat
+import tempfile
+import time
+import unittest
+from unittest import mock
+
+import machine
+import run as gpu_run
+
+
+def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text + "\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.addCleanup(self.place.cleanup)
+        self.folder = pathlib.Path(self.place.name)
+
+    def main(self, *parts, words=()):
+        return gpu_run.main(["--host", "--build", str(self.folder / "build"), "--out",
+                             str(self.folder / "out"), *words], parts)
+
+    def result(self):
+        return json.loads((self.folder / "out" / "result.json").read_text())
+
+
+class Parts(Folder):
+    def test_a_failing_part_stops_no_other_and_is_in_the_result(self):
+        def breaks(run):
+            raise KeyError("what is not there")
+
+        def misses(run):
+            return gpu_run.counted(*run.call("x", [run.tool("not_built")], 5))
+
+        status = self.main(("one", breaks), ("two", misses), ("three", lambda run: (2, 0, 1)))
+        self.assertEqual(status, 1)
+        result = self.result()
+        self.assertEqual([(p["name"], p["passed"], p["failed"], p["skipped"]) for p in result["parts"]],
+                         [("one", 0, 1, 0), ("two", 0, 1, 0), ("three", 2, 0, 1)])
+        self.assertEqual((result["passed"], result["failed"], result["skipped"]), (2, 2, 1))
+        self.assertTrue(all(p["seconds"] >= 0 for p in result["parts"]))
+        self.assertTrue((self.folder / "out" / "logs.tar.gz").exists())
+
+    def test_the_result_is_whole_after_every_part(self):
+        seen = []
+        self.main(("one", lambda run: (1, 0, 0)),
+                  ("two", lambda run: (seen.append(self.result()["passed"]), (1, 0, 0))[1]))
+        self.assertEqual(seen, [1])
+
+    def test_nothing_passed_is_no_success(self):
+        self.assertEqual(self.main(("one", lambda run: (0, 0, 1))), 1)
+        self.assertEqual(self.main(("one", lambda run: (1, 0, 1))), 0)
+
+    def test_without_a_card_nothing_else_is_tried(self):
+        with mock.patch.object(machine, "card", return_value="there is none"):
+            status = gpu_run.main(["--build", str(self.folder / "build")],
+                                  (("device", gpu_run.look_at_device), ("next", lambda run: (1, 0, 0))))
+        self.assertEqual(status, 1)
+        result = json.loads((self.folder / "build" / "result.json").read_text())
+        self.assertEqual([p["name"] for p in result["parts"]], ["device"])
+
+
+class Calls(Folder):
+    def start(self, total_s=60):
+        run = machine.Run(True, self.folder / "build", self.folder / "out.json", total_s)
+        run.prepare_folders()
+        return run
+
+    def test_counts_are_never_kinder_than_the_program(self):
+        run = self.start()
+        for text, counts in (("echo '3 passed, 0 failed, 1 skipped'", (3, 0, 1)),
+                             ("echo '3 passed, 0 failed'; exit 1", (3, 1, 0)),
+                             ("echo '3 passed, 2 failed, 0 skipped'; exit 1", (3, 2, 0)),
+                             ("exit 0", (1, 0, 0)), ("kill -SEGV $$", (0, 1, 0)),
+                             ("echo '9 passed, 0 failed'; sleep 60", (0, 0, 1))):
+            path = program(self.folder / "p", text)
+            self.assertEqual(gpu_run.counted(*run.call("p", [path], 1)), counts, text)
+
+    def test_a_call_that_hangs_ends_with_what_it_started(self):
+        run = self.start()
+        child = self.folder / "pid"
+        path = program(self.folder / "p", f"sleep 100 & echo $! > {child}; wait")
+        began = time.monotonic()
+        self.assertEqual(run.call("p", [path], 1)[0], None)
+        self.assertLess(time.monotonic() - began, 20)
+        with self.assertRaises(ProcessLookupError):
+            for _ in range(100):
+                os.kill(int(child.read_text()), 0)
+                time.sleep(0.05)
+
+    def test_a_part_begins_only_while_there_is_time(self):
+        run = self.start(total_s=0)
+        run.part("late", lambda run: (1, 0, 0))
+        self.assertEqual(run.counts, [0, 0, 1])
+
+
+class Ready(Folder):
+    def ready(self, arch, sources, starts=True):
+        folder = self.folder / "ready"
+        program(folder / "latentd", "exit 0" if starts else "exit 1")
+        (folder / "ready.json").write_text(json.dumps(
+            {"arch": arch, "sources": sources, "commit": "c"}))
+        with mock.patch.object(machine, "READY", folder):
+            return machine.find_ready("90")
+
+    def test_what_was_built_beforehand_must_fit(self):
+        now = machine.sources_hash()
+        self.assertEqual(self.ready("90", now)[1]["commit"], "c")
+        self.assertIn("the card is 90", self.ready("80", now)[1])
+        self.assertIn("other sources", self.ready("90", "0")[1])
+        self.assertIn("does not start", self.ready("90", now, starts=False)[1])
+        with mock.patch.object(machine, "READY", self.folder / "nowhere"):
+            self.assertIsNone(machine.find_ready("90")[0])
+
+
+class Sources(unittest.TestCase):
+    def test_every_test_program_is_waited_for(self):
+        """The list of kernel tests comes from the build's own, and the sanitizer's is part of it."""
+        listed = (machine.ROOT / "tests/cuda/CMakeLists.txt").read_text()
+        for _, name in gpu_run.SANITIZED:
+            self.assertIn(f"ld_cuda_test({name.removeprefix('gpu_')} ", listed)
+
+
+if __name__ == "__main__":
+    unittest.main()
