@@ -4,6 +4,7 @@
 #include "runtime/base/log.h"
 #include "runtime/image/png_meta.h"
 #include "server/names.h"
+#include "server/rights.h"
 
 /* A canonical request: three prompts of 16 KiB with their escapes, and the rest. */
 enum { REQUEST_BYTES_MAX = 1 << 20, CELL_ARENA_BYTES = 1 << 20 };
@@ -172,8 +173,10 @@ static void settle_cell(const struct ld_intake *intake, const struct ld_request 
         (void)ld_problem_add_error(&cell->problem, err.pointer, &err);
         return;
     }
-    const enum ld_code code = ld_native_settle(cell, &intake->context);
-    if (code == LD_OK && cell->request.images != 1)
+    const bool allowed = ld_native_settle(cell, &intake->context) == LD_OK &&
+                         ld_rights_apply(intake->caller, intake->inventory, &cell->request,
+                                         cell->arena, &cell->problem);
+    if (allowed && cell->request.images != 1)
         (void)ld_problem_add(&cell->problem, LD_E_INVALID, "/images",
                              "a sweep paints one picture a cell; images must be 1");
 }
@@ -246,7 +249,9 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
     if (code == LD_E_FORMAT || code == LD_E_NOMEM)
         return false;
     const struct ld_request given = native->request;
-    if (ld_native_settle(native, &intake->context) != LD_OK)
+    if (ld_native_settle(native, &intake->context) != LD_OK ||
+        !ld_rights_apply(intake->caller, intake->inventory, &native->request, intake->arena,
+                         &native->problem))
         return false;
     struct ld_request_init *init = &native->request.init;
     if (init->present && (!settle_picture(intake, tenant, &native->init_image, &init->image,

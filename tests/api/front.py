@@ -192,6 +192,7 @@ def request(**fields):
 def read_events(front, path, last_id=None, until="done", limit=2000, timeout=20):
     """Events of a stream as (id, name, data), up to and with the first one called `until`."""
     headers = {"Last-Event-ID": str(last_id)} if last_id is not None else {}
+    headers.update(getattr(front, "authorization", {}))
     connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=timeout)
     events = []
     try:
