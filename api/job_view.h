@@ -101,6 +101,7 @@ struct ld_model_view {
     int64_t created_us;
     const char *prediction; /* "eps", "v" */
     const char *manifest;
+    const char *advice_json; /* of the manifest (api/advice.h); NULL: none */
     bool loaded, is_default;
 };
 

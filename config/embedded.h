@@ -22,5 +22,7 @@ extern const struct ld_embedded ld_embedded_tags[];
 extern const uint32_t ld_embedded_tags_count;
 extern const struct ld_embedded ld_embedded_openapi[];
 extern const uint32_t ld_embedded_openapi_count;
+extern const struct ld_embedded ld_embedded_page[];
+extern const uint32_t ld_embedded_page_count;
 
 #endif

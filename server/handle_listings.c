@@ -1,5 +1,6 @@
 #include "server/handlers.h"
 
+#include "api/advice.h"
 #include "api/respond.h"
 #include "server/front.h"
 #include "server/names_list.h"
@@ -9,6 +10,17 @@ static enum ld_handled reply_list(struct ld_exchange *ex)
 {
     ld_exchange_set_header(ex, "Cache-Control", "private, max-age=60");
     return ld_exchange_json(ex, 200);
+}
+
+/* In the exchange's arena; NULL without memory, and the listing goes without it. */
+static const char *advice_of(struct ld_exchange *ex, const struct ld_manifest *manifest)
+{
+    struct ld_buffer json = ld_buffer_make(64 << 10);
+    ld_respond_advice(manifest, &json);
+    const char *text =
+        json.failed ? NULL : ld_arena_strndup(&ex->arena, json.data, json.size);
+    ld_buffer_deinit(&json);
+    return text;
 }
 
 enum ld_handled ld_handle_models(struct ld_exchange *ex)
@@ -24,6 +36,7 @@ enum ld_handled ld_handle_models(struct ld_exchange *ex)
             views[i].title = *views[i].title ? views[i].title : manifest->title;
             if (!*views[i].prediction)
                 views[i].prediction = manifest->prediction;
+            views[i].advice_json = advice_of(ex, manifest);
         }
     }
     if (views)

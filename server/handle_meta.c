@@ -62,38 +62,3 @@ enum ld_handled ld_handle_openapi(struct ld_exchange *ex)
     ld_buffer_bytes(&ex->reply.body, document.data, document.size);
     return ld_exchange_json(ex, 200);
 }
-
-/* One line for people; everything in it is ours or a number. */
-static void row(struct ld_buffer *out, const char *name, int64_t value)
-{
-    ld_buffer_format(out, "<tr><th>%s</th><td>%lld</td></tr>\n", name, (long long)value);
-}
-
-enum ld_handled ld_handle_page(struct ld_exchange *ex)
-{
-    struct ld_supervisor_status workers;
-    struct ld_store_queue queue = {0};
-    struct ld_error err = {0};
-    struct ld_buffer *out = &ex->reply.body;
-    ld_supervisor_status_get(ex->front->supervisor, &workers);
-    (void)(ld_store_queue(ex->front->store, &queue, &err) == LD_OK);
-    ld_buffer_text(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-                        "<title>latentd</title>\n"
-                        "<meta name=\"viewport\" content=\"width=device-width\">"
-                        "</head><body>\n<h1>latentd " LATENTD_VERSION "</h1>\n<table>\n");
-    row(out, "workers ready", workers.ready);
-    row(out, "jobs running", queue.running);
-    row(out, "jobs waiting", queue.queued);
-    row(out, "jobs ended in the last ten minutes", queue.finished_recent);
-    ld_buffer_text(out, "</table>\n<p>The interface is described in "
-                        "<a href=\"/openapi.json\">openapi.json</a>. A first picture:</p>\n"
-                        "<pre>curl -H 'Content-Type: application/json' -H 'Accept: image/png' \\\n"
-                        "     -d '{\"prompt\": \"1girl, forest\"}' -o out.png \\\n"
-                        "     http://HOST:PORT/v1/jobs</pre>\n</body></html>\n");
-    (void)ld_exchange_json(ex, 200);
-    ex->reply.content_type = "text/html; charset=utf-8";
-    ld_exchange_set_header(ex, "Content-Security-Policy",
-                           "default-src 'none'; base-uri 'none'; frame-ancestors 'none'");
-    ld_exchange_set_header(ex, "Cache-Control", "no-store");
-    return LD_HANDLED;
-}

@@ -54,7 +54,10 @@ enum ld_handled ld_handle_health(struct ld_exchange *ex);
 enum ld_handled ld_handle_ready(struct ld_exchange *ex);
 enum ld_handled ld_handle_version(struct ld_exchange *ex);
 enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
+
+/* handle_page.c */
 enum ld_handled ld_handle_page(struct ld_exchange *ex);
+enum ld_handled ld_handle_page_file(struct ld_exchange *ex);
 
 /* handle_novelai.c */
 enum ld_handled ld_handle_novelai_generate(struct ld_exchange *ex);

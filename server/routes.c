@@ -34,6 +34,7 @@ static const struct ld_route routes[] = {
     {"GET", "/version", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_version},
     {"GET", "/openapi.json", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_openapi},
     {"GET", "/", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_page},
+    {"GET", "/page/{name}", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_page_file},
 #include "server/routes_dialects.def"
 };
 

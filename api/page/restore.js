@@ -1,0 +1,69 @@
+// Taking up settings: from a picture dropped or pasted anywhere on the page, or from the gallery.
+
+import { call } from '/page/api.js';
+import { byId } from '/page/dom.js';
+import { clearErrors } from '/page/controls.js';
+import { leaves, replace } from '/page/request.js';
+import { model, modelChanged, server } from '/page/server.js';
+import { attempt, toast } from '/page/toast.js';
+
+const LISTED = 5;
+
+export async function restore(settings, origin, notes = []) {
+  clearErrors();
+  const before = model()?.id;
+  const known = !settings.model || server.models.some((each) => each.id === settings.model);
+  const { model: wanted, ...rest } = settings;
+  const isDefault = server.models.find((each) => each.default)?.id === wanted;
+  replace(known && wanted && !isDefault ? settings : rest);
+  if (model()?.id !== before) await modelChanged();
+  const missing = known ? [] : [`this server has no model ${wanted}`];
+  const said = [...missing, ...notes].slice(0, LISTED);
+  toast(`${leaves(settings).size} settings taken ${origin}${said.length ? `; ${said.join('; ')}` : ''}.`);
+}
+
+export async function restoreFile(file) {
+  if (file.type !== 'image/png' && !/\.png$/i.test(file.name ?? '')) {
+    toast('Only PNG pictures carry their settings. Drop it on “From a picture” to begin with it.');
+    return;
+  }
+  const info = await attempt(async () => (await call('POST', '/v1/png-info', { body: file, type: 'image/png' })).json());
+  if (!info) return;
+  if (!info.request || !Object.keys(info.request).length) {
+    toast('This picture says nothing about its settings.');
+    return;
+  }
+  location.hash = '#create';
+  await restore(info.request, `from the picture (${info.source})`, info.notes?.map(String) ?? []);
+}
+
+export function start() {
+  const veil = byId('drop');
+  let depth = 0; // enter and leave come for every element on the way
+  const hide = () => { depth = 0; veil.hidden = true; };
+  const hasFile = (event) => [...event.dataTransfer?.types ?? []].includes('Files');
+  addEventListener('dragenter', (event) => {
+    if (!hasFile(event)) return;
+    depth += 1;
+    veil.hidden = false;
+  });
+  addEventListener('dragleave', () => {
+    depth -= 1;
+    if (depth <= 0) hide();
+  });
+  addEventListener('dragover', (event) => {
+    if (hasFile(event)) event.preventDefault();
+  });
+  addEventListener('drop', (event) => {
+    hide();
+    const file = event.dataTransfer?.files[0];
+    if (!file) return;
+    event.preventDefault();
+    restoreFile(file);
+  });
+  document.addEventListener('dropped', hide); // taken by another place of the page
+  addEventListener('paste', (event) => {
+    const file = event.clipboardData?.files[0];
+    if (file?.type.startsWith('image/')) restoreFile(file);
+  });
+}
