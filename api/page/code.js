@@ -51,7 +51,7 @@ export const examples = {
 export function build() {
   const shown = h('pre', { tabIndex: 0, id: 'code-text' });
   let language = 'curl';
-  const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': 'Language' });
+  const tabs = h('div', { class: 'chips', role: 'group', 'aria-label': 'Language' });
   const draw = () => {
     fill(tabs, Object.keys(examples).map((name) => h('button', {
       type: 'button', class: 'chip', 'aria-pressed': String(name === language), onclick: () => { language = name; draw(); },

@@ -30,13 +30,14 @@ function compare(left, right) {
   const sides = [left, right].map(({ id, index }) => ({ job: job(id), picture: job(id).images[index], settings: settingsOf(job(id), index) }));
   const [a, b] = sides;
   const above = showPicture(h('img', { alt: 'The second picture' }), b.picture.url);
-  const stack = h('div', { class: 'compare-stack' }, showPicture(h('img', { alt: 'The first picture' }), a.picture.url), above, h('span', { class: 'compare-line' }));
+  const edge = h('span', { class: 'compare-line' });
+  const stack = h('div', { class: 'compare-stack' }, showPicture(h('img', { alt: 'The first picture' }), a.picture.url), above, edge);
   stack.style.aspectRatio = `${a.picture.width} / ${a.picture.height}`;
   stack.style.maxWidth = `min(100%, calc(62vh * ${a.picture.width / a.picture.height}))`;
   const slide = h('input', { type: 'range', min: 0, max: 100, value: 50, step: 0.5, class: 'compare-slide', 'aria-label': 'How much of the first picture is seen' });
   const move = () => {
     above.style.clipPath = `inset(0 0 0 ${slide.value}%)`;
-    stack.lastChild.style.left = `${slide.value}%`;
+    edge.style.left = `${slide.value}%`;
   };
   slide.addEventListener('input', move);
   stack.append(slide);

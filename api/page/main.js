@@ -45,6 +45,8 @@ async function paint() {
   notes([]);
   try {
     stage.submitted(await jobs.submit(toSend()));
+    // On a phone the picture is below the fold.
+    if (matchMedia('(max-width: 56rem)').matches) byId('stage').scrollIntoView({ behavior: 'smooth', block: 'center' });
   } catch (error) {
     if (error.status === undefined) throw error;
     const homeless = error.errors?.length ? showErrors(error.errors) : [error.message];

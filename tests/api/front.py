@@ -38,7 +38,7 @@ class Front:
         self.log_path = self.folder / "front.log"
         self.log = open(self.log_path, "ab")
         command = [self.latentd, "serve", "--port", "0", "--state-dir", str(self.folder / "state"),
-                   "--script", self.script, *self.flags]
+                   *([] if self.script is None else ["--script", self.script]), *self.flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log,
                                         env={**os.environ, **(self.env or {})})
         try:

@@ -101,6 +101,8 @@ class Browser:
 class Page:
     def __init__(self, browser, context, url, width, height, scale=1, mobile=False, dark=False):
         self.browser, self.errors, self.requests = browser, [], []
+        self.expected = ["/v1/me", "/v1/wildcards"]  # pieces of console errors that a test provokes
+        self.context = context
         target = browser.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         browser.pages[self.session] = self
@@ -127,6 +129,9 @@ class Page:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 
+    def close(self):
+        self.browser.call("Target.disposeBrowserContext", browserContextId=self.context)
+
     # ---- Looking ----
 
     def goto(self, url):
@@ -149,7 +154,7 @@ class Page:
                 value = self.js(condition)
             except Failed:
                 value = None  # the document is changing
-            if value:
+            if value or value == {}:  # an element comes over as {}
                 return value
             if time.monotonic() > deadline:
                 raise Failed(f"waited {seconds} s for {condition}; the page shows: {self.text()[:1500]}; errors: {self.errors}")
