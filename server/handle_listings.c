@@ -17,8 +17,7 @@ static const char *advice_of(struct ld_exchange *ex, const struct ld_manifest *m
 {
     struct ld_buffer json = ld_buffer_make(64 << 10);
     ld_respond_advice(manifest, &json);
-    const char *text =
-        json.failed ? NULL : ld_arena_strndup(&ex->arena, json.data, json.size);
+    const char *text = json.failed ? NULL : ld_arena_strndup(&ex->arena, json.data, json.size);
     ld_buffer_deinit(&json);
     return text;
 }
