@@ -35,7 +35,10 @@ PHASES = (
                        "wide": (0.08, 8)}, 0.99, 0.75),
     (2400, 6e-4, 1e-5, {"small": (0.20, 24), "whole": (0.60, 8), "tall": (0.10, 8),
                         "wide": (0.10, 8)}, 0.998, 0.4),
+    (1400, 5e-4, 1e-5, {"small": (0.15, 24), "whole": (0.69, 8), "tall": (0.08, 8),
+                        "wide": (0.08, 8)}, 0.998, 0.25),
 )
+HARD_SUBJECTS = {"cat": 3.0, "fish": 3.0}  # how much more often these are drawn than others
 EMPTY_PROMPTS = 0.1
 UNKNOWN_WORDS = 0.06  # share of prompts with a random word, which the model learns to ignore
 SNR_GAMMA = 5.0

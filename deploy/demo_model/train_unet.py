@@ -23,19 +23,26 @@ def prompt_ids(scenes, rng):
     return torch.tensor(rows)
 
 
+def odds_of(scenes):
+    """How often each scene is drawn: subjects that are hard to draw more often."""
+    weights = np.array([config.HARD_SUBJECTS.get(s.subject, 1.0) for s in scenes])
+    return weights / weights.sum()
+
+
 class Sets:
     """Draws batches from the latent sets of a phase."""
 
     def __init__(self, vae, shares, folder):
         self.names, self.shares = list(shares), shares
         self.data = {name: latents(vae, name, folder) for name in shares}
+        self.odds = {name: odds_of(scenes) for name, (_, scenes) in self.data.items()}
 
     def draw(self, rng, pick):
         """(z [b, 4, h, w], scenes); `pick` chooses the set and is the same in all processes."""
         odds = [self.shares[name][0] for name in self.names]
         name = self.names[int(pick.choice(len(odds), p=odds))]
         z, scenes = self.data[name]
-        chosen = rng.integers(len(scenes), size=self.shares[name][1])
+        chosen = rng.choice(len(scenes), self.shares[name][1], p=self.odds[name])
         return z[chosen].float(), [scenes[i] for i in chosen]
 
 
