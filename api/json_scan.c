@@ -113,12 +113,15 @@ static enum ld_code fail_at(struct ld_span input, size_t offset, const char *wha
     return LD_FAIL(err, LD_E_FORMAT, "line %u, column %u: %s", line, column, what);
 }
 
-static enum ld_code check_number(struct ld_span input, const struct ld_json_token *token,
+/* `wide`: up to 2^64-1, as seeds of Python's clients are. */
+static enum ld_code check_number(struct ld_span input, const struct ld_json_token *token, bool wide,
                                  struct ld_error *err)
 {
     int64_t integer;
+    uint64_t natural;
     double real;
-    if (token->kind == LD_JSON_INTEGER && !ld_parse_i64(token->text, &integer))
+    if (token->kind == LD_JSON_INTEGER && !ld_parse_i64(token->text, &integer) &&
+        !(wide && ld_parse_u64(token->text, &natural)))
         return fail_at(input, token->offset, "the integer is beyond 64 bits", err);
     if (token->kind == LD_JSON_REAL && !ld_parse_double(token->text, &real))
         return fail_at(input, token->offset, "the number is too large or too long", err);
@@ -132,7 +135,7 @@ static bool begins_value(enum ld_json_kind kind)
 }
 
 static enum ld_code count_values(struct ld_span input, uint32_t depth_max, uint32_t values_max,
-                                 uint32_t *count, struct ld_error *err)
+                                 bool wide, uint32_t *count, struct ld_error *err)
 {
     struct ld_json json;
     struct ld_json_token token;
@@ -142,7 +145,7 @@ static enum ld_code count_values(struct ld_span input, uint32_t depth_max, uint3
     do {
         enum ld_code code = ld_json_next(&json, &token, err);
         if (code == LD_OK)
-            code = check_number(input, &token, err);
+            code = check_number(input, &token, wide, err);
         if (code == LD_OK && begins_value(token.kind) && (*count)++ == values_max)
             code = fail_at(input, token.offset, "too many values", err);
         if (code != LD_OK) {
@@ -295,14 +298,15 @@ static enum ld_code refuse_duplicates(const struct ld_json_tree *tree, struct ld
     return LD_OK;
 }
 
-enum ld_code ld_json_scan(struct ld_json_tree *tree, struct ld_span input, uint32_t depth_max,
-                          uint32_t values_max, struct ld_arena *arena, struct ld_error *err)
+static enum ld_code scan(struct ld_json_tree *tree, struct ld_span input, uint32_t depth_max,
+                         uint32_t values_max, bool wide, struct ld_arena *arena,
+                         struct ld_error *err)
 {
     struct builder builder = {.input = input, .arena = arena, .key = ld_span_of("", 0)};
     uint32_t count;
     memset(tree, 0, sizeof *tree);
     LD_ASSERT(depth_max > 0 && depth_max <= LD_JSON_DEPTH_MAX);
-    enum ld_code code = count_values(input, depth_max, values_max, &count, err);
+    enum ld_code code = count_values(input, depth_max, values_max, wide, &count, err);
     if (code != LD_OK)
         return code;
     builder.nodes = ld_arena_calloc(arena, count, sizeof *builder.nodes);
@@ -316,6 +320,18 @@ enum ld_code ld_json_scan(struct ld_json_tree *tree, struct ld_span input, uint3
     tree->nodes = builder.nodes;
     tree->count = count;
     return refuse_duplicates(tree, arena, err);
+}
+
+enum ld_code ld_json_scan(struct ld_json_tree *tree, struct ld_span input, uint32_t depth_max,
+                          uint32_t values_max, struct ld_arena *arena, struct ld_error *err)
+{
+    return scan(tree, input, depth_max, values_max, false, arena, err);
+}
+
+enum ld_code ld_json_scan_wide(struct ld_json_tree *tree, struct ld_span input, uint32_t depth_max,
+                               uint32_t values_max, struct ld_arena *arena, struct ld_error *err)
+{
+    return scan(tree, input, depth_max, values_max, true, arena, err);
 }
 
 /* ---- Reading the tree ------------------------------------------------------------------------ */

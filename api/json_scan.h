@@ -43,6 +43,12 @@ enum ld_code ld_json_scan(struct ld_json_tree *tree, struct ld_span input, uint3
                           uint32_t values_max, struct ld_arena *arena,
                           struct ld_error *err) LD_MUST_USE;
 
+/* The same, and integers up to 2^64-1 are well-formed (their node is an INTEGER that
+ * ld_json_integer does not read): clients of other programs send such seeds. */
+enum ld_code ld_json_scan_wide(struct ld_json_tree *tree, struct ld_span input, uint32_t depth_max,
+                               uint32_t values_max, struct ld_arena *arena,
+                               struct ld_error *err) LD_MUST_USE;
+
 const struct ld_json_node *ld_json_root(const struct ld_json_tree *tree);
 /* NULL when there is none. */
 const struct ld_json_node *ld_json_first(const struct ld_json_tree *tree,

@@ -12,7 +12,7 @@ bool ld_dialect_body(struct ld_exchange *ex, struct ld_json_tree *tree, uint32_t
 {
     struct ld_error err = {0};
     const struct ld_span body = ex->body.size > 0 ? ex->body : ld_span_text("{}");
-    if (ld_json_scan(tree, body, LD_JSON_DEPTH, values_max, &ex->arena, &err) != LD_OK) {
+    if (ld_json_scan_wide(tree, body, LD_JSON_DEPTH, values_max, &ex->arena, &err) != LD_OK) {
         (void)ld_exchange_fail(ex, &err);
         return false;
     }

@@ -39,6 +39,20 @@ struct ld_reply_stream {
     void (*close)(void *ctx);
 };
 
+/* A connection that leaves HTTP behind (WebSocket, status 101). */
+struct ld_upgraded;
+struct ld_reply_upgrade {
+    void *ctx;
+    /* The socket is the callee's until ld_upgraded_end; `early` are bytes that came already. Must
+     * not block. */
+    void (*start)(void *ctx, int fd, struct ld_upgraded *upgraded, struct ld_span early);
+    void (*drop)(void *ctx); /* instead of start: it came to nothing */
+};
+/* The server is going down: end soon. */
+bool ld_upgraded_stopping(const struct ld_upgraded *upgraded);
+/* Nothing touches the socket any more; it is closed. Any thread. */
+void ld_upgraded_end(struct ld_upgraded *upgraded);
+
 struct ld_reply {
     int status;
     const char *content_type; /* static or in the arena; NULL: none */
@@ -48,8 +62,9 @@ struct ld_reply {
     struct ld_buffer body; /* unless one of the following */
     int file_fd;           /* -1, or a file that is sent and closed */
     uint64_t file_offset, file_size;
-    struct ld_reply_stream stream; /* if `read` is set */
-    bool close;                    /* the connection ends with this reply */
+    struct ld_reply_stream stream;   /* if `read` is set */
+    struct ld_reply_upgrade upgrade; /* if `start` is set */
+    bool close;                      /* the connection ends with this reply */
 };
 
 struct ld_exchange {

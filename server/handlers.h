@@ -59,6 +59,33 @@ enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
 enum ld_handled ld_handle_page(struct ld_exchange *ex);
 enum ld_handled ld_handle_page_file(struct ld_exchange *ex);
 
+/* handle_comfy.c */
+enum ld_handled ld_handle_comfy_prompt(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_prompt_get(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_queue(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_queue_post(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_interrupt(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_free(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_history(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_history_one(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_history_post(struct ld_exchange *ex);
+
+/* handle_comfy_files.c */
+enum ld_handled ld_handle_comfy_view(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_upload(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_upload_mask(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_object_info(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_object_info_one(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_embeddings(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_models(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_models_in(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_system_stats(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_features(struct ld_exchange *ex);
+enum ld_handled ld_handle_comfy_extensions(struct ld_exchange *ex);
+
+/* handle_comfy_ws.c */
+enum ld_handled ld_handle_comfy_ws(struct ld_exchange *ex);
+
 /* handle_novelai.c */
 enum ld_handled ld_handle_novelai_generate(struct ld_exchange *ex);
 enum ld_handled ld_handle_novelai_stream(struct ld_exchange *ex);

@@ -27,7 +27,50 @@ struct ld_http {
     struct MHD_Daemon *daemons[LD_HTTP_LISTENERS_MAX];
     uint32_t daemon_count;
     atomic_bool quiesced;
+    atomic_uint upgraded; /* connections that left HTTP */
 };
+
+/* ---- Connections that leave HTTP ------------------------------------------------------------- */
+
+struct ld_upgraded {
+    struct ld_http *http;
+    struct MHD_UpgradeResponseHandle *library;
+};
+
+bool ld_upgraded_stopping(const struct ld_upgraded *upgraded)
+{
+    return ld_conn_table_stopping(upgraded->http->conns);
+}
+
+void ld_upgraded_end(struct ld_upgraded *upgraded)
+{
+    struct ld_http *http = upgraded->http;
+    (void)MHD_upgrade_action(upgraded->library, MHD_UPGRADE_ACTION_CLOSE);
+    ld_heap_free(upgraded);
+    atomic_fetch_sub(&http->upgraded, 1);
+}
+
+static void on_upgrade(void *ctx, struct MHD_Connection *connection, void *request,
+                       const char *early, size_t early_size, MHD_socket fd,
+                       struct MHD_UpgradeResponseHandle *library)
+{
+    struct ld_http *http = ctx;
+    struct ld_conn *conn = request;
+    struct ld_reply_upgrade *upgrade = &conn->exchange.reply.upgrade;
+    struct ld_upgraded *upgraded = ld_heap_alloc(sizeof *upgraded);
+    const struct ld_reply_upgrade taken = *upgrade;
+    (void)connection;
+    *upgrade = (struct ld_reply_upgrade){0};
+    if (!upgraded) {
+        taken.drop(taken.ctx);
+        (void)MHD_upgrade_action(library, MHD_UPGRADE_ACTION_CLOSE);
+        return;
+    }
+    *upgraded = (struct ld_upgraded){http, library};
+    atomic_fetch_add(&http->upgraded, 1);
+    ld_conn_enter(conn, LD_CONN_IDLE, 0); /* no deadline of ours holds for it */
+    taken.start(taken.ctx, fd, upgraded, ld_span_of(early, early_size));
+}
 
 static int64_t in_seconds(int64_t seconds)
 {
@@ -87,6 +130,8 @@ static void close_exchange(const struct ld_http *http, struct ld_conn *conn)
     /* First what may still call ld_exchange_wake. */
     if (ex->reply.stream.close)
         ex->reply.stream.close(ex->reply.stream.ctx);
+    if (ex->reply.upgrade.drop)
+        ex->reply.upgrade.drop(ex->reply.upgrade.ctx);
     if (ex->state_free)
         ex->state_free(ex->state);
     http->config.leave(ex);
@@ -122,10 +167,12 @@ static ssize_t read_stream(void *ctx, uint64_t position, char *out, size_t size)
     }
 }
 
-static struct MHD_Response *make_response(struct ld_conn *conn)
+static struct MHD_Response *make_response(struct ld_http *http, struct ld_conn *conn)
 {
     struct ld_reply *reply = &conn->exchange.reply;
     struct MHD_Response *response;
+    if (reply->upgrade.start)
+        return MHD_create_response_for_upgrade(on_upgrade, http);
     if (reply->stream.read)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, conn,
                                                  NULL);
@@ -183,7 +230,7 @@ static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_R
 static enum MHD_Result send_reply(struct ld_http *http, struct ld_conn *conn)
 {
     struct ld_exchange *ex = &conn->exchange;
-    struct MHD_Response *response = make_response(conn);
+    struct MHD_Response *response = make_response(http, conn);
     if (!response)
         return MHD_NO;
     add_headers(http, conn, response);
@@ -581,7 +628,7 @@ static struct MHD_Daemon *start_daemon(struct ld_http *http, int listen_fd, uint
         {MHD_OPTION_END, 0, NULL},
     };
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD |
-                                MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+                                MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG,
                             0, admit, http, access_handler, http, MHD_OPTION_ARRAY, options,
                             MHD_OPTION_END);
 }
@@ -643,7 +690,8 @@ void ld_http_stop(struct ld_http *http)
         ld_conn_table_stop(http->conns);
     /* Replies that were just made possible are still to be written. */
     const int64_t until_us = ld_clock_monotonic_us() + STOP_PATIENCE_US;
-    while (http->conns && ld_conn_table_busy(http->conns) && ld_clock_monotonic_us() < until_us)
+    while (http->conns && (ld_conn_table_busy(http->conns) || atomic_load(&http->upgraded) > 0) &&
+           ld_clock_monotonic_us() < until_us)
         ld_clock_sleep_us(5000);
     for (uint32_t i = 0; i < http->daemon_count; i++)
         MHD_stop_daemon(http->daemons[i]);

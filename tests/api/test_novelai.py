@@ -175,7 +175,7 @@ def test_point_35_other_encodings_are_refused(front):
 
 
 def test_a_stream_tells_of_a_failure(serve):
-    front = serve("fail@2=LD_E_NUMERICAL")
+    front = serve("fail@2=numerical")
     _, content = stream(front, "sse")
     assert b"event: error" in content
     _, content = stream(front, "msgpack")

@@ -98,7 +98,7 @@ def test_point_32_errors_have_their_shape(front):
 
 
 def test_point_32_failures_say_whether_to_come_again(serve):
-    front = serve("fail@1=LD_E_NUMERICAL")
+    front = serve("fail@1=numerical")
     failed = generate(front)
     assert failed.status == 500 and failed.headers["X-Should-Retry"] == "false"
     assert failed.json["error"]["type"] == "server_error"
@@ -128,7 +128,7 @@ def test_point_33_streams_end_after_the_pictures(front):
 
 
 def test_a_stream_tells_of_a_failure(serve):
-    front = serve("fail@2=LD_E_NUMERICAL")
+    front = serve("fail@2=numerical")
     events = stream(front)
     assert [name for name, _ in events] == ["error"] and events[0][1]["error"]["type"] == "server_error"
 

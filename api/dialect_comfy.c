@@ -1,0 +1,570 @@
+#include "api/dialect_comfy.h"
+
+#include "api/dialect_comfy_nodes.h"
+#include "runtime/base/id.h"
+
+#include <math.h>
+
+enum { HOPS_MAX = 64, NODES_MAX = 512, ERRORS_BYTES_MAX = 256 * 1024 };
+
+/* The graph while it is checked. */
+struct graph {
+    struct ld_translation *t;
+    struct ld_comfy_call *call;
+    const struct ld_json_tree *tree;
+    const struct ld_json_node *nodes;
+};
+
+typedef const struct ld_json_node *node_ref;
+
+static node_ref member(const struct graph *g, node_ref object, const char *key)
+{
+    return ld_lenient_member(g->tree, object, key);
+}
+
+static bool is_class(const struct graph *g, node_ref node, const char *class_type)
+{
+    node_ref given = node ? member(g, node, "class_type") : NULL;
+    return given && ld_json_string_is(given, class_type);
+}
+
+static node_ref input_of(const struct graph *g, node_ref node, const char *name)
+{
+    node_ref inputs = node ? member(g, node, "inputs") : NULL;
+    return inputs ? member(g, inputs, name) : NULL;
+}
+
+/* [node id, output index]. */
+static bool is_link(const struct graph *g, node_ref value)
+{
+    node_ref id = value && value->kind == LD_JSON_ARRAY_BEGIN && value->child_count == 2
+                      ? ld_json_first(g->tree, value)
+                      : NULL;
+    return id && id->kind == LD_JSON_STRING && ld_json_after(g->tree, id)->kind == LD_JSON_INTEGER;
+}
+
+static node_ref node_by_id(const struct graph *g, struct ld_span id)
+{
+    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
+         node = ld_json_after(g->tree, node))
+        if (ld_span_equal(node->key, id))
+            return node;
+    return NULL;
+}
+
+static node_ref target(const struct graph *g, node_ref link)
+{
+    return is_link(g, link) ? node_by_id(g, ld_json_first(g->tree, link)->text) : NULL;
+}
+
+static node_ref follow(const struct graph *g, node_ref node, const char *name)
+{
+    return target(g, input_of(g, node, name));
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+static void fail(struct graph *g, const char *type, const char *message)
+{
+    if (!g->call->error_type) {
+        g->call->error_type = type;
+        g->call->error_message = message;
+    }
+    ld_translation_refuse(g->t, "/prompt", "%s", message);
+}
+
+struct complaint {
+    node_ref node;
+    const char *type, *message;
+    struct ld_span input; /* its name, or the class where the node as a whole is meant */
+    struct ld_span received;
+};
+
+static void complain(struct graph *g, const struct complaint *c)
+{
+    struct ld_buffer *out = &g->call->node_errors;
+    node_ref class_type = member(g, c->node, "class_type");
+    fail(g, "prompt_outputs_failed_validation", "Prompt outputs failed validation");
+    ld_buffer_text(out, g->call->node_error_count++ ? "," : "");
+    ld_buffer_json_span(out, c->node->key);
+    ld_buffer_format(out, ":{\"errors\":[{\"type\":\"%s\",\"message\":", c->type);
+    ld_buffer_json_string(out, c->message);
+    ld_buffer_text(out, ",\"details\":");
+    ld_buffer_json_span(out, c->input);
+    ld_buffer_text(out, ",\"extra_info\":{\"input_name\":");
+    ld_buffer_json_span(out, c->input);
+    ld_buffer_text(out, ",\"received_value\":");
+    ld_buffer_json_span(out, ld_span_of(c->received.data ? c->received.data : (const uint8_t *)"",
+                                        c->received.size > 256 ? 256 : c->received.size));
+    ld_buffer_text(out, "}}],\"dependent_outputs\":[],\"class_type\":");
+    if (class_type && class_type->kind == LD_JSON_STRING)
+        ld_write_node(class_type, out);
+    else
+        ld_buffer_text(out, "\"\"");
+    ld_buffer_byte(out, '}');
+}
+
+static void complain_of(struct graph *g, node_ref node, const char *type, const char *message,
+                        struct ld_span input, struct ld_span received)
+{
+    const struct complaint c = {node, type, message, input, received};
+    complain(g, &c);
+}
+
+/* ---- One node against its row ---------------------------------------------------------------- */
+
+/* The type of the output that a link names, "" if there is none. */
+static struct ld_span output_type(const struct graph *g, node_ref link)
+{
+    node_ref node = target(g, link);
+    node_ref class_type = node ? member(g, node, "class_type") : NULL;
+    const struct ld_comfy_node *row = class_type ? ld_comfy_node_find(class_type->text) : NULL;
+    int64_t index;
+    if (!row || !ld_json_integer(ld_json_after(g->tree, ld_json_first(g->tree, link)), &index) ||
+        index < 0)
+        return ld_span_text("");
+    const char *at = row->output;
+    for (; index > 0 && *at; index--) {
+        at += strcspn(at, ",");
+        at += *at == ',';
+    }
+    return ld_span_of(at, strcspn(at, ","));
+}
+
+static bool is_in_list(const struct ld_json_tree *inputs, node_ref list, node_ref value)
+{
+    for (node_ref item = ld_json_first(inputs, list); item; item = ld_json_after(inputs, item))
+        if (value->kind == LD_JSON_STRING && ld_span_equal(item->text, value->text))
+            return true;
+    return false;
+}
+
+/* Names of samplers are taken in every spelling, files with their folders and endings; the native
+ * check knows them. */
+static bool has_loose_names(struct ld_span input)
+{
+    static const char *const names[] = {"sampler_name", "scheduler", "ckpt_name",
+                                        "lora_name",    "vae_name",  "image"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (ld_span_is(input, names[i]))
+            return true;
+    return false;
+}
+
+static void check_number(struct graph *g, node_ref node, const struct ld_json_tree *inputs,
+                         node_ref wanted, node_ref value)
+{
+    node_ref options = ld_json_after(inputs, ld_json_first(inputs, wanted));
+    node_ref least = options ? ld_json_member(inputs, options, "min") : NULL;
+    node_ref most = options ? ld_json_member(inputs, options, "max") : NULL;
+    double number, bound;
+    if (!ld_lenient_number(value, &number))
+        complain_of(g, node, "invalid_input_type", "Failed to convert an input value to a number",
+                    wanted->key, value->text);
+    else if (least && ld_lenient_number(least, &bound) && number < bound)
+        complain_of(g, node, "value_smaller_than_min", "Value is smaller than the minimum",
+                    wanted->key, value->text);
+    else if (most && ld_parse_double(most->text, &bound) && number > bound)
+        complain_of(g, node, "value_bigger_than_max", "Value is bigger than the maximum",
+                    wanted->key, value->text);
+}
+
+static void check_input(struct graph *g, node_ref node, const struct ld_json_tree *inputs,
+                        node_ref wanted)
+{
+    char name[64];
+    node_ref type = ld_json_first(inputs, wanted);
+    if (!ld_fmt(name, sizeof name, "%.*s", (int)wanted->key.size, (const char *)wanted->key.data))
+        return;
+    node_ref value = input_of(g, node, name);
+    const struct ld_span nothing = ld_span_text("");
+    const bool is_list = type->kind == LD_JSON_ARRAY_BEGIN;
+    if (!value) {
+        complain_of(g, node, "required_input_missing", "Required input is missing", wanted->key,
+                    nothing);
+    } else if (value->kind == LD_JSON_ARRAY_BEGIN) {
+        if (!target(g, value))
+            complain_of(g, node, "bad_linked_input",
+                        "Bad linked input, must be a length-2 list of [node_id, slot_index]",
+                        wanted->key, value->text);
+        else if (is_list || !ld_span_equal(output_type(g, value), type->text))
+            complain_of(g, node, "return_type_mismatch",
+                        "Return type mismatch between linked nodes", wanted->key, value->text);
+    } else if (is_list) {
+        if (!is_in_list(inputs, type, value) &&
+            (!has_loose_names(wanted->key) || type->child_count == 0 ||
+             value->kind != LD_JSON_STRING))
+            complain_of(g, node, "value_not_in_list", "Value not in list", wanted->key,
+                        value->text);
+    } else if (ld_json_string_is(type, "INT") || ld_json_string_is(type, "FLOAT")) {
+        if (!ld_span_is(wanted->key, "seed"))
+            check_number(g, node, inputs, wanted, value);
+    } else if (ld_json_string_is(type, "STRING") || ld_json_string_is(type, "BOOLEAN")) {
+        if (value->kind == LD_JSON_OBJECT_BEGIN)
+            complain_of(g, node, "invalid_input_type", "Failed to convert an input value",
+                        wanted->key, value->text);
+    } else { /* a link's type, and no link */
+        complain_of(g, node, "bad_linked_input", "Bad linked input, must be a link", wanted->key,
+                    value->text);
+    }
+}
+
+static void check_node(struct graph *g, node_ref node)
+{
+    struct ld_json_tree inputs;
+    node_ref class_type = node->kind == LD_JSON_OBJECT_BEGIN ? member(g, node, "class_type") : NULL;
+    if (!class_type || class_type->kind != LD_JSON_STRING) {
+        fail(g, "invalid_prompt",
+             "Cannot execute because a node is missing the class_type property.");
+        return;
+    }
+    const struct ld_comfy_node *row = ld_comfy_node_find(class_type->text);
+    if (!row) {
+        complain_of(g, node, "custom_validation_failed",
+                    "latentd has nothing that does what this class of nodes does", class_type->text,
+                    class_type->text);
+        return;
+    }
+    if (!ld_comfy_node_inputs(row, &g->call->lists, g->t->native->arena, &inputs)) {
+        (void)ld_problem_add(&g->t->native->problem, LD_E_NOMEM, "", "out of memory");
+        return;
+    }
+    node_ref required = ld_json_member(&inputs, ld_json_root(&inputs), "required");
+    const uint32_t before = g->call->node_error_count;
+    for (node_ref wanted = ld_json_first(&inputs, required);
+         wanted && g->call->node_error_count == before; wanted = ld_json_after(&inputs, wanted))
+        check_input(g, node, &inputs, wanted);
+}
+
+/* ---- The graph as a whole -------------------------------------------------------------------- */
+
+static bool is_sampler(const struct graph *g, node_ref node)
+{
+    return is_class(g, node, "KSampler");
+}
+
+/* Where a sampler's latent comes from: another sampler, an empty latent, a loaded picture. Nodes on
+ * the way that resize, mask or convert are told to `seen`. */
+static node_ref origin_of(const struct graph *g, node_ref sampler, node_ref *seen,
+                          uint32_t *seen_count)
+{
+    static const char *const ways[] = {"samples", "pixels", "image"};
+    node_ref at = follow(g, sampler, "latent_image");
+    for (int hop = 0; at && hop < HOPS_MAX; hop++) {
+        if (is_sampler(g, at) || is_class(g, at, "EmptyLatentImage") ||
+            is_class(g, at, "LoadImage"))
+            return at;
+        if (seen && *seen_count < HOPS_MAX)
+            seen[(*seen_count)++] = at;
+        node_ref next = NULL;
+        for (size_t w = 0; w < sizeof ways / sizeof ways[0] && !next; w++)
+            next = follow(g, at, ways[w]);
+        at = next;
+    }
+    return NULL;
+}
+
+static bool is_resizer(const struct graph *g, node_ref node)
+{
+    return is_class(g, node, "LatentUpscale") || is_class(g, node, "LatentUpscaleBy") ||
+           is_class(g, node, "ImageScale") || is_class(g, node, "ImageScaleBy");
+}
+
+/* Resizers do something between two samplers, or an ImageScale behind a loaded picture. */
+static void check_resizers(struct graph *g, node_ref *seen, uint32_t seen_count)
+{
+    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
+         node = ld_json_after(g->tree, node)) {
+        bool used = !is_resizer(g, node);
+        for (uint32_t i = 0; i < seen_count && !used; i++)
+            used = seen[i] == node;
+        if (!used)
+            complain_of(g, node, "custom_validation_failed",
+                        "resizing is known between two samplers and behind LoadImage only",
+                        member(g, node, "class_type")->text, ld_span_text(""));
+    }
+}
+
+struct passes {
+    node_ref first, second, origin, output;
+    node_ref seen[2 * HOPS_MAX];
+    uint32_t seen_count, seen_first; /* the first's come first */
+};
+
+static void find_output(struct graph *g, struct passes *p)
+{
+    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
+         node = ld_json_after(g->tree, node)) {
+        node_ref class_type = member(g, node, "class_type");
+        const struct ld_comfy_node *row = class_type ? ld_comfy_node_find(class_type->text) : NULL;
+        if (!row || !row->is_output)
+            continue;
+        if (p->output && follow(g, node, "images") != follow(g, p->output, "images"))
+            complain_of(g, node, "custom_validation_failed",
+                        "a prompt has one picture here; this node asks for another one",
+                        class_type->text, ld_span_text(""));
+        p->output = p->output ? p->output : node;
+    }
+    if (!p->output)
+        fail(g, "prompt_no_outputs", "Prompt has no outputs");
+}
+
+static void find_passes(struct graph *g, struct passes *p)
+{
+    node_ref decoder = follow(g, p->output, "images");
+    node_ref last = follow(g, decoder, "samples");
+    if (!is_class(g, decoder, "VAEDecode") || !is_sampler(g, last)) {
+        complain_of(g, p->output, "custom_validation_failed",
+                    "the picture must come from a KSampler through VAEDecode",
+                    member(g, p->output, "class_type")->text, ld_span_text(""));
+        return;
+    }
+    node_ref before = origin_of(g, last, p->seen, &p->seen_count);
+    p->first = last;
+    p->origin = before;
+    if (is_sampler(g, before)) {
+        p->second = last;
+        p->first = before;
+        p->seen_first = p->seen_count;
+        p->origin = origin_of(g, before, p->seen, &p->seen_count);
+    }
+    if (!p->origin || is_sampler(g, p->origin))
+        complain_of(g, p->first, "custom_validation_failed",
+                    "at most two samplers in a row, the first from EmptyLatentImage or LoadImage",
+                    ld_span_text("latent_image"), ld_span_text(""));
+    check_resizers(g, p->seen, p->seen_count);
+}
+
+/* ---- A picture to begin with ----------------------------------------------------------------- */
+
+/* "ID.png", as POST /upload/image called it. */
+static bool read_image_id(struct graph *g, node_ref loader)
+{
+    node_ref image = input_of(g, loader, "image");
+    const char *name = image ? ld_lenient_text(image, g->t->native->arena) : NULL;
+    const size_t size = name ? strcspn(name, ".") : 0;
+    char *id = size == 26 ? ld_arena_strndup(g->t->native->arena, name, size) : NULL;
+    if (!id || !ld_id_valid(ld_span_text(id))) {
+        complain_of(g, loader, "custom_validation_failed", "Invalid image file",
+                    ld_span_text("image"), image ? image->text : ld_span_text(""));
+        return false;
+    }
+    g->call->image_id = id;
+    return true;
+}
+
+static void put_image(struct ld_translation *t, const char *path, const char *id)
+{
+    char json[64];
+    if (ld_fmt(json, sizeof json, "{\"id\":\"%s\"}", id))
+        ld_recipe_put_json(&t->fields, path, ld_span_text(json));
+}
+
+/* The mask is what the picture has no pixels for. */
+static void put_mask(struct graph *g, node_ref node, node_ref origin)
+{
+    node_ref loader = follow(g, node, "mask");
+    if (loader != origin) {
+        complain_of(g, node, "custom_validation_failed",
+                    "the mask must be the second output of the LoadImage that gives the picture",
+                    ld_span_text("mask"), ld_span_text(""));
+        return;
+    }
+    put_image(g->t, "init.mask", g->call->image_id);
+    ld_recipe_put_string(&g->t->fields, "init.mask_from", "transparent");
+}
+
+static int64_t whole_input(const struct graph *g, node_ref node, const char *name,
+                           int64_t by_default)
+{
+    int64_t value = by_default;
+    node_ref input = input_of(g, node, name);
+    return input && ld_lenient_whole(input, &value) ? value : by_default;
+}
+
+static double number_input(const struct graph *g, node_ref node, const char *name,
+                           double by_default)
+{
+    double value = by_default;
+    node_ref input = input_of(g, node, name);
+    return input && ld_lenient_number(input, &value) ? value : by_default;
+}
+
+/* The size: the picture's own, in whole latent cells, or what an ImageScale behind it says. */
+static void put_init_size(struct graph *g, const struct passes *p)
+{
+    int32_t own_width = 0, own_height = 0;
+    if (!g->call->image_size ||
+        !g->call->image_size(g->call->image_ctx, g->call->image_id, &own_width, &own_height)) {
+        complain_of(g, p->origin, "custom_validation_failed", "Invalid image file",
+                    ld_span_text("image"), ld_span_text(g->call->image_id));
+        return;
+    }
+    double width = own_width, height = own_height;
+    for (uint32_t i = p->seen_first; i < p->seen_count; i++) {
+        if (is_class(g, p->seen[i], "ImageScale")) {
+            width = (double)whole_input(g, p->seen[i], "width", own_width);
+            height = (double)whole_input(g, p->seen[i], "height", own_height);
+        } else if (is_class(g, p->seen[i], "ImageScaleBy")) {
+            width *= number_input(g, p->seen[i], "scale_by", 1);
+            height *= number_input(g, p->seen[i], "scale_by", 1);
+        } else if (is_resizer(g, p->seen[i])) {
+            complain_of(g, p->seen[i], "custom_validation_failed",
+                        "a loaded picture is resized by ImageScale only", ld_span_text("samples"),
+                        ld_span_text(""));
+        }
+    }
+    ld_recipe_put_integer(&g->t->fields, "width", (int64_t)(width / 8) * 8);
+    ld_recipe_put_integer(&g->t->fields, "height", (int64_t)(height / 8) * 8);
+}
+
+static void put_origin(struct graph *g, const struct passes *p)
+{
+    const double denoise = number_input(g, p->first, "denoise", 1);
+    if (is_class(g, p->origin, "EmptyLatentImage")) {
+        const int64_t count = whole_input(g, p->origin, "batch_size", 1);
+        ld_recipe_put_integer(&g->t->fields, "images", count);
+        if (count > 1)
+            ld_translation_warn(g->t, "batch_size: picture i has the noise of seed + i, not its "
+                                      "part of one draw for the whole batch");
+        if (denoise < 1)
+            complain_of(g, p->first, "custom_validation_failed",
+                        "denoise must be 1 for a picture that begins with nothing",
+                        ld_span_text("denoise"), ld_span_text(""));
+        return;
+    }
+    if (!read_image_id(g, p->origin))
+        return;
+    put_image(g->t, "init.image", g->call->image_id);
+    ld_recipe_put_double(&g->t->fields, "init.strength", denoise);
+    put_init_size(g, p);
+    for (uint32_t i = p->seen_first; i < p->seen_count; i++)
+        if (is_class(g, p->seen[i], "SetLatentNoiseMask"))
+            put_mask(g, p->seen[i], p->origin);
+}
+
+/* ---- The recipe ------------------------------------------------------------------------------ */
+
+/* What the reader of recipes says of pictures that it cannot know has been settled here. */
+static bool is_settled(const char *note)
+{
+    return strncmp(note, "made from another picture", 25) == 0 ||
+           strncmp(note, "one of a batch", 14) == 0;
+}
+
+static void put_recipe(struct graph *g)
+{
+    struct ld_recipe recipe;
+    struct ld_error err = {0};
+    struct ld_json_tree tree, notes;
+    struct ld_arena *arena = g->t->native->arena;
+    enum ld_code code = ld_recipe_from_graph(&recipe, g->nodes->text, &err);
+    char *kept =
+        code == LD_OK ? ld_arena_strndup(arena, recipe.request.data, recipe.request.size) : NULL;
+    char *words =
+        code == LD_OK ? ld_arena_strndup(arena, recipe.notes.data, recipe.notes.size) : NULL;
+    if (code == LD_OK && (!kept || !words))
+        code = LD_FAIL(&err, LD_E_NOMEM, "out of memory");
+    if (code == LD_OK)
+        code = ld_json_scan(&tree, ld_span_text(kept), LD_JSON_DEPTH, LD_JSON_VALUES, arena, &err);
+    if (code == LD_OK)
+        code = ld_json_scan(&notes, ld_span_text(words), 2, LD_RECIPE_NOTES_MAX + 1, arena, &err);
+    ld_recipe_deinit(&recipe);
+    if (code != LD_OK) {
+        (void)ld_problem_add_error(&g->t->native->problem, "/prompt", &err);
+        return;
+    }
+    ld_translate_native(g->t, &tree);
+    for (node_ref note = ld_json_first(&notes, ld_json_root(&notes)); note;
+         note = ld_json_after(&notes, note)) {
+        const char *text = ld_lenient_text(note, arena);
+        if (text && !is_settled(text))
+            ld_translation_warn(g->t, "%s", text);
+    }
+}
+
+/* ---- What the job keeps ---------------------------------------------------------------------- */
+
+static void put_keepsake(struct graph *g, const struct passes *p)
+{
+    struct ld_buffer json = ld_buffer_make(LD_USER_DATA_BYTES_MAX);
+    const char *kind = is_class(g, p->output, "SaveImageWebsocket") ? "websocket"
+                       : is_class(g, p->output, "PreviewImage")     ? "preview"
+                                                                    : "save";
+    node_ref shown = p->second ? p->second : p->first;
+    ld_buffer_text(&json, "{\"comfy\":{\"prompt_id\":");
+    ld_buffer_json_string(&json, g->call->prompt_id);
+    ld_buffer_text(&json, ",\"client_id\":");
+    ld_buffer_json_string(&json, g->call->client_id);
+    ld_buffer_text(&json, ",\"sampler\":");
+    ld_buffer_json_span(&json, shown->key);
+    ld_buffer_text(&json, ",\"output\":");
+    ld_buffer_json_span(&json, p->output->key);
+    ld_buffer_format(&json, ",\"kind\":\"%s\"}}", kind);
+    if (!json.failed)
+        ld_recipe_put_json(&g->t->fields, "user_data", ld_span_of(json.data, json.size));
+    ld_buffer_deinit(&json);
+    if (*g->call->client_id) { /* somebody may look on */
+        ld_recipe_put_integer(&g->t->fields, "preview.every", 2);
+        ld_recipe_put_integer(&g->t->fields, "preview.size", 512);
+    }
+    if (g->call->front)
+        ld_translation_warn(g->t, "front: the order of the queue is the server's");
+}
+
+static const char *short_text(struct graph *g, const char *key)
+{
+    node_ref node = member(g, ld_json_root(g->tree), key);
+    const char *text = node ? ld_lenient_text(node, g->t->native->arena) : "";
+    if (!text || strlen(text) >= LD_COMFY_ID_SIZE) {
+        fail(g, "invalid_prompt", "client_id and prompt_id must have at most 63 bytes");
+        return "";
+    }
+    return text;
+}
+
+void ld_comfy_translate(struct ld_translation *t, struct ld_comfy_call *call)
+{
+    struct graph g = {t, call, &call->tree, NULL};
+    struct passes passes = {0};
+    bool front = false;
+    node_ref root = ld_json_root(&call->tree);
+    node_ref first = member(&g, root, "front");
+    call->node_errors = ld_buffer_make(ERRORS_BYTES_MAX);
+    call->client_id = short_text(&g, "client_id");
+    call->prompt_id = short_text(&g, "prompt_id");
+    call->front = first && ld_lenient_flag(first, &front) && front;
+    g.nodes = member(&g, root, "prompt");
+    if (!g.nodes || g.nodes->kind != LD_JSON_OBJECT_BEGIN || g.nodes->child_count == 0) {
+        fail(&g, "no_prompt", "No prompt provided");
+        return;
+    }
+    if (g.nodes->child_count > NODES_MAX) {
+        fail(&g, "invalid_prompt", "a prompt has at most 512 nodes here");
+        return;
+    }
+    for (node_ref node = ld_json_first(g.tree, g.nodes); node; node = ld_json_after(g.tree, node))
+        check_node(&g, node);
+    if (!call->error_type)
+        find_output(&g, &passes);
+    if (!call->error_type)
+        find_passes(&g, &passes);
+    if (!call->error_type)
+        put_recipe(&g);
+    if (!call->error_type && t->native->problem.code == LD_OK)
+        put_origin(&g, &passes);
+    if (!call->error_type && t->native->problem.code == LD_OK)
+        put_keepsake(&g, &passes);
+}
+
+void ld_comfy_write_refusal(const struct ld_comfy_call *call, struct ld_buffer *out)
+{
+    ld_buffer_format(out, "{\"error\":{\"type\":\"%s\",\"message\":", call->error_type);
+    ld_buffer_json_string(out, call->error_message);
+    ld_buffer_text(out, ",\"details\":");
+    ld_buffer_json_string(out, call->error_message);
+    ld_buffer_text(out, ",\"extra_info\":{}},\"node_errors\":{");
+    if (call->node_errors.size > 0)
+        ld_buffer_bytes(out, call->node_errors.data, call->node_errors.size);
+    ld_buffer_text(out, "}}");
+}

@@ -1,0 +1,281 @@
+/* ComfyUI: nodes, lists, pictures in and out. */
+#include "api/multipart.h"
+#include "config/limits.h"
+#include "server/handle_comfy.h"
+#include "server/handlers.h"
+#include "server/names_list.h"
+
+enum { LIST_BYTES_MAX = LD_COMFY_LIST_BYTES_MAX };
+
+/* ---- Lists ----------------------------------------------------------------------------------- */
+
+static const char *keep(struct ld_exchange *ex, struct ld_buffer *list)
+{
+    ld_buffer_byte(list, ']');
+    const char *kept = list->failed ? NULL : ld_arena_strdup(&ex->arena, list->data);
+    ld_buffer_deinit(list);
+    return kept;
+}
+
+static struct ld_buffer open_list(void)
+{
+    struct ld_buffer list = ld_buffer_make(LIST_BYTES_MAX);
+    ld_buffer_byte(&list, '[');
+    return list;
+}
+
+static void add(struct ld_buffer *list, const char *name, const char *ending)
+{
+    struct ld_buffer whole = ld_buffer_make(1024);
+    ld_buffer_text(&whole, name);
+    ld_buffer_text(&whole, ending);
+    ld_buffer_text(list, list->size > 1 ? "," : "");
+    ld_buffer_json_string(list, whole.data && !whole.failed ? whole.data : name);
+    ld_buffer_deinit(&whole);
+}
+
+static bool list_files(struct ld_exchange *ex, struct ld_comfy_lists *lists)
+{
+    struct ld_buffer models = open_list(), vaes = open_list(), loras = open_list();
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    for (uint32_t i = 0; inventory && i < inventory->model_count; i++)
+        add(&models, inventory->models[i].name, ".safetensors");
+    for (uint32_t i = 0; inventory && i < inventory->vae_count; i++)
+        add(&vaes, inventory->vaes[i], ".safetensors");
+    for (uint32_t i = 0; inventory && i < inventory->adapter_count; i++)
+        add(&loras, inventory->adapters[i].name, ".safetensors");
+    ld_inventory_release(ex->front->inventory, inventory);
+    lists->models = keep(ex, &models);
+    lists->vaes = keep(ex, &vaes);
+    lists->loras = keep(ex, &loras);
+    return lists->models && lists->vaes && lists->loras;
+}
+
+static bool list_names(struct ld_exchange *ex, struct ld_comfy_lists *lists)
+{
+    struct ld_buffer samplers = open_list(), schedulers = open_list();
+    uint32_t sampler_count = 0, scheduler_count = 0;
+    const struct ld_sampler_view *sampler = ld_names_samplers(&ex->arena, &sampler_count);
+    const struct ld_scheduler_view *scheduler = ld_names_schedulers(&ex->arena, &scheduler_count);
+    for (uint32_t i = 0; sampler && i < sampler_count; i++)
+        add(&samplers, sampler[i].name, "");
+    for (uint32_t i = 0; scheduler && i < scheduler_count; i++)
+        add(&schedulers, scheduler[i].name, "");
+    lists->samplers = keep(ex, &samplers);
+    lists->schedulers = keep(ex, &schedulers);
+    return sampler && scheduler && lists->samplers && lists->schedulers;
+}
+
+static bool list_images(struct ld_exchange *ex, struct ld_comfy_lists *lists)
+{
+    struct ld_store_upload *uploads;
+    struct ld_error err;
+    uint32_t count;
+    struct ld_buffer images = open_list();
+    if (ld_store_upload_list(ex->front->store, ex->tenant, &ex->arena, &uploads, &count, &err) ==
+        LD_OK)
+        for (uint32_t i = 0; i < count; i++)
+            add(&images, uploads[i].id, ".png");
+    lists->images = keep(ex, &images);
+    return lists->images != NULL;
+}
+
+bool ld_comfy_lists(struct ld_exchange *ex, struct ld_comfy_lists *lists)
+{
+    memset(lists, 0, sizeof *lists);
+    return list_files(ex, lists) && list_names(ex, lists) && list_images(ex, lists);
+}
+
+static enum ld_handled reply_info(struct ld_exchange *ex, const char *class_type)
+{
+    struct ld_comfy_lists lists;
+    if (!ld_comfy_lists(ex, &lists))
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    if (!ld_comfy_write_object_info(&lists, class_type, &ex->arena, &ex->reply.body)) {
+        ld_buffer_clear(&ex->reply.body); /* as the other program does for a class it has not */
+        ld_buffer_text(&ex->reply.body, "{}");
+    }
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_comfy_object_info(struct ld_exchange *ex)
+{
+    return reply_info(ex, "");
+}
+
+enum ld_handled ld_handle_comfy_object_info_one(struct ld_exchange *ex)
+{
+    return reply_info(ex, ex->params[0]);
+}
+
+enum ld_handled ld_handle_comfy_embeddings(struct ld_exchange *ex)
+{
+    struct ld_buffer list = open_list();
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    for (uint32_t i = 0; inventory && i < inventory->embedding_count; i++)
+        add(&list, inventory->embeddings[i].name, "");
+    ld_inventory_release(ex->front->inventory, inventory);
+    const char *kept = keep(ex, &list);
+    ld_buffer_text(&ex->reply.body, kept ? kept : "[]");
+    return ld_exchange_json(ex, 200);
+}
+
+/* The folders that a client may ask for; an OpenAI client that was given the bare address asks for
+ * its own list under the same path. */
+enum ld_handled ld_handle_comfy_models(struct ld_exchange *ex)
+{
+    if (ld_exchange_header(ex, "X-Stainless-Lang"))
+        return ld_handle_models(ex);
+    ld_buffer_text(&ex->reply.body, "[\"checkpoints\",\"loras\",\"vae\",\"embeddings\"]");
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_comfy_models_in(struct ld_exchange *ex)
+{
+    struct ld_comfy_lists lists;
+    const char *folder = ex->params[0];
+    if (strcmp(folder, "embeddings") == 0)
+        return ld_handle_comfy_embeddings(ex);
+    if (!ld_comfy_lists(ex, &lists))
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    const char *list = strcmp(folder, "checkpoints") == 0 ? lists.models
+                       : strcmp(folder, "loras") == 0     ? lists.loras
+                       : strcmp(folder, "vae") == 0       ? lists.vaes
+                                                          : NULL;
+    if (!list)
+        return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such folder of models");
+    ld_buffer_text(&ex->reply.body, list);
+    return ld_exchange_json(ex, 200);
+}
+
+/* What a client decides by; figures of the machine are the operator's to see. */
+enum ld_handled ld_handle_comfy_system_stats(struct ld_exchange *ex)
+{
+    ld_buffer_text(&ex->reply.body,
+                   "{\"system\":{\"os\":\"posix\",\"ram_total\":0,\"ram_free\":0,"
+                   "\"comfyui_version\":\"latentd " LATENTD_VERSION "\",\"python_version\":\"\","
+                   "\"pytorch_version\":\"\",\"embedded_python\":false,\"argv\":[]},"
+                   "\"devices\":[{\"name\":\"latentd\",\"type\":\"cpu\",\"index\":0,"
+                   "\"vram_total\":0,\"vram_free\":0,\"torch_vram_total\":0,"
+                   "\"torch_vram_free\":0}]}");
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_comfy_features(struct ld_exchange *ex)
+{
+    ld_buffer_format(&ex->reply.body,
+                     "{\"supports_preview_metadata\":false,\"max_upload_size\":%d}",
+                     LD_UPLOAD_BYTES_MAX);
+    return ld_exchange_json(ex, 200);
+}
+
+enum ld_handled ld_handle_comfy_extensions(struct ld_exchange *ex)
+{
+    ld_buffer_text(&ex->reply.body, "[]");
+    return ld_exchange_json(ex, 200);
+}
+
+/* ---- Pictures out ---------------------------------------------------------------------------- */
+
+static enum ld_handled no_picture(struct ld_exchange *ex)
+{
+    return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such picture");
+}
+
+/* "JOB_N.png". */
+static enum ld_handled view_output(struct ld_exchange *ex, const char *name)
+{
+    struct ld_store_job job;
+    struct ld_error err = {0};
+    uint64_t wanted;
+    const char *dot = strrchr(name, '.');
+    char *id = ld_arena_strndup(&ex->arena, name, LD_ID_SIZE - 1);
+    const size_t size = strlen(name);
+    if (!id || size < LD_ID_SIZE + 1 || name[LD_ID_SIZE - 1] != '_' || !dot ||
+        !ld_id_valid(ld_span_text(id)) ||
+        !ld_parse_u64(ld_span_of(name + LD_ID_SIZE, (size_t)(dot - name) - LD_ID_SIZE), &wanted) ||
+        ld_store_job_get(ex->front->store, ex->tenant, id, &ex->arena, &job, &err) != LD_OK)
+        return no_picture(ex);
+    for (uint32_t i = 0; i < job.view.image_count; i++)
+        if (job.view.images[i].index == wanted)
+            return ld_front_reply_image(ex, &job.view, &job.view.images[i]);
+    return no_picture(ex);
+}
+
+/* "UPLOAD.png". */
+static enum ld_handled view_input(struct ld_exchange *ex, const char *name)
+{
+    struct ld_store_upload upload;
+    struct ld_error err = {0};
+    uint64_t size;
+    char *id = ld_arena_strndup(&ex->arena, name, strcspn(name, "."));
+    if (!id || !ld_id_valid(ld_span_text(id)) ||
+        ld_store_upload_get(ex->front->store, ex->tenant, id, &upload, &err) != LD_OK ||
+        ld_blob_open(ex->front->blobs, upload.sha256, &ex->reply.file_fd, &size, &err) != LD_OK)
+        return no_picture(ex);
+    ex->reply.file_offset = 0;
+    ex->reply.file_size = size;
+    ex->reply.status = 200;
+    ex->reply.content_type = "image/png";
+    ld_exchange_set_header(ex, "Content-Security-Policy", "default-src 'none'; sandbox");
+    return LD_HANDLED;
+}
+
+/* Names are ours, never paths: a job and a number, or an upload. A smaller preview is not made; the
+ * picture itself is. */
+enum ld_handled ld_handle_comfy_view(struct ld_exchange *ex)
+{
+    const char *name = ld_exchange_query(ex, "filename");
+    const char *type = ld_exchange_query(ex, "type");
+    const char *folder = ld_exchange_query(ex, "subfolder");
+    const char *channel = ld_exchange_query(ex, "channel");
+    if (!name || !*name)
+        return ld_exchange_refuse(ex, LD_E_INVALID, 0, "filename is required");
+    if (folder && *folder)
+        return no_picture(ex);
+    if (channel && strcmp(channel, "rgb") != 0 && strcmp(channel, "rgba") != 0)
+        return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
+                                  "channel must be rgb or rgba; the pictures have no alpha");
+    if (strlen(name) > 64)
+        return no_picture(ex);
+    return type && strcmp(type, "input") == 0 ? view_input(ex, name) : view_output(ex, name);
+}
+
+/* ---- Pictures in ----------------------------------------------------------------------------- */
+
+static enum ld_code find_picture(struct ld_exchange *ex, struct ld_span *png, struct ld_error *err)
+{
+    struct ld_multipart reader;
+    struct ld_multipart_part part;
+    const char *type = ld_exchange_header(ex, "Content-Type");
+    enum ld_code code = ld_multipart_open(&reader, type ? type : "", ex->body, err);
+    reader.parts_max = LD_MULTIPART_FORM_PARTS_MAX;
+    *png = ld_span_of(NULL, 0);
+    while (code == LD_OK && (code = ld_multipart_next(&reader, &part, err)) == LD_OK && part.found)
+        if (ld_span_is(part.name, "image"))
+            *png = part.data;
+    if (code == LD_OK && !png->data)
+        return LD_FAIL(err, LD_E_INVALID, "the form has no field called image");
+    return code;
+}
+
+/* The name that it answers with is the upload's id: what LoadImage wants. */
+enum ld_handled ld_handle_comfy_upload(struct ld_exchange *ex)
+{
+    struct ld_span png;
+    struct ld_store_upload upload = {0};
+    struct ld_error err = {0};
+    if (find_picture(ex, &png, &err) != LD_OK ||
+        ld_intake_upload(ex->front, ex->tenant, png, &upload, &err) != LD_OK)
+        return ld_exchange_fail(ex, &err);
+    ld_buffer_format(&ex->reply.body, "{\"name\":\"%s.png\",\"subfolder\":\"\",\"type\":\"input\"}",
+                     upload.id);
+    return ld_exchange_json(ex, 200);
+}
+
+/* A mask drawn in its editor would have to be painted into another picture's alpha. */
+enum ld_handled ld_handle_comfy_upload_mask(struct ld_exchange *ex)
+{
+    return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
+                              "upload the picture with its mask as transparency to /upload/image");
+}
