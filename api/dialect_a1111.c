@@ -53,6 +53,7 @@ static const struct ld_dialect_row common_rows[] = {
     {"refiner_checkpoint", LD_DIALECT_LACKED, "refiner"},
     {"firstpass_image", LD_DIALECT_LACKED, "given first pass"},
     {"script_name", LD_DIALECT_LACKED, "scripts"},
+    {"controlnet_units", LD_DIALECT_LACKED, "ControlNet"},
     /* The other call's own. */
     {"enable_hr", LD_DIALECT_READ, NULL},
     {"hr_scale", LD_DIALECT_READ, NULL},

@@ -146,6 +146,11 @@ def test_point_8_as_many_pictures_as_asked_for_and_no_grid(front):
     assert txt2img(front, batch_size=9, n_iter=9).status == 422
 
 
+def test_point_9_the_checkpoint_is_a_title_of_the_list(front):
+    title = front.get("/sdapi/v1/options").json["sd_model_checkpoint"]
+    assert title in [model["title"] for model in front.get("/sdapi/v1/sd-models").json]
+
+
 def test_point_10_options_are_the_callers_own(serve):
     front = serve()
     whole = front.get("/sdapi/v1/options").json

@@ -4,6 +4,7 @@
  * archive byte by byte.
  */
 #include "api/zip_store.h"
+#include "runtime/base/arena.h"
 #include "server/ws_frame.h"
 
 #include <setjmp.h>
