@@ -32,6 +32,7 @@ suite() {
     if [ "$status" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then p=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     printf '%-22s %5d passed %3d failed %3d skipped  %4d s\n' "$name" "$p" "$f" "$s" $((SECONDS - start))
+    grep -h '^skip: ' "$log" | sed "s/^skip: /    $name is skipped: /"
     if [ "$f" -gt 0 ]; then
         broken+=("$name")
         grep -E 'FAIL|FAILED|error|Error|runtime error|ERROR' "$log" | head -n 25 | cut -c1-300
@@ -86,6 +87,7 @@ if wanted golden-full; then
     fi
 fi
 wanted cuda && suite cuda 900 tests/cuda/run.sh
+wanted static && suite static 600 tests/static/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"

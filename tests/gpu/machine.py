@@ -17,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 READY = ROOT / "build" / "gpu-ready"  # programs built beforehand (--prepare)
-TOOLKIT = ("/usr/local/cuda/bin",)
+TOOLKIT = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 # What the programs are made of.
 SOURCES = ("CMakeLists.txt", "cmake", "kernels", "runtime", "server", "tests/cuda", "tests/gpu",
            "tests/golden_check", "tests/tools")

@@ -26,15 +26,17 @@ HERE = ROOT / "tests" / "static"
 KERNELS = ROOT / "kernels" / "cuda"
 CACHE = ROOT / "build" / "static"
 
-# The sm_80 path: one front-end pass, code for every chip. Files for one chip family compile alone.
+# The sm_80 path: one front-end pass, code for every chip. Files for one chip family compile alone. Only
+# the device's half is compiled here, at full optimisation: what ptxas says of less is not what ships.
+# The host's half is the build's business (LATENTD_CUDA) and would be a third of the time.
 TARGETS = ("80", "86", "89", "90", "100", "120")
 HOPPER = ("90a",)
 # Static shared memory never exceeds 48 KB; dynamic sizes are what the variants tell (unit tests).
 STATIC_SHARED_MAX = 48 * 1024
 REGISTERS_MAX = 255
-FLAGS = ["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage",
-         "-Xcompiler", "-fno-threadsafe-statics,-fno-exceptions,-fno-rtti,-fPIC,-Wall,-Wextra",
-         "--resource-usage"]
+FLAGS = ["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xcompiler",
+         "-fno-exceptions,-fno-rtti,-Wall,-Wextra"]
+PTXAS_FLAGS = ["-O3", "-v", "-m64", "-warn-spills", "-warn-lmem-usage", "--warning-as-error"]
 # Notes that -Werror lets through (kernels.md 14, 15): setmaxnreg ignored, wgmma serialised.
 NOTES = re.compile(r"\bC75(?:08|10|17|19)\b")
 # Instruction -> how it begins in PTX. Predicates and labels stand before it.
@@ -58,12 +60,22 @@ def targets_of(path):
     return HOPPER if path.stem.endswith("_sm90") else TARGETS
 
 
-def compile_command(nvcc, path, folder):
-    targets = targets_of(path)
-    front = targets[0]
-    code = ",".join(f"sm_{t}" for t in targets)
-    return [nvcc, *FLAGS, "-gencode", f"arch=compute_{front},code=[{code}]", f"-I{ROOT}", "--keep",
-            "--keep-dir", folder, "-c", str(path), "-o", f"{folder}/object.o"]
+def front_command(nvcc, path, ptx):
+    front = targets_of(path)[0]
+    return [nvcc, *FLAGS, "-gencode", f"arch=compute_{front},code=compute_{front}", f"-I{ROOT}", "-ptx",
+            str(path), "-o", ptx]
+
+
+def back_command(nvcc, target, ptx):
+    """The assembler that lies beside the compiler."""
+    ptxas = pathlib.Path(nvcc).resolve().parent / "ptxas"
+    return [str(ptxas), *PTXAS_FLAGS, "-arch", f"sm_{target}", ptx, "-o", ptx + f".{target}.cubin"]
+
+
+def run(command):
+    """(whether it went well, what it said)"""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode == 0, done.stdout + done.stderr
 
 
 # ---- Reading what the compiler says ----------------------------------------------------------------
@@ -126,7 +138,7 @@ def included(path):
 
 def fingerprint(version, path):
     """Hash of the compiler, the flags and every byte of ours that goes in."""
-    digest = hashlib.sha256(f"{version}\n{FLAGS}\n{targets_of(path)}\n{CENSUS}\n".encode())
+    digest = hashlib.sha256(f"{version}\n{FLAGS}\n{PTXAS_FLAGS}\n{targets_of(path)}\n{CENSUS}\n".encode())
     for part in included(path):
         digest.update(part.name.encode() + b"\0" + part.read_bytes() + b"\0")
     return digest.hexdigest()[:32]
@@ -138,12 +150,13 @@ def prove_file(nvcc, version, path):
     if cached.exists():
         return json.loads(cached.read_text())
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(compile_command(nvcc, path, folder), capture_output=True, text=True,
-                              check=False)
-        log = done.stdout + done.stderr
-        result = {"ok": done.returncode == 0, "log": log, "usage": parse_usage(log), "census": {}}
-        for ptx in pathlib.Path(folder).glob("*.ptx"):
-            result["census"].update(parse_census(ptx.read_text(errors="replace")))
+        ptx = f"{folder}/{path.stem}.ptx"
+        ok, log = run(front_command(nvcc, path, ptx))
+        for target in targets_of(path) if ok else ():
+            fine, said = run(back_command(nvcc, target, ptx))
+            ok, log = ok and fine, log + said
+        text = pathlib.Path(ptx).read_text(errors="replace") if pathlib.Path(ptx).exists() else ""
+        result = {"ok": ok, "log": log, "usage": parse_usage(log), "census": parse_census(text)}
     if result["ok"]:  # a failure is tried again each time
         CACHE.mkdir(parents=True, exist_ok=True)
         for old in CACHE.glob(f"{path.stem}-*.json"):
@@ -159,6 +172,8 @@ def prove_file(nvcc, version, path):
 BUDGET_HEAD = """\
 # The most that each kernel may take: static shared memory and stack in bytes, registers a thread for
 # each target. Written by tests/static/run.sh --update; a larger number here is a decision, not a fix.
+# Another compiler allots registers in its own way: they are compared under this one only, spills, stack
+# and shared memory under any. compiler: %s
 # file kernel shared stack %s
 """
 CENSUS_HEAD = """\
@@ -190,7 +205,7 @@ def read_table(path):
     return rows, compiler
 
 
-def check_budget(file, result, budget):
+def check_budget(file, result, budget, same_compiler):
     """Findings of one file."""
     targets = targets_of(pathlib.Path(file))
     for kernel, usage in result["usage"].items():
@@ -210,7 +225,7 @@ def check_budget(file, result, budget):
         found = [int(word) for word in budget_line(file, kernel, usage).split()[2:]]
         names = ["shared", "stack"] + [f"registers on sm_{t}" for t in targets]
         for name, most, now in zip(names, numbers, found):
-            if now > most:
+            if now > most and (same_compiler or not name.startswith("registers")):
                 yield f"{file}: {kernel}: {now} {name}, the budget is {most}"
 
 
@@ -238,7 +253,8 @@ def check_gone(results, table, name):
 
 def update(results, version):
     order = sorted((file, kernel) for file, r in results.items() for kernel in r["usage"])
-    (HERE / "budget.txt").write_text(BUDGET_HEAD % " ".join(f"sm_{t}" for t in TARGETS) + "".join(
+    head = BUDGET_HEAD % (version, " ".join(f"sm_{t}" for t in TARGETS))
+    (HERE / "budget.txt").write_text(head + "".join(
         budget_line(f, k, results[f]["usage"][k]) + "\n" for f, k in order))
     (HERE / "census.txt").write_text(CENSUS_HEAD % (version, " ".join(CENSUS)) + "".join(
         census_line(f, k, results[f]["census"][k]) + "\n" for f, k in order))
@@ -266,7 +282,7 @@ def main():
             results[path.name] = result
     if args.update and not args.files and all(r["ok"] for r in results.values()):
         update(results, version)
-    budget, _ = read_table(HERE / "budget.txt")
+    budget, budget_compiler = read_table(HERE / "budget.txt")
     census, compiler = read_table(HERE / "census.txt")
     passed = failed = 0
 
@@ -285,7 +301,7 @@ def main():
         if not result["ok"]:
             continue
         judge(f"{file} draws no note of lost speed", (line for line in log if NOTES.search(line)))
-        judge(f"{file} keeps its budget", check_budget(file, result, budget))
+        judge(f"{file} keeps its budget", check_budget(file, result, budget, budget_compiler == version))
         judge(f"{file} issues its instructions",
               check_census(file, result, census, compiler == version))
     if not args.files:

@@ -1,9 +1,9 @@
 """Proves that the static proof sees what it is for: each planted fault gives a finding, and correct
 input gives none. The compiler's words are samples of its real output."""
 import pathlib
-import subprocess
 import tempfile
 import unittest
+from unittest import mock
 
 import proof
 
@@ -47,18 +47,24 @@ class Proof(unittest.TestCase):
 
     def test_a_kernel_within_its_budget_draws_nothing(self):
         budget = {("a.cu", "k"): ["0", "0"] + ["100"] * len(proof.TARGETS)}
-        self.assertEqual(list(proof.check_budget("a.cu", usage(), budget)), [])
-        self.assertEqual(list(proof.check_budget("a.cu", usage(registers=90), budget)), [])
+        self.assertEqual(list(proof.check_budget("a.cu", usage(), budget, True)), [])
+        self.assertEqual(list(proof.check_budget("a.cu", usage(registers=90), budget, True)), [])
 
     def test_every_kind_of_excess_is_found(self):
         budget = {("a.cu", "k"): ["0", "0"] + ["100"] * len(proof.TARGETS)}
         for more in ({"registers": 101}, {"shared": 4}, {"stack": 8}, {"spill": 4},
                      {"shared": proof.STATIC_SHARED_MAX + 4}):
-            self.assertTrue(list(proof.check_budget("a.cu", usage(**more), budget)), more)
-        self.assertTrue(list(proof.check_budget("a.cu", usage(), {})))
+            self.assertTrue(list(proof.check_budget("a.cu", usage(**more), budget, True)), more)
+        self.assertTrue(list(proof.check_budget("a.cu", usage(), {}, True)))
         missing = usage()
         del missing["usage"]["k"]["120"]
-        self.assertTrue(list(proof.check_budget("a.cu", missing, budget)))
+        self.assertTrue(list(proof.check_budget("a.cu", missing, budget, True)))
+
+    def test_under_another_compiler_registers_alone_are_its_own(self):
+        budget = {("a.cu", "k"): ["0", "0"] + ["100"] * len(proof.TARGETS)}
+        self.assertEqual(list(proof.check_budget("a.cu", usage(registers=120), budget, False)), [])
+        for more in ({"registers": 256}, {"shared": 4}, {"stack": 8}, {"spill": 4}):
+            self.assertTrue(list(proof.check_budget("a.cu", usage(**more), budget, False)), more)
 
     def test_a_lost_instruction_is_found_whatever_the_compiler(self):
         result = {"census": {"k": dict.fromkeys(proof.CENSUS, 0) | {"mma": 8}}}
@@ -90,11 +96,11 @@ class Proof(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "spills.cu"
             path.write_text(source)
-            done = subprocess.run([nvcc, *proof.FLAGS, "-gencode", "arch=compute_80,code=sm_80", "-c",
-                                   str(path), "-o", f"{folder}/x.o"], capture_output=True, text=True,
-                                  check=False)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("spill", done.stdout + done.stderr)
+            with mock.patch.object(proof, "TARGETS", ("80",)):
+                result = proof.prove_file(nvcc, "", path)
+        self.assertFalse(result["ok"])
+        self.assertIn("spill", result["log"])
+        self.assertGreater(next(iter(result["usage"].values()))["80"][3], 0)
 
 
 if __name__ == "__main__":
