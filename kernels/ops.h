@@ -272,6 +272,13 @@ struct ld_ops {
     enum ld_code (*workspace_reserve)(struct ld_backend *, size_t bytes, struct ld_error *);
 
     /*
+     * Optional (NULL: only the build and the device decide). A number for the order in which the
+     * operator sums, equal wherever equal operands give equal bits: the reduction signature of
+     * kernels.md 13. `op` as for a run, its weight in place; nobody looks at its operands.
+     */
+    uint32_t (*signature)(struct ld_backend *, enum ld_workspace_kind, const void *op);
+
+    /*
      * Optional, see struct ld_run_id. Every run_begin is followed by one run_end; `completed` tells
      * whether all operators were called and succeeded. *again: the run was not carried out (the
      * recording failed) and has to be made once more. run_forget: the plan is gone.

@@ -69,6 +69,7 @@ struct ld_engine_report {
     const char *warnings_json; /* JSON array of strings */
     const char *adapters_json; /* JSON array of {name, sha256, tensors_applied, ...} */
     const char *resolved_json; /* the request as it ran, seed and expanded prompt included */
+    const char *numerics_json; /* what decided the last bits (numerics.h); {} before a picture */
 };
 
 /* Owned by the caller until on_done returned. Any callback may be NULL. */

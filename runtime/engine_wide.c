@@ -108,6 +108,8 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     job->report.encode_us += report->encode_us;
     job->report.unet_rows += report->unet_rows;
     job->report.unet_rows_saved += report->unet_rows_saved;
+    if (job->numerics.size == 0 && err->code == LD_OK)
+        ld_buffer_text(&job->numerics, report->numerics_json);
     if (err->code == LD_OK)
         session->phase = LD_SESSION_DONE;
     else if (err->code != LD_E_CANCELLED) /* an interrupt: the job ends as cancelled by itself */

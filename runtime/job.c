@@ -23,6 +23,7 @@ enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *give
     job->warnings = ld_buffer_make(REPORT_MAX);
     job->adapters = ld_buffer_make(REPORT_MAX);
     job->resolved = ld_buffer_make(4 * REPORT_MAX);
+    job->numerics = ld_buffer_make(REPORT_MAX);
     *out = job;
     return LD_OK;
 }
@@ -41,6 +42,7 @@ void ld_job_destroy(struct ld_job *job, struct ld_library *library)
     ld_buffer_deinit(&job->warnings);
     ld_buffer_deinit(&job->adapters);
     ld_buffer_deinit(&job->resolved);
+    ld_buffer_deinit(&job->numerics);
     ld_arena_deinit(&job->arena);
     ld_heap_free(job);
 }
@@ -246,6 +248,7 @@ void ld_job_finish(struct ld_job *job, const struct ld_error *err)
     job->report.warnings_json = job->warnings.failed ? "[]" : job->warnings.data;
     job->report.adapters_json = adapters.failed ? "[]" : adapters.data;
     job->report.resolved_json = job->resolved.failed ? "{}" : job->resolved.data;
+    job->report.numerics_json = job->numerics.size ? job->numerics.data : "{}";
     if (job->given.on_done)
         job->given.on_done(job->given.ctx, &job->report, err ? err : &none);
     ld_buffer_deinit(&adapters);

@@ -68,6 +68,7 @@ struct ld_job {
     struct ld_error err;
     struct ld_engine_report report;
     struct ld_buffer warnings, adapters, resolved; /* JSON text */
+    struct ld_buffer numerics;                     /* of the latest picture; the same for all */
     uint32_t last_preview;
 };
 

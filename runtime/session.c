@@ -9,6 +9,7 @@
 #include "runtime/image/pixels.h"
 #include "runtime/image/pixels_resize.h"
 #include "runtime/image/png_write.h"
+#include "runtime/numerics.h"
 #include "runtime/sample/resize.h"
 
 /* VAE scale factor of SD1.5: latent = 0.18215 * encoder output (sampling.md 1.4). */
@@ -258,6 +259,22 @@ struct ld_request ld_session_request(const struct ld_session *session)
     return request;
 }
 
+/* What computed this picture; the decoder may have run in a wider type. */
+static enum ld_code write_numerics(const struct ld_session *session, struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    const bool second = session->second;
+    const struct ld_numerics_sizes sizes = {
+        .height = second ? job->request.height / 8 : session->height,
+        .width = second ? job->request.width / 8 : session->width,
+        .second_height = second ? session->height : 0,
+        .second_width = second ? session->width : 0,
+    };
+    ld_buffer_clear(&job->numerics);
+    return ld_numerics_write(&job->numerics, job->model->model,
+                             job->vae ? job->vae : job->model->model, &sizes, err);
+}
+
 static enum ld_code write_png(const struct ld_session *session, const uint8_t *rgb, bool partial,
                               struct ld_buffer *png, struct ld_error *err)
 {
@@ -278,8 +295,9 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
     ld_infotext_write(&infotext, &request, &facts);
     ld_infotext_write_graph(&graph, &request, &facts);
     ld_buffer_format(&own,
-                     "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"request\":", LATENTD_VERSION,
-                     job->model->sha256, partial ? "\"partial\":true," : "");
+                     "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"numerics\":%s,\"request\":",
+                     LATENTD_VERSION, job->model->sha256, partial ? "\"partial\":true," : "",
+                     job->numerics.data);
     ld_request_write_replay_json(&request, &own);
     ld_buffer_text(&own, "}");
     const struct ld_png_text texts[] = {
@@ -325,7 +343,9 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
         ld_pixels_paste_back(rgb, job->init_rgb, job->mask_pixels, pixels);
     if (ld_pixels_black(rgb, 3 * pixels))
         ld_job_warn(job, "picture %u is entirely black", session->image);
-    code = write_png(session, rgb, partial, &png, err);
+    code = write_numerics(session, err);
+    if (code == LD_OK)
+        code = write_png(session, rgb, partial, &png, err);
     job->report.decode_us += decoded_us - start_us;
     job->report.encode_us += ld_clock_monotonic_us() - decoded_us;
     if (code != LD_OK)

@@ -210,14 +210,15 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     if (run->args->json && report) {
         printf("{\"event\":\"done\",\"status\":\"%s\",\"text_ms\":%.1f,\"sample_ms\":%.1f,"
                "\"decode_ms\":%.1f,\"encode_ms\":%.1f,\"unet_rows\":%llu,\"unet_rows_saved\":%llu,"
-               "\"warnings\":%s,\"adapters\":%s,\"request\":%s}\n",
+               "\"warnings\":%s,\"adapters\":%s,\"numerics\":%s,\"request\":%s}\n",
                run->code == LD_OK            ? "succeeded"
                : run->code == LD_E_CANCELLED ? "cancelled"
                                              : "failed",
                (double)report->text_us / 1e3, (double)report->sample_us / 1e3,
                (double)report->decode_us / 1e3, (double)report->encode_us / 1e3,
                (unsigned long long)report->unet_rows, (unsigned long long)report->unet_rows_saved,
-               report->warnings_json, report->adapters_json, report->resolved_json);
+               report->warnings_json, report->adapters_json, report->numerics_json,
+               report->resolved_json);
         fflush(stdout);
     }
 }

@@ -115,6 +115,38 @@ static void text_of(const struct ld_png_texts *texts, const char *pointer, char 
         out[0] = '\0';
 }
 
+/* What computed them, as far as it decides the last bits (runtime/numerics.h). Other kernels follow
+ * from another device or precision and are told only where nothing else explains the bits. */
+static void compare_numerics(const struct ld_png_texts *before, const struct ld_png_texts *now,
+                             struct ld_buffer *out)
+{
+    static const struct {
+        const char *pointer, *what;
+        bool follows;
+    } facts[] = {
+        {"/numerics/backend", "the backend", false},
+        {"/numerics/device", "the device", false},
+        {"/numerics/precision", "the precision", false},
+        {"/numerics/vae_precision", "the VAE's precision", false},
+        {"/numerics/unet", "the order in which the UNet's kernels sum", true},
+        {"/numerics/vae", "the order in which the VAE's kernels sum", true},
+    };
+    bool explained = false;
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        char old[160];
+        char new[160];
+        text_of(before, facts[i].pointer, old, sizeof old);
+        text_of(now, facts[i].pointer, new, sizeof new);
+        if (strcmp(old, new) == 0 || (facts[i].follows && explained) || (!old[0] && i == 0))
+            explained = explained || strcmp(old, new) != 0; /* an older file says nothing */
+        else {
+            add(out, "%s was %s and is %s", facts[i].what, old[0] ? old : "another",
+                new[0] ? new : "another");
+            explained = true;
+        }
+    }
+}
+
 /* What the two files say about themselves, as far as it explains other pixels. */
 static void compare_facts(const struct ld_replay *replay, const struct ld_png_texts *texts,
                           const struct ld_recipe *recipe, struct ld_buffer *out)
@@ -132,6 +164,7 @@ static void compare_facts(const struct ld_replay *replay, const struct ld_png_te
     text_of(texts, "/version", new, sizeof new);
     if (old[0] && new[0] && strcmp(old, new) != 0)
         add(out, "it was made by version %.60s, this is %.60s", old, new);
+    compare_numerics(&replay->texts, texts, out);
     if (replay->recipe.source == LD_RECIPE_LATENTD && new[0] &&
         !ld_span_equal(bytes_of(&replay->recipe.request), bytes_of(&recipe->request)))
         add(out, "the request reads otherwise than the one that ran");

@@ -141,6 +141,7 @@ static const struct ld_ops operator_table = {
     .memory_free = memory_free,
     .workspace_bytes = ld_cuda_workspace_bytes,
     .workspace_reserve = workspace_reserve,
+    .signature = ld_cuda_signature,
     .run_begin = ld_cuda_run_begin,
     .run_end = ld_cuda_run_end,
     .run_forget = ld_cuda_run_forget,

@@ -63,6 +63,7 @@ struct ld_cuda_stats {
     uint64_t device_allocations; /* calls of the device allocator */
     uint64_t walks, recordings, replays;
     uint64_t recordings_failed, recordings_dropped;
+    uint64_t prologues, prologues_skipped; /* runs that computed what depends on the context only */
     uint64_t norms, norms_with_moments;
     size_t slab_bytes, workspace_bytes, stage_bytes, recording_bytes;
 };

@@ -172,6 +172,58 @@ static enum ld_code workspace(struct ld_cuda *cuda, size_t bytes, void **out, st
     return code;
 }
 
+/* ---- Signatures ------------------------------------------------------------------------------ */
+
+/* A library's way has the signature it was chosen with. */
+static uint32_t chosen_signature(const struct ldk_tune_choice *choice)
+{
+    return choice ? choice->signature : 0;
+}
+
+static uint32_t attention_signature(struct ldk_attention *attention)
+{
+    enum { VARIANTS_MAX = 16 };
+    struct ldk_variant variants[VARIANTS_MAX];
+    const int32_t count = ldk_attention_variants(attention, variants, VARIANTS_MAX);
+    for (int32_t i = 0; i < count && i < VARIANTS_MAX; i++)
+        if (variants[i].number == attention->variant)
+            return variants[i].signature;
+    return 0; /* the default of this shape */
+}
+
+/* As the operators below choose, without measuring. */
+uint32_t ld_cuda_signature(struct ld_backend *backend, enum ld_workspace_kind kind, const void *op)
+{
+    struct ld_cuda *cuda = ld_cuda_of(backend);
+    const bool fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
+    if (kind == LD_WORKSPACE_CONV2D) {
+        const struct ld_conv2d *given = op;
+        const bool moments = given->moments != NULL;
+        struct ldk_conv conv = conv_of(given, &given->weight->matrix, cuda->dtype);
+        conv.fp16_accumulate = fp16_accumulate;
+        ldk_tuner_conv(cuda->tuner, &conv, moments, false);
+        return conv.variant >= LDK_VARIANT_LIBRARY
+                   ? chosen_signature(ldk_tuner_conv_choice(cuda->tuner, &conv, moments))
+                   : ldk_conv_signature(&conv);
+    }
+    if (kind == LD_WORKSPACE_LINEAR) {
+        const struct ld_linear *given = op;
+        const bool moments = given->moments != NULL;
+        struct ldk_linear linear = linear_of(given, &given->weight->matrix, cuda->dtype);
+        linear.fp16_accumulate = fp16_accumulate && !given->f32;
+        ldk_tuner_linear(cuda->tuner, &linear, moments, false);
+        return linear.variant >= LDK_VARIANT_LIBRARY
+                   ? chosen_signature(ldk_tuner_linear_choice(cuda->tuner, &linear, moments))
+                   : ldk_linear_signature(&linear);
+    }
+    if (kind == LD_WORKSPACE_ATTENTION) {
+        struct ldk_attention attention = attention_of(op, cuda->dtype);
+        ldk_tuner_attention(cuda->tuner, &attention, false);
+        return attention_signature(&attention);
+    }
+    return 0;
+}
+
 /* ---- Moments --------------------------------------------------------------------------------- */
 
 /* The entry of this address, or the one to replace. A full table loses entries, which costs a norm

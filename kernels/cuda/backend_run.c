@@ -123,6 +123,7 @@ enum ld_code ld_cuda_run_begin(struct ld_backend *backend, const struct ld_run_i
             return code;
     }
     cuda->current = NULL;
+    *(id->skip_prologue ? &cuda->stats.prologues_skipped : &cuda->stats.prologues) += 1;
     if (!id->recordable || cuda->options.no_recording)
         return LD_OK;
     struct ld_cuda_recording *recording = find(cuda, id);

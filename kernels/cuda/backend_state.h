@@ -157,6 +157,7 @@ void ld_cuda_runs_deinit(struct ld_cuda *cuda);
 
 enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *op,
                             struct ld_error *err);
+uint32_t ld_cuda_signature(struct ld_backend *backend, enum ld_workspace_kind kind, const void *op);
 enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *op,
                             struct ld_error *err);
 enum ld_code ld_cuda_group_norm(struct ld_backend *backend, const struct ld_group_norm *op,

@@ -128,6 +128,10 @@ struct ldk_variant {
 };
 int32_t ldk_conv_variants(const struct ldk_conv *c, struct ldk_variant *out, int32_t capacity);
 int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out, int32_t capacity);
+/* The signature of the variant asked for, AUTO being the default of this shape; 0: it cannot run.
+ */
+uint32_t ldk_conv_signature(const struct ldk_conv *c);
+uint32_t ldk_linear_signature(const struct ldk_linear *l);
 
 /* ---- Normalisation: norm.cu -------------------------------------------------------------------- */
 

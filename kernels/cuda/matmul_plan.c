@@ -425,3 +425,19 @@ int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out,
     struct ldk_matmul m;
     return describe_linear(l, &m) == LDK_OK ? list(&m, out, capacity) : 0;
 }
+
+/* ---- What a launch would be ------------------------------------------------------------------ */
+
+uint32_t ldk_conv_signature(const struct ldk_conv *c)
+{
+    struct ldk_matmul m;
+    const struct ldk_matmul_variant *variant;
+    return shape_conv(c, &m, &variant) == LDK_OK ? signature(&m, variant) : 0;
+}
+
+uint32_t ldk_linear_signature(const struct ldk_linear *l)
+{
+    struct ldk_matmul m;
+    const struct ldk_matmul_variant *variant;
+    return shape_linear(l, &m, &variant) == LDK_OK ? signature(&m, variant) : 0;
+}

@@ -46,8 +46,7 @@ static float *moments_of(const struct runner *runner, int32_t value, size_t *byt
 
 /* ---- One operator ---------------------------------------------------------------------------- */
 
-static enum ld_code run_conv2d(const struct runner *r, const struct ld_graph_op *op, void *y,
-                               struct ld_error *err)
+static struct ld_conv2d conv2d_of(const struct runner *r, const struct ld_graph_op *op, void *y)
 {
     struct ld_conv2d conv = op->u.conv2d;
     conv.x0 = input(r, op, LD_IN_X0);
@@ -57,11 +56,10 @@ static enum ld_code run_conv2d(const struct runner *r, const struct ld_graph_op 
     conv.weight = weight(r, op, 0);
     conv.y = y;
     conv.moments = moments_of(r, op->out, &conv.moments_bytes);
-    return r->run->backend->ops->conv2d(r->run->backend, &conv, err);
+    return conv;
 }
 
-static enum ld_code run_linear(const struct runner *r, const struct ld_graph_op *op, void *y,
-                               struct ld_error *err)
+static struct ld_linear linear_of(const struct runner *r, const struct ld_graph_op *op, void *y)
 {
     struct ld_linear linear = op->u.linear;
     linear.x0 = input(r, op, LD_IN_X0);
@@ -70,7 +68,7 @@ static enum ld_code run_linear(const struct runner *r, const struct ld_graph_op 
     linear.weight = weight(r, op, 0);
     linear.y = y;
     linear.moments = moments_of(r, op->out, &linear.moments_bytes);
-    return r->run->backend->ops->linear(r->run->backend, &linear, err);
+    return linear;
 }
 
 static enum ld_code run_norm(const struct runner *r, const struct ld_graph_op *op, void *y,
@@ -97,8 +95,8 @@ static enum ld_code run_norm(const struct runner *r, const struct ld_graph_op *o
     return backend->ops->group_norm(backend, &norm, err);
 }
 
-static enum ld_code run_attention(const struct runner *r, const struct ld_graph_op *op, void *y,
-                                  struct ld_error *err)
+static struct ld_attention attention_of(const struct runner *r, const struct ld_graph_op *op,
+                                        void *y)
 {
     struct ld_attention attention = op->u.attention;
     attention.q = input(r, op, LD_IN_Q);
@@ -106,7 +104,7 @@ static enum ld_code run_attention(const struct runner *r, const struct ld_graph_
     attention.v = input(r, op, LD_IN_V);
     attention.kv_len = port(r, op, 0);
     attention.o = y;
-    return r->run->backend->ops->attention(r->run->backend, &attention, err);
+    return attention;
 }
 
 static enum ld_code run_embed(const struct runner *r, const struct ld_graph_op *op, void *y,
@@ -170,15 +168,21 @@ static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
     struct ld_backend *backend = r->run->backend;
     void *y = value_at(r, op->out);
     switch (op->kind) {
-    case LD_GRAPH_CONV2D:
-        return run_conv2d(r, op, y, err);
-    case LD_GRAPH_LINEAR:
-        return run_linear(r, op, y, err);
+    case LD_GRAPH_CONV2D: {
+        const struct ld_conv2d conv = conv2d_of(r, op, y);
+        return backend->ops->conv2d(backend, &conv, err);
+    }
+    case LD_GRAPH_LINEAR: {
+        const struct ld_linear linear = linear_of(r, op, y);
+        return backend->ops->linear(backend, &linear, err);
+    }
     case LD_GRAPH_GROUP_NORM:
     case LD_GRAPH_LAYER_NORM:
         return run_norm(r, op, y, err);
-    case LD_GRAPH_ATTENTION:
-        return run_attention(r, op, y, err);
+    case LD_GRAPH_ATTENTION: {
+        const struct ld_attention attention = attention_of(r, op, y);
+        return backend->ops->attention(backend, &attention, err);
+    }
     case LD_GRAPH_EMBED:
         return run_embed(r, op, y, err);
     case LD_GRAPH_PLANES_IN:
@@ -302,6 +306,41 @@ enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_ru
         }
     }
     return code == LD_OK ? ops->synchronize(run->backend, err) : code;
+}
+
+/* ---- Signature ------------------------------------------------------------------------------- */
+
+static uint32_t signature_of(const struct runner *r, const struct ld_graph_op *op)
+{
+    struct ld_backend *backend = r->run->backend;
+    void *y = value_at(r, op->out);
+    if (op->kind == LD_GRAPH_CONV2D) {
+        const struct ld_conv2d conv = conv2d_of(r, op, y);
+        return backend->ops->signature(backend, LD_WORKSPACE_CONV2D, &conv);
+    }
+    if (op->kind == LD_GRAPH_LINEAR) {
+        const struct ld_linear linear = linear_of(r, op, y);
+        return backend->ops->signature(backend, LD_WORKSPACE_LINEAR, &linear);
+    }
+    if (op->kind == LD_GRAPH_ATTENTION) {
+        const struct ld_attention attention = attention_of(r, op, y);
+        return backend->ops->signature(backend, LD_WORKSPACE_ATTENTION, &attention);
+    }
+    return 0;
+}
+
+uint64_t ld_graph_signature(const struct ld_graph *graph, struct ld_backend *backend,
+                            const struct ld_weight_pack *weights)
+{
+    /* Addresses tell what is there and what lies on what; nobody follows them. */
+    static unsigned char nowhere[2][256];
+    const struct ld_graph_run run = {
+        .backend = backend, .scratch = nowhere[0], .persistent = nowhere[1], .weights = weights};
+    const struct runner runner = {graph, &run, ld_dtype_size(graph->act_dtype)};
+    uint64_t hash = UINT64_C(0xCBF29CE484222325); /* FNV-1a, four bytes at a time */
+    for (uint32_t i = 0; backend->ops->signature && i < graph->op_count; i++)
+        hash = (hash ^ signature_of(&runner, &graph->ops[i])) * UINT64_C(0x100000001B3);
+    return hash;
 }
 
 /* ---- Workspace ------------------------------------------------------------------------------- */

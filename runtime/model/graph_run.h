@@ -37,6 +37,13 @@ enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_ru
                           struct ld_error *err) LD_MUST_USE;
 
 /*
+ * A number for the order in which the operators of a graph sum: equal where equal weights and
+ * inputs give equal bits on this device. Folded from the backend's signatures; nothing runs.
+ */
+uint64_t ld_graph_signature(const struct ld_graph *graph, struct ld_backend *backend,
+                            const struct ld_weight_pack *weights);
+
+/*
  * Memory that all graphs of a backend take turns in, grown to the largest of them.
  * Owned by one thread.
  */

@@ -235,6 +235,38 @@ size_t ld_variant_bytes(const struct ld_variant *variant)
     return bytes;
 }
 
+/* ---- What decides bits ----------------------------------------------------------------------- */
+
+const struct ld_backend *ld_model_backend(const struct ld_model *model)
+{
+    return model->backend;
+}
+
+enum ld_code ld_model_signature(struct ld_model *model, enum ld_part part, int32_t height,
+                                int32_t width, uint64_t *out, struct ld_error *err)
+{
+    /* A tuner decides a layer's signature at this batch; a context is cut into chunks anyway. */
+    enum { BATCH = 2, CHUNK = 77 };
+    const struct ld_plan_key key = {.part = part,
+                                    .unet = {BATCH, height, width, CHUNK},
+                                    .vae = {1, height, width},
+                                    .clip = {.chunks = 1, .skip = 1}};
+    struct ld_graph graph;
+    *out = 0;
+    if (!model->backend->ops->signature)
+        return LD_OK;
+    enum ld_code code = ld_model_load(model, part, err);
+    if (code != LD_OK)
+        return code;
+    ld_graph_init(&graph, model->backend->act_dtype, &model->parts[part].layout);
+    ld_plan_build(&graph, ld_model_arch(model), &key);
+    code = ld_graph_finish(&graph, err);
+    if (code == LD_OK)
+        *out = ld_graph_signature(&graph, model->backend, &model->parts[part].pack);
+    ld_graph_deinit(&graph);
+    return code;
+}
+
 /* ---- Running --------------------------------------------------------------------------------- */
 
 enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant,

@@ -125,6 +125,20 @@ enum ld_code ld_model_encode_image(struct ld_model *model, const float *picture,
                                    int32_t width, const struct ld_cancel *cancel, float *moments,
                                    struct ld_error *err) LD_MUST_USE;
 
+/* ---- What decides bits ----------------------------------------------------------------------- */
+
+/*
+ * The reduction signature of a part for a latent of this size (kernels.md 13): equal where equal
+ * inputs give equal bits on this device, whatever shares the batch. Builds the part's graph for one
+ * image and its negative prompt, which takes a millisecond; nothing runs. 0 where the backend has
+ * one order for every shape.
+ * Errors   as ld_model_load and building a plan.
+ */
+enum ld_code ld_model_signature(struct ld_model *model, enum ld_part part, int32_t height,
+                                int32_t width, uint64_t *out, struct ld_error *err) LD_MUST_USE;
+/* The backend it was opened on. */
+const struct ld_backend *ld_model_backend(const struct ld_model *model);
+
 /* ---- Price ----------------------------------------------------------------------------------- */
 
 struct ld_cost {

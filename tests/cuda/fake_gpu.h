@@ -18,8 +18,9 @@ struct fake_gpu {
     uint64_t device_bytes_max; /* device memory there is; UINT64_MAX: no end of it */
     int sync_error;            /* what the next wait reports; then cleared unless sticky */
     bool refuse_capture;
-    bool fail_capture; /* the next capture ends in an error */
-    bool no_moments;   /* producers leave none */
+    bool fail_capture;  /* the next capture ends in an error */
+    bool no_moments;    /* producers leave none */
+    uint32_t signature; /* another one: kernels that sum in another order */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;

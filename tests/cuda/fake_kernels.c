@@ -178,6 +178,17 @@ int32_t ldk_conv_tiles(const struct ldk_conv *c)
     return fake_gpu.no_moments ? 0 : (c->out_h * c->out_w + TILE - 1) / TILE;
 }
 
+/* What it would be on a chip does not matter here, as long as shapes differ. */
+uint32_t ldk_conv_signature(const struct ldk_conv *c)
+{
+    return fake_gpu.signature + (uint32_t)(c->out_h * c->out_w % 97 + c->w.rows % 89);
+}
+
+uint32_t ldk_linear_signature(const struct ldk_linear *l)
+{
+    return fake_gpu.signature + (uint32_t)(l->rows_per_image % 97 + l->w.rows % 89);
+}
+
 size_t ldk_conv_workspace(const struct ldk_conv *c)
 {
     return c->w.rows > 32 ? 4096 : 0;

@@ -59,3 +59,21 @@ int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, l
     (void)tuner;
     return ldk_linear(linear, stream);
 }
+
+const struct ldk_tune_choice *ldk_tuner_conv_choice(const struct ldk_tuner *tuner,
+                                                    const struct ldk_conv *conv, bool moments)
+{
+    (void)tuner;
+    (void)conv;
+    (void)moments;
+    return NULL;
+}
+
+const struct ldk_tune_choice *ldk_tuner_linear_choice(const struct ldk_tuner *tuner,
+                                                      const struct ldk_linear *linear, bool moments)
+{
+    (void)tuner;
+    (void)linear;
+    (void)moments;
+    return NULL;
+}

@@ -1,9 +1,11 @@
 /* Proves that the CUDA kernels paint: a whole picture from prompt to PNG through the engine, over
  * the host build of the kernels, close to the picture of the CPU backend, and the three pictures of
- * one job equal to the pixel to the same three painted alone. How: a demonstration checkpoint made
- * here, four steps at 64x64.
+ * one job equal to the pixel to the same three painted alone. How: at 64x64, a checkpoint with
+ * random weights that is made here, four steps; and the demo model, as many as the last argument
+ * says.
  *
  *     test_picture MAKE_CHECKPOINT FOLDER      the tool, and where its checkpoint may lie
+ *     test_picture --model FILE STEPS
  */
 #include "runtime/engine.h"
 #include "runtime/image/png_read.h"
@@ -15,7 +17,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { SIDE = 64, IMAGES = 3, BYTES = 3 * SIDE * SIDE, PATH_SIZE = 4096 };
+enum { SIDE = 64, IMAGES = 3, BYTES = 3 * SIDE * SIDE, PATH_SIZE = 4096, STEPS = 4 };
 
 extern char **environ;
 static unsigned passed, failed;
@@ -59,7 +61,8 @@ static void on_done(void *ctx, const struct ld_engine_report *told, const struct
     (void)snprintf(painting->why, sizeof painting->why, "%s", err->detail);
 }
 
-static bool paint(struct ld_engine *engine, uint64_t seed, int32_t images, struct painting *out)
+static bool paint(struct ld_engine *engine, uint64_t seed, int32_t images, int32_t steps,
+                  struct painting *out)
 {
     struct ld_request request;
     struct ld_error err = {0};
@@ -70,7 +73,7 @@ static bool paint(struct ld_engine *engine, uint64_t seed, int32_t images, struc
     request.negative_prompt = "worst quality";
     request.sampler = "euler";
     request.width = request.height = SIDE;
-    request.steps = 4;
+    request.steps = steps;
     request.cfg_scale = 5;
     request.seed = seed;
     request.seed_random = false;
@@ -132,13 +135,14 @@ static double spread(const uint8_t *pixels)
     return sqrt(squares / BYTES - mean * mean);
 }
 
-static void compare_precision(const char *checkpoint, const char *precision, double decibels,
-                              const struct painting *expected)
+/* kernels.md 15 asks for 40 decibels. */
+static void compare(const char *checkpoint, const char *precision, int32_t steps, double decibels,
+                    const struct painting *expected)
 {
     static struct painting together;
     static struct painting alone;
     struct ld_engine *engine = open_engine(checkpoint, "cuda", precision);
-    bool painted = engine && paint(engine, 7, IMAGES, &together);
+    bool painted = engine && paint(engine, 7, IMAGES, steps, &together);
     report("the CUDA kernels paint pictures", painted, painted ? spread(together.pixels[0]) : 0);
     if (painted) {
         report("they are those of the CPU backend",
@@ -148,7 +152,7 @@ static void compare_precision(const char *checkpoint, const char *precision, dou
                psnr(together.pixels[0], together.pixels[1]));
     }
     for (uint64_t i = 0; painted && i < IMAGES; i++) {
-        painted = paint(engine, 7 + i, 1, &alone);
+        painted = paint(engine, 7 + i, 1, steps, &alone);
         report("a picture of a batch equals the one painted alone",
                painted && memcmp(alone.pixels[0], together.pixels[i], BYTES) == 0, (double)i);
     }
@@ -168,25 +172,33 @@ static bool make_checkpoint(const char *tool, char *path)
            waitpid(child, &status, 0) == child && status == 0;
 }
 
-int main(int argc, char **argv)
+static void check_model(const char *path, int32_t steps)
 {
     static struct painting expected;
-    char path[PATH_SIZE];
-    (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc != 3) {
-        fprintf(stderr, "usage: test_picture MAKE_CHECKPOINT FOLDER\n");
-        return 2;
-    }
-    (void)snprintf(path, sizeof path, "%s/picture_test.safetensors", argv[2]);
-    struct ld_engine *cpu = make_checkpoint(argv[1], path) ? open_engine(path, "cpu", "") : NULL;
-    const bool painted = cpu && paint(cpu, 7, 1, &expected);
+    struct ld_engine *cpu = open_engine(path, "cpu", "");
+    const bool painted = cpu && paint(cpu, 7, 1, steps, &expected);
     report("the CPU backend paints a picture that is not flat",
            painted && spread(expected.pixels[0]) > 8, painted ? spread(expected.pixels[0]) : 0);
     ld_engine_destroy(cpu);
-    if (painted) {
-        compare_precision(path, "fp16", 40, &expected); /* kernels.md 15 */
+    if (painted)
+        compare(path, "fp16", steps, 40, &expected);
+}
+
+int main(int argc, char **argv)
+{
+    char path[PATH_SIZE];
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 4 && strcmp(argv[1], "--model") == 0) {
+        check_model(argv[2], (int32_t)strtol(argv[3], NULL, 10));
+    } else if (argc == 3) {
+        (void)snprintf(path, sizeof path, "%s/picture_test.safetensors", argv[2]);
+        report("a checkpoint is made", make_checkpoint(argv[1], path), 1);
+        check_model(path, STEPS);
+        (void)remove(path);
+    } else {
+        fprintf(stderr, "usage: test_picture MAKE_CHECKPOINT FOLDER | --model FILE STEPS\n");
+        return 2;
     }
-    (void)remove(path);
     printf("%u passed, %u failed\n", passed, failed);
     return failed || passed == 0 ? 1 : 0;
 }

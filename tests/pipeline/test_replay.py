@@ -71,6 +71,16 @@ def test_what_differs_is_named(generate, tmp_path):
     assert done.returncode == 1 and "every pixel is the same" in done.stderr
 
 
+def test_another_device_is_named(generate, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTD_CPU_LEVEL", "generic")
+    generate("--prompt", "cat", "--seed", "5", "--steps", "1", "-o", str(tmp_path / "first.png"))
+    monkeypatch.delenv("LATENTD_CPU_LEVEL")
+    done = generate("--replay", str(tmp_path / "first.png"), bare=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("this machine has no other CPU level")
+    assert "the device was plain C and is " in done.stderr, done.stderr
+
+
 def test_pictures_of_others_are_read_with_what_could_not_be_mapped(generate, tmp_path):
     generate("--prompt", "cat", "--seed", "5", "-o", str(tmp_path / "first.png"))
     plain = with_text((tmp_path / "first.png").read_bytes(), "", None,

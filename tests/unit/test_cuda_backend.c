@@ -123,6 +123,29 @@ static void a_plan_is_walked_recorded_and_replayed_with_equal_bits(void **state)
     network_fixture_close(&on);
 }
 
+static void keys_and_values_are_computed_once_a_prompt(void **state)
+{
+    (void)state;
+    static float eps[2][LATENT];
+    struct ld_unet_row rows[2];
+    struct network_fixture on;
+    open_unet(&on);
+    for (uint32_t r = 0; r < 2; r++)
+        rows[r] = row_of(r, eps[r]);
+    for (int step = 0; step < 6; step++) { /* the latent and the time change, the prompts do not */
+        rows[0].x = inputs[step % ROWS];
+        rows[0].t = times[0] - (float)step;
+        run_rows(&on, NULL, rows, 2);
+    }
+    assert_int_equal(stats_of(&on).prologues, 1);
+    assert_int_equal(stats_of(&on).prologues_skipped, 5);
+    rows[0].context = contexts[2];
+    for (int step = 0; step < 3; step++)
+        run_rows(&on, NULL, rows, 2);
+    assert_int_equal(stats_of(&on).prologues, 2);
+    network_fixture_close(&on);
+}
+
 static void a_replay_takes_its_own_inputs(void **state)
 {
     (void)state;
@@ -513,6 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fill_inputs, nothing_is_left)
         TEST(a_plan_is_walked_recorded_and_replayed_with_equal_bits),
+        TEST(keys_and_values_are_computed_once_a_prompt),
         TEST(a_replay_takes_its_own_inputs),
         TEST(no_run_allocates_once_a_plan_has_been_walked),
         TEST(a_cancelled_recording_leaves_everything_usable),

@@ -7,7 +7,9 @@
  *
  *     test_engine_device MAKE_CHECKPOINT FOLDER
  */
+#include "runtime/base/json_find.h"
 #include "runtime/engine.h"
+#include "runtime/image/png_meta.h"
 #include "runtime/image/png_read.h"
 #include "tests/cuda/fake_gpu.h"
 
@@ -39,8 +41,26 @@ struct listener {
     uint32_t done, images, repainted;
     enum ld_code code;
     uint64_t digest[IMAGES_MAX]; /* of the pixels */
-    char why[LD_ERROR_DETAIL_SIZE], warnings[TEXT_SIZE];
+    char why[LD_ERROR_DETAIL_SIZE], warnings[TEXT_SIZE], numerics[TEXT_SIZE];
+    bool numerics_in_picture; /* the first one says the same as the report */
+    char own[TEXT_SIZE];      /* what it says */
 };
+
+static void read_numerics(struct listener *listener, struct ld_span png)
+{
+    struct ld_arena arena;
+    struct ld_png_texts texts = {0};
+    struct ld_error err = {0};
+    struct ld_span numerics;
+    ld_arena_init(&arena, "test", 1 << 20);
+    if (ld_png_texts_read(&texts, &arena, png, false, &err) == LD_OK) {
+        const char *own = ld_png_text_find(&texts, "latentd");
+        if (own && ld_json_find_span(ld_span_text(own), "/numerics", &numerics))
+            (void)snprintf(listener->own, sizeof listener->own, "%.*s", (int)numerics.size,
+                           (const char *)numerics.data);
+    }
+    ld_arena_deinit(&arena);
+}
 
 static uint64_t digest_of(struct ld_span png)
 {
@@ -60,6 +80,8 @@ static void on_image(void *ctx, const struct ld_engine_image *image)
     listener->images++;
     if (image->index < IMAGES_MAX)
         listener->digest[image->index] = digest_of(image->png);
+    if (image->index == 0)
+        read_numerics(listener, image->png);
 }
 
 static void on_done(void *ctx, const struct ld_engine_report *told, const struct ld_error *err)
@@ -70,6 +92,8 @@ static void on_done(void *ctx, const struct ld_engine_report *told, const struct
     listener->repainted = told->repainted;
     (void)snprintf(listener->why, sizeof listener->why, "%s", err->detail);
     (void)snprintf(listener->warnings, sizeof listener->warnings, "%s", told->warnings_json);
+    (void)snprintf(listener->numerics, sizeof listener->numerics, "%s", told->numerics_json);
+    listener->numerics_in_picture = strcmp(listener->numerics, listener->own) == 0;
 }
 
 static struct ld_engine *open_engine_with(const char *model, const char *folder,
@@ -352,6 +376,41 @@ static void a_warm_request_allocates_nothing_and_copies_its_latents(void)
     ld_engine_destroy(engine);
 }
 
+/* ---- What decides the bits ------------------------------------------------------------------- */
+
+static void a_picture_says_which_kernels_made_it(void)
+{
+    struct listener alone;
+    struct listener together;
+    struct listener other;
+    struct listener larger;
+    struct ld_request request;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    ask(&request);
+    bool good = paint(engine, &request, &alone);
+    report(
+        "report and metadata name backend, device and precision",
+        good && alone.numerics_in_picture &&
+            strstr(alone.numerics,
+                   "{\"backend\":\"cuda\",\"device\":\"Fake\",\"precision\":\"fp16\",\"unet\":\""));
+    request.images = 2;
+    good = good && paint(engine, &request, &together);
+    report("a batch has the same signature as a picture alone",
+           good && strcmp(alone.numerics, together.numerics) == 0);
+    request.images = 1;
+    request.width = 2 * SIDE;
+    good = good && paint(engine, &request, &larger);
+    report("another size may sum in another order",
+           good && strcmp(alone.numerics, larger.numerics) != 0);
+    request.width = SIDE;
+    fake_gpu.signature = 5;
+    good = good && paint(engine, &request, &other);
+    report("other kernels have another signature",
+           good && strcmp(alone.numerics, other.numerics) != 0);
+    ld_engine_destroy(engine);
+}
+
 /* ---- Beyond fp16 ----------------------------------------------------------------------------- */
 
 /* Weights that take the text's encoding out of fp16's range, of bf16's with `beyond`. */
@@ -388,6 +447,8 @@ static void what_fp16_cannot_hold_is_painted_in_bf16(void)
     report("as bf16 paints it", good && wide.digest[0] == wide_alone.digest[0] &&
                                     wide.digest[1] == wide_alone.digest[1]);
     report("its warnings say so", strstr(wide.warnings, "was painted again in bf16") != NULL);
+    report("and so do its numerics",
+           strstr(wide.numerics, "\"precision\":\"bf16\"") != NULL && wide.numerics_in_picture);
     report("its company in the batch is the same as alone",
            good && modest.code == LD_OK && modest.repainted == 0 &&
                modest.digest[0] == modest_alone.digest[0] && strcmp(modest.warnings, "[]") == 0);
@@ -469,7 +530,8 @@ static void a_decoder_beyond_fp16_runs_in_bf16(void)
     const bool good = paint(engine, &request, &listener);
     report("a decoder beyond fp16's range runs again in bf16",
            good && listener.code == LD_OK && listener.images == 1 && listener.repainted == 1);
-    report("and the job says so", good && strstr(listener.warnings, "the VAE went beyond"));
+    report("and the job says so", good && strstr(listener.warnings, "the VAE went beyond") &&
+                                      strstr(listener.numerics, "\"vae_precision\":\"bf16\""));
     ld_engine_destroy(engine);
     (void)remove(spoiled);
 }
@@ -506,6 +568,7 @@ int main(int argc, char **argv)
     memory_comes_from_what_nobody_uses();
     weights_that_do_not_fit_are_named();
     a_warm_request_allocates_nothing_and_copies_its_latents();
+    a_picture_says_which_kernels_made_it();
     what_fp16_cannot_hold_is_painted_in_bf16();
     a_job_can_go_while_it_is_painted_again();
     a_decoder_beyond_fp16_runs_in_bf16();
