@@ -335,7 +335,9 @@ enum ld_code ld_native_decode(struct ld_native *native, struct ld_span body,
 {
     struct ld_json_tree tree;
     struct ld_error err = {0};
-    if (ld_json_scan(&tree, body, LD_JSON_DEPTH, LD_JSON_VALUES, native->arena, &err) != LD_OK)
+    /* A canonical request says its defaults too: it may be longer than what was taken in. */
+    const uint32_t values_max = context ? LD_JSON_VALUES : LD_JSON_CANONICAL_VALUES;
+    if (ld_json_scan(&tree, body, LD_JSON_DEPTH, values_max, native->arena, &err) != LD_OK)
         return ld_problem_add_error(&native->problem, NULL, &err);
     return ld_native_decode_tree(native, &tree, ld_json_root(&tree), context);
 }

@@ -37,6 +37,8 @@ enum {
     LD_JSON_BODY_BYTES_MAX = 256 * 1024, /* three prompts of 16 KiB written as \uXXXX fit */
     LD_JSON_DEPTH = 16,
     LD_JSON_VALUES = 1024,
+    LD_JSON_CANONICAL_VALUES =
+        2 * LD_JSON_VALUES, /* with all defaults said, between our own parts */
     LD_JSON_IMAGE_BODY_BYTES_MAX = 32 * 1024 * 1024, /* routes that carry base64 images */
     LD_JSON_IMAGES_MAX = 4,
     LD_JSON_GRAPH_VALUES = 8192,

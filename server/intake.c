@@ -78,6 +78,9 @@ static enum ld_code check_picture(struct ld_span png, struct ld_store_upload *up
                                   struct ld_error *err)
 {
     struct ld_png_header header;
+    if (png.size > LD_UPLOAD_BYTES_MAX)
+        return LD_FAIL(err, LD_E_TOO_LARGE, "the picture must have at most %d bytes",
+                       LD_UPLOAD_BYTES_MAX);
     enum ld_code code = ld_png_check_header(&header, png, false, err);
     if (code == LD_E_FORMAT) /* bytes that are no PNG are a wrong type, not a malformed request */
         return LD_FAIL(err, LD_E_UNSUPPORTED, "the picture is not a PNG");
