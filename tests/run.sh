@@ -91,6 +91,7 @@ wanted static && suite static 600 tests/static/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"
+wanted page && suite page 300 tests/page/run.sh "$build/server/latentd"
 wanted fault && suite fault 300 tests/fault/run.sh "$build/server/latentd"
 
 if wanted asan || wanted fuzz; then

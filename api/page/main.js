@@ -19,7 +19,7 @@ import * as queue from '/page/queue.js';
 import { body, onChange, set, value } from '/page/request.js';
 import * as restore from '/page/restore.js';
 import * as sampling from '/page/sampling.js';
-import { load, may, onServer } from '/page/server.js';
+import { load, onServer } from '/page/server.js';
 import * as size from '/page/size.js';
 import * as source from '/page/source.js';
 import * as stage from '/page/stage.js';
@@ -147,7 +147,10 @@ function start() {
   queue.start();
   admin.start();
   restore.start();
-  onServer(() => { byId('nav-admin').hidden = !may('admin') || !admin.exists(); });
+  onServer(() => {
+    byId('nav-admin').hidden = !admin.exists();
+    if (!byId('admin').hidden) admin.enter(); // the page was opened there, before the key was known
+  });
   addEventListener('hashchange', route);
   route();
   watchServer();

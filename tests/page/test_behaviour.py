@@ -22,7 +22,7 @@ def take(page, **request):
     page.js(f"import('/page/request.js').then(r => r.replace({json.dumps({'prompt': 'a cat', 'width': 64, 'height': 64, 'steps': 4, **request})}))")
 
 
-def status(page, pattern, seconds=20):
+def status(page, pattern, seconds=60):
     page.wait(f"RegExp({json.dumps(pattern)}).test(document.querySelector('#status-line').textContent)", seconds)
 
 
@@ -70,7 +70,7 @@ def test_two_people_at_once_see_their_own(visit, serve, latentd, tmp_path):
         take(page, prompt=f"the cat of {name}", steps=20)
         page.click("#paint")
     for name, (key, page) in people.items():
-        status(page, "seed", 40)
+        status(page, "seed")
         page.wait("document.querySelector('#main-picture').src.startsWith('blob:') && document.querySelector('#main-picture').naturalWidth === 64")
         page.js("location.hash = '#gallery'")
         page.wait("document.querySelectorAll('#gallery figure').length === 1")
@@ -114,11 +114,11 @@ def test_a_dead_server_and_its_return(visit, serve, latentd, tmp_path):
     back = Front(latentd, tmp_path, "step_ms=5", "--port", str(port))
     try:
         assert back.port == port
-        page.wait("document.querySelector('#banner').hidden", 30)
+        page.wait("document.querySelector('#banner').hidden")
         assert "still here" in page.js("document.querySelector('#prompt').value")
-        status(page, "seed", 40)  # the job that was lost from sight comes to its end
+        status(page, "seed")  # the job that was lost from sight comes to its end
         page.click("#paint")
-        page.wait("document.querySelectorAll('#stage .strip .thumb').length === 2", 40)
+        page.wait("document.querySelectorAll('#stage .strip .thumb').length === 2")
     finally:
         back.stop()
 

@@ -41,6 +41,7 @@ ROOMS = [
     ("tests/bench", "Measurements."),
     ("tests/pipeline", "The program from outside: the command line and the server."),
     ("tests/api", "The real server with a scripted worker."),
+    ("tests/page", "The web page in a real browser."),
     ("tests/fault", "Processes and disks that fail."),
     ("tests/cuda", "The CUDA kernels over their host build."),
     ("tests/gpu", "What only a GPU can show, in one command."),
