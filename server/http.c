@@ -206,6 +206,28 @@ static void add_dialect_headers(const struct ld_exchange *ex, struct MHD_Respons
     }
 }
 
+static bool origin_is_allowed(const struct ld_http *http, const struct ld_conn *conn)
+{
+    const char *origin = find_header(&conn->exchange, "Origin");
+    return origin && ld_guard_origin_allowed(ld_span_text(origin), conn->verdict.host,
+                                             http->config.cors_origins);
+}
+
+/*
+ * Programs that speak NovelAI's interface name its site as their Origin. A page of that site is not
+ * meant by this: browsers say that it is another site than this one (Sec-Fetch-Site, which scripts
+ * cannot set; those programs pretend to be of the same one), ask beforehand (JSON needs a
+ * preflight, which is refused), and are not allowed to read the answer.
+ */
+static bool is_novelai_client(const struct ld_conn *conn, const char *method)
+{
+    const char *origin = find_header(&conn->exchange, "Origin");
+    const char *site = find_header(&conn->exchange, "Sec-Fetch-Site");
+    return ld_dialect_of_path(conn->target) == LD_DIALECT_NOVELAI &&
+           strcmp(origin, "https://novelai.net") == 0 && strcmp(method, "OPTIONS") != 0 &&
+           (!site || strcmp(site, "same-site") == 0);
+}
+
 static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_Response *response)
 {
     struct ld_exchange *ex = &conn->exchange;
@@ -218,7 +240,7 @@ static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_R
     for (uint32_t i = 0; i < reply->header_count; i++)
         (void)MHD_add_response_header(response, reply->header_names[i], reply->header_values[i]);
     add_dialect_headers(ex, response);
-    if (origin && reply->status != 403) { /* it was found to be allowed */
+    if (origin && reply->status != 403 && origin_is_allowed(http, conn)) {
         (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
         (void)MHD_add_response_header(response, "Vary", "Origin");
     }
@@ -426,9 +448,8 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
         return refuse(http, conn, LD_E_INVALID, conn->verdict.status, conn->verdict.sentence);
     if (http->config.loopback_host_only && !ld_guard_host_is_loopback(conn->verdict.host))
         return refuse(http, conn, LD_E_FORBIDDEN, 403, "Host must name this machine");
-    const char *origin = find_header(ex, "Origin");
-    if (origin && !ld_guard_origin_allowed(ld_span_text(origin), conn->verdict.host,
-                                           http->config.cors_origins))
+    if (find_header(ex, "Origin") && !origin_is_allowed(http, conn) &&
+        !is_novelai_client(conn, method))
         return refuse(http, conn, LD_E_FORBIDDEN, 403, "this Origin may not call");
     if (!find_route(http, conn, method, &result))
         return result;

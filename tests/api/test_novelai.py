@@ -193,6 +193,18 @@ def test_point_19_keys(serve, latentd, tmp_path):
     assert front.post("/ai/generate-image", body(), headers={"apikey": key}).status == 200
 
 
+def test_programs_that_name_the_services_site_are_no_pages(front):
+    origin = {"Origin": "https://novelai.net"}
+    for headers in (origin, {**origin, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}):
+        answer = front.post("/ai/generate-image", body(), headers=headers)
+        assert answer.status == 200 and "Access-Control-Allow-Origin" not in answer.headers
+    assert front.post("/ai/generate-image", body(), headers={**origin, "Content-Type": "text/plain"}).status == 400
+    for method, path, headers in (("POST", "/ai/generate-image", {**origin, "Sec-Fetch-Site": "cross-site"}),
+                                  ("OPTIONS", "/ai/generate-image", origin), ("POST", "/v1/jobs", origin),
+                                  ("POST", "/ai/generate-image", {"Origin": "https://novelai.net.evil.example"})):
+        assert front.call(method, path, body() if method == "POST" else None, headers=headers).status == 403, (method, path)
+
+
 def test_point_36_prompts_in_any_script(front):
     found = pictures(front.post("/ai/generate-image", body(prompt="猫耳")))
     told = texts(found["image_0.png"][1])
