@@ -177,7 +177,8 @@ static bool identify(struct ld_exchange *ex)
     struct ld_key key;
     const bool brings = find_credential(ex, &credential);
     if (!ld_keyring_is_configured(front->keys) &&
-        (front->local_only || front->settings->allow_anonymous)) {
+        ((front->local_only && !front->settings->behind_proxy) ||
+         front->settings->allow_anonymous)) {
         become_anonymous(
             ex); /* a key that comes with the call opens nothing more, so it is let be */
         return true;

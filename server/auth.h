@@ -5,7 +5,7 @@
  * A key comes as `Authorization: Bearer`, as `X-API-Key`, and on the routes of A1111's dialect as
  * the password of HTTP Basic (any user name). As long as no key has ever been made, everybody on
  * this machine is the same caller, "anonymous", who may read and generate but not administer;
- * beyond it only with server.allow_anonymous.
+ * beyond it, which is also behind a proxy, only with server.allow_anonymous.
  *
  * Wrong keys are counted by address; after ten within a minute the answer is 429 instead of 401. A
  * right key is served all the same: with 256 bits nobody guesses one, and nobody shall be able to

@@ -384,7 +384,9 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
         LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
     if (code == LD_OK && settings->behind_proxy && !has_keys)
         LD_LOG(LD_LOG_WARN, "serve",
-               "there is no key: everybody whom the proxy lets through may generate");
+               settings->allow_anonymous
+                   ? "there is no key: everybody whom the proxy lets through may generate"
+                   : "there is no key yet, and callers of a proxy need one: latentd keys add NAME");
     return code;
 }
 

@@ -121,3 +121,34 @@ def test_a_damaged_file_changes_nothing(serve, latentd, tmp_path):
     assert front.get("/v1/jobs").status == 401
     path.write_text(good)
     assert front.get("/v1/jobs", headers=bearer(key)).status == 200
+
+
+def test_callers_of_a_proxy_are_not_this_machine(serve, latentd, tmp_path):
+    front = serve("", "--behind-proxy")
+    assert front.get("/v1/jobs").status == 401
+    assert front.get("/v1/jobs", headers={"X-Forwarded-For": "127.0.0.1"}).status == 401
+    key = add(latentd, tmp_path, "anna")
+    assert front.get("/v1/jobs", headers=bearer(key)).status == 200
+
+    def wrong(address):
+        return front.get("/v1/jobs", headers={**bearer(key[:-1] + "!"), "X-Forwarded-For": address}).status
+
+    assert [wrong("203.0.113.7") for _ in range(11)] == [401] * 10 + [429]
+    assert wrong("198.51.100.1, 203.0.113.8") == 401  # the last one is what the proxy saw
+    assert wrong("203.0.113.9, 203.0.113.7") == 429
+    assert [wrong(f"2001:db8:1:2::{i}") for i in range(11)] == [401] * 10 + [429]  # one /64, one caller
+    assert wrong("2001:db8:1:3::1") == 401
+
+
+def test_anonymous_callers_from_elsewhere_are_counted_by_address(serve):
+    front = serve("", "--behind-proxy", "--allow-anonymous", "--limits-requests-per-minute", "5")
+
+    def call(address):
+        return front.get("/v1/samplers", headers={"X-Forwarded-For": address} if address else {})
+
+    answers = [call("203.0.113.7") for _ in range(6)]
+    assert [answer.status for answer in answers] == [200] * 5 + [429]
+    assert answers[0].headers["RateLimit-Policy"] == '"calls";q=5;w=60'
+    assert call("203.0.113.8").status == 200
+    assert [call("").status for _ in range(8)] == [200] * 8
+    assert front.get("/v1/admin/keys").status == 403
