@@ -236,8 +236,8 @@ def compile_programs(run, archs, seconds):
     wanted = list(PROGRAMS) + (["cuda_test_real"] if run.host else ["gpu_test_real"])
     if not run.host:
         listed = (ROOT / "tests/cuda/CMakeLists.txt").read_text()
-        wanted += ["gpu_" + name for name in re.findall(r"ld_cuda_test\((test_\w+) (?!HOST_ONLY)",
-                                                        listed)]
+        wanted += ["gpu_" + name for name in re.findall(
+            r"^\s*ld_cuda_test\((test_\w+) (?!HOST_ONLY)", listed, re.M)]
     missing = []
     for name in wanted:
         try:
