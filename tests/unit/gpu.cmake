@@ -39,5 +39,5 @@ if(TARGET ld_gpu_host)
   target_link_libraries(test_engine_device PRIVATE ld_runtime)
   add_test(NAME unit/test_engine_device
     COMMAND test_engine_device $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_BINARY_DIR})
-  set_tests_properties(unit/test_engine_device PROPERTIES LABELS fast TIMEOUT 120)
+  set_tests_properties(unit/test_engine_device PROPERTIES LABELS fast TIMEOUT 600)
 endif()
