@@ -368,10 +368,11 @@ static void flush(struct socket *s)
         }
         struct pollfd poll_fd = {s->fd, POLLOUT, 0};
         const bool full = sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-        if ((!full && !(sent < 0 && errno == EINTR)) || ld_clock_monotonic_us() > until_us)
+        if ((!full && !(sent < 0 && errno == EINTR)) || ld_clock_monotonic_us() > until_us ||
+            ld_upgraded_stopping(s->upgraded))
             s->closing = true;
         else
-            (void)poll(&poll_fd, 1, 1000);
+            (void)poll(&poll_fd, 1, LOOK_MS);
     }
     if (s->out.size > 0)
         s->written_us = ld_clock_monotonic_us();

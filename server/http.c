@@ -711,8 +711,10 @@ void ld_http_stop(struct ld_http *http)
         ld_conn_table_stop(http->conns);
     /* Replies that were just made possible are still to be written. */
     const int64_t until_us = ld_clock_monotonic_us() + STOP_PATIENCE_US;
-    while (http->conns && (ld_conn_table_busy(http->conns) || atomic_load(&http->upgraded) > 0) &&
-           ld_clock_monotonic_us() < until_us)
+    while (http->conns && ld_conn_table_busy(http->conns) && ld_clock_monotonic_us() < until_us)
+        ld_clock_sleep_us(5000);
+    /* Those that left HTTP look at the table that is about to go: they end within half a second. */
+    while (atomic_load(&http->upgraded) > 0)
         ld_clock_sleep_us(5000);
     for (uint32_t i = 0; i < http->daemon_count; i++)
         MHD_stop_daemon(http->daemons[i]);

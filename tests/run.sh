@@ -92,6 +92,7 @@ wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cachep
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"
 wanted page && suite page 300 tests/page/run.sh "$build/server/latentd"
+wanted clients && suite clients 300 tests/clients/run.sh --installed "$build/server/latentd"
 wanted fault && suite fault 300 tests/fault/run.sh "$build/server/latentd"
 
 if wanted asan || wanted fuzz; then

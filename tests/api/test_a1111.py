@@ -11,6 +11,7 @@ import zlib
 import pytest
 
 from test_images import png
+from test_keys import add, basic, bearer
 
 SMALL = {"prompt": "a cat", "width": 64, "height": 64, "steps": 4, "seed": 1}
 
@@ -308,6 +309,31 @@ def test_point_36_prompts_in_any_script(front):
 def test_point_37_save_images_is_told_about(front):
     answer, _ = painted(front, save_images=True)
     assert any("save_images" in warning for warning in answer["warnings"])
+
+
+def test_points_11_12_and_19_everyone_has_their_own_progress_and_interrupt(serve, latentd, tmp_path):
+    front = serve("step_ms=40")
+    anna, ben = (add(latentd, tmp_path, name) for name in ("anna", "ben"))
+    assert front.get("/sdapi/v1/progress").status == 401
+    wrong = front.get("/sdapi/v1/progress", headers=basic("wrong"))
+    assert wrong.status == 401 and set(wrong.json) == {"error", "detail", "body", "errors"}
+    thread, box = in_background(lambda: front.post("/sdapi/v1/txt2img", {**SMALL, "steps": 60, "force_task_id": "mine"},
+                                                   headers=basic(anna)))
+    until(lambda: front.get("/sdapi/v1/progress", headers=basic(anna)).json["progress"] > 0)
+    for headers in (basic(ben), bearer(ben), {"X-API-Key": ben}):
+        idle = front.get("/sdapi/v1/progress", headers=headers).json
+        assert idle["progress"] == 0 and idle["state"]["job_count"] == 0
+    assert not front.post("/internal/progress", {"id_task": "mine"}, headers=basic(ben)).json["active"]
+    assert front.post("/sdapi/v1/interrupt", headers=basic(ben)).status == 200
+    front.post("/sdapi/v1/options", {"CLIP_stop_at_last_layers": 5}, headers=basic(ben))
+    assert front.get("/sdapi/v1/options", headers=basic(anna)).json["CLIP_stop_at_last_layers"] == 2
+    assert front.get("/sdapi/v1/options", headers=basic(ben)).json["CLIP_stop_at_last_layers"] == 5
+    thread.join()
+    assert box["answer"].status == 200 and newest_of(front, anna)["status"] == "succeeded"
+
+
+def newest_of(front, key):
+    return front.get("/v1/jobs?limit=1", headers=bearer(key)).json["jobs"][0]
 
 
 # ---- What the calls mean ----

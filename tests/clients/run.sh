@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Runs clients that people use, unmodified and at the versions of package-lock.json, against a fresh
 # `latentd serve` with the demo model on the CPU. Installs them on the first run into a cache folder
-# outside the tree; without Node.js 20 or a network it says so and ends with status 77 (skipped).
+# outside the tree; without Node.js 20 or a network it says so and is skipped.
 #
 #     tests/clients/run.sh PATH-OF-latentd [CLIENT...]     a1111 sdwebui openai comfy nekoai raw
+#     tests/clients/run.sh --installed PATH-OF-latentd     only if they were installed before
 #
 # LATENTD_CLIENTS names another cache folder.
 set -euo pipefail
+installed=0
+[ "${1:-}" != --installed ] || { installed=1; shift; }
 latentd=$(realpath "${1:?usage: tests/clients/run.sh PATH-OF-latentd [CLIENT...]}")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,7 +18,7 @@ cache=${LATENTD_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/latentd-clients}
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=(a1111 sdwebui openai comfy nekoai raw)
 
-skip() { echo "clients: not run: $*"; exit 77; }
+skip() { printf 'skip: %s\n0 passed, 0 failed, 1 skipped\n' "$*"; exit 0; }
 
 # ---- The clients ---------------------------------------------------------------------------------
 
@@ -23,6 +26,7 @@ command -v node >/dev/null && command -v npm >/dev/null || skip "there is no Nod
 [ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ] || skip "Node.js 20 or newer is needed"
 mkdir -p "$cache"
 if ! cmp -s "$here/package-lock.json" "$cache/installed.json"; then
+    [ "$installed" -eq 0 ] || skip "not installed; tests/clients/run.sh PATH-OF-latentd installs and runs them"
     cp "$here/package.json" "$here/package-lock.json" "$cache/"
     echo "clients: installing into $cache"
     (cd "$cache" && timeout 480 npm ci --no-audit --no-fund --ignore-scripts >"$cache/npm.log" 2>&1) ||
@@ -67,5 +71,5 @@ for client in "${clients[@]}"; do
         tail -n 30 "$work/$client.log"
     fi
 done
-echo "clients: $((${#clients[@]} - failed)) passed, $failed failed"
+echo "$((${#clients[@]} - failed)) passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]
