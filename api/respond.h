@@ -55,4 +55,9 @@ void ld_respond_event(uint64_t id, const char *name, const char *json, struct ld
 /* The OpenAPI 3.1 document, embedded at build time. */
 struct ld_span ld_openapi_document(void);
 
+/* The same as a page of plain HTML for people. Errors   LD_E_NOMEM. */
+enum ld_code ld_docs_page_write(struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
+/* The page's only style sheet, whose digest its content policy names. */
+const char *ld_docs_style(void);
+
 #endif

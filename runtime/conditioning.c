@@ -1,5 +1,6 @@
 #include "runtime/conditioning.h"
 
+#include "runtime/stats.h"
 #include "runtime/text/emphasis.h"
 
 #include <math.h>
@@ -114,8 +115,10 @@ static enum ld_code key_of(const struct ld_conditioning *conditioning,
     struct ld_sha256 hash = {0};
     if (ld_sha256_init(&hash, err) != LD_OK)
         return err->code;
-    const uint64_t head[] = {variant->serial, (uint64_t)conditioning->config.request->clip_skip,
-                             (uint64_t)rule, text->chunk_count, conditioning->chunks_min};
+    const uint64_t head[] = {
+        variant->serial,          (uint64_t)conditioning->config.request->clip_skip,
+        (uint64_t)rule,           text->chunk_count,
+        conditioning->chunks_min, conditioning->config.share};
     ld_sha256_update(&hash, ld_span_of(head, sizeof head));
     for (uint32_t i = 0; i < text->chunk_count; i++) {
         const struct ld_chunk *chunk = &text->chunks[i];
@@ -209,6 +212,7 @@ static enum ld_code encode_text(struct ld_conditioning *conditioning,
     if (key_of(conditioning, variant, text, rule, key, err) != LD_OK)
         return err->code;
     *out = ld_context_cache_acquire(cache, key);
+    ld_stats_add(*out ? LD_STAT_CONTEXT_HITS : LD_STAT_CONTEXT_MISSES, 1);
     if (*out)
         return LD_OK;
     *out = ld_context_cache_add(cache, key, (size_t)chunks * LD_CHUNK_TOKENS * conditioning->width);

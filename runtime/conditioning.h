@@ -24,6 +24,7 @@ struct ld_conditioning_config {
     const struct ld_request *request; /* borrowed until release */
     struct ld_resident *model;
     bool hires;
+    uint64_t share;              /* as in struct ld_engine_job */
     uint32_t calls, calls_hires; /* denoiser calls of the first pass, and of this one if second */
 };
 

@@ -76,6 +76,7 @@ struct ld_engine_report {
 struct ld_engine_job {
     const struct ld_request *request;     /* borrowed until on_done */
     struct ld_span init_image, init_mask; /* PNG bytes, borrowed until on_done; empty if none */
+    uint64_t share; /* encoded texts are shared among jobs of one number only (robustness.md P7) */
     void *ctx;
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
     /* PNG of the current prediction, at request.preview_every steps */

@@ -7,6 +7,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/stats.h"
 
 enum {
     BATCH_POSITIONS = 65536, /* latent positions a pass of planned size holds on the CPU */
@@ -195,6 +196,8 @@ bool ld_engine_sample(struct ld_engine *engine)
     }
     for (uint32_t i = 0; i < batch.count; i++)
         batch.sessions[i]->job->report.sample_us += spent_us / batch.count;
+    ld_stats_pass((uint32_t)(batch.sessions[0]->height * batch.sessions[0]->width), batch.count,
+                  spent_us);
     ld_rates_note(&engine->rates, batch.sessions[0]->height, batch.sessions[0]->width, batch.count,
                   spent_us);
     close_calls(engine, &batch);

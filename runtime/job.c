@@ -95,6 +95,7 @@ static enum ld_code compile_prompts(struct ld_job *job, struct ld_error *err)
             .request = &job->request,
             .model = job->model,
             .hires = pass == 1,
+            .share = job->given.share,
             .calls = calls,
             .calls_hires = pass == 1 ? ld_pass_calls_expected(&job->request, true) : 0,
         };

@@ -1,6 +1,8 @@
 #include "runtime/library_state.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
+#include "runtime/stats.h"
 #include "runtime/text/wildcards.h"
 
 enum {
@@ -251,10 +253,13 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
     struct ld_resident_entry *entry = free_place(library);
     if (!entry)
         return LD_FAIL(err, LD_E_NOMEM, "too many models are in use at once; try again later");
+    const int64_t start_us = ld_clock_monotonic_us();
     if (load(library, entry, name, path, err) != LD_OK) {
         unload(library, entry);
         return err->code;
     }
+    ld_stats_add(LD_STAT_MODEL_LOADS, 1);
+    ld_stats_add(LD_STAT_MODEL_LOAD_US, (uint64_t)(ld_clock_monotonic_us() - start_us));
     if (path == library->config.model_path && ld_library_write_inventory(library, err) != LD_OK) {
         unload(library, entry);
         return err->code;

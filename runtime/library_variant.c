@@ -6,6 +6,7 @@
 #include "runtime/library_state.h"
 
 #include "runtime/model/adapter.h"
+#include "runtime/stats.h"
 
 /* ---- The cache ------------------------------------------------------------------------------- */
 
@@ -197,6 +198,7 @@ enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *
         if (library->variants[i].variant && library->variants[i].model == resident &&
             strcmp(library->variants[i].key, key) == 0)
             entry = &library->variants[i];
+    ld_stats_add(entry ? LD_STAT_VARIANT_HITS : LD_STAT_VARIANT_MISSES, 1);
     if (!entry) {
         entry = free_place(library);
         if (!entry)

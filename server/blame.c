@@ -136,6 +136,10 @@ void ld_supervisor_bury(struct ld_supervisor *supervisor, struct ld_slot *slot, 
            ld_log_int("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
            ld_log_int("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
            ld_log_int("jobs", slot->job_count), ld_log_int("explained", explained ? 1 : 0));
+    if (!stopped && !slot->killed_by_us)
+        ld_metrics_add(supervisor->config.metrics,
+                       WIFSIGNALED(status) ? LD_COUNT_DEATHS_SIGNAL : LD_COUNT_DEATHS_EXIT, 1);
+    ld_metrics_add(supervisor->config.metrics, LD_COUNT_JOBS_REQUEUED, slot->job_count);
     orphan_jobs(supervisor, slot, explained && !stopped);
     if (!ld_supervisor_settle_orphans(supervisor))
         supervisor->retry_at_us = now_us + 1000000;

@@ -3,6 +3,7 @@
  */
 #include "config/limits.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
 #include "server/auth.h"
 #include "server/cmd.h"
@@ -90,19 +91,48 @@ static void share_of(void *ctx, const char *tenant, struct ld_fair_share *share)
     *share = (struct ld_fair_share){limits.weight, limits.running_max};
 }
 
+/* Every committed event: counted, then told to whoever follows. On the store's thread. */
+static void on_event(void *ctx, const struct ld_store_event *event)
+{
+    static const struct {
+        const char *status;
+        enum ld_count count;
+    } ends[] = {{"succeeded", LD_COUNT_JOBS_OK},
+                {"failed", LD_COUNT_JOBS_FAILED},
+                {"cancelled", LD_COUNT_JOBS_CANCELLED}};
+    struct server *server = ctx;
+    char status[32];
+    if (event->kind == LD_EVENT_DONE &&
+        ld_json_find_string(ld_span_text(event->json), "/status", status, sizeof status)) {
+        for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+            if (strcmp(status, ends[i].status) == 0)
+                ld_metrics_add(server->front.metrics, ends[i].count, 1);
+    }
+    ld_event_hub_publish(server->front.hub, event);
+}
+
+static enum ld_code open_metrics(struct server *server, struct ld_error *err)
+{
+    uint32_t count;
+    const struct ld_route *routes = ld_routes(&count);
+    return ld_metrics_create(&server->front.metrics, routes, count, err);
+}
+
 static enum ld_code open_parts(struct server *server, struct ld_error *err)
 {
     struct ld_front *front = &server->front;
     const struct ld_settings *settings = &server->options.settings;
-    enum ld_code code = ld_event_hub_create(&front->hub, err);
+    enum ld_code code = open_metrics(server, err);
+    if (code == LD_OK)
+        code = ld_event_hub_create(&front->hub, err);
     if (code != LD_OK)
         return code;
     const struct ld_store_config store = {
         .path = server->state.db_path,
         .lease_us = LD_LEASE_S * INT64_C(1000000),
         .attempts_max = LD_ATTEMPTS_MAX,
-        .on_event = ld_event_hub_publish,
-        .ctx = front->hub,
+        .on_event = on_event,
+        .ctx = server,
         .share = share_of,
         .share_ctx = server,
     };
@@ -133,6 +163,8 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
     const struct ld_supervisor_config config = {
         .store = server->front.store,
         .blobs = server->front.blobs,
+        .metrics = server->front.metrics,
+        .share_across_tenants = server->options.settings.share_across_keys,
         .worker_argv = server->worker_argv,
         .workers = (uint32_t)server->options.settings.worker_processes,
         .jobs_per_worker = (uint32_t)server->options.settings.worker_jobs,
@@ -200,6 +232,7 @@ static enum ld_code start_http(struct server *server, struct ld_error *err)
     const bool local = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
     struct ld_http_config config = {
         .front = &server->front,
+        .metrics = server->front.metrics,
         .threads = HTTP_THREADS,
         .connections_max = (uint32_t)settings->connections,
         /* Behind a proxy all connections come from one address. */
@@ -399,6 +432,7 @@ static void close_all(struct server *server)
     ld_event_hub_destroy(server->front.hub);
     ld_keyring_close(server->front.keys);
     ld_meter_destroy(server->front.meter);
+    ld_metrics_destroy(server->front.metrics);
     ld_inventory_box_destroy(server->front.inventory);
     ld_tags_destroy(server->front.tags);
     ld_arena_deinit(&server->arena);

@@ -63,6 +63,10 @@ static enum ld_code deliver_image(struct ld_supervisor *supervisor, struct ld_sl
     ld_blob_let_go(supervisor->config.blobs, sha256);
     if (code == LD_E_LEASE_LOST)
         ld_blob_remove(supervisor->config.blobs, sha256);
+    if (code == LD_OK) {
+        ld_metrics_add(supervisor->config.metrics, LD_COUNT_IMAGES, 1);
+        ld_metrics_add(supervisor->config.metrics, LD_COUNT_IMAGE_BYTES, image.png.size);
+    }
     return code;
 }
 
@@ -95,6 +99,26 @@ static enum ld_code hand_back(struct ld_supervisor *supervisor, const struct ld_
 {
     return ld_store_job_requeue(supervisor->config.store, job->id, job->token, job->suspect, false,
                                 err);
+}
+
+static enum ld_count fault_of(enum ld_code code)
+{
+    return code == LD_E_DEVICE      ? LD_COUNT_FAULTS_DEVICE
+           : code == LD_E_GPU_NOMEM ? LD_COUNT_FAULTS_GPU_NOMEM
+           : code == LD_E_NUMERICAL ? LD_COUNT_FAULTS_NUMERICAL
+                                    : LD_COUNT_FAULTS_OTHER;
+}
+
+static void count_done(struct ld_metrics *metrics, const struct ld_message_done *done)
+{
+    if (done->code != LD_OK && done->code != LD_E_CANCELLED)
+        ld_metrics_add(metrics, fault_of(done->code), 1);
+    if (done->code != LD_OK)
+        return;
+    ld_metrics_observe(metrics, LD_TIME_TEXT, (int64_t)done->text_us);
+    ld_metrics_observe(metrics, LD_TIME_SAMPLE, (int64_t)done->sample_us);
+    ld_metrics_observe(metrics, LD_TIME_DECODE, (int64_t)done->decode_us);
+    ld_metrics_observe(metrics, LD_TIME_ENCODE, (int64_t)done->encode_us);
 }
 
 static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slot_job *job,
@@ -143,6 +167,8 @@ static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slo
         }
         code = finish(supervisor, &end, &arena, err);
     }
+    if (code == LD_OK)
+        count_done(supervisor->config.metrics, &done);
     ld_arena_deinit(&arena);
     return code;
 }
@@ -197,6 +223,7 @@ static void deliver(struct ld_supervisor *supervisor, struct ld_slot *slot, stru
             const int64_t now_us = ld_clock_monotonic_us();
             if (job->blocked_since_us == 0) {
                 job->blocked_since_us = now_us;
+                ld_metrics_add(supervisor->config.metrics, LD_COUNT_STORAGE_WAITS, 1);
                 ld_log_error(LD_LOG_ERROR, "supervisor", "a result waits for the store", &err);
             }
             supervisor->retry_at_us = now_us + RETRY_US;
@@ -204,9 +231,11 @@ static void deliver(struct ld_supervisor *supervisor, struct ld_slot *slot, stru
                 fail_for_storage(supervisor, slot, job);
             return;
         }
-        if (code == LD_E_LEASE_LOST)
+        if (code == LD_E_LEASE_LOST) {
+            ld_metrics_add(supervisor->config.metrics, LD_COUNT_LEASES_LOST, 1);
             LD_LOG(LD_LOG_INFO, "supervisor", "a late result was dropped",
                    ld_log_text("job_id", job->id));
+        }
         job->blocked_since_us = 0;
         pop_result(job);
         if (last) {
@@ -400,9 +429,24 @@ static bool take_fault(struct ld_supervisor *supervisor, struct ld_slot *slot,
     (void)ld_fmt(supervisor->reason, sizeof supervisor->reason, "%.*s", (int)fault.detail.size,
                  (const char *)fault.detail.data);
     pthread_mutex_unlock(&supervisor->lock);
+    ld_metrics_add(supervisor->config.metrics, fault_of(fault.code), 1);
     LD_LOG(LD_LOG_ERROR, "supervisor", "worker reports a fault", ld_log_int("worker", slot->index),
            ld_log_text("code", ld_code_name(fault.code)),
            ld_log_text("detail", supervisor->reason));
+    return true;
+}
+
+static bool take_stats(struct ld_supervisor *supervisor, struct ld_slot *slot,
+                       const struct ld_frame *frame, struct ld_error *err)
+{
+    struct ld_message_stats stats;
+    if (ld_message_stats_decode(&stats, frame->payload, err) != LD_OK)
+        return false;
+    if (stats.count != LD_STAT_COUNT) {
+        (void)LD_FAIL(err, LD_E_FORMAT, "a worker counts other things than its front");
+        return false;
+    }
+    ld_metrics_take_stats(supervisor->config.metrics, slot->stats, stats.values);
     return true;
 }
 
@@ -425,7 +469,8 @@ bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *
     if (!sane) {
         (void)LD_FAIL(&err, LD_E_RATE, "a worker sends too many messages");
     } else if (slot->state != LD_SLOT_READY && frame->type != LD_FRAME_HELLO &&
-               frame->type != LD_FRAME_FAULT && frame->type != LD_FRAME_HEARTBEAT) {
+               frame->type != LD_FRAME_FAULT && frame->type != LD_FRAME_HEARTBEAT &&
+               frame->type != LD_FRAME_STATS) {
         sane = false;
         (void)LD_FAIL(&err, LD_E_FORMAT, "a worker spoke before its hello");
     } else if (frame->type == LD_FRAME_HELLO) {
@@ -440,6 +485,8 @@ bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *
         sane = take_result(supervisor, slot, frame, &err);
     } else if (frame->type == LD_FRAME_PLAN_ANSWER) {
         sane = take_plan_answer(supervisor, frame, &err);
+    } else if (frame->type == LD_FRAME_STATS) {
+        sane = take_stats(supervisor, slot, frame, &err);
     } else if (frame->type == LD_FRAME_FAULT) {
         sane = take_fault(supervisor, slot, frame, &err);
     } else {

@@ -133,7 +133,8 @@ uint32_t ld_event_hub_followers(struct ld_event_hub *hub, const char *tenant)
     uint32_t count = 0;
     pthread_mutex_lock(&hub->lock);
     for (const struct ld_event_stream *stream = hub->streams; stream; stream = stream->next)
-        count += stream->options.previews && strcmp(stream->tenant, tenant) == 0 ? 1 : 0;
+        count +=
+            stream->options.previews && (!tenant || strcmp(stream->tenant, tenant) == 0) ? 1 : 0;
     pthread_mutex_unlock(&hub->lock);
     return count;
 }

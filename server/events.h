@@ -22,7 +22,8 @@ void ld_event_hub_destroy(struct ld_event_hub *hub);
 /* For ld_store_config.on_event; `hub` is the context. Copies. */
 void ld_event_hub_publish(void *hub, const struct ld_store_event *event);
 
-/* Streams of the tenant that take previews: event streams of clients, not waiting calls. */
+/* Streams of the tenant (NULL: of all) that take previews: event streams of clients, not waiting
+ * calls. */
 uint32_t ld_event_hub_followers(struct ld_event_hub *hub, const char *tenant);
 
 struct ld_event_stream_options {

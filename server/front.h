@@ -12,6 +12,7 @@
 #include "server/events.h"
 #include "server/exchange.h"
 #include "server/inventory.h"
+#include "server/metrics.h"
 #include "server/supervisor.h"
 
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct ld_front {
     struct ld_inventory_box *inventory;
     struct ld_manifests manifests;
     struct ld_tags *tags;
+    struct ld_metrics *metrics;
     int64_t started_us; /* wall */
     atomic_bool draining;
 };

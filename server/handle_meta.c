@@ -1,5 +1,6 @@
 #include "server/handlers.h"
 
+#include "api/base64.h"
 #include "api/respond.h"
 #include "server/front.h"
 
@@ -61,4 +62,30 @@ enum ld_handled ld_handle_openapi(struct ld_exchange *ex)
     const struct ld_span document = ld_openapi_document();
     ld_buffer_bytes(&ex->reply.body, document.data, document.size);
     return ld_exchange_json(ex, 200);
+}
+
+/* The page's one style sheet is named by its digest, everything else is forbidden. */
+static const char *docs_policy(struct ld_exchange *ex)
+{
+    uint8_t digest[LD_SHA256_BYTES];
+    struct ld_buffer text = ld_buffer_make(512);
+    ld_sha256(ld_span_text(ld_docs_style()), digest);
+    ld_buffer_text(&text, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+                          "style-src 'sha256-");
+    ld_base64_encode(ld_span_of(digest, sizeof digest), &text);
+    ld_buffer_text(&text, "'");
+    const char *policy = text.failed ? NULL : ld_arena_strdup(&ex->arena, text.data);
+    ld_buffer_deinit(&text);
+    return policy ? policy : "default-src 'none'";
+}
+
+enum ld_handled ld_handle_docs(struct ld_exchange *ex)
+{
+    struct ld_error err = {0};
+    if (ld_docs_page_write(&ex->reply.body, &err) != LD_OK)
+        return ld_exchange_fail(ex, &err);
+    (void)ld_exchange_json(ex, 200);
+    ex->reply.content_type = "text/html; charset=utf-8";
+    ld_exchange_set_header(ex, "Content-Security-Policy", docs_policy(ex));
+    return LD_HANDLED;
 }

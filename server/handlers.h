@@ -49,11 +49,15 @@ enum ld_handled ld_handle_keys_revoke(struct ld_exchange *ex);
 enum ld_handled ld_handle_admin_queue(struct ld_exchange *ex);
 enum ld_handled ld_handle_admin_drain(struct ld_exchange *ex);
 
+/* handle_metrics.c */
+enum ld_handled ld_handle_metrics(struct ld_exchange *ex);
+
 /* handle_meta.c */
 enum ld_handled ld_handle_health(struct ld_exchange *ex);
 enum ld_handled ld_handle_ready(struct ld_exchange *ex);
 enum ld_handled ld_handle_version(struct ld_exchange *ex);
 enum ld_handled ld_handle_openapi(struct ld_exchange *ex);
+enum ld_handled ld_handle_docs(struct ld_exchange *ex);
 
 /* handle_page.c */
 enum ld_handled ld_handle_page(struct ld_exchange *ex);

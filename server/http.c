@@ -113,6 +113,7 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     memcpy(ex->address, conn->address, sizeof ex->address);
     ex->header = find_header;
     ex->connection = conn;
+    ex->began_us = ld_clock_monotonic_us();
     ex->reply.file_fd = -1;
     ex->reply.body = ld_buffer_make(REPLY_BYTES_MAX);
     conn->body = ld_buffer_make(0);
@@ -261,6 +262,8 @@ static enum MHD_Result send_reply(struct ld_http *http, struct ld_conn *conn)
     const enum MHD_Result result =
         MHD_queue_response(conn->library, (unsigned)ex->reply.status, response);
     MHD_destroy_response(response);
+    ld_metrics_request(http->config.metrics, ex->route, ex->reply.status,
+                       ld_clock_monotonic_us() - ex->began_us);
     if (ld_log_enabled(LD_LOG_DEBUG))
         LD_LOG(LD_LOG_DEBUG, "http", "reply", ld_log_text("method", ex->method ? ex->method : ""),
                ld_log_text("route", ex->route ? ex->route->pattern : "none"),

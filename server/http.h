@@ -6,6 +6,7 @@
 #ifndef LD_SERVER_HTTP_H
 #define LD_SERVER_HTTP_H
 
+#include "server/metrics.h"
 #include "server/router.h"
 
 enum { LD_HTTP_LISTENERS_MAX = 4 };
@@ -14,6 +15,7 @@ struct ld_http;
 
 struct ld_http_config {
     struct ld_front *front;
+    struct ld_metrics *metrics; /* may be NULL */
     const struct ld_route *routes;
     uint32_t route_count;
     int listen_fds[LD_HTTP_LISTENERS_MAX]; /* listening already; taken, also on failure */

@@ -313,6 +313,15 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .cell_count = intake->cell_count,
     };
     const enum ld_code code = ld_store_submit(intake->front->store, &submit, id, replayed, err);
+    if (code == LD_E_QUEUE_FULL)
+        ld_metrics_add(intake->front->metrics, LD_COUNT_REJECTED, 1);
+    else if (code == LD_OK)
+        ld_metrics_add(intake->front->metrics,
+                       *replayed                ? LD_COUNT_REPLAYED
+                       : intake->mask_sha256[0] ? LD_COUNT_SUBMITTED_MASK
+                       : intake->init_sha256[0] ? LD_COUNT_SUBMITTED_IMAGE
+                                                : LD_COUNT_SUBMITTED_TEXT,
+                       1);
     if (code == LD_OK && !*replayed)
         ld_supervisor_wake(intake->front->supervisor);
     return code;

@@ -31,8 +31,10 @@ static const struct ld_route routes[] = {
     {"GET", "/v1/tags", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_tags},
     {"GET", "/healthz", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_health},
     {"GET", "/readyz", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_ready},
+    {"GET", "/metrics", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_metrics},
     {"GET", "/version", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_version},
     {"GET", "/openapi.json", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_openapi},
+    {"GET", "/docs", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_docs},
     {"GET", "/", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_page},
     {"GET", "/page/{name}", LD_SCOPE_OPEN, LD_BODY_NONE, false, ld_handle_page_file},
 #include "server/routes_dialects.def"

@@ -5,6 +5,7 @@
 #include "runtime/image/infotext.h"
 #include "runtime/image/png_write.h"
 #include "runtime/ipc/messages.h"
+#include "runtime/stats.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -380,6 +381,24 @@ static void advance(struct script *script, struct script_job *job)
         finish(job, LD_OK);
 }
 
+/* As the engine would count this tick. */
+static void count_pass(const struct script *script, int64_t spent_us)
+{
+    uint32_t rows = 0;
+    uint32_t positions = 0;
+    for (size_t i = 0; i < JOBS_MAX; i++) {
+        const struct script_job *job = &script->jobs[i];
+        if (!job->used || job->cancelled)
+            continue;
+        const uint32_t own =
+            (uint32_t)(job->job.request->width / 8 * (job->job.request->height / 8));
+        rows += 2;
+        positions = own > positions ? own : positions;
+    }
+    if (rows > 0)
+        ld_stats_pass(positions, rows, spent_us);
+}
+
 /* One step of every job, as in a batch; the slowest decides how long it takes. */
 static enum ld_code tick(void *ctx, struct ld_error *err)
 {
@@ -390,7 +409,9 @@ static enum ld_code tick(void *ctx, struct ld_error *err)
         if (script->jobs[i].used && script->jobs[i].orders.step_ms > step_ms)
             step_ms = script->jobs[i].orders.step_ms;
     }
+    const int64_t start_us = ld_clock_monotonic_us();
     ld_clock_sleep_us(step_ms * 1000);
+    count_pass(script, ld_clock_monotonic_us() - start_us);
     for (size_t i = 0; i < JOBS_MAX; i++) {
         if (script->jobs[i].used)
             advance(script, &script->jobs[i]);

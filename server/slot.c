@@ -105,6 +105,7 @@ enum ld_code ld_slot_spawn(struct ld_slot *slot, char *const *argv, struct ld_er
     slot->started_us = slot->heard_us = slot->activity_us = ld_clock_monotonic_us();
     slot->lease_sent_us = slot->started_us;
     slot->activity = 0;
+    memset(slot->stats, 0, sizeof slot->stats);
     slot->jobs_max = 0;
     return LD_OK;
 }

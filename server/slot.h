@@ -7,6 +7,7 @@
 #define LD_SERVER_SLOT_H
 
 #include "runtime/ipc/messages.h"
+#include "runtime/stats.h"
 #include "server/store.h"
 
 #include <sys/types.h>
@@ -61,6 +62,7 @@ struct ld_slot {
     int64_t started_us, heard_us; /* monotonic */
     int64_t lease_sent_us;
     uint64_t activity;
+    uint64_t stats[LD_STAT_COUNT]; /* as the worker told them last */
     int64_t activity_us;
     int64_t frames_second; /* the second that `frames` counts in */
     uint32_t frames;

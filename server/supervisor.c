@@ -17,6 +17,19 @@ enum {
     START_PATIENCE_US = 900 * 1000 * 1000 /* hashing and loading many models from a slow disk */
 };
 
+/* ---- Sharing --------------------------------------------------------------------------------- */
+
+/* Whose texts and results a job may share: those of its own tenant, told by a number that says
+ * nothing about the name. */
+static uint64_t share_of(const struct ld_supervisor *supervisor, const char *tenant)
+{
+    uint8_t digest[LD_SHA256_BYTES];
+    if (supervisor->config.share_across_tenants)
+        return 0;
+    ld_sha256(ld_span_text(tenant), digest);
+    return ld_read_u64le(digest) | 1;
+}
+
 /* ---- Giving out jobs ------------------------------------------------------------------------- */
 
 static enum ld_code read_input(struct ld_supervisor *supervisor, const char *sha256,
@@ -43,6 +56,7 @@ static enum ld_code send_job(struct ld_supervisor *supervisor, struct ld_slot *s
         .request = ld_span_text(job->view.request_json),
         .init_image = ld_span_of(image.data, image.size),
         .init_mask = ld_span_of(mask.data, mask.size),
+        .share = share_of(supervisor, job->tenant),
     };
     ld_message_job_encode(&payload, &message);
     code = payload.failed ? LD_FAIL(err, LD_E_TOO_LARGE, "the job's images are too large together")
@@ -111,6 +125,8 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
             const bool noted = ld_supervisor_note_cells(ld_slot_job_add(slot, &job), &job);
             LD_ASSERT(noted); /* 64 names: without them the worker would wait for ever */
             pthread_mutex_unlock(&supervisor->lock);
+            ld_metrics_observe(supervisor->config.metrics, LD_TIME_QUEUE_WAIT,
+                               ld_clock_wall_us() - job.view.created_us);
         } else {
             ld_log_error(LD_LOG_ERROR, "supervisor", "a job could not be sent", &err);
             fail_unsent(supervisor, &job, &err, &arena);
@@ -164,6 +180,7 @@ static void pass_cancels(struct ld_supervisor *supervisor)
 static void watch(struct ld_supervisor *supervisor, struct ld_slot *slot, int64_t now_us)
 {
     const char *why = NULL;
+    enum ld_count count = LD_COUNT_DEATHS_KILLED_HANG;
     if (slot->killed_by_us || slot->state == LD_SLOT_DOWN)
         return;
     if (slot->state == LD_SLOT_STARTING) {
@@ -171,6 +188,7 @@ static void watch(struct ld_supervisor *supervisor, struct ld_slot *slot, int64_
             why = "worker did not become ready";
     } else if (now_us - slot->heard_us > supervisor->config.lease_us) {
         slot->lease_expired = true;
+        count = LD_COUNT_DEATHS_KILLED_SILENT;
         why = "worker was not heard";
     } else if (slot->job_count > 0 && now_us - slot->activity_us > supervisor->config.hang_us) {
         why = "worker hangs";
@@ -179,6 +197,7 @@ static void watch(struct ld_supervisor *supervisor, struct ld_slot *slot, int64_
         return;
     LD_LOG(LD_LOG_ERROR, "supervisor", why, ld_log_int("worker", slot->index),
            ld_log_int("pid", slot->pid));
+    ld_metrics_add(supervisor->config.metrics, count, 1);
     ld_slot_kill(slot);
 }
 
@@ -239,8 +258,10 @@ static void attend(struct ld_supervisor *supervisor, struct ld_slot *slot, short
         hearing = CLOSED;
     if (hearing == HEARD)
         return;
-    if (hearing == MAD)
+    if (hearing == MAD) {
+        ld_metrics_add(supervisor->config.metrics, LD_COUNT_DEATHS_KILLED_FRAMES, 1);
         ld_slot_kill(slot);
+    }
     const int status = ld_slot_reap(slot);
     ld_supervisor_bury(supervisor, slot, status);
 }
@@ -255,6 +276,7 @@ static void publish_status(struct ld_supervisor *supervisor)
         status.disabled += slot->disabled ? 1 : 0;
         status.jobs_running += slot->job_count;
         status.restarts += slot->restarts;
+        status.pids[i] = slot->state == LD_SLOT_DOWN ? 0 : slot->pid;
     }
     pthread_mutex_lock(&supervisor->lock);
     memcpy(status.reason, supervisor->reason, sizeof status.reason);

@@ -12,14 +12,21 @@
 #define LD_SERVER_SUPERVISOR_H
 
 #include "server/blob.h"
+#include "server/metrics.h"
 #include "server/store.h"
+
+#include <sys/types.h>
+
+enum { LD_WORKERS_MAX = 16 };
 
 struct ld_supervisor;
 
 struct ld_supervisor_config {
     struct ld_store *store;
     struct ld_blobs *blobs;
-    char *const *worker_argv; /* of this very program; NULL-terminated, borrowed */
+    struct ld_metrics *metrics; /* may be NULL */
+    bool share_across_tenants;  /* texts and results of equal jobs (robustness.md P7) */
+    char *const *worker_argv;   /* of this very program; NULL-terminated, borrowed */
     uint32_t workers;
     uint32_t jobs_per_worker;
     int64_t hang_us;    /* no activity for so long: replaced */
@@ -61,7 +68,8 @@ struct ld_supervisor_status {
     uint32_t workers, ready, disabled;
     uint32_t jobs_running;
     uint64_t restarts;
-    char reason[256]; /* why none is ready, as far as it is known */
+    pid_t pids[LD_WORKERS_MAX]; /* 0: not running */
+    char reason[256];           /* why none is ready, as far as it is known */
 };
 void ld_supervisor_status_get(struct ld_supervisor *supervisor,
                               struct ld_supervisor_status *status);

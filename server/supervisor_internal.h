@@ -10,8 +10,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { LD_WORKERS_MAX = 16 };
-
 /* A job that lost its worker and whose fate is not in the store yet. */
 struct ld_orphan {
     char id[LD_ID_SIZE];

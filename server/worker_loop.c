@@ -5,6 +5,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/ipc/messages.h"
+#include "runtime/stats.h"
 #include "server/worker_sheet.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ struct worker {
     struct ld_worker_options options;
     const struct ld_worker_pipeline *pipeline;
 
-    pthread_mutex_t send_lock; /* one frame at a time; taken alone */
+    pthread_mutex_t send_lock;  /* one frame at a time; taken last */
+    pthread_mutex_t stats_lock; /* counts go out in order */
 
     pthread_mutex_t lock; /* guards the inbound list */
     pthread_cond_t arrived;
@@ -174,6 +176,25 @@ static struct ld_span text_or_empty(const char *text)
     return ld_span_text(text ? text : "");
 }
 
+/* What was counted, when there is news: with every heartbeat and before a job's end, so that
+ * whoever has seen the end sees the counts too. */
+static void send_stats(struct worker *worker)
+{
+    static struct ld_message_stats message; /* guarded by stats_lock */
+    uint64_t now[LD_STAT_COUNT];
+    struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_STATS));
+    pthread_mutex_lock(&worker->stats_lock);
+    ld_stats_read(now);
+    if (memcmp(now, message.values, sizeof now) != 0) {
+        memcpy(message.values, now, sizeof now);
+        message.count = LD_STAT_COUNT;
+        ld_message_stats_encode(&payload, &message);
+        send_frame(worker, LD_FRAME_STATS, "", 0, &payload);
+    }
+    pthread_mutex_unlock(&worker->stats_lock);
+    ld_buffer_deinit(&payload);
+}
+
 static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
 {
     struct worker_job *job = ctx;
@@ -198,6 +219,7 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     job->done = true;
     if (err && err->code != LD_OK && err->code != LD_E_CANCELLED)
         ld_log_error(LD_LOG_WARN, "worker", "a job failed", err);
+    send_stats(job->worker);
     send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &payload);
     ld_buffer_deinit(&payload);
 }
@@ -283,6 +305,7 @@ static void start_job(struct worker *worker, struct inbound *inbound)
             .request = &job->native.request,
             .init_image = job->init_image,
             .init_mask = job->init_mask,
+            .share = message.share,
             .ctx = job,
             .on_progress = on_progress,
             .on_preview = on_preview,
@@ -506,6 +529,7 @@ static void *reader_main(void *arg)
         const int64_t now_us = ld_clock_monotonic_us();
         if (now_us >= beat_at_us) {
             send_heartbeat(worker);
+            send_stats(worker);
             beat_at_us = now_us + HEARTBEAT_MS * 1000;
         }
     }
@@ -554,6 +578,7 @@ int ld_worker_run(const struct ld_worker_options *options,
     struct ld_error err = {0};
     pthread_t reader;
     (void)pthread_mutex_init(&worker.send_lock, NULL);
+    (void)pthread_mutex_init(&worker.stats_lock, NULL);
     (void)pthread_mutex_init(&worker.lock, NULL);
     (void)pthread_cond_init(&worker.arrived, NULL);
     say_hello(&worker);

@@ -32,6 +32,7 @@ static const struct {
     [LD_FRAME_DONE] = {"done", 4 << 20},
     [LD_FRAME_PLAN_ANSWER] = {"plan_answer", 1 << 20},
     [LD_FRAME_FAULT] = {"fault", 4096},
+    [LD_FRAME_STATS] = {"stats", 8192},
     [LD_FRAME_JOB] = {"job", LD_FRAME_BYTES_MAX},
     [LD_FRAME_CANCEL] = {"cancel", 16},
     [LD_FRAME_ACK] = {"ack", 16},

@@ -38,6 +38,7 @@ enum ld_frame_type {
     LD_FRAME_DONE,
     LD_FRAME_PLAN_ANSWER,
     LD_FRAME_FAULT, /* why this worker is about to exit */
+    LD_FRAME_STATS, /* what it has counted since it began */
     /* front to worker */
     LD_FRAME_JOB,
     LD_FRAME_CANCEL,

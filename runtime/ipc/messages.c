@@ -324,11 +324,31 @@ enum ld_code ld_message_fault_decode(struct ld_message_fault *message, struct ld
 
 /* ---- Front to worker ------------------------------------------------------------------------- */
 
+void ld_message_stats_encode(struct ld_buffer *out, const struct ld_message_stats *message)
+{
+    put_u32(out, message->count);
+    for (uint32_t i = 0; i < message->count && i < LD_MESSAGE_STATS_MAX; i++)
+        put_u64(out, message->values[i]);
+}
+
+enum ld_code ld_message_stats_decode(struct ld_message_stats *message, struct ld_span payload,
+                                     struct ld_error *err)
+{
+    struct reader reader = {payload, false};
+    message->count = take_u32(&reader);
+    if (message->count > LD_MESSAGE_STATS_MAX)
+        reader.failed = true;
+    for (uint32_t i = 0; i < message->count && !reader.failed; i++)
+        message->values[i] = take_u64(&reader);
+    return finish(&reader, "stats", err);
+}
+
 void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message)
 {
     put_span(out, message->request);
     put_span(out, message->init_image);
     put_span(out, message->init_mask);
+    put_u64(out, message->share);
 }
 
 enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_span payload,
@@ -338,6 +358,7 @@ enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_spa
     message->request = take_json(&reader, LD_JSON_OBJECT_BEGIN, false);
     message->init_image = take_span(&reader);
     message->init_mask = take_span(&reader);
+    message->share = take_u64(&reader);
     return finish(&reader, "job", err);
 }
 

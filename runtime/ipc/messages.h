@@ -68,6 +68,13 @@ struct ld_message_fault {
     struct ld_span detail;
 };
 
+/* What the worker has counted (runtime/stats.h), one number a place. */
+enum { LD_MESSAGE_STATS_MAX = 1000 };
+struct ld_message_stats {
+    uint32_t count;
+    uint64_t values[LD_MESSAGE_STATS_MAX];
+};
+
 /* ---- Front to worker ------------------------------------------------------------------------- */
 
 /* JOB and PLAN. */
@@ -75,6 +82,7 @@ struct ld_message_job {
     struct ld_span request;    /* canonical native JSON */
     struct ld_span init_image; /* PNG bytes or empty */
     struct ld_span init_mask;
+    uint64_t share; /* jobs of one number may share texts and results (robustness.md P7) */
 };
 
 /* A sweep whose cells are painted: make its sheet of `cells` pictures, none larger than this. */
@@ -109,6 +117,7 @@ void ld_message_done_encode(struct ld_buffer *out, const struct ld_message_done 
 void ld_message_plan_answer_encode(struct ld_buffer *out,
                                    const struct ld_message_plan_answer *message);
 void ld_message_fault_encode(struct ld_buffer *out, const struct ld_message_fault *message);
+void ld_message_stats_encode(struct ld_buffer *out, const struct ld_message_stats *message);
 void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *message);
 void ld_message_sheet_encode(struct ld_buffer *out, const struct ld_message_sheet *message);
 void ld_message_cell_encode(struct ld_buffer *out, const struct ld_message_cell *message);
@@ -132,6 +141,8 @@ enum ld_code ld_message_plan_answer_decode(struct ld_message_plan_answer *messag
                                            struct ld_span payload,
                                            struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_fault_decode(struct ld_message_fault *message, struct ld_span payload,
+                                     struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_message_stats_decode(struct ld_message_stats *message, struct ld_span payload,
                                      struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_span payload,
                                    struct ld_error *err) LD_MUST_USE;

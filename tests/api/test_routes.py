@@ -26,6 +26,41 @@ def test_every_documented_call_exists(front):
                 assert answer.status != 404, (method, path, answer)
 
 
+def resolved(document, node):
+    while "$ref" in node:
+        _, _, kind, name = node["$ref"].split("/")
+        node = document["components"][kind][name]
+    return node
+
+
+def test_every_documented_bound_of_a_query_holds(front):
+    """At the bound it is taken, one beyond it is refused."""
+    document = front.get("/openapi.json").json
+    tried = 0
+    for path, operations in document["paths"].items():
+        if "{" in path or "get" not in operations:
+            continue
+        listed = [resolved(document, node) for node in operations["get"].get("parameters", [])]
+        needed = {p["name"]: "a" for p in listed if p.get("required") and p["in"] == "query"}
+        for parameter in listed:
+            schema, name = resolved(document, parameter.get("schema", {})), parameter["name"]
+            if parameter["in"] != "query":
+                continue
+            cases = [(str(schema[b]), str(schema[b] + d)) for b, d in (("minimum", -1), ("maximum", 1)) if b in schema]
+            if "maxLength" in schema:
+                cases.append(("a" * schema["maxLength"], "a" * (schema["maxLength"] + 1)))
+            for good, bad in cases:
+                others = "".join(f"&{n}={v}" for n, v in needed.items() if n != name)
+                assert front.get(f"{path}?{name}={good}{others}").status == 200, (path, name, good)
+                assert front.get(f"{path}?{name}={bad}{others}").status in (400, 422), (path, name, bad)
+                tried += 1
+    assert tried >= 5
+    for length, status in ((255, 202), (256, 400)):
+        answer = front.post("/v1/jobs", {"prompt": "a", "width": 64, "height": 64, "steps": 1},
+                            headers={"Idempotency-Key": "k" * length})
+        assert answer.status == status, answer
+
+
 def test_other_methods_get_405_with_allow(front):
     for method, path, allow in (("POST", "/healthz", "GET, HEAD"), ("PUT", "/v1/jobs", "POST, GET, HEAD"),
                                 ("DELETE", "/v1/models", "GET, HEAD")):

@@ -98,16 +98,32 @@ static void worker_messages_round_trip(void **state)
     assert_int_equal(fault2.code, LD_E_DEVICE);
 }
 
+static void counts_round_trip_and_stay_within_their_table(void **state)
+{
+    (void)state;
+    static struct ld_message_stats stats;
+    static struct ld_message_stats stats2;
+    stats.count = 3;
+    stats.values[0] = 1;
+    stats.values[2] = UINT64_MAX;
+    ROUND_TRIP(stats, stats, stats2);
+    assert_int_equal(stats2.count, 3);
+    assert_true(stats2.values[2] == UINT64_MAX);
+    stats.count = LD_MESSAGE_STATS_MAX + 1;
+    REFUSED(stats, stats, stats2);
+}
+
 static void front_messages_round_trip(void **state)
 {
     (void)state;
     const struct ld_message_job job = {ld_span_text("{\"prompt\":\"a\"}"), ld_span_of(png, 5),
-                                       ld_span_of(png, 0)};
+                                       ld_span_of(png, 0), 7};
     struct ld_message_job job2;
     ROUND_TRIP(job, job, job2);
     assert_true(ld_span_equal(job2.request, job.request));
     assert_true(ld_span_equal(job2.init_image, job.init_image));
     assert_int_equal(job2.init_mask.size, 0);
+    assert_int_equal(job2.share, 7);
     const struct ld_message_cancel cancel = {true};
     struct ld_message_cancel cancel2;
     ROUND_TRIP(cancel, cancel, cancel2);
@@ -209,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(worker_messages_round_trip),
+        cmocka_unit_test(counts_round_trip_and_stay_within_their_table),
         cmocka_unit_test(front_messages_round_trip),
         cmocka_unit_test(impossible_values_are_refused),
         cmocka_unit_test(honest_errors_never_look_malformed),
