@@ -35,6 +35,7 @@ enum {
 
 enum {
     LD_JSON_BODY_BYTES_MAX = 256 * 1024, /* three prompts of 16 KiB written as \uXXXX fit */
+    LD_WEBHOOK_URL_BYTES = 1024,
     LD_JSON_DEPTH = 16,
     LD_JSON_VALUES = 1024,
     LD_JSON_CANONICAL_VALUES =

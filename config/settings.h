@@ -103,6 +103,14 @@ bool ld_address_is_loopback(const char *address);
  * at 0. */
 bool ld_settings_list_next(const char *list, size_t *pos, struct ld_span *item);
 
+/*
+ * After reading the settings again: what cannot change in a running server (addresses, folders,
+ * processes) is set back to what `running` has, and told by name if it differs. The texts of
+ * `running` are borrowed.
+ */
+void ld_settings_keep(struct ld_settings *fresh, const struct ld_settings *running,
+                      void (*kept)(void *ctx, const char *section, const char *key), void *ctx);
+
 const char *ld_setting_origin_name(enum ld_setting_origin origin);
 /* The effective settings as an INI file, each line with its origin (--print-config). */
 void ld_settings_print(const struct ld_settings *settings, struct ld_buffer *out);

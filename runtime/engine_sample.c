@@ -160,6 +160,7 @@ static void give_way(struct ld_engine *engine, struct ld_batch *batch, enum ld_c
     if (memory && batch->count > 1) {
         engine->positions_fit =
             (uint64_t)(batch->count / 2) * (uint64_t)first->height * (uint64_t)first->width;
+        ld_stats_add(LD_STAT_PASSES_SHRUNK, 1);
         LD_LOG(LD_LOG_WARN, "engine", "a pass found too little memory; passes get smaller",
                ld_log_int("rows", batch->count / 2));
         return;

@@ -157,6 +157,7 @@ struct ld_request {
     const char *sweep; /* JSON text of an object (api/sweep.h), "" if absent */
     int32_t priority;
     int32_t preview_every, preview_size;
+    const char *webhook_url; /* "": none */
     const char *output_format; /* "png" */
     bool metadata_full;
     int32_t compression; /* 0: default, 1..12 libdeflate */

@@ -7,6 +7,10 @@
 #define LD_SERVER_CMD_H
 
 int ld_cmd_serve(int argc, char **argv);
+int ld_cmd_doctor(int argc, char **argv);
+int ld_cmd_man(int argc, char **argv);
+int ld_cmd_completion(int argc, char **argv);
+int ld_cmd_webhook(int argc, char **argv);
 int ld_cmd_worker(int argc, char **argv);
 int ld_cmd_generate(int argc, char **argv);
 int ld_cmd_keys(int argc, char **argv);

@@ -16,6 +16,7 @@
 #include "server/meter.h"
 #include "server/service.h"
 #include "server/state.h"
+#include "server/webhook.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -31,18 +32,31 @@ enum {
     WORKER_ARGS_MAX = 256,
     UPKEEP_PERIOD_S = 60,
     EXPIRE_BATCH = 100,
+    RELOADS_MAX = 1000, /* each keeps a few KiB */
     FILES_WANTED = 4096
 };
 static const int64_t hour_us = INT64_C(3600) * 1000000;
 static const int64_t day_us = INT64_C(24) * 3600 * 1000000;
 
+/* Settings as they were read again. */
+struct reloaded {
+    struct ld_cmd_options options;
+    struct reloaded *before;
+};
+
 struct server {
     struct ld_cmd_options options;
+    int argc;
+    char **argv;
+    struct reloaded *reloaded; /* newest first */
+    uint32_t reloads;
     struct ld_state state;
     struct ld_front front;
     struct ld_http *http;
-    struct ld_arena arena; /* manifests */
+    struct ld_arena arena;        /* manifests */
+    struct ld_webhooks *webhooks; /* NULL: off */
     char *worker_argv[WORKER_ARGS_MAX];
+    char *webhook_argv[WORKER_ARGS_MAX];
     int64_t upkeep_at_us;
     uint64_t keys_seen; /* the generation that was acted on */
 };
@@ -108,6 +122,7 @@ static void on_event(void *ctx, const struct ld_store_event *event)
             if (strcmp(status, ends[i].status) == 0)
                 ld_metrics_add(server->front.metrics, ends[i].count, 1);
     }
+    ld_webhooks_post(server->webhooks, event);
     ld_event_hub_publish(server->front.hub, event);
 }
 
@@ -118,11 +133,29 @@ static enum ld_code open_metrics(struct server *server, struct ld_error *err)
     return ld_metrics_create(&server->front.metrics, routes, count, err);
 }
 
-static enum ld_code open_parts(struct server *server, struct ld_error *err)
+/* The sender of webhooks is this program too, with the same flags. */
+static enum ld_code open_webhooks(struct server *server, int argc, char **argv,
+                                  struct ld_error *err)
+{
+    static char program[] = "latentd";
+    static char verb[] = "webhook";
+    if (argc + 2 > WORKER_ARGS_MAX)
+        return LD_FAIL(err, LD_E_INVALID, "too many options");
+    server->webhook_argv[0] = program;
+    server->webhook_argv[1] = verb;
+    for (int i = 1; i < argc; i++)
+        server->webhook_argv[i + 1] = argv[i];
+    return ld_webhooks_open(&server->webhooks, &server->options.settings, server->webhook_argv,
+                            server->front.metrics, err);
+}
+
+static enum ld_code open_parts(struct server *server, int argc, char **argv, struct ld_error *err)
 {
     struct ld_front *front = &server->front;
     const struct ld_settings *settings = &server->options.settings;
     enum ld_code code = open_metrics(server, err);
+    if (code == LD_OK)
+        code = open_webhooks(server, argc, argv, err);
     if (code == LD_OK)
         code = ld_event_hub_create(&front->hub, err);
     if (code != LD_OK)
@@ -261,7 +294,7 @@ static enum ld_code start_http(struct server *server, struct ld_error *err)
 /* Old results, then what nobody refers to any more. */
 static void keep_up(struct server *server)
 {
-    const struct ld_settings *settings = &server->options.settings;
+    const struct ld_settings *settings = atomic_load(&server->front.settings);
     const int64_t now_us = ld_clock_wall_us();
     const struct ld_store_retention retention = {
         .finished_before_us = now_us - settings->retention_days * day_us,
@@ -334,7 +367,8 @@ static void tell_state(struct server *server)
 /* Not ready at once, no new work; what runs may end, a second signal hurries. */
 static void drain(struct server *server, const sigset_t *set)
 {
-    const int64_t until_us = ld_clock_monotonic_us() + server->options.settings.drain_s * 1000000;
+    const int64_t until_us =
+        ld_clock_monotonic_us() + atomic_load(&server->front.settings)->drain_s * 1000000;
     atomic_store(&server->front.draining, true);
     ld_service_tell("STOPPING=1");
     ld_http_quiesce(server->http);
@@ -360,6 +394,42 @@ static void follow_keys(struct server *server)
     ld_front_end_revoked(&server->front);
 }
 
+/* A setting that this server was started with and that the file or the environment now says
+ * otherwise. */
+static void tell_kept(void *ctx, const char *section, const char *key)
+{
+    char name[96];
+    (void)ctx;
+    (void)ld_fmt(name, sizeof name, "%s.%s", section, key);
+    LD_LOG(LD_LOG_WARN, "serve", "a changed setting needs a restart", ld_log_text("setting", name));
+}
+
+/* File and environment again, for what can change while running. A broken file changes nothing.
+ * Readers may still hold the settings of before, so they stay until the end. */
+static void reload(struct server *server)
+{
+    struct ld_error err = {0};
+    struct reloaded *next = ld_heap_alloc(sizeof *next);
+    ld_service_tell_reloading();
+    if (!next || server->reloads == RELOADS_MAX ||
+        ld_cmd_options_read(&next->options, server->argc, server->argv, &err) != LD_OK) {
+        ld_log_error(LD_LOG_ERROR, "serve", "the settings were not read again", &err);
+        if (next)
+            ld_cmd_options_deinit(&next->options);
+        ld_heap_free(next);
+    } else {
+        const struct ld_settings *running = atomic_load(&server->front.settings);
+        ld_settings_keep(&next->options.settings, running, tell_kept, NULL);
+        next->before = server->reloaded;
+        server->reloaded = next;
+        server->reloads++;
+        atomic_store(&server->front.settings, &next->options.settings);
+        ld_cmd_options_log(&next->options.settings);
+        LD_LOG(LD_LOG_INFO, "serve", "settings were read again");
+    }
+    ld_service_tell("READY=1");
+}
+
 /* Until it is time to end; the exit status. */
 static int attend(struct server *server, const sigset_t *set)
 {
@@ -376,7 +446,8 @@ static int attend(struct server *server, const sigset_t *set)
         if (signal_number == SIGUSR2)
             tell_state(server);
         else if (signal_number == SIGHUP || signal_number == SIGUSR1)
-            ld_cmd_options_log(&server->options.settings);
+            reload(server);
+        ld_webhooks_attend(server->webhooks);
         if (ld_store_is_broken(server->front.store)) {
             LD_LOG(LD_LOG_ERROR, "serve", "the job store is damaged; ending for a fresh start");
             return EXIT_TEMPFAIL;
@@ -429,6 +500,7 @@ static void close_all(struct server *server)
     ld_supervisor_stop(server->front.supervisor);
     ld_blobs_close(server->front.blobs);
     ld_store_close(server->front.store);
+    ld_webhooks_close(server->webhooks);
     ld_event_hub_destroy(server->front.hub);
     ld_keyring_close(server->front.keys);
     ld_meter_destroy(server->front.meter);
@@ -436,6 +508,12 @@ static void close_all(struct server *server)
     ld_inventory_box_destroy(server->front.inventory);
     ld_tags_destroy(server->front.tags);
     ld_arena_deinit(&server->arena);
+    while (server->reloaded) {
+        struct reloaded *before = server->reloaded->before;
+        ld_cmd_options_deinit(&server->reloaded->options);
+        ld_heap_free(server->reloaded);
+        server->reloaded = before;
+    }
     ld_state_close(&server->state);
 }
 
@@ -444,7 +522,9 @@ static int serve(struct server *server, int argc, char **argv)
     sigset_t signals;
     struct ld_error err = {0};
     const struct ld_settings *settings = &server->options.settings;
-    server->front.settings = settings;
+    server->argc = argc;
+    server->argv = argv;
+    atomic_store(&server->front.settings, settings);
     server->front.started_us = ld_clock_wall_us();
     server->state.lock_fd = -1;
     enum ld_code code = read_keys(server, &err);
@@ -461,7 +541,7 @@ static int serve(struct server *server, int argc, char **argv)
     int status = LD_EXIT_FAILED;
     if (code == LD_OK && (code = ld_state_open(&server->state, settings, &err)) == LD_OK &&
         (server->front.state_dir = server->state.dir) != NULL &&
-        (code = open_parts(server, &err)) == LD_OK &&
+        (code = open_parts(server, argc, argv, &err)) == LD_OK &&
         (code = start_workers(server, argc, argv, &err)) == LD_OK &&
         (code = start_http(server, &err)) == LD_OK)
         status = attend(server, &signals);

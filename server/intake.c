@@ -1,4 +1,5 @@
 #include "server/front.h"
+#include "server/webhook_url.h"
 
 #include "api/sweep.h"
 #include "runtime/base/log.h"
@@ -243,6 +244,28 @@ static bool settle_sweep(struct ld_intake *intake, const struct ld_request *give
     return problem->code == LD_OK;
 }
 
+/* ---- Webhooks -------------------------------------------------------------------------------- */
+
+/* Where a call may go is the operator's to say; the sender judges it again. */
+static bool check_webhook(struct ld_intake *intake)
+{
+    const struct ld_settings *settings = intake->front->settings;
+    const char *text = intake->native.request.webhook_url;
+    struct ld_webhook_url url;
+    struct ld_error err = {0};
+    if (!text[0])
+        return true;
+    if (!settings->webhook_hosts[0])
+        (void)LD_FAIL(&err, LD_E_INVALID, "this server makes no calls to others");
+    else if (ld_webhook_url_parse(&url, ld_span_text(text), &err) == LD_OK &&
+             !ld_webhook_url_is_listed(&url, settings->webhook_hosts))
+        (void)LD_FAIL(&err, LD_E_INVALID, "this server does not call that host");
+    if (err.code == LD_OK)
+        return true;
+    (void)ld_problem_add_error(&intake->native.problem, "/webhook/url", &err);
+    return false;
+}
+
 /* ---- The whole way --------------------------------------------------------------------------- */
 
 bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body)
@@ -263,6 +286,8 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
                                           "/init/mask", intake->mask_sha256, &intake->mask_held)))
         return false;
     if (native->request.sweep[0] && !settle_sweep(intake, &given))
+        return false;
+    if (!check_webhook(intake))
         return false;
     ld_request_write_json(&native->request, &intake->request_json);
     ld_warnings_write(&native->warnings, &intake->warnings_json);

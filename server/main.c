@@ -2,15 +2,12 @@
  * One program, several verbs; each has a file of its own.
  */
 #include "server/cmd.h"
+#include "server/verb.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const struct verb {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *help; /* NULL: not for people */
-} verbs[] = {
+static const struct ld_verb verbs[] = {
 #ifndef LATENTD_MINIMAL
     {"serve", ld_cmd_serve, "serve pictures over HTTP"},
     {"generate", ld_cmd_generate, "paint a picture, here or on a server"},
@@ -19,11 +16,21 @@ static const struct verb {
     {"png-info", ld_cmd_png_info, "say how a PNG was made"},
     {"merge", ld_cmd_merge, "make one model out of others, bake adapters in"},
     {"convert", ld_cmd_convert, "write a model in another type or layout"},
+    {"doctor", ld_cmd_doctor, "look at what a server needs on this machine, and say what to do"},
+    {"man", ld_cmd_man, "print the manual"},
+    {"completion", ld_cmd_completion, "print a script for the shell's completion"},
     {"worker", ld_cmd_worker, NULL},
+    {"webhook", ld_cmd_webhook, NULL},
 #endif
     {"bench", ld_cmd_bench, "measure kernels, a step, a picture on this machine"},
     {"selftest", ld_cmd_selftest, "say which backends there are and whether they compute rightly"},
 };
+
+const struct ld_verb *ld_verbs(uint32_t *count)
+{
+    *count = sizeof verbs / sizeof verbs[0];
+    return verbs;
+}
 
 static void print_help(FILE *out)
 {

@@ -1,6 +1,7 @@
 #include "server/service.h"
 
 #include "config/settings.h"
+#include "runtime/base/clock.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -104,4 +105,12 @@ void ld_service_tell(const char *state)
     (void)(sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
                   (const struct sockaddr *)&address, size) > 0);
     (void)close(fd);
+}
+
+void ld_service_tell_reloading(void)
+{
+    char state[64];
+    if (ld_fmt(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+               (long long)ld_clock_monotonic_us()))
+        ld_service_tell(state);
 }

@@ -26,5 +26,7 @@ enum ld_code ld_service_sockets(int *fds, uint32_t max, bool remote_allowed, uin
 
 /* "READY=1", "WATCHDOG=1", "STOPPING=1". Never waits; a manager that does not listen is ignored. */
 void ld_service_tell(const char *state);
+/* "RELOADING=1" with the time that it began; "READY=1" ends it. */
+void ld_service_tell_reloading(void);
 
 #endif

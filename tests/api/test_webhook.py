@@ -1,0 +1,149 @@
+"""Proves that a job's end is told to a listed host, signed and without the prompt, that a failed call
+comes again, and that everything else is refused at submit. A real TLS server on loopback listens."""
+
+import hashlib
+import hmac
+import http.server
+import json
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+SECRET = "a secret of this test, 32 bytes."
+
+
+class Listener:
+    def __init__(self, folder, answers):
+        self.calls, answers = [], list(answers)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                        "-nodes", "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-days", "2",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+                       check=True, capture_output=True)
+        listener = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                listener.calls.append((time.monotonic(), self.path, dict(self.headers), body))
+                self.send_response(answers.pop(0) if answers else 200)
+                self.send_header("Location", "https://localhost:1/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def wait(self, count, seconds=15):
+        deadline = time.monotonic() + seconds
+        while len(self.calls) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(self.calls) >= count, self.calls
+
+
+@pytest.fixture
+def hooked(serve, tmp_path):
+    """hooked(*answers) starts a listener and a front that may call it."""
+    listeners = []
+
+    def start(*answers, private=True):
+        listener = Listener(tmp_path, answers)
+        listeners.append(listener)
+        (tmp_path / "secret").write_text(SECRET + "\n")
+        host = f"localhost:{listener.port}"
+        front = serve("", "--webhooks-hosts", host, "--webhooks-secret-file", str(tmp_path / "secret"),
+                      "--webhooks-ca-file", str(tmp_path / "cert.pem"),
+                      *(["--webhooks-private-hosts", host] if private else []))
+        time.sleep(1.2)  # the sender is started within a second
+        return front, listener, f"https://{host}/hook?x=1"
+
+    yield start
+    for listener in listeners:
+        listener.server.shutdown()
+
+
+def test_the_end_is_told_signed_and_without_the_prompt(hooked):
+    front, listener, url = hooked()
+    canary = "canary8812"
+    job = front.submit(prompt=canary, webhook={"url": url}, tag="mine", user_data={"n": 1})
+    front.wait(job)
+    listener.wait(1)
+    _, path, headers, body = listener.calls[0]
+    assert path == "/hook?x=1" and canary.encode() not in body
+    told = json.loads(body)
+    assert told["event"] == "done" and told["id"] == job and told["status"] == "succeeded"
+    assert told["tag"] == "mine" and told["user_data"] == {"n": 1}
+    assert told["images"][0]["sha256"] == front.job(job)["images"][0]["sha256"]
+    fields = dict(part.split("=", 1) for part in headers["Latentd-Signature"].split(","))
+    assert abs(int(fields["t"]) - time.time()) < 60
+    wanted = hmac.new(SECRET.encode(), fields["t"].encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert fields["v1"] == wanted
+    assert SECRET not in front.log_text() and SECRET not in front.get("/metrics").body.decode()
+
+
+def test_a_failed_call_comes_again_and_a_redirect_is_not_followed(hooked):
+    front, listener, url = hooked(503)
+    front.wait(front.submit(webhook={"url": url}))
+    listener.wait(2)
+    assert listener.calls[1][0] - listener.calls[0][0] >= 0.9
+    assert listener.calls[0][3] == listener.calls[1][3]
+    front, listener, url = hooked(302)
+    front.wait(front.submit(webhook={"url": url}))
+    listener.wait(1)
+    time.sleep(2.5)
+    assert len(listener.calls) == 1
+    counts = front.get("/metrics").body.decode()
+    assert 'latentd_webhooks_total{outcome="failed"} 1' in counts
+
+
+def test_a_private_address_is_not_called_unless_listed(hooked):
+    front, listener, url = hooked(private=False)
+    front.wait(front.submit(webhook={"url": url}))
+    time.sleep(1.5)
+    assert not listener.calls
+    assert "no address that may be called" in front.log_text()
+
+
+def test_other_hosts_are_refused_at_submit(hooked, serve, tmp_path):
+    front, _, url = hooked()
+    for bad in ("https://example.com/", "http://localhost/", "https://127.0.0.1/", url.replace("https", "http"),
+                "https://localhost/", 7):
+        answer = front.post("/v1/jobs", {"prompt": "a", "webhook": {"url": bad}})
+        assert answer.status == 422 and answer.json["errors"][0]["pointer"] == "/webhook/url", answer
+    (tmp_path / "other").mkdir()
+    plain = serve("", folder=tmp_path / "other")
+    answer = plain.post("/v1/jobs", {"prompt": "a", "webhook": {"url": url}})
+    assert answer.status == 422 and answer.json["errors"][0]["pointer"] == "/webhook/url"
+
+
+def test_the_front_itself_connects_to_nobody(hooked):
+    """The sender is a process of its own, and the only one that holds the secret."""
+    front, listener, url = hooked()
+    front.wait(front.submit(webhook={"url": url}))
+    listener.wait(1)
+    senders = []
+    for pid in front.worker_pids():
+        if b"webhook" in open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")[:2]:
+            senders.append(pid)
+    assert len(senders) == 1
+    ours = open(f"/proc/{front.process.pid}/net/tcp").read()
+    assert ours  # the table is that of the machine; whose sockets they are stands in fd/
+    remote = f"{listener.port:04X}"
+    inodes = {line.split()[9] for line in ours.splitlines()[1:] if line.split()[2].endswith(":" + remote)}
+    import os
+    held = set()
+    for fd in os.listdir(f"/proc/{front.process.pid}/fd"):
+        try:
+            held.add(os.readlink(f"/proc/{front.process.pid}/fd/{fd}"))
+        except OSError:
+            pass
+    assert not any(f"socket:[{inode}]" in held for inode in inodes)
