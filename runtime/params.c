@@ -298,3 +298,22 @@ void ld_request_final_size(const struct ld_request *request, int64_t *width, int
         *height = enlarged(request, request->height);
     }
 }
+
+void ld_request_take_delivery(struct ld_request *request, const struct ld_request *from)
+{
+    for (uint32_t i = 0; i < ROW_COUNT; i++) {
+        const size_t offset = rows[i].offset;
+        void *to = (char *)request + offset;
+        const void *its = (const char *)from + offset;
+        if (!(rows[i].flags & LD_FIELD_DELIVERY) || rows[i].kind == LD_FIELD_OBJECT)
+            continue;
+        if (rows[i].kind == LD_FIELD_INT)
+            *(int32_t *)to = *(const int32_t *)its;
+        else if (rows[i].kind == LD_FIELD_TRISTATE)
+            *(enum ld_tristate *)to = *(const enum ld_tristate *)its;
+        else if (rows[i].kind == LD_FIELD_TEXT || rows[i].kind == LD_FIELD_USER_DATA)
+            *(const char **)to = *(const char *const *)its;
+        else
+            LD_ASSERT(false); /* the first row of its kind that changes no picture */
+    }
+}

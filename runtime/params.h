@@ -310,6 +310,9 @@ void ld_request_final_size(const struct ld_request *request, int64_t *width, int
  */
 void ld_request_write_json(const struct ld_request *request, struct ld_buffer *out);
 
+/* Takes over what changes no picture (LD_FIELD_DELIVERY) from another request; texts are borrowed. */
+void ld_request_take_delivery(struct ld_request *request, const struct ld_request *from);
+
 /* The same without what does not change the picture (priority, previews, tag, user_data): equal
  * pictures carry equal text. For the metadata of a PNG. */
 void ld_request_write_replay_json(const struct ld_request *request, struct ld_buffer *out);

@@ -320,12 +320,13 @@ int ld_cmd_selftest(int argc, char **argv)
                                  {.backend = "cuda", .precision = "bf16"}};
     const size_t count = sizeof verdicts / sizeof verdicts[0];
     const bool json = argc == 2 && strcmp(argv[1], "--json") == 0;
+    const bool help = argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
     if (argc > 1 && !json) {
         (void)fputs("usage: latentd selftest [--json]\n"
                     "Which backends there are, and whether each computes rightly; status 1 if one "
-                    "that is\nthere does not.\n",
-                    stderr);
-        return LD_EXIT_USAGE;
+                    "that is\nthere does not.\n\n  --json               one JSON document\n",
+                    help ? stdout : stderr);
+        return help ? LD_EXIT_OK : LD_EXIT_USAGE;
     }
     struct ld_buffer out = ld_buffer_make(JSON_MAX);
     bool good = true;

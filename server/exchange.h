@@ -91,7 +91,6 @@ struct ld_exchange {
     /* ---- The HTTP glue's side ---- */
     const char *(*header)(const struct ld_exchange *ex, const char *name);
     void *connection;
-    int64_t began_us; /* monotonic, of the request line */
 };
 
 /* A request header's value or NULL. */

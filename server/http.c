@@ -113,7 +113,6 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     memcpy(ex->address, conn->address, sizeof ex->address);
     ex->header = find_header;
     ex->connection = conn;
-    ex->began_us = ld_clock_monotonic_us();
     ex->reply.file_fd = -1;
     ex->reply.body = ld_buffer_make(REPLY_BYTES_MAX);
     conn->body = ld_buffer_make(0);

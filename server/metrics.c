@@ -1,5 +1,6 @@
 #include "server/metrics.h"
 
+#include "api/dialect.h"
 #include "runtime/base/arena.h"
 
 #include <stdatomic.h>
@@ -252,28 +253,11 @@ static void write_histogram(struct ld_buffer *out, const char *name, const char 
     totals(out, name, labels, (double)look(&histogram->sum_us) / 1e6, so_far);
 }
 
-/* Whose protocol a route speaks; by its first segment, so that no request decides it. */
 static const char *dialect_of(const char *pattern)
 {
-    static const struct {
-        const char *start, *name;
-    } rows[] = {{"/sdapi/", "a1111"},
-                {"/v1/images/generations", "openai"},
-                {"/v1/images/edits", "openai"},
-                {"/v1/images/variations", "openai"},
-                {"/ai/", "novelai"},
-                {"/prompt", "comfyui"},
-                {"/api/", "comfyui"},
-                {"/view", "comfyui"},
-                {"/history", "comfyui"},
-                {"/object_info", "comfyui"},
-                {"/queue", "comfyui"},
-                {"/upload/", "comfyui"},
-                {"/v1/", "native"}};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (strncmp(pattern, rows[i].start, strlen(rows[i].start)) == 0)
-            return rows[i].name;
-    return "none";
+    static const char *const names[] = {"native", "a1111", "openai", "novelai", "comfyui"};
+    const unsigned dialect = (unsigned)ld_dialect_of_path(pattern);
+    return dialect < sizeof names / sizeof names[0] ? names[dialect] : "other";
 }
 
 static void write_requests(const struct ld_metrics *metrics, struct ld_buffer *out)

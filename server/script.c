@@ -446,6 +446,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline = (struct ld_worker_pipeline){script, inventory, submit, cancel, busy, tick, plan};
+    *pipeline =
+        (struct ld_worker_pipeline){script, true, inventory, submit, cancel, busy, tick, plan};
     return LD_OK;
 }

@@ -58,6 +58,6 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
     const enum ld_code code = ld_engine_create(&engine, &config, err);
     if (code == LD_OK)
         *pipeline =
-            (struct ld_worker_pipeline){engine, inventory, submit, cancel, busy, tick, plan};
+            (struct ld_worker_pipeline){engine, false, inventory, submit, cancel, busy, tick, plan};
     return code;
 }

@@ -43,7 +43,14 @@ struct worker_job {
     struct ld_native native;
     struct ld_span init_image, init_mask;
     struct ld_worker_sheet *sheet; /* of a sweep; NULL: a job for the pipeline */
-    bool done; /* reported; its memory goes when the front has acknowledged that */
+    bool done;  /* reported; its memory goes when the front has acknowledged that */
+    bool acked; /* the front has */
+
+    /* Equal jobs: one computes and tells all of them. */
+    uint8_t fingerprint[LD_SHA256_BYTES]; /* of everything that decides pictures and previews */
+    struct worker_job *leader;            /* whose result this job takes; NULL: its own */
+    bool computing;                       /* the pipeline has it, maybe for others only */
+    bool told_image, leaving;             /* too late to join */
     struct worker_job *next;
 };
 
@@ -120,9 +127,19 @@ void ld_worker_report_fault(int fd, const struct ld_error *why)
 
 /* ---- Reports of the pipeline ----------------------------------------------------------------- */
 
+/* The next job after `after` (NULL: the first) that takes this computation's result and still
+ * waits for it. */
+static struct worker_job *next_member(struct worker_job *leader, struct worker_job *after)
+{
+    struct worker_job *job = after ? after->next : leader->worker->jobs;
+    while (job && (job->done || (job != leader && job->leader != leader)))
+        job = job->next;
+    return job;
+}
+
 static void on_progress(void *ctx, const struct ld_engine_progress *progress)
 {
-    struct worker_job *job = ctx;
+    struct worker_job *leader = ctx;
     const struct ld_message_progress message = {
         .phase = ld_span_text(ld_engine_phase_name(progress->phase)),
         .image = progress->image,
@@ -132,13 +149,14 @@ static void on_progress(void *ctx, const struct ld_engine_progress *progress)
         .fraction = progress->fraction,
     };
     struct ld_buffer payload = ld_buffer_make(256);
-    atomic_fetch_add(&job->worker->steps, 1);
+    atomic_fetch_add(&leader->worker->steps, 1);
     ld_message_progress_encode(&payload, &message);
-    send_frame(job->worker, LD_FRAME_PROGRESS, job->id, job->token, &payload);
+    for (struct worker_job *job = next_member(leader, NULL); job; job = next_member(leader, job))
+        send_frame(job->worker, LD_FRAME_PROGRESS, job->id, job->token, &payload);
     ld_buffer_deinit(&payload);
 }
 
-static void send_image(struct worker_job *job, enum ld_frame_type type,
+static void send_image(struct worker_job *leader, enum ld_frame_type type,
                        const struct ld_engine_image *image)
 {
     const struct ld_message_image message = {
@@ -150,12 +168,17 @@ static void send_image(struct worker_job *job, enum ld_frame_type type,
         .png = image->png,
     };
     struct ld_buffer payload = ld_buffer_make(SEND_BYTES_MAX);
-    atomic_fetch_add(&job->worker->steps, 1);
+    struct worker_job *job = next_member(leader, NULL);
+    atomic_fetch_add(&leader->worker->steps, 1);
     ld_message_image_encode(&payload, &message);
-    if (payload.size <= ld_frame_payload_max(type)) /* a preview may be left out */
-        send_frame(job->worker, type, job->id, job->token, &payload);
-    else if (type == LD_FRAME_IMAGE)
+    if (type == LD_FRAME_IMAGE)
+        leader->told_image = true;
+    if (payload.size <= ld_frame_payload_max(type)) { /* a preview may be left out */
+        for (; job; job = next_member(leader, job))
+            send_frame(job->worker, type, job->id, job->token, &payload);
+    } else if (type == LD_FRAME_IMAGE) {
         payload.failed = true;
+    }
     if (payload.failed)
         _exit(1);
     ld_buffer_deinit(&payload);
@@ -195,11 +218,31 @@ static void send_stats(struct worker *worker)
     ld_buffer_deinit(&payload);
 }
 
-static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
+/* What ran, as this job asked for it: tag, user data and the like are its own. "" without memory.
+ */
+static void own_resolved(const struct worker_job *job, const char *resolved, struct ld_buffer *out)
 {
-    struct worker_job *job = ctx;
+    struct ld_arena arena;
+    struct ld_native native;
+    ld_arena_init(&arena, "resolved", JOB_ARENA_BYTES);
+    ld_native_init(&native, &arena);
+    if (ld_native_decode(&native, ld_span_text(resolved), NULL) == LD_OK) {
+        ld_request_take_delivery(&native.request, &job->native.request);
+        ld_request_write_json(&native.request, out);
+    }
+    ld_native_deinit(&native);
+    ld_arena_deinit(&arena);
+}
+
+/* The end of one job. Rows that it took from an equal one were saved, not run. */
+static void tell_done(struct worker_job *job, const struct ld_engine_report *report,
+                      const struct ld_error *err)
+{
     static const struct ld_engine_report nothing;
     const struct ld_engine_report *told = report ? report : &nothing;
+    struct ld_buffer resolved = ld_buffer_make(1 << 20);
+    if (job->leader && told->resolved_json && told->resolved_json[0])
+        own_resolved(job, told->resolved_json, &resolved);
     const struct ld_message_done message = {
         .code = err ? err->code : LD_OK,
         .detail = text_or_empty(err && err->code != LD_OK ? err->detail : ""),
@@ -207,11 +250,13 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
         .sample_us = (uint64_t)(told->sample_us > 0 ? told->sample_us : 0),
         .decode_us = (uint64_t)(told->decode_us > 0 ? told->decode_us : 0),
         .encode_us = (uint64_t)(told->encode_us > 0 ? told->encode_us : 0),
-        .unet_rows = told->unet_rows,
-        .unet_rows_saved = told->unet_rows_saved,
+        .unet_rows = job->leader ? 0 : told->unet_rows,
+        .unet_rows_saved = told->unet_rows_saved + (job->leader ? told->unet_rows : 0),
         .warnings = text_or_empty(told->warnings_json),
         .adapters = text_or_empty(told->adapters_json),
-        .resolved = text_or_empty(told->resolved_json),
+        .resolved = text_or_empty(!job->leader                        ? told->resolved_json
+                                  : resolved.failed || !resolved.data ? ""
+                                                                      : resolved.data),
     };
     struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_DONE));
     atomic_fetch_add(&job->worker->steps, 1);
@@ -222,6 +267,15 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     send_stats(job->worker);
     send_frame(job->worker, LD_FRAME_DONE, job->id, job->token, &payload);
     ld_buffer_deinit(&payload);
+    ld_buffer_deinit(&resolved);
+}
+
+static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
+{
+    struct worker_job *leader = ctx;
+    leader->computing = false;
+    for (struct worker_job *job = next_member(leader, NULL); job; job = next_member(leader, job))
+        tell_done(job, report, err);
 }
 
 /* ---- Messages of the front ------------------------------------------------------------------- */
@@ -246,19 +300,29 @@ static void free_job(struct worker_job *job)
     ld_heap_free(job);
 }
 
-static void forget_job(struct worker *worker, const struct ld_frame *frame)
+/* Free what the front has acknowledged; not what still computes for others. */
+static void sweep_jobs(struct worker *worker)
 {
-    for (struct worker_job **place = &worker->jobs; *place; place = &(*place)->next) {
+    struct worker_job **place = &worker->jobs;
+    while (*place) {
         struct worker_job *job = *place;
-        if (job->token != frame->token || strcmp(job->id, frame->job_id) != 0)
+        if (!job->acked || !job->done || job->computing) {
+            place = &job->next;
             continue;
-        if (!job->done)
-            return; /* given up by the front while it still runs: its end frees it */
+        }
         *place = job->next;
         free_job(job);
         atomic_fetch_sub(&worker->job_count, 1);
-        return;
     }
+}
+
+static void forget_job(struct worker *worker, const struct ld_frame *frame)
+{
+    struct worker_job *job = find_job(worker, frame);
+    if (!job || !job->done)
+        return; /* given up by the front while it still runs: its end frees it */
+    job->acked = true;
+    sweep_jobs(worker);
 }
 
 /* The request was checked when it was accepted; here it is only read back. */
@@ -288,6 +352,51 @@ static struct worker_job *add_job(struct worker *worker, struct inbound *inbound
     return job;
 }
 
+/* ---- Equal jobs ------------------------------------------------------------------------------ */
+
+static void hash_bytes(struct ld_sha256 *hash, struct ld_span bytes)
+{
+    const uint64_t size = bytes.size;
+    ld_sha256_update(hash, ld_span_of(&size, sizeof size)); /* where one ends and the next begins */
+    ld_sha256_update(hash, bytes);
+}
+
+/* Everything that decides what a job makes and tells, and who may share it. False without memory.
+ */
+static bool take_fingerprint(struct worker_job *job, uint64_t share)
+{
+    const struct ld_request *request = &job->native.request;
+    const uint64_t numbers[] = {share, (uint64_t)request->preview_every,
+                                (uint64_t)request->preview_size};
+    struct ld_buffer json = ld_buffer_make(1 << 20);
+    struct ld_sha256 hash = {0};
+    struct ld_error err = {0};
+    ld_request_write_replay_json(request, &json);
+    const bool good = !json.failed && ld_sha256_init(&hash, &err) == LD_OK;
+    if (good) {
+        ld_sha256_update(&hash, ld_span_of(numbers, sizeof numbers));
+        hash_bytes(&hash, ld_span_of(json.data, json.size));
+        hash_bytes(&hash, job->init_image);
+        hash_bytes(&hash, job->init_mask);
+        if (job->worker->pipeline->obeys_tag)
+            hash_bytes(&hash, ld_span_text(request->tag));
+        ld_sha256_finish(&hash, job->fingerprint);
+    }
+    ld_buffer_deinit(&json);
+    return good;
+}
+
+/* An equal job that computes and has not shown a picture yet. */
+static struct worker_job *find_equal(const struct worker_job *job)
+{
+    for (struct worker_job *other = job->worker->jobs; other; other = other->next) {
+        if (other != job && other->computing && !other->told_image && !other->leaving &&
+            memcmp(other->fingerprint, job->fingerprint, sizeof job->fingerprint) == 0)
+            return other;
+    }
+    return NULL;
+}
+
 static void start_job(struct worker *worker, struct inbound *inbound)
 {
     struct ld_error err = {0};
@@ -299,6 +408,11 @@ static void start_job(struct worker *worker, struct inbound *inbound)
         job->init_image = message.init_image;
         job->init_mask = message.init_mask;
         code = read_request(&job->native, message.request, &err);
+    }
+    if (code == LD_OK && take_fingerprint(job, message.share) &&
+        (job->leader = find_equal(job)) != NULL) {
+        ld_stats_add(LD_STAT_JOBS_JOINED, 1);
+        return;
     }
     if (code == LD_OK) {
         const struct ld_engine_job engine_job = {
@@ -313,6 +427,7 @@ static void start_job(struct worker *worker, struct inbound *inbound)
             .on_done = on_done,
         };
         code = worker->pipeline->submit(worker->pipeline->ctx, &engine_job, &job->handle, &err);
+        job->computing = code == LD_OK;
     }
     if (code != LD_OK)
         on_done(job, NULL, &err);
@@ -380,8 +495,18 @@ static void cancel_job(struct worker *worker, struct worker_job *job, bool keep_
     if (job->sheet) {
         (void)LD_FAIL(&err, LD_E_CANCELLED, "the sweep was cancelled");
         on_done(job, NULL, &err);
-    } else {
-        worker->pipeline->cancel(worker->pipeline->ctx, job->handle, keep_partial);
+        return;
+    }
+    struct worker_job *leader = job->leader ? job->leader : job;
+    struct worker_job *other = next_member(leader, NULL);
+    while (other == job)
+        other = next_member(leader, other);
+    if (!other) {
+        leader->leaving = true;
+        worker->pipeline->cancel(worker->pipeline->ctx, leader->handle, keep_partial);
+    } else if (!keep_partial) { /* the others go on; who wants the picture gets it with them */
+        (void)LD_FAIL(&err, LD_E_CANCELLED, "the job was cancelled");
+        tell_done(job, NULL, &err);
     }
 }
 
@@ -599,6 +724,7 @@ int ld_worker_run(const struct ld_worker_options *options,
         }
         atomic_fetch_add(&worker.steps, 1);
         atomic_store(&worker.tick_began_us, 0);
+        sweep_jobs(&worker);
     }
     _exit(0); /* the reading thread has nothing left to read for; the front has every result */
 }

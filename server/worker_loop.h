@@ -4,6 +4,10 @@
  * reads the socket and sends a heartbeat every second, so that a long tick does not look like
  * death.
  *
+ * Equal jobs that may share (robustness.md P7) are computed once: the first one computes, later ones
+ * are told the same until it has shown its first picture. Each is cancelled for itself; the
+ * computation ends with the last of them.
+ *
  * A job's memory goes when the front has acknowledged its end. When the front goes away the worker
  * ends at once: whatever was not acknowledged is leased again and gives the same bytes.
  */
@@ -15,6 +19,7 @@
 /* What a worker runs; the functions are those of runtime/engine.h with `ctx` first. */
 struct ld_worker_pipeline {
     void *ctx;
+    bool obeys_tag; /* a request's tag changes what it does: the scripted one */
     const char *(*inventory)(void *ctx);
     enum ld_code (*submit)(void *ctx, const struct ld_engine_job *job, uint64_t *handle,
                            struct ld_error *err);

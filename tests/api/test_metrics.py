@@ -1,6 +1,8 @@
 """Proves that /metrics counts what happened, in Prometheus' text format, and says nothing that a user
 wrote. Drives a server through successes, refusals and deaths, and reads the numbers afterwards."""
 
+import json
+import pathlib
 import re
 import time
 
@@ -87,6 +89,20 @@ def test_queue_and_streams_are_seen_as_they_are(serve):
     assert 0.2 < values["latentd_queue_oldest_age_seconds"] < 20
     for job in ids:
         front.post(f"/v1/jobs/{job}/cancel")
+
+
+def test_dashboard_and_alarms_ask_for_what_there_is(front):
+    deploy = pathlib.Path(__file__).resolve().parents[2] / "deploy"
+    text = front.get("/metrics").body.decode()
+    known = set(re.findall(r"^# TYPE (\S+)", text, re.M))
+    known |= {name + end for name in known for end in ("_bucket", "_sum", "_count")}
+    dashboard = json.loads((deploy / "grafana.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(asked) > 30
+    asked.append((deploy / "prometheus.rules.yml").read_text())
+    for expression in asked:
+        for name in re.findall(r"\b(?:latentd|process)_[a-z_]+", expression):
+            assert name in known, name
 
 
 def test_nothing_that_a_user_wrote_is_in_it(serve):
