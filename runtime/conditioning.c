@@ -1,6 +1,6 @@
 #include "runtime/conditioning.h"
 
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 #include "runtime/text/emphasis.h"
 
 #include <math.h>

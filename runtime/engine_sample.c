@@ -7,7 +7,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 
 enum {
     BATCH_POSITIONS = 65536, /* latent positions a pass of planned size holds on the CPU */

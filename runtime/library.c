@@ -2,7 +2,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 #include "runtime/text/wildcards.h"
 
 enum {

@@ -5,8 +5,8 @@
  */
 #include "runtime/library_state.h"
 
+#include "runtime/ipc/stats.h"
 #include "runtime/model/adapter.h"
-#include "runtime/stats.h"
 
 /* ---- The cache ------------------------------------------------------------------------------- */
 

@@ -157,7 +157,7 @@ struct ld_request {
     const char *sweep; /* JSON text of an object (api/sweep.h), "" if absent */
     int32_t priority;
     int32_t preview_every, preview_size;
-    const char *webhook_url; /* "": none */
+    const char *webhook_url;   /* "": none */
     const char *output_format; /* "png" */
     bool metadata_full;
     int32_t compression; /* 0: default, 1..12 libdeflate */
@@ -310,7 +310,8 @@ void ld_request_final_size(const struct ld_request *request, int64_t *width, int
  */
 void ld_request_write_json(const struct ld_request *request, struct ld_buffer *out);
 
-/* Takes over what changes no picture (LD_FIELD_DELIVERY) from another request; texts are borrowed. */
+/* Takes over what changes no picture (LD_FIELD_DELIVERY) from another request; texts are borrowed.
+ */
 void ld_request_take_delivery(struct ld_request *request, const struct ld_request *from);
 
 /* The same without what does not change the picture (priority, previews, tag, user_data): equal

@@ -18,7 +18,8 @@
 #include <stdatomic.h>
 
 struct ld_front {
-    _Atomic(const struct ld_settings *) settings; /* read again at SIGHUP; never freed before the end */
+    _Atomic(const struct ld_settings *)
+        settings;          /* read again at SIGHUP; never freed before the end */
     const char *state_dir; /* where the keys lie */
     struct ld_keyring *keys;
     struct ld_meter *meter;

@@ -11,7 +11,7 @@
 
 #include "runtime/base/buffer.h"
 #include "runtime/base/error.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 #include "server/router.h"
 
 #ifdef __cplusplus

@@ -5,7 +5,7 @@
 #include "runtime/image/infotext.h"
 #include "runtime/image/png_write.h"
 #include "runtime/ipc/messages.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -7,7 +7,7 @@
 #define LD_SERVER_SLOT_H
 
 #include "runtime/ipc/messages.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 #include "server/store.h"
 
 #include <sys/types.h>

@@ -5,7 +5,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/ipc/messages.h"
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 #include "server/worker_sheet.h"
 
 #include <errno.h>

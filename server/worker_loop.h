@@ -4,8 +4,8 @@
  * reads the socket and sends a heartbeat every second, so that a long tick does not look like
  * death.
  *
- * Equal jobs that may share (robustness.md P7) are computed once: the first one computes, later ones
- * are told the same until it has shown its first picture. Each is cancelled for itself; the
+ * Equal jobs that may share (robustness.md P7) are computed once: the first one computes, later
+ * ones are told the same until it has shown its first picture. Each is cancelled for itself; the
  * computation ends with the last of them.
  *
  * A job's memory goes when the front has acknowledged its end. When the front goes away the worker

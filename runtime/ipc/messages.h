@@ -68,7 +68,7 @@ struct ld_message_fault {
     struct ld_span detail;
 };
 
-/* What the worker has counted (runtime/stats.h), one number a place. */
+/* What the worker has counted (runtime/ipc/stats.h), one number a place. */
 enum { LD_MESSAGE_STATS_MAX = 1000 };
 struct ld_message_stats {
     uint32_t count;

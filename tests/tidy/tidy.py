@@ -26,7 +26,7 @@ HOMES = {
     r"png\.h": r"runtime/image/png_(read|write)\.c",
     r"sqlite3\.h": r"server/store_sqlite\w*\.[ch]",
     r"libpq-fe\.h": r"server/store_pg\.c",
-    r"curl/curl\.h": r"server/remote\.c|server/webhook\.c",
+    r"curl/curl\.h": r"server/remote\.c|server/cmd_webhook\.c",
     r"utf8proc\.h": r"runtime/text/unicode\.c",
     r"ini\.h": r"config/",
     r"libdeflate\.h": r"runtime/(image/(png_\w+|deflate)\.c|text/\w+\.c)",

@@ -1,4 +1,4 @@
-#include "runtime/stats.h"
+#include "runtime/ipc/stats.h"
 
 #include <stdatomic.h>
 

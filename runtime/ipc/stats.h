@@ -6,8 +6,8 @@
  *     ld_stats_add(LD_STAT_CONTEXT_HITS, 1);
  *     ld_stats_pass(latent_height * latent_width, rows, spent_us);
  */
-#ifndef LD_RUNTIME_STATS_H
-#define LD_RUNTIME_STATS_H
+#ifndef LD_IPC_STATS_H
+#define LD_IPC_STATS_H
 
 #include <stdbool.h>
 #include <stddef.h>
