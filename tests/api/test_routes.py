@@ -50,7 +50,7 @@ def test_every_documented_bound_of_a_query_holds(front):
             if "maxLength" in schema:
                 cases.append(("a" * schema["maxLength"], "a" * (schema["maxLength"] + 1)))
             for good, bad in cases:
-                others = "".join(f"&{n}={v}" for n, v in needed.items() if n != name)
+                others = "".join(f"&{n}={v}" for n, v in needed.items() if name not in ("q", "prefix"))
                 assert front.get(f"{path}?{name}={good}{others}").status == 200, (path, name, good)
                 assert front.get(f"{path}?{name}={bad}{others}").status in (400, 422), (path, name, bad)
                 tried += 1

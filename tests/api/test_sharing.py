@@ -45,7 +45,7 @@ def test_one_that_leaves_takes_nothing_from_the_others(serve):
     assert front.call("DELETE", f"/v1/jobs/{second}").status == 204
     assert front.wait(third)["status"] == "succeeded"
     # The last one to leave ends the computation.
-    last = [front.submit(seed=10, steps=200) for _ in range(2)]
+    last = [front.submit(seed=10, steps=150) for _ in range(2)]
     for job in last:
         front.wait(job, ("running",))
     for job in last:

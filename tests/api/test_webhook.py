@@ -56,13 +56,15 @@ def hooked(serve, tmp_path):
     listeners = []
 
     def start(*answers, private=True):
-        listener = Listener(tmp_path, answers)
+        folder = tmp_path / f"hooked{len(listeners)}"
+        folder.mkdir()
+        listener = Listener(folder, answers)
         listeners.append(listener)
-        (tmp_path / "secret").write_text(SECRET + "\n")
+        (folder / "secret").write_text(SECRET + "\n")
         host = f"localhost:{listener.port}"
-        front = serve("", "--webhooks-hosts", host, "--webhooks-secret-file", str(tmp_path / "secret"),
-                      "--webhooks-ca-file", str(tmp_path / "cert.pem"),
-                      *(["--webhooks-private-hosts", host] if private else []))
+        front = serve("", "--webhooks-hosts", host, "--webhooks-secret-file", str(folder / "secret"),
+                      "--webhooks-ca-file", str(folder / "cert.pem"),
+                      *(["--webhooks-private-hosts", host] if private else []), folder=folder)
         time.sleep(1.2)  # the sender is started within a second
         return front, listener, f"https://{host}/hook?x=1"
 
