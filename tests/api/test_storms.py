@@ -10,6 +10,9 @@ import time
 from front import request
 
 
+SLOW = 56  # an address may hold 64 connections, and these are all of one
+
+
 def resident(front):
     text = front.get("/metrics").body.decode()
     return float(re.search(r"^process_resident_memory_bytes (\S+)$", text, re.M)[1])
@@ -56,10 +59,10 @@ def test_two_thousand_silent_connections(serve, capsys):
 
 
 def test_honest_clients_beside_slow_ones(serve, capsys):
-    front = serve("", "--server-connections-per-address", "512")
+    front = serve()
     alone = times([timed(front, "/healthz") for _ in range(200)])
     slow, stop = [], threading.Event()
-    for _ in range(200):
+    for _ in range(SLOW):
         connection = socket.create_connection(("127.0.0.1", front.port), 5)
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
         slow.append(connection)
@@ -83,13 +86,12 @@ def test_honest_clients_beside_slow_ones(serve, capsys):
             connection.close()
     with capsys.disabled():
         print(f"\n  honest calls: median {alone[0]:.1f} ms, 99 % {alone[1]:.1f} ms alone; median {beside[0]:.1f} ms, "
-              f"99 % {beside[1]:.1f} ms beside 200 slow ones")
+              f"99 % {beside[1]:.1f} ms beside {SLOW} slow ones")
     assert beside[0] <= 2 * alone[0] + 20, (alone, beside)
 
 
 def test_many_submit_and_poll_at_once(serve, capsys):
-    front = serve("", "--limits-requests-per-minute", "100000", "--server-connections-per-address", "256",
-                  "--limits-queued-per-key", "200")
+    front = serve("", "--limits-requests-per-minute", "100000")
     lock, submits, polls, ids, failures = threading.Lock(), [], [], [], []
     end = time.monotonic() + 3
 
@@ -126,7 +128,8 @@ def test_many_submit_and_poll_at_once(serve, capsys):
         thread.join()
     assert not failures, failures[:3]
     with capsys.disabled():
-        print(f"\n  one Python client: {len(submits) / 3:.0f} submits/s (median, 99 %: %.0f, %.0f ms), "
-              f"{len(polls) / 3:.0f} polls/s (%.0f, %.0f ms)" % (*times(submits), *times(polls)))
+        for name, calls in (("submits", submits), ("polls", polls)):
+            median, late = times(calls)
+            print(f"\n  one Python client: {len(calls) / 3:.0f} {name}/s, median {median:.0f} ms, 99 % {late:.0f} ms")
     for job in ids[-5:]:
         assert front.wait(job, seconds=60)["status"] == "succeeded"

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 
-LONG = {"prompt": "a long one", "width": 512, "height": 512, "steps": 150, "seed": 1}
+LONG = {"prompt": "a long one", "width": 256, "height": 256, "steps": 150, "seed": 1}
 SHORT = {"prompt": "a short one", "width": 64, "height": 64, "steps": 1, "seed": 2}
 
 
