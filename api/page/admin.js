@@ -111,7 +111,7 @@ function keyForm() {
     });
   } }, h('div', { class: 'field' }, h('label', { for: 'new-key' }, 'Name of a new key'), name),
   h('div', { class: 'field' }, h('label', { for: 'new-key-weight' }, 'Weight'), weight),
-  scopes.map(([scope, box]) => h('label', { class: 'switch' }, box, h('span', {}, scope))), h('button', { type: 'submit' }, 'Make the key'));
+  h('div', { class: 'row' }, scopes.map(([scope, box]) => h('label', { class: 'switch' }, box, h('span', {}, scope))), h('button', { type: 'submit' }, 'Make the key')));
 }
 
 let drawnKeys = '';

@@ -87,7 +87,8 @@ export function leaves(settings) {
     for (const [name, inner] of Object.entries(at)) {
       const here = path ? `${path}.${name}` : name;
       if (!path && DELIVERY.includes(name)) continue;
-      if (inner !== null && typeof inner === 'object' && !Array.isArray(inner) && Object.keys(inner).length) walk(inner, here);
+      if (name === 'loras' && Array.isArray(inner)) found.set(here, inner.map((each) => `${each.name} ${each.weight ?? 1}`).join(', '));
+      else if (inner !== null && typeof inner === 'object' && !Array.isArray(inner) && Object.keys(inner).length) walk(inner, here);
       else found.set(here, typeof inner === 'string' ? inner : JSON.stringify(inner));
     }
   };

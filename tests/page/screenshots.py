@@ -26,10 +26,12 @@ PROMPTS = ["red cat, night sky", "1girl, pink hair, beach", "blue fish, underwat
 
 
 def save(page, name, whole=False):
-    path = IMAGES / f"page-{name}.png"
+    path = IMAGES / f"page-{name}.jpg"
     time.sleep(0.8)  # animations and fonts come to rest
-    page.screenshot(path, whole)
-    Image.open(path).convert("RGB").quantize(192, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    page.js("scrollTo(0, 0)")
+    with tempfile.NamedTemporaryFile(suffix=".png") as shot:
+        page.screenshot(shot.name, whole)
+        Image.open(shot.name).convert("RGB").save(path, quality=86, optimize=True)
     assert path.stat().st_size < BYTES_MAX, path
     print(path.name, path.stat().st_size)
 
@@ -45,10 +47,9 @@ def enter(browser, front, key, path="/", **options):
 
 def paint_all(front, headers):
     base = {"negative_prompt": NEGATIVE, "width": 256, "height": 256, "steps": 20, "cfg_scale": 6}
-    for seed, prompt in enumerate(PROMPTS, 40):
-        front.post("/v1/jobs?wait=120", {**base, "prompt": f"{prompt}, best quality", "seed": seed}, headers=headers, timeout=150)
-    front.post("/v1/jobs?wait=120", {**base, "prompt": "red cat, night sky, best quality", "seed": 40,
-                                     "loras": [{"name": "demo-sketch", "weight": 0.9}]}, headers=headers, timeout=150)
+    sketch = {"seed": 40, "loras": [{"name": "demo-sketch", "weight": 0.9}]}
+    for own, prompt in [(sketch, PROMPTS[0]), *[({"seed": 40 + at}, prompt) for at, prompt in reversed(list(enumerate(PROMPTS)))]]:
+        front.post("/v1/jobs?wait=120", {**base, "prompt": f"{prompt}, best quality", **own}, headers=headers, timeout=150)
 
 
 def main(latentd):
@@ -68,7 +69,7 @@ def main(latentd):
 
 
 def shots(browser, front, key):
-    on_screen = {"prompt": "(red cat:1.2), night sky, best quality", "negative_prompt": NEGATIVE, "cfg_scale": 6}
+    on_screen = {"prompt": "red cat, night sky, best quality", "negative_prompt": NEGATIVE, "cfg_scale": 6}
     request = f"import('/page/request.js').then(r => r.replace({json.dumps(on_screen)}))"
     page = enter(browser, front, key)
     page.js(request)

