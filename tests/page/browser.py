@@ -209,8 +209,9 @@ class Page:
     def drop(self, selector, *paths):
         x, y = self.place(selector)
         data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-        for kind in ("dragEnter", "dragOver", "drop"):
+        for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+            time.sleep(0.1)  # a hand is slower, and the browser asks the page between two of them
 
     def choose_file(self, selector, path):
         root = self.call("DOM.getDocument")["root"]["nodeId"]
