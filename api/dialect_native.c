@@ -136,9 +136,6 @@ static enum ld_code read_text(struct reader *reader, void *base, const struct ld
         return ld_field_refuse_kind(field, err);
     if (!ld_json_string_text(node, reader->native->arena, &text))
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    if (field->kind == LD_FIELD_UNBUILT && strcmp(field->path, "smea") == 0 &&
-        ld_span_is(text, "off"))
-        return LD_OK;
     if (field->kind == LD_FIELD_IMAGE)
         return ld_field_refuse_kind(field, err);
     return ld_field_set_text(base, field, reader->native->arena, text, err);
@@ -248,7 +245,9 @@ static void read_item(struct reader *reader, const struct frame *list,
         refuse_kind(reader, node, list->object);
         return;
     }
-    struct ld_request_lora *lora = &request->loras[request->lora_count++];
+    uint32_t *count;
+    struct ld_request_lora *lora = ld_request_lora_list(request, list->object, &count);
+    lora += (*count)++;
     ld_request_lora_default(lora);
     lora->name = "";
     enter(reader, list->object, node, false, lora);
@@ -263,6 +262,7 @@ static void read_list(struct reader *reader, const struct ld_field *field,
         refuse(reader, node, &err);
         return;
     }
+    *(bool *)((char *)base + field->flag_offset) = true;
     enter(reader, field, node, true, base);
 }
 

@@ -83,22 +83,34 @@ static enum ld_code refuse(const struct search *search, struct ld_problem *probl
 
 /* ---- Applying -------------------------------------------------------------------------------- */
 
+static enum ld_code add_to_list(struct ld_request *request, const char *list, const char *name,
+                                double weight, struct ld_problem *problem)
+{
+    uint32_t *count;
+    struct ld_request_lora *loras = ld_request_lora_list(request, ld_field_find(list), &count);
+    for (uint32_t i = 0; i < *count; i++)
+        if (strcmp(loras[i].name, name) == 0)
+            return LD_OK; /* as the request has it */
+    if (*count == LD_REQUEST_LORAS_MAX)
+        return ld_problem_add(problem, LD_E_RANGE, "/loras",
+                              "%s may hold %d adapters, that of hyper included", list,
+                              LD_REQUEST_LORAS_MAX);
+    loras[(*count)++] = (struct ld_request_lora){
+        .name = name, .weight = weight, .text_weight = weight, .start = 0, .end = 1};
+    return LD_OK;
+}
+
+/* A second pass with adapters of its own runs as few steps, so it needs this one too. */
 static enum ld_code add_adapter(struct ld_request *request, const struct search *search,
                                 double weight, struct ld_arena *arena, struct ld_problem *problem)
 {
-    for (uint32_t i = 0; i < request->lora_count; i++)
-        if (strcmp(request->loras[i].name, search->adapter.name) == 0)
-            return LD_OK; /* as the request has it */
-    if (request->lora_count == LD_REQUEST_LORAS_MAX)
-        return ld_problem_add(problem, LD_E_RANGE, "/loras",
-                              "loras may hold %d adapters, that of hyper included",
-                              LD_REQUEST_LORAS_MAX);
     const char *name = ld_arena_strdup(arena, search->adapter.name);
     if (!name)
         return ld_problem_add(problem, LD_E_NOMEM, "", "out of memory");
-    request->loras[request->lora_count++] = (struct ld_request_lora){
-        .name = name, .weight = weight, .text_weight = weight, .start = 0, .end = 1};
-    return LD_OK;
+    const enum ld_code code = add_to_list(request, "loras", name, weight, problem);
+    if (code == LD_OK && request->hires.present && request->hires.loras_given)
+        return add_to_list(request, "hires.loras", name, weight, problem);
+    return code;
 }
 
 /* A word of the recipe, or the given one (`canonical`, where its name is known) with a warning

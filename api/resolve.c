@@ -6,6 +6,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* Where no manifest names a native area: one megapixel. "auto" waits until the sides are a tenth
+ * longer than the native ones; docs/high-resolution.md tells why the scale has these bounds. */
+static const double SMEA_AREA = 1024.0 * 1024.0;
+static const double SMEA_SCALE_AUTO = 1.1;
+static const double SMEA_SCALE_MIN = 1.25;
+static const double SMEA_SCALE_MAX = 2.0;
+
 /* ---- Warnings -------------------------------------------------------------------------------- */
 
 void ld_warnings_add(struct ld_warnings *warnings, const char *format, ...)
@@ -170,6 +177,53 @@ static void warn_renamed(const struct ld_request *request, const struct ld_manif
     }
 }
 
+/* ---- Sizes ----------------------------------------------------------------------------------- */
+
+/* How far a size lies from an advised one: a shape twice as wide weighs as much as twice the area.
+ */
+static double distance(const struct ld_manifest_size *size, double width, double height)
+{
+    const double shape = log(width / height) - log((double)size->width / (double)size->height);
+    const double area = log(width * height) - log((double)size->width * (double)size->height);
+    return fabs(shape) + fabs(area);
+}
+
+/* The size the first pass paints beside those that the model's manifest advises. */
+static void advise_size(const struct ld_request *request, const struct ld_manifest *manifest,
+                        struct ld_warnings *warnings)
+{
+    const struct ld_manifest_size *nearest = NULL;
+    for (uint32_t i = 0; i < manifest->size_count; i++) {
+        const struct ld_manifest_size *size = &manifest->sizes[i];
+        if (size->width == request->width && size->height == request->height)
+            return;
+        if (!nearest || distance(size, request->width, request->height) <
+                            distance(nearest, request->width, request->height))
+            nearest = size;
+    }
+    if (!nearest)
+        return;
+    const bool large =
+        (double)request->width * request->height > 1.25 * ld_manifest_native_area(manifest);
+    const bool helped = request->deep_shrink.present || request->smea != LD_SMEA_OFF;
+    ld_warnings_add(warnings, "%dx%d is not among this model's sizes; the nearest is %dx%d%s",
+                    request->width, request->height, nearest->width, nearest->height,
+                    large && !helped ? "; deep_shrink, smea or hires help beyond it" : "");
+}
+
+/* "auto" and an absent scale become what they mean for this model, so that the stored request runs
+ * again alike: the structure is painted at about the model's native area. */
+static void settle_smea(struct ld_request *request, const struct ld_manifest *manifest)
+{
+    const double area = (double)request->width * request->height;
+    const double native = manifest ? ld_manifest_native_area(manifest) : 0;
+    const double scale = sqrt(area / (native > 0 ? native : SMEA_AREA));
+    if (request->smea == LD_SMEA_AUTO)
+        request->smea = scale >= SMEA_SCALE_AUTO ? LD_SMEA_ON : LD_SMEA_OFF;
+    if (request->smea == LD_SMEA_ON && isnan(request->smea_scale))
+        request->smea_scale = fmin(fmax(scale, SMEA_SCALE_MIN), SMEA_SCALE_MAX);
+}
+
 /* ---- What is left open ----------------------------------------------------------------------- */
 
 static enum ld_code draw_seed(uint64_t *seed, bool *random_wanted, const struct ld_random *random,
@@ -183,6 +237,13 @@ static enum ld_code draw_seed(uint64_t *seed, bool *random_wanted, const struct 
     *seed = drawn;
     *random_wanted = false;
     return LD_OK;
+}
+
+static void fill_text_weights(struct ld_request_lora *loras, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (isnan(loras[i].text_weight))
+            loras[i].text_weight = loras[i].weight;
 }
 
 static void fill_guidance(struct ld_request_guidance *guidance)
@@ -214,9 +275,11 @@ enum ld_code ld_request_resolve(struct ld_request *request, const struct ld_mani
         worst = code;
     if ((code = place_quality(request, manifest, arena, problem)) != LD_OK)
         worst = code;
-    for (uint32_t i = 0; i < request->lora_count; i++)
-        if (isnan(request->loras[i].text_weight))
-            request->loras[i].text_weight = request->loras[i].weight;
+    fill_text_weights(request->loras, request->lora_count);
+    fill_text_weights(request->hires.loras, request->hires.lora_count);
+    if (manifest)
+        advise_size(request, manifest, warnings);
+    settle_smea(request, manifest);
     fill_guidance(&request->guidance);
     if (request->sigma_count > 1)
         request->steps = (int32_t)request->sigma_count - 1;

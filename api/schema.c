@@ -157,12 +157,10 @@ static void put_type(struct ld_buffer *out, const struct ld_field *field)
     case LD_FIELD_USER_DATA:
         ld_buffer_text(out, ",\"type\":\"object\"");
         break;
-    case LD_FIELD_UNBUILT: /* only "off" of smea */
-        ld_buffer_text(out, ",\"type\":\"string\",\"enum\":[\"off\"]");
-        break;
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
     case LD_FIELD_LORAS:
+    case LD_FIELD_UNBUILT: /* not in the schema */
         break;
     }
 }
@@ -229,7 +227,7 @@ void ld_schema_write_request(struct ld_buffer *out)
         const struct ld_field *parent = ld_field_parent(field);
         for (; depth > 0 && open[depth - 1] != parent; comma = true)
             close_members(out, open[--depth]);
-        if (field->kind == LD_FIELD_UNBUILT && strcmp(field->path, "smea") != 0)
+        if (field->kind == LD_FIELD_UNBUILT)
             continue;
         if (comma)
             ld_buffer_byte(out, ',');

@@ -111,6 +111,32 @@ static void check_sampler(const struct check *check, const char **sampler, const
     }
 }
 
+static void check_adapters(const struct check *check, const char *list,
+                           struct ld_request_lora *loras, uint32_t count)
+{
+    const struct ld_api_names *names = check->names;
+    for (uint32_t i = 0; names->adapter && i < count; i++) {
+        struct ld_request_lora *lora = &loras[i];
+        char pointer[32];
+        (void)ld_fmt(pointer, sizeof pointer, "%s/%u/name", list, i);
+        const char *known = lora->name[0] ? names->adapter(names->ctx, lora->name) : lora->name;
+        if (known)
+            lora->name = known;
+        else
+            refuse_name(check, pointer, "adapter", lora->name, names->adapter_at);
+    }
+}
+
+static void check_model(const struct check *check, const char **name, const char *pointer)
+{
+    const struct ld_api_names *names = check->names;
+    const char *known = names->model && (*name)[0] ? names->model(names->ctx, *name) : *name;
+    if (known)
+        *name = known;
+    else
+        refuse_name(check, pointer, "model", *name, names->model_at);
+}
+
 static void check_names(const struct check *check)
 {
     struct ld_request *request = check->request;
@@ -122,13 +148,8 @@ static void check_names(const struct check *check)
                   ld_request_has(request, "scheduler"), "/sampler", "/scheduler");
     check_sampler(check, &request->hires.sampler, &request->hires.scheduler,
                   ld_request_has(request, "hires.scheduler"), "/hires/sampler", "/hires/scheduler");
-    if (names->model && request->model[0]) {
-        known = names->model(names->ctx, request->model);
-        if (known)
-            request->model = known;
-        else
-            refuse_name(check, "/model", "model", request->model, names->model_at);
-    }
+    check_model(check, &request->model, "/model");
+    check_model(check, &request->hires.model, "/hires/model");
     if (names->vae && request->vae[0]) {
         known = names->vae(names->ctx, request->vae);
         if (known)
@@ -136,16 +157,8 @@ static void check_names(const struct check *check)
         else
             refuse_name(check, "/vae", "VAE", request->vae, names->vae_at);
     }
-    for (uint32_t i = 0; names->adapter && i < request->lora_count; i++) {
-        struct ld_request_lora *lora = &request->loras[i];
-        char pointer[32];
-        (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/name", i);
-        known = lora->name[0] ? names->adapter(names->ctx, lora->name) : lora->name;
-        if (known)
-            lora->name = known;
-        else
-            refuse_name(check, pointer, "adapter", lora->name, names->adapter_at);
-    }
+    check_adapters(check, "/loras", request->loras, request->lora_count);
+    check_adapters(check, "/hires/loras", request->hires.loras, request->hires.lora_count);
 }
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
@@ -198,17 +211,55 @@ static void check_order(const struct check *check, double low, double high, cons
                        high_name);
 }
 
+static void check_lora_ranges(const struct check *check, const char *list,
+                              const struct ld_request_lora *loras, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        char pointer[32];
+        (void)ld_fmt(pointer, sizeof pointer, "%s/%u/start", list, i);
+        check_order(check, loras[i].start, loras[i].end, pointer, "loras.start", "loras.end");
+    }
+    if (ld_lora_ranges(loras, count, NULL) > LD_LORA_RANGES_MAX)
+        ld_problem_add(check->problem, LD_E_RANGE, list,
+                       "the starts and ends of loras may divide the steps into at most %d ranges",
+                       LD_LORA_RANGES_MAX);
+}
+
+/* What surrounds the picture has to leave room for it. */
+static void check_init(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    const struct ld_request_init *init = &request->init;
+    if (!init->present)
+        return;
+    const bool has_mask = init->mask[0] || ld_request_has(request, "init.mask");
+    const bool grows = init->outpaint_left + init->outpaint_top + init->outpaint_right +
+                           init->outpaint_bottom >
+                       0;
+    if (init->mask_blur > 0 && !has_mask && !grows)
+        ld_problem_add(check->problem, LD_E_INVALID, "/init/mask_blur",
+                       "init.mask_blur needs init.mask or init.outpaint");
+    if (init->area == LD_INIT_MASKED && (!has_mask || grows))
+        ld_problem_add(check->problem, LD_E_INVALID, "/init/area",
+                       grows ? "init.area \"masked\" and init.outpaint exclude each other"
+                             : "init.area \"masked\" needs init.mask");
+    if (request->width - init->outpaint_left - init->outpaint_right < LD_SIDE_MIN)
+        ld_problem_add(check->problem, LD_E_RANGE, "/init/outpaint",
+                       "init.outpaint.left and right must leave %d pixels of width",
+                       LD_SIDE_MIN);
+    if (request->height - init->outpaint_top - init->outpaint_bottom < LD_SIDE_MIN)
+        ld_problem_add(check->problem, LD_E_RANGE, "/init/outpaint",
+                       "init.outpaint.top and bottom must leave %d pixels of height",
+                       LD_SIDE_MIN);
+}
+
 static void check_ranges(const struct check *check)
 {
     const struct ld_request *request = check->request;
     const struct ld_request_guidance *guidance = &request->guidance;
     const struct ld_request_scheduler_options *scheduler = &request->scheduler_options;
-    for (uint32_t i = 0; i < request->lora_count; i++) {
-        char pointer[32];
-        (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/start", i);
-        check_order(check, request->loras[i].start, request->loras[i].end, pointer, "loras.start",
-                    "loras.end");
-    }
+    check_lora_ranges(check, "/loras", request->loras, request->lora_count);
+    check_lora_ranges(check, "/hires/loras", request->hires.loras, request->hires.lora_count);
     check_order(check, request->deep_shrink.start, request->deep_shrink.end, "/deep_shrink/start",
                 "deep_shrink.start", "deep_shrink.end");
     check_order(check, guidance->negative_start, guidance->negative_end, "/guidance/negative_start",
@@ -230,35 +281,15 @@ static void check_ranges(const struct check *check)
         ld_problem_add(check->problem, LD_E_INVALID,
                        request->hires.width > 0 ? "/hires/height" : "/hires/width",
                        "hires.width and hires.height must be given together");
-    if (request->init.present && request->init.mask_blur > 0 && !request->init.mask[0] &&
-        !ld_request_has(request, "init.mask")) /* 0 is what a stored request says without a mask */
-        ld_problem_add(check->problem, LD_E_INVALID, "/init/mask_blur",
-                       "init.mask_blur needs init.mask");
+    check_init(check);
 }
 
 /* ---- Worth a word ---------------------------------------------------------------------------- */
-
-/* Known fields that this version cannot honour are refused, not passed over in silence. */
-static void check_built(const struct check *check)
-{
-    const struct ld_request *request = check->request;
-    char pointer[64];
-    for (uint32_t i = 0; i < request->lora_count; i++)
-        if ((request->loras[i].start > 0 || request->loras[i].end < 1) &&
-            request->loras[i].start <= request->loras[i].end) { /* else told already */
-            (void)ld_fmt(pointer, sizeof pointer, "/loras/%u/start", i);
-            ld_problem_add(check->problem, LD_E_UNSUPPORTED, pointer,
-                           "loras.start and loras.end are not available in this version: an "
-                           "adapter acts in every step");
-        }
-}
 
 static void warn(const struct check *check)
 {
     const struct ld_request *request = check->request;
     struct ld_warnings *warnings = check->warnings;
-    if (request->vae_tiling != LD_VAE_AUTO)
-        ld_warnings_add(warnings, "vae_tiling: this version decodes every picture in one piece");
     if (request->width % LD_SIDE_STEP_ADVISED || request->height % LD_SIDE_STEP_ADVISED)
         ld_warnings_add(warnings, "width and height are best multiples of %d",
                         LD_SIDE_STEP_ADVISED);
@@ -287,7 +318,6 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
     check_names(&check);
     check_limits(&check);
     check_ranges(&check);
-    check_built(&check);
     warn(&check);
     return problem->item_count + problem->dropped > before ? problem->code : LD_OK;
 }

@@ -478,6 +478,18 @@ static const struct ld_manifest_preset *find_preset(const struct ld_manifest_pre
     return NULL;
 }
 
+double ld_manifest_native_area(const struct ld_manifest *manifest)
+{
+    double area = 0;
+    for (uint32_t i = 0; i < manifest->size_count; i++) {
+        const struct ld_manifest_size *size = &manifest->sizes[i];
+        const double pixels = (double)size->width * (double)size->height;
+        if (size->note[0] == '\0' && pixels > area)
+            area = pixels;
+    }
+    return area;
+}
+
 const struct ld_manifest_preset *ld_manifest_quality(const struct ld_manifest *manifest,
                                                      const char *name)
 {

@@ -70,6 +70,9 @@ enum ld_code ld_manifests_load(struct ld_manifests *set, const char *folder, str
  * empty set. Letter case, and a ".safetensors" at the end, do not count. */
 const struct ld_manifest *ld_manifests_for(const struct ld_manifests *set, const char *model);
 
+/* Pixels of the largest size that stands without a note ("native"); 0 without sizes. */
+double ld_manifest_native_area(const struct ld_manifest *manifest);
+
 /* Whether one of the comma-separated patterns fits the name; letter case does not count. */
 bool ld_manifest_pattern_fits(const char *patterns, const char *name);
 

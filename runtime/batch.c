@@ -17,8 +17,8 @@ static bool fits(const struct ld_batch *batch, const struct ld_session *session,
     const struct ld_session *first = batch->sessions[0];
     if (first != session && (first->alone || session->alone))
         return false;
-    return first->job->model == session->job->model &&
-           first->job->variant_pin.serial == session->job->variant_pin.serial &&
+    return ld_session_pass(first)->model == ld_session_pass(session)->model &&
+           ld_session_stage(first)->variant.serial == ld_session_stage(session)->variant.serial &&
            first->height == session->height && first->width == session->width &&
            ld_unet_options_equal(&batch->rows[0]->options, &row->options);
 }
@@ -59,7 +59,7 @@ struct layout {
 static struct layout layout_of(const struct ld_batch *batch, struct ld_unet_middle *middle)
 {
     const struct ld_session *first = batch->sessions[0];
-    const struct ld_arch *arch = ld_model_arch(first->job->model->model);
+    const struct ld_arch *arch = ld_model_arch(ld_session_pass(first)->model->model);
     const struct ld_unet_shape shape = {(int32_t)batch->count, first->height, first->width,
                                         LD_CHUNK_TOKENS};
     struct layout layout = {.latent = (size_t)LD_LATENT_CHANNELS * (size_t)first->height *
@@ -90,7 +90,7 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         for (size_t k = 0; k < layout.latent; k++)
             x[k] = (float)row->x[k];
         const struct ld_context context =
-            ld_conditioning_at(job->conditioning[batch->sessions[i]->second ? 1 : 0], row->prompt,
+            ld_conditioning_at(ld_session_stage(batch->sessions[i])->conditioning, row->prompt,
                                row->part, ld_pass_call(batch->sessions[i]->pass));
         rows[i] = (struct ld_unet_row){
             .x = x,
@@ -112,7 +112,8 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         .options = batch->rows[0]->options,
         .cancel = interrupt,
     };
-    if (ld_model_unet(first->job->model->model, first->job->variant_pin.variant, &request, err) !=
+    if (ld_model_unet(ld_session_pass(first)->model->model, ld_session_stage(first)->variant.variant,
+                      &request, err) !=
         LD_OK)
         return err->code;
     for (uint32_t i = 0; i < batch->count; i++) {

@@ -202,7 +202,8 @@ static bool prepare_one(struct ld_engine *engine)
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         if (job->prepared)
             continue;
-        if (!ld_library_has_room(engine->library, job->request.model, job->request.vae))
+        if (!ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
+                                 job->request.vae))
             return false;
         ld_engine_settle(engine, job, ld_job_prepare(job, engine->library, engine->interrupt, &err),
                          &err);

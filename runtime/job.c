@@ -32,12 +32,9 @@ void ld_job_destroy(struct ld_job *job, struct ld_library *library)
 {
     for (uint32_t i = 0; i < job->session_count; i++)
         ld_session_release(&job->sessions[i]);
-    for (int pass = 0; pass < LD_JOB_PASSES; pass++)
-        ld_conditioning_release(job->conditioning[pass]);
-    ld_library_variant_release(library, &job->variant_pin);
+    for (uint32_t which = 0; which < LD_JOB_PASSES; which++)
+        ld_job_release_pass(job, library, which);
     ld_library_vae_release(library, job->vae);
-    if (job->model)
-        ld_library_release(library, job->model);
     ld_job_release_input(job);
     ld_buffer_deinit(&job->warnings);
     ld_buffer_deinit(&job->adapters);
@@ -60,76 +57,6 @@ void ld_job_warn(struct ld_job *job, const char *format, ...)
 
 /* ---- Preparing ------------------------------------------------------------------------------- */
 
-/*
- * Adapters mentioned in the prompt join those of the request in a list of the job's own: the
- * request stays as it was asked, or running it again would apply a mention twice.
- */
-static enum ld_code collect_adapters(struct ld_job *job, const struct ld_prompt *prompt,
-                                     struct ld_error *err)
-{
-    for (uint32_t i = 0; i < job->request.lora_count; i++)
-        job->loras[job->lora_count++] = job->request.loras[i];
-    for (uint32_t i = 0; i < prompt->adapter_count; i++) {
-        const struct ld_lora_mention *mention = &prompt->adapters[i];
-        if (job->lora_count == LD_REQUEST_LORAS_MAX)
-            return LD_FAIL(err, LD_E_TOO_LARGE, "at most %d adapters may be used at once",
-                           LD_REQUEST_LORAS_MAX);
-        job->loras[job->lora_count++] = (struct ld_request_lora){
-            .name = mention->name,
-            .weight = mention->unet_weight,
-            .text_weight = mention->text_weight,
-            .start = 0,
-            .end = 1,
-        };
-    }
-    return LD_OK;
-}
-
-static enum ld_code compile_prompts(struct ld_job *job, struct ld_error *err)
-{
-    const uint32_t calls = ld_pass_calls_expected(&job->request, false);
-    for (int pass = 0; pass < LD_JOB_PASSES; pass++) {
-        if (pass == 1 && !job->request.hires.present)
-            break;
-        const struct ld_conditioning_config config = {
-            .request = &job->request,
-            .model = job->model,
-            .hires = pass == 1,
-            .share = job->given.share,
-            .calls = calls,
-            .calls_hires = pass == 1 ? ld_pass_calls_expected(&job->request, true) : 0,
-        };
-        if (ld_conditioning_create(&job->conditioning[pass], &job->arena, &config, err) != LD_OK)
-            return err->code;
-        for (int which = 0; which < 2; which++) {
-            const struct ld_prompt *prompt =
-                ld_conditioning_prompt(job->conditioning[pass], (enum ld_pass_prompt)which);
-            for (uint32_t i = 0; pass == 0 && i < prompt->notes.count; i++)
-                ld_job_warn(job, "%s", prompt->notes.items[i]);
-        }
-    }
-    const struct ld_prompt *first = ld_conditioning_prompt(job->conditioning[0], LD_PASS_POSITIVE);
-    if (job->conditioning[1] &&
-        ld_conditioning_prompt(job->conditioning[1], LD_PASS_POSITIVE)->adapter_count >
-            first->adapter_count)
-        ld_job_warn(job, "adapters in the second pass's prompt are not applied; the first pass's "
-                         "are used for both");
-    return collect_adapters(job, first, err);
-}
-
-/* What the model's own parametrisation and the profile make of sigma. */
-static void init_table(struct ld_job *job)
-{
-    const struct ld_arch *arch = ld_model_arch(job->model->model);
-    const struct ld_sigma_table_config config = {
-        .profile = job->request.profile,
-        .beta_start = arch->beta_start,
-        .beta_end = arch->beta_end,
-        .zsnr = arch->zero_terminal_snr,
-    };
-    ld_sigma_table_init(&job->table, &config);
-}
-
 static enum ld_code make_sessions(struct ld_job *job, struct ld_error *err)
 {
     const uint32_t count = (uint32_t)job->request.images;
@@ -151,22 +78,14 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
 {
     const int64_t start_us = ld_clock_monotonic_us();
     ld_job_tell_progress(job, NULL, LD_PHASE_TEXT);
-    if (ld_library_expand(library, &job->request, &job->arena, err) != LD_OK ||
-        ld_library_model(library, job->request.model, &job->model, err) != LD_OK)
+    if (ld_library_expand(library, &job->request, &job->arena, err) != LD_OK)
         return err->code;
-    job->request.model = job->model->name;
-    init_table(job);
-    if (compile_prompts(job, err) != LD_OK)
-        return err->code;
-    if (job->lora_count > 0 && ld_library_variant(library, job->model, job->loras, job->lora_count,
-                                                  &job->variant_pin, &job->adapters, err) != LD_OK)
-        return err->code;
+    const uint32_t passes = job->request.hires.present ? 2 : 1;
+    for (uint32_t which = 0; which < passes; which++)
+        if (ld_job_prepare_pass(job, library, which, err) != LD_OK)
+            return err->code;
     if (job->request.vae[0] && ld_library_vae(library, job->request.vae, &job->vae, err) != LD_OK)
         return err->code;
-    for (int pass = 0; pass < LD_JOB_PASSES; pass++)
-        if (job->conditioning[pass] &&
-            ld_conditioning_encode(job->conditioning[pass], &job->variant_pin, err) != LD_OK)
-            return err->code;
     job->report.text_us = ld_clock_monotonic_us() - start_us;
     if (ld_job_take_input(job, interrupt, err) != LD_OK || make_sessions(job, err) != LD_OK)
         return err->code;

@@ -7,6 +7,7 @@
 
 #include "runtime/conditioning.h"
 #include "runtime/engine.h"
+#include "runtime/image/inpaint.h"
 #include "runtime/library.h"
 #include "runtime/pass.h"
 
@@ -38,22 +39,34 @@ struct ld_session {
 
 enum { LD_JOB_PASSES = 2 };
 
+/* A range of a pass's steps in which the same adapters act. */
+struct ld_job_stage {
+    double start; /* share of the steps at which it begins */
+    struct ld_variant_pin variant;
+    struct ld_conditioning *conditioning;
+};
+
+/* What one pass paints with. */
+struct ld_job_pass {
+    struct ld_resident *model; /* pinned while the job lives */
+    struct ld_sigma_table table;
+    struct ld_request_lora loras[LD_REQUEST_LORAS_MAX]; /* of the request and of the pass's prompt */
+    uint32_t lora_count;
+    struct ld_job_stage stages[LD_LORA_RANGES_MAX]; /* at least one */
+    uint32_t stage_count;
+};
+
 struct ld_job {
     struct ld_job *next;
     uint64_t handle;
     struct ld_engine_job given;
     struct ld_request request; /* what runs: model named, prompts expanded */
-    struct ld_request_lora loras[LD_REQUEST_LORAS_MAX]; /* of the request and of its prompt */
-    uint32_t lora_count;
     struct ld_arena arena;
     bool prepared;
     bool cancelled, keep_partial;
 
-    struct ld_resident *model; /* pinned while the job lives */
-    struct ld_variant_pin variant_pin;
-    struct ld_model *vae;
-    struct ld_sigma_table table;
-    struct ld_conditioning *conditioning[LD_JOB_PASSES];
+    struct ld_job_pass passes[LD_JOB_PASSES]; /* the second one with request.hires only */
+    struct ld_model *vae;                     /* of the request; NULL: each model's own */
 
     /* Image to image: [4, h, w] scaled latent, [h, w] masks of both passes; and for pasting back
      * the original picture and the blurred mask [height, width]. NULL where there are none. */
@@ -61,6 +74,11 @@ struct ld_job {
     uint8_t *init_rgb;
     float *mask_pixels;
     float *extra[LD_JOB_PASSES]; /* [Cin - 4, h, w] for inpainting checkpoints */
+    /* With init.area "masked": the whole picture and its mask, and which part of it is painted. */
+    uint8_t *frame;    /* [frame_height, frame_width, 3] */
+    float *frame_mask; /* [frame_height, frame_width] */
+    int32_t frame_width, frame_height;
+    struct ld_rect frame_part;
 
     struct ld_session *sessions;
     uint32_t session_count;
@@ -96,6 +114,22 @@ double ld_job_fraction(const struct ld_job *job);
 /* All pictures done, or an error or cancel: on_done is called once. */
 void ld_job_finish(struct ld_job *job, const struct ld_error *err);
 
+/* ---- job_pass.c ------------------------------------------------------------------------------ */
+
+/*
+ * Model, prompts, adapters and encoded texts of one pass.
+ * Errors   LD_E_NOT_FOUND, LD_E_TOO_LARGE, LD_E_RANGE (ranges of adapters), and those of the
+ *          library and the conditioning.
+ */
+enum ld_code ld_job_prepare_pass(struct ld_job *job, struct ld_library *library, uint32_t which,
+                                 struct ld_error *err) LD_MUST_USE;
+void ld_job_release_pass(struct ld_job *job, struct ld_library *library, uint32_t which);
+
+/* What a session paints with now, and the VAE that goes with it. */
+const struct ld_job_pass *ld_session_pass(const struct ld_session *session);
+const struct ld_job_stage *ld_session_stage(const struct ld_session *session);
+struct ld_model *ld_job_vae(const struct ld_job *job, bool second);
+
 /* ---- job_input.c ----------------------------------------------------------------------------- */
 
 /* Decode and encode the init image and its mask. Without one nothing happens. */
@@ -104,13 +138,31 @@ enum ld_code ld_job_take_input(struct ld_job *job, const struct ld_cancel *inter
 void ld_job_release_input(struct ld_job *job);
 
 /* The scaled latent of a picture, [4, height / 8, width / 8] on the heap. */
-enum ld_code ld_job_encode_pixels(struct ld_job *job, const uint8_t *rgb, int32_t height,
-                                  int32_t width, const struct ld_cancel *interrupt, double **latent,
-                                  struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_job_encode_pixels(struct ld_job *job, bool second, const uint8_t *rgb,
+                                  int32_t height, int32_t width, const struct ld_cancel *interrupt,
+                                  double **latent, struct ld_error *err) LD_MUST_USE;
 
 /* Mask (and inpainting channels) at the second pass's size, in latent cells. */
 enum ld_code ld_job_second_mask(struct ld_job *job, int32_t height, int32_t width,
                                 struct ld_error *err) LD_MUST_USE;
+
+/* ---- job_output.c ---------------------------------------------------------------------------- */
+
+/* A picture on its way out. */
+struct ld_job_pixels {
+    uint8_t *rgb; /* [height, width, 3], a block */
+    int32_t width, height;
+};
+void ld_job_pixels_release(struct ld_job_pixels *pixels);
+
+/*
+ * What becomes of decoded pixels of a job with an input picture: colours corrected, what the mask
+ * keeps put back, and with init.area "masked" the part pasted into its frame, whose size `pixels`
+ * then has. Without an input picture nothing happens.
+ * Owner    `pixels` stays the caller's. Errors LD_E_NOMEM.
+ */
+enum ld_code ld_job_finish_pixels(const struct ld_job *job, struct ld_job_pixels *pixels,
+                                  struct ld_error *err) LD_MUST_USE;
 
 /* ---- session.c ------------------------------------------------------------------------------- */
 

@@ -349,16 +349,22 @@ void ld_library_vae_release(struct ld_library *library, const struct ld_model *v
     }
 }
 
-bool ld_library_has_room(const struct ld_library *library, const char *model, const char *vae)
+bool ld_library_has_room(const struct ld_library *library, const char *model, const char *second,
+                         const char *vae)
 {
-    const char *name = model[0] ? model : library->default_name;
-    bool model_fits = false;
+    const char *const names[2] = {model[0] ? model : library->default_name, second};
+    bool loaded[2] = {false, second[0] == '\0' || strcmp(names[0], second) == 0};
+    int places = 0; /* that neither hold one of them nor are pinned */
     bool vae_fits = vae[0] == '\0';
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         const struct ld_resident_entry *entry = &library->residents[i];
-        model_fits = model_fits || !entry->loaded || entry->resident.users == 0 ||
-                     strcmp(entry->resident.name, name) == 0;
+        bool wanted = false;
+        for (int k = 0; k < 2; k++)
+            if (entry->loaded && strcmp(entry->resident.name, names[k]) == 0)
+                wanted = loaded[k] = true;
+        places += !wanted && (!entry->loaded || entry->resident.users == 0) ? 1 : 0;
     }
+    const bool model_fits = places >= (loaded[0] ? 0 : 1) + (loaded[1] ? 0 : 1);
     for (int i = 0; i < LD_VAES_MAX; i++) {
         const struct ld_vae_entry *entry = &library->vaes[i];
         vae_fits = vae_fits || !entry->model || entry->users == 0 || strcmp(entry->name, vae) == 0;

@@ -73,14 +73,15 @@ enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct
                             struct ld_error *err) LD_MUST_USE;
 void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae);
 
-/* Whether both ("": the default; none) are loaded or could take a place now. Otherwise all places
- * are pinned, and one will be free when a job that uses it has ended. */
-bool ld_library_has_room(const struct ld_library *library, const char *model, const char *vae);
+/* Whether all ("": the default; no other; none) are loaded or could take a place now. Otherwise all
+ * places are pinned, and one will be free when a job that uses it has ended. */
+bool ld_library_has_room(const struct ld_library *library, const char *model, const char *second,
+                         const char *vae);
 
 /*
  * The model with `loras` merged in their order, from the cache or made now. One JSON object an
  * adapter ({name, sha256, weight, text_weight, tensors_applied, tensors_unmatched}) is appended to
- * `report`, comma-separated.
+ * `report`, each ended by a line feed.
  * Errors   LD_E_NOT_FOUND (names the adapter), LD_E_UNSUPPORTED (not for this model, nothing
  *          applied), those of ld_adapter_apply and packing.
  */

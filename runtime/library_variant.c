@@ -106,13 +106,13 @@ static enum ld_code key_of(struct ld_library *library, const struct ld_resident 
 static void write_report(const struct ld_request_lora *lora, const char *digest,
                          const struct ld_adapter_report *report, struct ld_buffer *out)
 {
-    ld_buffer_text(out, out->size ? ",{\"name\":" : "{\"name\":");
+    ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, lora->name);
     ld_buffer_format(out, ",\"sha256\":\"%s\",\"weight\":", digest);
     ld_buffer_json_double(out, lora->weight);
     ld_buffer_text(out, ",\"text_weight\":");
     ld_buffer_json_double(out, lora->text_weight);
-    ld_buffer_format(out, ",\"tensors_applied\":%u,\"tensors_unmatched\":%u}",
+    ld_buffer_format(out, ",\"tensors_applied\":%u,\"tensors_unmatched\":%u}\n",
                      report->tensors_applied, report->modules_unmatched);
 }
 

@@ -67,7 +67,9 @@
         .default_text = v, .flags = f)
 #define SIZE(p, d)           ROW(SIZE, p, d, "", "", .min = LD_SIDE_MIN, .max = LD_SIDE_MAX)
 #define SIGMAS(p, lo, hi, d) ROW(SIGMAS, p, d, "", "", .min = lo, .max = hi)
-#define LORAS(p, d)          ROW(LORAS, p, d, "", "", .max = LD_LORAS_MAX)
+#define LORAS(p, m, n, g, d)                                                                       \
+    ROW(LORAS, p, d, "", "", .offset = offsetof(struct ld_request, m), .size = AT(uint32_t, n),    \
+        .flag_offset = AT(bool, g), .max = LD_LORAS_MAX)
 #define ITEM_NAME(p, m, f, d)                                                                      \
     ROW(NAME, p, d, "", "bytes", .offset = PLACE(ld_request_lora, const char *, m), .min = 1,      \
         .max = LD_NAME_BYTES_MAX, .flags = (f) | LD_FIELD_ITEM)
@@ -165,11 +167,13 @@ const struct ld_field *ld_field_member(const struct ld_field *parent, struct ld_
 bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, size_t out_size)
 {
     const char *key = ld_field_key(field);
-    if ((field->flags & LD_FIELD_ITEM) && index >= 0)
-        return ld_fmt(out, out_size, "/%.*s/%d/%s", (int)(key - field->path - 1), field->path,
-                      (int)index, key);
-    if (!ld_fmt(out, out_size, "/%s", field->path))
+    if ((field->flags & LD_FIELD_ITEM) && index >= 0) {
+        if (!ld_fmt(out, out_size, "/%.*s/%d/%s", (int)(key - field->path - 1), field->path,
+                    (int)index, key))
+            return false;
+    } else if (!ld_fmt(out, out_size, "/%s", field->path)) {
         return false;
+    }
     for (char *c = out; *c; c++)
         if (*c == '.')
             *c = '/';
@@ -192,6 +196,14 @@ bool ld_field_flag_is_switch(const struct ld_field *field)
     return field->kind == LD_FIELD_BOOL || field->kind == LD_FIELD_OBJECT_ON ||
            field->kind == LD_FIELD_PRESET ||
            (field->kind == LD_FIELD_TRISTATE && field->words[0] == '\0');
+}
+
+struct ld_request_lora *ld_request_lora_list(struct ld_request *request,
+                                             const struct ld_field *field, uint32_t **count)
+{
+    LD_ASSERT(field->kind == LD_FIELD_LORAS);
+    *count = (uint32_t *)(void *)((char *)request + field->size);
+    return (struct ld_request_lora *)(void *)((char *)request + field->offset);
 }
 
 bool ld_request_has(const struct ld_request *request, const char *path)
@@ -273,6 +285,26 @@ void ld_request_lora_default(struct ld_request_lora *lora)
     for (uint32_t i = 0; i < ROW_COUNT; i++)
         if (rows[i].flags & LD_FIELD_ITEM)
             set_default(lora, &rows[i]);
+}
+
+uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, double *starts)
+{
+    double edges[2 * LD_REQUEST_LORAS_MAX + 1] = {0};
+    uint32_t found = 1;
+    for (uint32_t i = 0; i < 2 * count; i++) {
+        const double edge = i % 2 ? loras[i / 2].end : loras[i / 2].start;
+        uint32_t at = 0;
+        while (at < found && edges[at] < edge)
+            at++;
+        if (edge >= 1 || (at < found && edges[at] <= edge))
+            continue; /* never reached, or known */
+        memmove(edges + at + 1, edges + at, (found - at) * sizeof *edges);
+        edges[at] = edge;
+        found++;
+    }
+    for (uint32_t i = 0; starts && i < found && i < LD_LORA_RANGES_MAX; i++)
+        starts[i] = edges[i];
+    return found;
 }
 
 /* `comfy` rounds on the latent, `a1111` truncates pixels and then the latent. */

@@ -29,10 +29,13 @@ enum ld_vae_tiling { LD_VAE_AUTO, LD_VAE_EXACT, LD_VAE_ESTIMATED, LD_VAE_PLAIN }
 enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD };
 /* Which pixels of a mask are painted anew. */
 enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
+enum ld_init_area { LD_INIT_WHOLE, LD_INIT_MASKED };
+enum ld_smea_mode { LD_SMEA_OFF, LD_SMEA_ON, LD_SMEA_AUTO };
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
 
 enum {
     LD_REQUEST_LORAS_MAX = 16,
+    LD_LORA_RANGES_MAX = 8, /* each takes weights of its own */
     LD_REQUEST_SIGMAS_MAX = 152,
     LD_REQUEST_FIELDS_MAX = 256 /* rows config/fields.def may have */
 };
@@ -66,8 +69,10 @@ struct ld_request_init {
     double strength;
     double noise;
     enum ld_fit resize;
-    int32_t mask_blur;
-    bool paste_back;
+    enum ld_init_area area;
+    int32_t mask_blur, mask_padding;
+    bool paste_back, color_correction;
+    int32_t outpaint_left, outpaint_top, outpaint_right, outpaint_bottom; /* 0: none */
 };
 
 struct ld_request_hires {
@@ -80,6 +85,10 @@ struct ld_request_hires {
     const char *sampler, *scheduler;      /* "": the first pass's */
     double cfg_scale;                     /* NAN: the first pass's */
     const char *prompt, *negative_prompt; /* NULL: the first pass's */
+    const char *model;                    /* "": the first pass's */
+    struct ld_request_lora loras[LD_REQUEST_LORAS_MAX];
+    uint32_t lora_count;
+    bool loras_given; /* false: the first pass's */
 };
 
 struct ld_request_deep_shrink {
@@ -141,6 +150,7 @@ struct ld_request {
     int32_t clip_skip;
     struct ld_request_lora loras[LD_REQUEST_LORAS_MAX];
     uint32_t lora_count;
+    bool loras_given;
     int32_t hyper_steps; /* 0: off */
     double hyper_weight;
     const char *vae;
@@ -151,6 +161,8 @@ struct ld_request {
     bool wildcards_seeded;
     uint64_t wildcards_seed;
     struct ld_request_deep_shrink deep_shrink;
+    enum ld_smea_mode smea;
+    double smea_scale; /* NAN: not yet resolved */
     struct ld_request_guidance guidance;
     struct ld_request_init init;
     struct ld_request_hires hires;
@@ -218,8 +230,8 @@ struct ld_field {
     double given_number;
     double min, max; /* value, or bytes of a text */
     size_t offset;   /* of the member */
-    size_t size;
-    size_t flag_offset; /* of the bool beside a SEED or of an OBJECT_ON; 0: none */
+    size_t size;     /* of it; of a list: offset of its count */
+    size_t flag_offset; /* of the bool beside a SEED, an OBJECT_ON or a list; 0: none */
     enum ld_field_kind kind;
     uint32_t flags; /* enum ld_field_flag */
     int32_t parent; /* row of the enclosing object, -1 at the top */
@@ -244,6 +256,10 @@ bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, si
 bool ld_field_flag_name(const struct ld_field *field, char *out, size_t out_size);
 /* Whether the flag stands alone ("--wildcards", "--pad-context"), with an optional value. */
 bool ld_field_flag_is_switch(const struct ld_field *field);
+
+/* The list of adapters that a LD_FIELD_LORAS row stands for. */
+struct ld_request_lora *ld_request_lora_list(struct ld_request *request,
+                                             const struct ld_field *field, uint32_t **count);
 
 /* Was it set, by JSON, flag or dialect, and not by default? Unknown paths are a broken invariant.
  */
@@ -285,13 +301,21 @@ bool ld_name_is_plausible(struct ld_span name);
 
 /*
  * As the command line gives it: `name` is a path or a flag, `value` the text after it ("true" for a
- * flag that stood alone). `--lora NAME[:WEIGHT[:TEXT_WEIGHT]]` (also --loras) adds one adapter,
+ * flag that stood alone). `--lora NAME[:WEIGHT[:TEXT_WEIGHT]][@START-END]` (also --loras) adds one
+ * adapter, `--hires-loras` one of the second pass ("none": that pass has none),
  * `--sigmas 14.6,7,0`, `--size 832x1216`. Setting a member turns its object on.
  * Errors   LD_E_NOT_FOUND (no such field; names the nearest), and those of the setters.
  */
 enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,
                                  const char *name, const char *value,
                                  struct ld_error *err) LD_MUST_USE;
+
+/*
+ * The steps of a pass fall into ranges in which the same adapters act: the shares of the steps at
+ * which one begins, ascending, the first 0. `starts` (NULL: only count) holds LD_LORA_RANGES_MAX;
+ * more are counted, not kept. An adapter acts where start <= share < end.
+ */
+uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, double *starts);
 
 /* ---- Whole requests -------------------------------------------------------------------------- */
 

@@ -87,11 +87,19 @@ static void write_sigmas(const struct ld_request *request, struct ld_buffer *out
     ld_buffer_byte(out, ']');
 }
 
-static void write_loras(const struct ld_request *request, struct ld_buffer *out)
+static uint32_t lora_count(const struct ld_request *request, const struct ld_field *field)
 {
-    for (uint32_t i = 0; i < request->lora_count; i++) {
-        const struct ld_request_lora *lora = &request->loras[i];
-        ld_buffer_text(out, i ? ",{\"name\":" : "[{\"name\":");
+    return *(const uint32_t *)(const void *)((const char *)request + field->size);
+}
+
+static void write_loras(const struct ld_request *request, const struct ld_field *field,
+                        struct ld_buffer *out)
+{
+    const struct ld_request_lora *loras = (const void *)((const char *)request + field->offset);
+    ld_buffer_byte(out, '[');
+    for (uint32_t i = 0; i < lora_count(request, field); i++) {
+        const struct ld_request_lora *lora = &loras[i];
+        ld_buffer_text(out, i ? ",{\"name\":" : "{\"name\":");
         ld_buffer_json_string(out, lora->name);
         ld_buffer_text(out, ",\"weight\":");
         ld_buffer_json_double(out, lora->weight);
@@ -159,7 +167,7 @@ static void write_value(const struct ld_request *request, const struct ld_field 
         write_sigmas(request, out);
         break;
     case LD_FIELD_LORAS:
-        write_loras(request, out);
+        write_loras(request, field, out);
         break;
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
@@ -214,7 +222,8 @@ static bool is_said(const struct ld_request *request, const struct ld_field *fie
     case LD_FIELD_SIGMAS:
         return request->sigma_count > 0;
     case LD_FIELD_LORAS:
-        return request->lora_count > 0;
+        /* An empty list says more than an absent one where another list would stand in. */
+        return lora_count(request, field) > 0 || (parent && *flag);
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
     case LD_FIELD_SIZE:

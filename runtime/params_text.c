@@ -57,16 +57,32 @@ static enum ld_code set_sigmas(struct ld_request *request, struct ld_span text,
     return ld_request_set_sigmas(request, values, count, err);
 }
 
-/* One adapter, "name:weight:text_weight"; a name may hold ':' only if no number follows the last.
- */
-static enum ld_code add_lora(struct ld_request *request, struct ld_arena *arena,
-                             struct ld_span text, struct ld_error *err)
+/* Cuts a range of steps, "@0.2-0.8", off the end; a name may hold '@' where no range follows. */
+static bool cut_range(struct ld_span *text, double range[2])
 {
-    const struct ld_field *list = ld_field_find("loras");
+    const uint8_t *at = text->size ? memrchr(text->data, '@', text->size) : NULL;
+    const size_t head = at ? (size_t)(at - text->data) : 0;
+    struct ld_span rest = at ? ld_span_of(at + 1, text->size - head - 1) : (struct ld_span){0};
+    const struct ld_span start = next_part(&rest, '-');
+    if (!at || !ld_parse_double(start, &range[0]) || !ld_parse_double(rest, &range[1]))
+        return false;
+    text->size = head;
+    return true;
+}
+
+/* One adapter, "name:weight:text_weight@start-end"; a name may hold ':' only if no number follows
+ * the last. */
+static enum ld_code add_lora(struct ld_request *request, const struct ld_field *list,
+                             struct ld_arena *arena, struct ld_span text, struct ld_error *err)
+{
+    uint32_t *count;
+    struct ld_request_lora *loras = ld_request_lora_list(request, list, &count);
     double numbers[2];
     uint32_t number_count = 0;
     struct ld_request_lora lora;
     ld_request_lora_default(&lora);
+    double range[2] = {lora.start, lora.end};
+    const bool ranged = cut_range(&text, range);
     while (number_count < 2) {
         const uint8_t *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
         const size_t name_size = colon ? (size_t)(colon - text.data) : 0;
@@ -76,8 +92,8 @@ static enum ld_code add_lora(struct ld_request *request, struct ld_arena *arena,
         number_count++;
         text.size = name_size;
     }
-    if (request->lora_count == LD_LORAS_MAX)
-        return LD_FAIL(err, LD_E_RANGE, "loras must have at most %d items", LD_LORAS_MAX);
+    if (*count == LD_LORAS_MAX)
+        return LD_FAIL(err, LD_E_RANGE, "%s must have at most %d items", list->path, LD_LORAS_MAX);
     enum ld_code code =
         ld_field_set_text(&lora, ld_field_member(list, ld_span_text("name")), arena, text, err);
     if (code == LD_OK && number_count > 0)
@@ -86,8 +102,14 @@ static enum ld_code add_lora(struct ld_request *request, struct ld_arena *arena,
     if (code == LD_OK && number_count > 1)
         code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("text_weight")),
                                    numbers[0], err);
+    if (code == LD_OK && ranged)
+        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("start")), range[0],
+                                   err);
+    if (code == LD_OK && ranged)
+        code =
+            ld_field_set_number(&lora, ld_field_member(list, ld_span_text("end")), range[1], err);
     if (code == LD_OK)
-        request->loras[request->lora_count++] = lora;
+        loras[(*count)++] = lora;
     return code;
 }
 
@@ -124,7 +146,10 @@ static enum ld_code set_value(struct ld_request *request, const struct ld_field 
     case LD_FIELD_SIGMAS:
         return set_sigmas(request, text, err);
     case LD_FIELD_LORAS:
-        return add_lora(request, arena, text, err);
+        *(bool *)((char *)request + field->flag_offset) = true;
+        if (ld_field_parent(field) && ld_span_is(text, "none"))
+            return LD_OK; /* an empty list in the place of the first pass's */
+        return add_lora(request, field, arena, text, err);
     case LD_FIELD_OBJECT:
     case LD_FIELD_UNBUILT:
         return ld_field_refuse_kind(field, err);

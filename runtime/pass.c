@@ -2,10 +2,12 @@
 
 #include "runtime/sample/guidance_area.h"
 #include "runtime/sample/guidance_freeu.h"
+#include "runtime/sample/smea.h"
 
 #include <math.h>
 
-enum { LATENT_TENSORS = 112 }; /* sampler slots, history, Brownian path, guidance, rows */
+enum { SMEA_BLOCK = 3 }; /* the first block on a halved map, as in deep shrink */
+enum { LATENT_TENSORS = 136 }; /* sampler slots, history, Brownian path, guidance, rows, twins */
 
 struct ld_pass {
     struct ld_pass_config config;
@@ -17,6 +19,7 @@ struct ld_pass {
     struct ld_sampler *sampler;
     struct ld_unet_options options; /* without deep shrink, which depends on sigma */
     struct ld_deep_shrink shrink;
+    struct ld_smea smea;
 
     double *x;          /* the sampler's */
     double *mask_noise; /* z0 of the inpaint blend, profile comfy */
@@ -136,6 +139,9 @@ static enum ld_code plan_network(struct ld_pass *pass, struct ld_error *err)
         options->freeu_s1 = (float)freeu.s1;
         options->freeu_s2 = (float)freeu.s2;
     }
+    if (!pass->config.hires) /* the second pass has its composition already */
+        ld_smea_init(&pass->smea, request->smea == LD_SMEA_ON, request->smea_scale,
+                     pass->config.table);
     return ld_deep_shrink_init(&pass->shrink, &request->deep_shrink, pass->config.table, err);
 }
 
@@ -277,7 +283,8 @@ enum ld_code ld_pass_create(struct ld_pass **out, struct ld_arena *arena,
     pass->x = ld_arena_calloc(arena, pass->count, sizeof(double));
     pass->cond = ld_arena_calloc(arena, pass->count, sizeof(double));
     pass->denoised = ld_arena_calloc(arena, pass->count, sizeof(double));
-    pass->row_results = ld_arena_calloc(arena, (config->parts + 4) * pass->count, sizeof(double));
+    const size_t rows = (config->parts + 4) * (config->request->smea == LD_SMEA_ON ? 2 : 1);
+    pass->row_results = ld_arena_calloc(arena, rows * pass->count, sizeof(double));
     pass->attention_copy = ld_arena_calloc(arena, ld_latent_plane(pass->shape), sizeof(float));
     if (!pass->x || !pass->cond || !pass->denoised || !pass->row_results || !pass->attention_copy)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for this picture size");
@@ -319,6 +326,49 @@ static struct ld_pass_row *add_row(struct ld_pass *pass, enum ld_pass_prompt pro
     };
     pass->row_count++;
     return row;
+}
+
+/* SMEA: what guidance is made of is also evaluated with a smaller picture in the deep blocks. */
+static void add_twins(struct ld_pass *pass)
+{
+    const uint32_t count = pass->row_count;
+    if (!(ld_smea_weight(&pass->smea, pass->eval.sigma) > 0))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ld_pass_row row = pass->rows[i];
+        if (row.options.middle_identity)
+            continue; /* its own effect is a difference to the plain row */
+        struct ld_pass_row *twin = add_row(pass, row.prompt, row.part, row.x);
+        twin->options = pass->options;
+        twin->options.shrink = true;
+        twin->options.shrink_block = SMEA_BLOCK;
+        twin->options.shrink_factor = pass->smea.scale;
+        twin->options.shrink_after_skip = true;
+        twin->options.shrink_down = twin->options.shrink_up = LD_RESIZE_BICUBIC;
+        twin->twin = true;
+    }
+}
+
+/* Mix each twin into its row and drop it: guidance sees as many rows as ever. */
+static enum ld_code settle_twins(struct ld_pass *pass, struct ld_error *err)
+{
+    const double weight = ld_smea_weight(&pass->smea, pass->eval.sigma);
+    uint32_t twin = 0;
+    while (twin < pass->row_count && !pass->rows[twin].twin)
+        twin++;
+    const uint32_t count = twin;
+    for (uint32_t i = 0; i < count && twin < pass->row_count; i++) {
+        if (pass->rows[i].options.middle_identity)
+            continue;
+        const enum ld_code code =
+            ld_smea_mix(&pass->smea, weight, pass->rows[twin].denoised, pass->shape.height,
+                        pass->shape.width, pass->rows[i].denoised, err);
+        if (code != LD_OK)
+            return code;
+        twin++;
+    }
+    pass->row_count = count;
+    return LD_OK;
 }
 
 /* Profile comfy: the kept area enters every call at the noise of that call. */
@@ -364,6 +414,7 @@ enum ld_pass_status ld_pass_open(struct ld_pass *pass, struct ld_error *err)
         add_row(pass, LD_PASS_EMPTY, 0, x);
     if (pass->plan.rows & LD_ROW_PERTURBED)
         add_row(pass, LD_PASS_POSITIVE, 0, x)->options.middle_identity = true;
+    add_twins(pass);
     pass->open = true;
     return LD_PASS_ROWS;
 }
@@ -430,6 +481,8 @@ enum ld_code ld_pass_close(struct ld_pass *pass, struct ld_error *err)
     LD_ASSERT(pass->open);
     for (uint32_t i = 0; i < pass->row_count; i++)
         LD_ASSERT(pass->rows[i].done);
+    if (settle_twins(pass, err) != LD_OK)
+        return err->code;
     struct ld_guidance_rows rows = {
         .x = pass->rows[0].x,
         .uncond = result_of(pass, LD_PASS_NEGATIVE, false),

@@ -24,7 +24,8 @@
 #include "runtime/sample/noise.h"
 #include "runtime/sample/schedule.h"
 
-enum { LD_PASS_PARTS_MAX = 16, LD_PASS_ROWS_MAX = LD_PASS_PARTS_MAX + 4 };
+/* Rows of the guidance, and with SMEA as many twins that see a smaller picture. */
+enum { LD_PASS_PARTS_MAX = 16, LD_PASS_ROWS_MAX = 2 * (LD_PASS_PARTS_MAX + 4) };
 
 /* Everything but the scalars is borrowed for the life of the pass. */
 struct ld_pass_config {
@@ -51,6 +52,7 @@ struct ld_pass_row {
     struct ld_unet_options options;
     double *denoised; /* [4, height, width], filled by ld_pass_row_done */
     bool done;
+    bool twin; /* SMEA: the same row with its deep features shrunk */
 };
 
 enum ld_pass_status { LD_PASS_ROWS, LD_PASS_DONE, LD_PASS_FAILED };

@@ -48,11 +48,11 @@ static enum ld_code begin_pass(struct ld_session *session, const double *start, 
                                struct ld_error *err)
 {
     struct ld_job *job = session->job;
-    const int which = session->second ? 1 : 0;
+    const struct ld_job_pass *pass = ld_session_pass(session);
     struct ld_pass_config config = {
         .request = &job->request,
-        .table = &job->table,
-        .prediction = ld_model_arch(job->model->model)->prediction,
+        .table = &pass->table,
+        .prediction = ld_model_arch(pass->model->model)->prediction,
         .hires = session->second,
         .image = session->image,
         .height = session->height,
@@ -60,7 +60,7 @@ static enum ld_code begin_pass(struct ld_session *session, const double *start, 
         .start = start,
         .mask = mask,
     };
-    config.parts = ld_conditioning_parts(job->conditioning[which], &config.part_weights);
+    config.parts = ld_conditioning_parts(pass->stages[0].conditioning, &config.part_weights);
     ld_arena_init(&session->arena, "pass", ld_pass_arena_bytes(session->height, session->width));
     if (ld_pass_create(&session->pass, &session->arena, &config, err) != LD_OK)
         return err->code;
@@ -159,8 +159,8 @@ static enum ld_code decode_pixels(const struct ld_session *session, const double
     }
     for (size_t i = 0; i < count; i++)
         in[i] = (float)latent[i];
-    code = ld_model_decode(job->vae ? job->vae : job->model->model, in, session->height,
-                           session->width, 1.0F / LATENT_SCALE, interrupt, planes, err);
+    code = ld_model_decode(ld_job_vae(job, session->second), in, session->height, session->width,
+                           1.0F / LATENT_SCALE, interrupt, planes, err);
     if (code == LD_OK && !ld_values_finite(planes, plane_count))
         code = LD_FAIL(err, LD_E_NUMERICAL,
                        "the decoder produced values that are no numbers; try another VAE");
@@ -210,7 +210,7 @@ static enum ld_code resize_pixels(struct ld_session *session, int32_t height, in
     };
     code = ld_pixels_resize(&op, err);
     if (code == LD_OK)
-        code = ld_job_encode_pixels(session->job, after, height * 8, width * 8, interrupt, &latent,
+        code = ld_job_encode_pixels(session->job, true, after, height * 8, width * 8, interrupt, &latent,
                                     err);
     if (code != LD_OK)
         goto done;
@@ -238,7 +238,7 @@ enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_canc
         code = resize_latent(session, latent_height, latent_width, mode, err);
     else
         code = resize_pixels(session, latent_height, latent_width, interrupt, err);
-    if (code == LD_OK && (job->mask || job->extra[0]))
+    if (code == LD_OK && (job->mask || job->extra[1]))
         code = ld_job_second_mask(job, latent_height, latent_width, err);
     if (code != LD_OK)
         return code;
@@ -271,12 +271,12 @@ static enum ld_code write_numerics(const struct ld_session *session, struct ld_e
         .second_width = second ? session->width : 0,
     };
     ld_buffer_clear(&job->numerics);
-    return ld_numerics_write(&job->numerics, job->model->model,
-                             job->vae ? job->vae : job->model->model, &sizes, err);
+    return ld_numerics_write(&job->numerics, ld_session_pass(session)->model->model,
+                             ld_job_vae(job, second), &sizes, err);
 }
 
-static enum ld_code write_png(const struct ld_session *session, const uint8_t *rgb, bool partial,
-                              struct ld_buffer *png, struct ld_error *err)
+static enum ld_code write_png(const struct ld_session *session, const struct ld_job_pixels *pixels,
+                              bool partial, struct ld_buffer *png, struct ld_error *err)
 {
     const struct ld_job *job = session->job;
     const struct ld_request request = ld_session_request(session);
@@ -286,8 +286,8 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
     struct ld_buffer adapters = ld_buffer_make(METADATA_MAX);
     ld_buffer_format(&adapters, "[%s]", job->adapters.size ? job->adapters.data : "");
     const struct ld_infotext_facts facts = {
-        .model_name = job->model->name,
-        .model_sha256 = job->model->sha256,
+        .model_name = job->passes[0].model->name,
+        .model_sha256 = job->passes[0].model->sha256,
         .version = "latentd " LATENTD_VERSION,
         .adapters_json = adapters.data,
         .image = session->image,
@@ -296,7 +296,7 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
     ld_infotext_write_graph(&graph, &request, &facts);
     ld_buffer_format(&own,
                      "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"numerics\":%s,\"request\":",
-                     LATENTD_VERSION, job->model->sha256, partial ? "\"partial\":true," : "",
+                     LATENTD_VERSION, job->passes[0].model->sha256, partial ? "\"partial\":true," : "",
                      job->numerics.data);
     ld_request_write_replay_json(&request, &own);
     ld_buffer_text(&own, "}");
@@ -306,9 +306,9 @@ static enum ld_code write_png(const struct ld_session *session, const uint8_t *r
         {"latentd", own.data, true},
     };
     const struct ld_png_image image = {
-        .pixels = rgb,
-        .width = session->width * 8,
-        .height = session->height * 8,
+        .pixels = pixels->rgb,
+        .width = pixels->width,
+        .height = pixels->height,
         .channels = 3,
         .compression = request.compression,
         .texts = texts,
@@ -330,22 +330,23 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
     struct ld_job *job = session->job;
     const double *latent =
         partial && session->pass ? ld_pass_prediction(session->pass) : session->latent;
-    const size_t pixels = 64 * (size_t)session->height * (size_t)session->width;
+    struct ld_job_pixels pixels = {.width = session->width * 8, .height = session->height * 8};
     struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
-    uint8_t *rgb = ld_block_alloc(3 * pixels);
+    pixels.rgb = ld_block_alloc(3 * (size_t)pixels.width * (size_t)pixels.height);
     const int64_t start_us = ld_clock_monotonic_us();
-    enum ld_code code = rgb ? decode_pixels(session, latent, interrupt, rgb, err)
-                            : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    enum ld_code code = pixels.rgb ? decode_pixels(session, latent, interrupt, pixels.rgb, err)
+                                   : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    if (code == LD_OK && ld_pixels_black(pixels.rgb, 3 * (size_t)pixels.width *
+                                                         (size_t)pixels.height))
+        ld_job_warn(job, "picture %u is entirely black", session->image);
+    if (code == LD_OK)
+        code = ld_job_finish_pixels(job, &pixels, err);
     const int64_t decoded_us = ld_clock_monotonic_us();
     if (code != LD_OK)
         goto done;
-    if (job->mask_pixels && job->request.init.paste_back && !session->second)
-        ld_pixels_paste_back(rgb, job->init_rgb, job->mask_pixels, pixels);
-    if (ld_pixels_black(rgb, 3 * pixels))
-        ld_job_warn(job, "picture %u is entirely black", session->image);
     code = write_numerics(session, err);
     if (code == LD_OK)
-        code = write_png(session, rgb, partial, &png, err);
+        code = write_png(session, &pixels, partial, &png, err);
     job->report.decode_us += decoded_us - start_us;
     job->report.encode_us += ld_clock_monotonic_us() - decoded_us;
     if (code != LD_OK)
@@ -356,8 +357,8 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
     const struct ld_engine_image image = {
         .index = session->image,
         .seed = ld_noise_seed_of(&job->request, session->image),
-        .width = session->width * 8,
-        .height = session->height * 8,
+        .width = pixels.width,
+        .height = pixels.height,
         .png = ld_span_of(png.data, png.size),
         .partial = partial,
     };
@@ -366,7 +367,7 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
     if (!partial)
         ld_session_release(session);
 done:
-    ld_block_free(rgb, 3 * pixels);
+    ld_job_pixels_release(&pixels);
     ld_buffer_deinit(&png);
     return code;
 }

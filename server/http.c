@@ -385,7 +385,8 @@ static bool type_fits(const struct ld_route *route, const char *type)
     if (route->body == LD_BODY_FORM)
         return type_is(type, "multipart/form-data");
     if (route->body == LD_BODY_IMAGE)
-        return type_is(type, "image/png") || type_is(type, "application/octet-stream") ||
+        return type_is(type, "image/png") || type_is(type, "image/jpeg") ||
+               type_is(type, "image/webp") || type_is(type, "application/octet-stream") ||
                type_is(type, "multipart/form-data");
     return type_is(type, "application/json");
 }
@@ -426,7 +427,8 @@ static bool admit_body(struct ld_http *http, struct ld_conn *conn, enum MHD_Resu
         *result =
             refuse(http, conn, LD_E_UNSUPPORTED, 415,
                    route->body == LD_BODY_IMAGE
-                       ? "the content type must be image/png or multipart/form-data"
+                       ? "the content type must be image/png, image/jpeg, image/webp or "
+                         "multipart/form-data"
                    : route->body == LD_BODY_FORM ? "the content type must be multipart/form-data"
                                                  : "the content type must be application/json");
     else if (verdict->length > conn->body_limit)

@@ -3,7 +3,7 @@
 
 #include "api/sweep.h"
 #include "runtime/base/log.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_header.h"
 #include "server/names.h"
 #include "server/rights.h"
 
@@ -75,21 +75,23 @@ void ld_intake_deinit(struct ld_intake *intake)
 
 /* ---- Pictures -------------------------------------------------------------------------------- */
 
-static enum ld_code check_picture(struct ld_span png, struct ld_store_upload *upload,
+static enum ld_code check_picture(struct ld_span picture, struct ld_store_upload *upload,
                                   struct ld_error *err)
 {
-    struct ld_png_header header;
-    if (png.size > LD_UPLOAD_BYTES_MAX)
+    struct ld_picture_header header;
+    if (picture.size > LD_UPLOAD_BYTES_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "the picture must have at most %d bytes",
                        LD_UPLOAD_BYTES_MAX);
-    enum ld_code code = ld_png_check_header(&header, png, false, err);
-    if (code == LD_E_FORMAT) /* bytes that are no PNG are a wrong type, not a malformed request */
-        return LD_FAIL(err, LD_E_UNSUPPORTED, "the picture is not a PNG");
+    enum ld_code code = ld_picture_check_header(&header, picture, err);
+    if (code == LD_E_FORMAT) { /* bytes of another kind are a wrong type, not a malformed request */
+        err->code = LD_E_UNSUPPORTED;
+        return LD_E_UNSUPPORTED;
+    }
     if (code != LD_OK)
         return code;
     upload->width = header.width;
     upload->height = header.height;
-    upload->bytes = png.size;
+    upload->bytes = picture.size;
     return LD_OK;
 }
 

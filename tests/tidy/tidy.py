@@ -24,6 +24,8 @@ HOMES = {
     r"microhttpd\.h": r"server/http(_guard)?\.[ch]",
     r"jansson\.h": r"api/",
     r"png\.h": r"runtime/image/png_(read|write)\.c",
+    r"(jpeglib|jerror)\.h": r"runtime/image/jpeg_read\.c",
+    r"webp/.*": r"runtime/image/webp_read\.c",
     r"sqlite3\.h": r"server/store_sqlite\w*\.[ch]",
     r"libpq-fe\.h": r"server/store_pg\.c",
     r"curl/curl\.h": r"server/remote\.c|server/cmd_webhook\.c",
@@ -37,7 +39,8 @@ BANNED = re.compile(
     r"longjmp)\s*\(")
 ALLOCATION = re.compile(r"\b(malloc|calloc|realloc|free|strdup|strndup)\s*\(")
 ALLOCATION_HOMES = {"runtime/base/arena.c"}
-JUMP_HOMES = {"runtime/image/png_read.c", "runtime/image/png_write.c"}
+JUMP_HOMES = {"runtime/image/png_read.c", "runtime/image/png_write.c",
+              "runtime/image/jpeg_read.c"}
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 

@@ -28,17 +28,18 @@ static void make_body(const struct ld_field *field, const char *value, struct ld
     for (char *dot = strchr(part, '.'); dot; dot = strchr(part, '.')) {
         *dot = '\0';
         ld_buffer_format(body, "\"%s\":%s{", part, strcmp(part, "loras") == 0 ? "[" : "");
+        if (strcmp(part, "init") == 0 && strcmp(field->path, "init.image") != 0)
+            ld_buffer_text(body, "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"},");
         part = dot + 1;
         depth++;
     }
-    if (strncmp(field->path, "loras.", 6) == 0 && strcmp(field->path, "loras.name") != 0)
+    const bool item = (field->flags & LD_FIELD_ITEM) != 0;
+    if (item && strcmp(part, "name") != 0)
         ld_buffer_text(body, "\"name\":\"a\",");
-    if (strncmp(field->path, "init.", 5) == 0 && strcmp(field->path, "init.image") != 0)
-        ld_buffer_text(body, "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"},");
     ld_buffer_format(body, "\"%s\":", part);
     ld_buffer_text(body, value);
-    for (; depth > 0; depth--)
-        ld_buffer_text(body, depth == 1 && strncmp(field->path, "loras.", 6) == 0 ? "}]" : "}");
+    for (bool innermost = true; depth > 0; depth--, innermost = false)
+        ld_buffer_text(body, innermost && item ? "}]" : "}");
     ld_buffer_text(body, "}");
 }
 

@@ -94,9 +94,10 @@ static void nested_fields_arrive_at_their_members(void **state)
         "\"guidance\":{\"uncond_zero\":{\"scale\":0.5},\"auto_cfg\":true,\"freeu\":{\"b1\":1}},"
         "\"hyper\":true,\"wildcards\":{\"seed\":7},\"quality_tags\":true,\"undesired\":\"heavy\","
         "\"loras\":[{\"name\":\"ink\",\"weight\":-0.5},{\"name\":\"b\",\"text_weight\":2}],"
-        "\"hires\":{\"scale\":2,\"prompt\":\"\"},\"output\":{\"metadata\":\"none\"},"
+        "\"hires\":{\"scale\":2,\"prompt\":\"\",\"model\":\"m2\",\"loras\":[{\"name\":\"c\",\"start\":0.25}]},"
+        "\"output\":{\"metadata\":\"none\"},"
         "\"on_disconnect\":\"cancel\",\"sigmas\":[14.6,3,0.0],"
-        "\"user_data\": { \"a\" : [ 1, \"x y\\\"\" ] },\"smea\":\"off\","
+        "\"user_data\": { \"a\" : [ 1, \"x y\\\"\" ] },\"smea\":\"auto\","
         "\"sampler_options\":{\"discard_penultimate\":false},\"noise\":\"philox\"}");
     assert_int_equal(request->width, 1024);
     assert_int_equal(request->height, 768);
@@ -113,6 +114,10 @@ static void nested_fields_arrive_at_their_members(void **state)
     assert_true(request->hires.present && request->hires.scale == 2);
     assert_string_equal(request->hires.prompt, "");
     assert_null(request->hires.negative_prompt);
+    assert_string_equal(request->hires.model, "m2");
+    assert_true(request->hires.loras_given && request->hires.lora_count == 1);
+    assert_true(request->hires.loras[0].start == 0.25 && request->hires.loras[0].weight == 1);
+    assert_int_equal(request->smea, LD_SMEA_AUTO);
     assert_false(request->metadata_full);
     assert_int_equal(request->cancel_on_disconnect, LD_TRUE);
     assert_int_equal(request->sigma_count, 3);

@@ -111,12 +111,44 @@ static void adapters_are_added_one_by_one(void **state)
     assert_true(request.loras[1].weight == 0.8);
     assert_string_equal(request.loras[2].name, "a:b");
     assert_true(request.loras[2].weight == -1 && request.loras[2].text_weight == 0.5);
+    set("hires-loras", "ink:0.5@0.25-0.75");
+    set("hires-loras", "a@b");
+    assert_int_equal(request.hires.lora_count, 2);
+    assert_true(request.hires.present && request.hires.loras_given);
+    assert_true(request.hires.loras[0].weight == 0.5 && request.hires.loras[0].start == 0.25 &&
+                request.hires.loras[0].end == 0.75);
+    assert_string_equal(request.hires.loras[1].name, "a@b");
+    assert_true(request.hires.loras[1].end == 1);
+    refuses("lora", "ink@0-2", LD_E_RANGE, "between 0 and 1");
     refuses("lora", "ink:5", LD_E_RANGE, "between -4 and 4");
     refuses("lora", "../x", LD_E_INVALID, "plain name");
     refuses("lora", ":1", LD_E_RANGE, "bytes");
     for (uint32_t i = request.lora_count; i < LD_LORAS_MAX; i++)
         set("lora", "x");
     refuses("lora", "x", LD_E_RANGE, "at most 16");
+}
+
+static void an_empty_list_of_the_second_pass_is_said(void **state)
+{
+    (void)state;
+    struct ld_buffer text = ld_buffer_make(65536);
+    set("hires-loras", "none");
+    ld_request_write_json(&request, &text);
+    assert_non_null(strstr(text.data, "\"loras\":[]"));
+    assert_int_equal(request.hires.lora_count, 0);
+    ld_buffer_deinit(&text);
+}
+
+static void ranges_of_adapters_are_counted_and_sorted(void **state)
+{
+    (void)state;
+    double starts[LD_LORA_RANGES_MAX];
+    const struct ld_request_lora loras[] = {
+        {"a", 1, 1, 0.5, 1}, {"b", 1, 1, 0, 0.25}, {"c", 1, 1, 0, 1}, {"d", 1, 1, 0.25, 0.5}};
+    assert_int_equal(ld_lora_ranges(loras, 4, starts), 3);
+    assert_true(starts[0] == 0 && starts[1] == 0.25 && starts[2] == 0.5);
+    assert_int_equal(ld_lora_ranges(loras, 0, starts), 1);
+    assert_int_equal(ld_lora_ranges(loras + 2, 1, starts), 1);
 }
 
 static void slips_are_named_and_change_nothing(void **state)
@@ -208,6 +240,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(switches_turn_objects_on_and_off, open_request,
                                         close_request),
         cmocka_unit_test_setup_teardown(adapters_are_added_one_by_one, open_request, close_request),
+        cmocka_unit_test_setup_teardown(an_empty_list_of_the_second_pass_is_said, open_request, close_request),
+        cmocka_unit_test_setup_teardown(ranges_of_adapters_are_counted_and_sorted, open_request, close_request),
         cmocka_unit_test_setup_teardown(slips_are_named_and_change_nothing, open_request,
                                         close_request),
         cmocka_unit_test_setup_teardown(every_flag_can_be_set, open_request, close_request),

@@ -197,6 +197,30 @@ static void hidden_defaults_become_explicit(void **state)
     close_fixture(&f);
 }
 
+static void sizes_are_advised_and_smea_is_settled(void **state)
+{
+    (void)state;
+    struct fixture f;
+    const struct ld_request *request =
+        resolved(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"size\":\"832x1280\",\"smea\":\"auto\"}");
+    assert_true(warned(&f, "832x1280 is not among this model's sizes; the nearest is 832x1216"));
+    assert_false(warned(&f, "hires help"));
+    assert_int_equal(request->smea, LD_SMEA_OFF);
+    close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"size\":\"1216x1664\","
+                           "\"smea\":\"auto\"}");
+    assert_int_equal(request->smea, LD_SMEA_ON);
+    assert_true(fabs(request->smea_scale - sqrt(1216.0 * 1664.0 / (1024.0 * 1024.0))) < 1e-9);
+    close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"size\":\"1600x1600\"}");
+    assert_true(warned(&f, "deep_shrink, smea or hires help beyond it"));
+    close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"smea\":\"on\"}");
+    assert_true(request->smea_scale == 1.25); /* below the native area, as little as there is */
+    assert_false(warned(&f, "not among"));
+    close_fixture(&f);
+}
+
 static void resolving_what_is_resolved_changes_nothing(void **state)
 {
     (void)state;
@@ -225,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_model_fills_what_was_not_given),
+        cmocka_unit_test(sizes_are_advised_and_smea_is_settled),
         cmocka_unit_test(presets_are_placed_where_the_model_wants_them),
         cmocka_unit_test(presets_a_model_has_not_are_refused_by_name),
         cmocka_unit_test(a_prompt_that_grows_too_long_is_refused),

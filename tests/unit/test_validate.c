@@ -220,8 +220,16 @@ static void limits_hold_below_at_and_above(void **state)
 static void ranges_must_be_in_order(void **state)
 {
     (void)state;
-    refuses("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.2}]}",
-            "/loras/0/start", "not available in this version");
+    accepts("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.2,\"end\":0.7}]}");
+    refuses("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.1,\"end\":0.2},"
+            "{\"name\":\"styles/ink\",\"start\":0.3,\"end\":0.4},"
+            "{\"name\":\"styles/ink\",\"start\":0.5,\"end\":0.6},"
+            "{\"name\":\"styles/ink\",\"start\":0.7,\"end\":0.8}]}",
+            "/loras", "at most 8 ranges");
+    refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"model\":\"v3\"}}",
+            "/hires/model", "no model v3");
+    refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"loras\":[{\"name\":\"ink\"}]}}",
+            "/hires/loras/0/name", "no adapter ink");
     refuses("{\"prompt\":\"\",\"hyper\":true}", "/hyper", "adapters are not known yet");
     refuses("{\"prompt\":\"\",\"loras\":[{\"name\":\"styles/ink\",\"start\":0.6,\"end\":0.5}]}",
             "/loras/0/start", "at most loras.end");
@@ -242,6 +250,11 @@ static void ranges_must_be_in_order(void **state)
             "sides");
     refuses("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask_blur\":4}}",
             "/init/mask_blur", "needs init.mask");
+    refuses("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},\"area\":\"masked\"}}",
+            "/init/area", "needs init.mask");
+    refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"init\":{\"image\":{\"base64\":\"AAAA\"},"
+            "\"outpaint\":{\"left\":256,\"right\":193}}}",
+            "/init/outpaint", "must leave 64 pixels of width");
     accepts("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask_blur\":0}}");
     accepts("{\"prompt\":\"\",\"scheduler_options\":{\"coefficient\":1.15,\"sigma_min\":1}}");
     accepts("{\"prompt\":\"\",\"init\":{\"image\":{\"base64\":\"AAAA\"},"
