@@ -134,7 +134,7 @@ def test_smea_works_beside_every_other_row(paint):
 GUIDANCE = (
     {"rescale": 0.7}, {"uncond_zero": True}, {"auto_cfg": True}, {"dynamic_threshold": {"mimic_scale": 3}},
     {"skip_above_sigma": 5}, {"skip_below_sigma": 1}, {"ngms": 4}, {"skip_early": 0.4},
-    {"uncond_scale": 0.5}, {"pag": 3}, {"sag": 0.5}, {"freeu": True}, {"freeu": {"version": "v1"}},
+    {"uncond_scale": 0.5}, {"pag": 3}, {"sag": 0.5},
     {"apg": {"eta": 0}}, {"perp_neg": 1}, {"epsilon_scale": 1.05}, {"negative_end": 0.5})
 
 
