@@ -233,9 +233,8 @@ static void check_init(const struct check *check)
     if (!init->present)
         return;
     const bool has_mask = init->mask[0] || ld_request_has(request, "init.mask");
-    const bool grows = init->outpaint_left + init->outpaint_top + init->outpaint_right +
-                           init->outpaint_bottom >
-                       0;
+    const bool grows =
+        init->outpaint_left + init->outpaint_top + init->outpaint_right + init->outpaint_bottom > 0;
     if (init->mask_blur > 0 && !has_mask && !grows)
         ld_problem_add(check->problem, LD_E_INVALID, "/init/mask_blur",
                        "init.mask_blur needs init.mask or init.outpaint");
@@ -245,12 +244,10 @@ static void check_init(const struct check *check)
                              : "init.area \"masked\" needs init.mask");
     if (request->width - init->outpaint_left - init->outpaint_right < LD_SIDE_MIN)
         ld_problem_add(check->problem, LD_E_RANGE, "/init/outpaint",
-                       "init.outpaint.left and right must leave %d pixels of width",
-                       LD_SIDE_MIN);
+                       "init.outpaint.left and right must leave %d pixels of width", LD_SIDE_MIN);
     if (request->height - init->outpaint_top - init->outpaint_bottom < LD_SIDE_MIN)
         ld_problem_add(check->problem, LD_E_RANGE, "/init/outpaint",
-                       "init.outpaint.top and bottom must leave %d pixels of height",
-                       LD_SIDE_MIN);
+                       "init.outpaint.top and bottom must leave %d pixels of height", LD_SIDE_MIN);
 }
 
 static void check_ranges(const struct check *check)

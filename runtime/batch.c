@@ -112,9 +112,8 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         .options = batch->rows[0]->options,
         .cancel = interrupt,
     };
-    if (ld_model_unet(ld_session_pass(first)->model->model, ld_session_stage(first)->variant.variant,
-                      &request, err) !=
-        LD_OK)
+    if (ld_model_unet(ld_session_pass(first)->model->model,
+                      ld_session_stage(first)->variant.variant, &request, err) != LD_OK)
         return err->code;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct ld_session *session = batch->sessions[i];

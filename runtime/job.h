@@ -50,7 +50,8 @@ struct ld_job_stage {
 struct ld_job_pass {
     struct ld_resident *model; /* pinned while the job lives */
     struct ld_sigma_table table;
-    struct ld_request_lora loras[LD_REQUEST_LORAS_MAX]; /* of the request and of the pass's prompt */
+    struct ld_request_lora
+        loras[LD_REQUEST_LORAS_MAX]; /* of the request and of the pass's prompt */
     uint32_t lora_count;
     struct ld_job_stage stages[LD_LORA_RANGES_MAX]; /* at least one */
     uint32_t stage_count;

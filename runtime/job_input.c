@@ -373,8 +373,8 @@ static enum ld_code make_extra(struct ld_job *job, bool second, const struct ld_
         const bool kept = job->init_rgb && job->mask_pixels && job->mask_pixels[i / 3] < 0.5F;
         rgb[i] = kept ? job->init_rgb[i] : 127;
     }
-    const enum ld_code code = ld_job_encode_pixels(
-        job, second, rgb, job->request.height, job->request.width, interrupt, &masked, err);
+    const enum ld_code code = ld_job_encode_pixels(job, second, rgb, job->request.height,
+                                                   job->request.width, interrupt, &masked, err);
     for (size_t i = 0; code == LD_OK && i < cells; i++)
         (*extra)[i] = job->mask ? (float)job->mask[i] : 1.0F;
     for (size_t i = 0; code == LD_OK && i < LD_LATENT_CHANNELS * cells; i++)

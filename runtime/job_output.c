@@ -90,8 +90,8 @@ static void lay_part(const struct ld_job *job, const uint8_t *part, uint8_t *fra
         const uint8_t *row = part + 3 * (size_t)y * (size_t)at.width;
         memcpy(frame + 3 * first, row, 3 * (size_t)at.width);
         if (job->request.init.paste_back)
-            ld_pixels_paste_back(frame + 3 * first, job->frame + 3 * first,
-                                 job->frame_mask + first, (size_t)at.width);
+            ld_pixels_paste_back(frame + 3 * first, job->frame + 3 * first, job->frame_mask + first,
+                                 (size_t)at.width);
     }
 }
 
@@ -103,10 +103,10 @@ static enum ld_code frame(const struct ld_job *job, struct ld_job_pixels *pixels
     struct ld_job_pixels whole = {.width = job->frame_width, .height = job->frame_height};
     uint8_t *part = ld_block_alloc(part_size);
     whole.rgb = ld_block_alloc(3 * count_of(&whole));
-    enum ld_code code = part && whole.rgb
-                            ? resize(pixels->rgb, pixels->height, pixels->width, 3,
-                                     LD_PIXEL_LANCZOS, at, part, err)
-                            : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    enum ld_code code =
+        part && whole.rgb
+            ? resize(pixels->rgb, pixels->height, pixels->width, 3, LD_PIXEL_LANCZOS, at, part, err)
+            : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
     if (code == LD_OK) {
         memcpy(whole.rgb, job->frame, 3 * count_of(&whole));
         lay_part(job, part, whole.rgb);

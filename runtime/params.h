@@ -228,9 +228,9 @@ struct ld_field {
     const char *given_text;
     double default_number;
     double given_number;
-    double min, max; /* value, or bytes of a text */
-    size_t offset;   /* of the member */
-    size_t size;     /* of it; of a list: offset of its count */
+    double min, max;    /* value, or bytes of a text */
+    size_t offset;      /* of the member */
+    size_t size;        /* of it; of a list: offset of its count */
     size_t flag_offset; /* of the bool beside a SEED, an OBJECT_ON or a list; 0: none */
     enum ld_field_kind kind;
     uint32_t flags; /* enum ld_field_flag */

@@ -103,8 +103,8 @@ static enum ld_code add_lora(struct ld_request *request, const struct ld_field *
         code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("text_weight")),
                                    numbers[0], err);
     if (code == LD_OK && ranged)
-        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("start")), range[0],
-                                   err);
+        code =
+            ld_field_set_number(&lora, ld_field_member(list, ld_span_text("start")), range[0], err);
     if (code == LD_OK && ranged)
         code =
             ld_field_set_number(&lora, ld_field_member(list, ld_span_text("end")), range[1], err);

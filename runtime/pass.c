@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-enum { SMEA_BLOCK = 3 }; /* the first block on a halved map, as in deep shrink */
+enum { SMEA_BLOCK = 3 };       /* the first block on a halved map, as in deep shrink */
 enum { LATENT_TENSORS = 136 }; /* sampler slots, history, Brownian path, guidance, rows, twins */
 
 struct ld_pass {

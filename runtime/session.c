@@ -210,8 +210,8 @@ static enum ld_code resize_pixels(struct ld_session *session, int32_t height, in
     };
     code = ld_pixels_resize(&op, err);
     if (code == LD_OK)
-        code = ld_job_encode_pixels(session->job, true, after, height * 8, width * 8, interrupt, &latent,
-                                    err);
+        code = ld_job_encode_pixels(session->job, true, after, height * 8, width * 8, interrupt,
+                                    &latent, err);
     if (code != LD_OK)
         goto done;
     ld_heap_free(session->latent);
@@ -336,8 +336,8 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
     const int64_t start_us = ld_clock_monotonic_us();
     enum ld_code code = pixels.rgb ? decode_pixels(session, latent, interrupt, pixels.rgb, err)
                                    : LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
-    if (code == LD_OK && ld_pixels_black(pixels.rgb, 3 * (size_t)pixels.width *
-                                                         (size_t)pixels.height))
+    if (code == LD_OK &&
+        ld_pixels_black(pixels.rgb, 3 * (size_t)pixels.width * (size_t)pixels.height))
         ld_job_warn(job, "picture %u is entirely black", session->image);
     if (code == LD_OK)
         code = ld_job_finish_pixels(job, &pixels, err);

@@ -65,8 +65,8 @@ void ld_pixels_lay(uint8_t *out, int32_t height, int32_t width, const uint8_t *p
 {
     const size_t pixel = (size_t)channels;
     for (int32_t y = 0; y < height; y++) {
-        const uint8_t *row = picture + (size_t)clamped(y - at.y, at.height - 1) *
-                                           (size_t)at.width * pixel;
+        const uint8_t *row =
+            picture + (size_t)clamped(y - at.y, at.height - 1) * (size_t)at.width * pixel;
         for (int32_t x = 0; x < width; x++)
             memcpy(out + ((size_t)y * (size_t)width + (size_t)x) * pixel,
                    row + (size_t)clamped(x - at.x, at.width - 1) * pixel, pixel);

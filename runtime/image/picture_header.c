@@ -22,8 +22,7 @@ bool ld_picture_kind_built(enum ld_picture_kind kind)
 
 /* ---- What all have in common ----------------------------------------------------------------- */
 
-static enum ld_code settle(struct ld_picture_header *header, const char *name,
-                           struct ld_error *err)
+static enum ld_code settle(struct ld_picture_header *header, const char *name, struct ld_error *err)
 {
     const int64_t pixels = (int64_t)header->stored_width * header->stored_height;
     if (header->stored_width < 1 || header->stored_height < 1)
@@ -92,9 +91,10 @@ static enum ld_code read_frame(struct ld_picture_header *header, uint8_t marker,
     if (body.size < 6)
         return LD_FAIL(err, LD_E_FORMAT, "the image's JPEG header is damaged");
     if (marker > 0xC2 || body.data[0] != 8)
-        return LD_FAIL(err, LD_E_UNSUPPORTED,
-                       "the image is a JPEG in a rare coding (arithmetic, lossless or 12 bit); save "
-                       "it as a usual one or as PNG");
+        return LD_FAIL(
+            err, LD_E_UNSUPPORTED,
+            "the image is a JPEG in a rare coding (arithmetic, lossless or 12 bit); save "
+            "it as a usual one or as PNG");
     if (body.data[5] != 1 && body.data[5] != 3)
         return LD_FAIL(err, LD_E_UNSUPPORTED,
                        "the image is a JPEG that is neither grey nor RGB; convert it from CMYK to "

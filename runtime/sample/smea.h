@@ -2,8 +2,8 @@
  * SMEA: a stabiliser for pictures beyond the size a model was trained at. While the noise is high,
  * every row of the guidance is evaluated twice, once as it is and once with the UNet's deep blocks
  * on a smaller feature map, where the whole composition fits the field of view that training gave
- * them. The second answer's coarse part replaces that of the first, by a weight that falls from 1 to
- * 0 along a cosine, so details are the full picture's from the first step on and nothing jumps.
+ * them. The second answer's coarse part replaces that of the first, by a weight that falls from 1
+ * to 0 along a cosine, so details are the full picture's from the first step on and nothing jumps.
  *
  *     D = D_full + w(t) L(D_small - D_full),  w = cos^2(pi/2 * progress / END) up to END, else 0
  *     L: area mean over cells of `scale`, bilinear back up

@@ -15,7 +15,8 @@ PURE_FOR_API = {"runtime/params.h", "runtime/text/prompt.h", "runtime/text/bpe.h
                 "runtime/image/png_meta.h", "runtime/image/png_read.h",
                 "runtime/image/recipe_build.h", "runtime/image/png_text.h"}
 PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/png_meta.h",
-                   "runtime/image/infotext.h", "runtime/image/recipe_build.h"}
+                   "runtime/image/infotext.h", "runtime/image/recipe_build.h",
+                   "runtime/image/picture_header.h"}
 
 HOMES = {
     r"cuda.*\.h": r"(kernels/cuda|runtime/gpu)/",

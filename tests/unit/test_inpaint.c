@@ -35,8 +35,7 @@ static void a_rectangle_grows_inside_the_picture(void **state)
             for (int32_t padding = 0; padding < 16; padding += 5) {
                 const struct ld_rect inner = {x, y, WIDTH - x < 6 ? WIDTH - x : 6,
                                               HEIGHT - y < 3 ? HEIGHT - y : 3};
-                const struct ld_rect r =
-                    ld_rect_around(inner, padding, 2, 3, HEIGHT, WIDTH);
+                const struct ld_rect r = ld_rect_around(inner, padding, 2, 3, HEIGHT, WIDTH);
                 assert_true(r.x >= 0 && r.y >= 0 && r.x + r.width <= WIDTH &&
                             r.y + r.height <= HEIGHT);
                 assert_true(r.x <= inner.x && r.y <= inner.y &&

@@ -201,8 +201,8 @@ static void sizes_are_advised_and_smea_is_settled(void **state)
 {
     (void)state;
     struct fixture f;
-    const struct ld_request *request =
-        resolved(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"size\":\"832x1280\",\"smea\":\"auto\"}");
+    const struct ld_request *request = resolved(
+        &f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"size\":\"832x1280\",\"smea\":\"auto\"}");
     assert_true(warned(&f, "832x1280 is not among this model's sizes; the nearest is 832x1216"));
     assert_false(warned(&f, "hires help"));
     assert_int_equal(request->smea, LD_SMEA_OFF);

@@ -226,8 +226,8 @@ static void ranges_must_be_in_order(void **state)
             "{\"name\":\"styles/ink\",\"start\":0.5,\"end\":0.6},"
             "{\"name\":\"styles/ink\",\"start\":0.7,\"end\":0.8}]}",
             "/loras", "at most 8 ranges");
-    refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"model\":\"v3\"}}",
-            "/hires/model", "no model v3");
+    refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"model\":\"v3\"}}", "/hires/model",
+            "no model v3");
     refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"loras\":[{\"name\":\"ink\"}]}}",
             "/hires/loras/0/name", "no adapter ink");
     refuses("{\"prompt\":\"\",\"hyper\":true}", "/hyper", "adapters are not known yet");
