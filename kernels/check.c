@@ -134,14 +134,17 @@ enum ld_code ld_check_linear(const struct ld_linear *op, struct ld_error *err)
 
 enum ld_code ld_check_group_norm(const struct ld_group_norm *op, struct ld_error *err)
 {
-    if (!sources_fit(op->x0, op->x1, op->c0, op->c1) || op->y == NULL)
+    if (!sources_fit(op->x0, op->x1, op->c0, op->c1) ||
+        (op->y == NULL && op->half != LD_NORM_MEASURE))
         return shape_error(err, "group_norm needs an input and an output");
+    if (op->half != LD_NORM_BOTH && op->fold == NULL)
+        return shape_error(err, "half a group_norm needs room for what is measured");
     int32_t channels = op->c0 + op->c1;
     if (op->groups < 1 || channels % op->groups != 0)
         return shape_error(err, "group_norm channels divide into the groups");
     if (!product_fits(op->batch, op->positions, channels) || channels > FEATURES_MAX)
         return shape_error(err, "group_norm size is out of range");
-    if (op->y == op->x1 || (op->y == op->x0 && op->x1 != NULL))
+    if (op->x1 != NULL && (op->y == op->x1 || op->y == op->x0))
         return shape_error(err, "group_norm works in place on one source only");
     if (!is_vector(op->gamma, channels) || !is_vector(op->beta, channels))
         return shape_error(err, "group_norm gain and shift have one value a channel");

@@ -118,8 +118,18 @@ struct ld_linear {
     size_t moments_bytes;
 };
 
+/* A norm in two halves: what is measured of a whole map is applied to parts of it, or of another.
+ */
+enum ld_norm_half {
+    LD_NORM_BOTH,
+    LD_NORM_MEASURE, /* leaves `fold`, writes no y */
+    LD_NORM_APPLY    /* reads `fold`; `positions` are those at hand */
+};
+enum { LD_NORM_FOLD = 4 }; /* floats a channel of a fold; what they mean is the backend's affair */
+
 /* y = silu?((x - mean_g) * rstd_g * gamma[c] + beta[c]), statistics per image and group over
- * H*W*C/groups values of the channel concatenation of x0 and x1. y may alias x0 when x1 is NULL. */
+ * H*W*C/groups values of the channel concatenation of x0 and x1. y may alias x0 when x1 is NULL.
+ * MEASURE of a map and APPLY to all its parts give the bits of BOTH. */
 struct ld_group_norm {
     const void *x0, *x1;
     int32_t c0, c1;
@@ -130,6 +140,8 @@ struct ld_group_norm {
     const struct ld_weight *gamma, *beta;
     void *y;
     const float *moments0, *moments1; /* what the writers of x0 and x1 left, or NULL */
+    enum ld_norm_half half;
+    float *fold; /* [batch, channels, LD_NORM_FOLD] of the backend's memory, unless BOTH */
 };
 
 /* y[m,:] = (x - mean) * rstd * gamma + beta over the last axis. y may alias x. */

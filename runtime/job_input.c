@@ -10,6 +10,7 @@
 #include "runtime/image/pixels.h"
 #include "runtime/image/pixels_resize.h"
 #include "runtime/sample/resize.h"
+#include "runtime/vae_form.h"
 
 #include <math.h>
 
@@ -60,7 +61,10 @@ enum ld_code ld_job_encode_pixels(struct ld_job *job, bool second, const uint8_t
         goto done;
     }
     ld_pixels_to_planes(planes, rgb, 3, height, width);
-    code = ld_model_encode_image(model, planes, height, width, interrupt, moments, err);
+    code = ld_model_encode_form(
+        model, planes, height, width,
+        ld_vae_form_of(job->request.vae_tiling, model, true, height / 8, width / 8, false),
+        interrupt, moments, err);
     if (code != LD_OK)
         goto done;
     /* The mean: a sample would add noise that no seed of the request names. */

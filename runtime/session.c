@@ -11,6 +11,7 @@
 #include "runtime/image/png_write.h"
 #include "runtime/numerics.h"
 #include "runtime/sample/resize.h"
+#include "runtime/vae_form.h"
 
 /* VAE scale factor of SD1.5: latent = 0.18215 * encoder output (sampling.md 1.4). */
 static const float LATENT_SCALE = 0.18215F;
@@ -140,12 +141,38 @@ done:
     return code;
 }
 
+/* Whole, or in pieces where the request or the memory says so. */
+static enum ld_code decode_in_pieces(const struct ld_session *session, const float *latent,
+                                     const struct ld_cancel *interrupt, float *planes,
+                                     struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    struct ld_model *vae = ld_job_vae(job, session->second);
+    const enum ld_vae_tiling asked = job->request.vae_tiling;
+    enum ld_vae_form form =
+        ld_vae_form_of(asked, vae, false, session->height, session->width, session->tiles);
+    enum ld_code code = ld_model_decode_form(vae, latent, session->height, session->width,
+                                             1.0F / LATENT_SCALE, form, interrupt, planes, err);
+    /* The last resort, which is no longer the same picture to the bit. */
+    if ((code == LD_E_NOMEM || code == LD_E_GPU_NOMEM) && asked == LD_VAE_AUTO && session->tiles &&
+        form == LD_VAE_FORM_STRIPS) {
+        form = LD_VAE_FORM_ESTIMATED;
+        code = ld_model_decode_form(vae, latent, session->height, session->width,
+                                    1.0F / LATENT_SCALE, form, interrupt, planes, err);
+    }
+    if (code == LD_OK && asked == LD_VAE_AUTO && form != LD_VAE_FORM_WHOLE)
+        ld_job_warn(job, "picture %u did not fit into memory in one piece; it was decoded in %s",
+                    session->image,
+                    form == LD_VAE_FORM_STRIPS ? "strips, with the same result"
+                                               : "tiles with estimated norms");
+    return code;
+}
+
 /* Decode to RGB8. */
 static enum ld_code decode_pixels(const struct ld_session *session, const double *latent,
                                   const struct ld_cancel *interrupt, uint8_t *rgb,
                                   struct ld_error *err)
 {
-    const struct ld_job *job = session->job;
     const size_t count = latent_count(session);
     const int32_t height = session->height * 8;
     const int32_t width = session->width * 8;
@@ -159,8 +186,7 @@ static enum ld_code decode_pixels(const struct ld_session *session, const double
     }
     for (size_t i = 0; i < count; i++)
         in[i] = (float)latent[i];
-    code = ld_model_decode(ld_job_vae(job, session->second), in, session->height, session->width,
-                           1.0F / LATENT_SCALE, interrupt, planes, err);
+    code = decode_in_pieces(session, in, interrupt, planes, err);
     if (code == LD_OK && !ld_values_finite(planes, plane_count))
         code = LD_FAIL(err, LD_E_NUMERICAL,
                        "the decoder produced values that are no numbers; try another VAE");

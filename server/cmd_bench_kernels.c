@@ -475,7 +475,8 @@ static enum ld_code build(struct kernels *k, struct ld_error *err)
                                             LD_BENCH_TOKENS};
         ld_unet_build(&k->graph, &arch, &shape, &(struct ld_unet_options){0});
     } else {
-        const struct ld_vae_shape shape = {o->batch, o->height / 8, o->width / 8};
+        const struct ld_vae_shape shape = {
+            .batch = o->batch, .height = o->height / 8, .width = o->width / 8};
         ld_vae_build_decoder(&k->graph, &arch, &shape);
     }
     return ld_graph_finish(&k->graph, err);

@@ -26,7 +26,7 @@ struct norm_job {
     int32_t channels, slices, slice_positions;
     int32_t first_image, images;
     double *moments; /* [image][slice][2][channels] */
-    float *affine;   /* [image][3][channels]: mean, its rest, gain */
+    float *affine;   /* [image][LD_NORM_FOLD][channels]: mean, its rest, gain */
 };
 
 /* The source that holds channel c of position p, and its stride. */
@@ -146,7 +146,7 @@ static void norm_fold_task(void *pointer, uint32_t task, uint32_t worker)
     double variance = spread / ((double)width * (double)op->positions);
     /* Rounding can leave a hair below zero; a NaN must pass, so no fmax. */
     double rstd = 1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + (double)op->epsilon);
-    float *affine = job->affine + (size_t)image * 3 * (size_t)job->channels;
+    float *affine = job->affine + (size_t)image * LD_NORM_FOLD * (size_t)job->channels;
     for (int32_t c = first; c < first + width; c++) {
         float *at = affine + c;
         at[0] = (float)mean;
@@ -173,7 +173,7 @@ static void norm_apply_task(void *pointer, uint32_t task, uint32_t worker)
     size_t end = first + (size_t)job->slice_positions;
     end = end < (size_t)op->positions ? end : (size_t)op->positions;
     size_t base = (size_t)(job->first_image + image) * (size_t)op->positions;
-    const float *affine = job->affine + (size_t)image * 3 * (size_t)job->channels;
+    const float *affine = job->affine + (size_t)image * LD_NORM_FOLD * (size_t)job->channels;
     const float *beta = op->beta->data;
     float *y = (float *)op->y + (base + first) * (size_t)job->channels;
     for (size_t p = base + first; p < base + end; p++, y += job->channels) {
@@ -199,7 +199,8 @@ static void norm_groups(struct ld_cpu_backend *cpu, const struct ld_group_norm *
         job.slice_positions = NORM_SLICE_MIN;
     job.slices = (op->positions + job.slice_positions - 1) / job.slice_positions;
     size_t channels = (size_t)job.channels;
-    size_t image_bytes = channels * ((size_t)job.slices * 2 * sizeof(double) + 3 * sizeof(float));
+    size_t image_bytes =
+        channels * ((size_t)job.slices * 2 * sizeof(double) + LD_NORM_FOLD * sizeof(float));
     int32_t most = (int32_t)(cpu->shared_bytes / image_bytes);
     LD_ASSERT(most > 0);
     for (; job.first_image < op->batch; job.first_image += most) {
@@ -207,9 +208,14 @@ static void norm_groups(struct ld_cpu_backend *cpu, const struct ld_group_norm *
         job.moments = (double *)(void *)cpu->shared;
         job.affine =
             (float *)(job.moments + (size_t)job.images * (size_t)job.slices * 2 * channels);
-        ld_pool_run(cpu->pool, (uint32_t)(job.images * job.slices), norm_moments_task, &job);
-        ld_pool_run(cpu->pool, (uint32_t)(job.images * op->groups), norm_fold_task, &job);
-        ld_pool_run(cpu->pool, (uint32_t)(job.images * job.slices), norm_apply_task, &job);
+        if (op->half != LD_NORM_BOTH)
+            job.affine = op->fold + (size_t)job.first_image * LD_NORM_FOLD * channels;
+        if (op->half != LD_NORM_APPLY) {
+            ld_pool_run(cpu->pool, (uint32_t)(job.images * job.slices), norm_moments_task, &job);
+            ld_pool_run(cpu->pool, (uint32_t)(job.images * op->groups), norm_fold_task, &job);
+        }
+        if (op->half != LD_NORM_MEASURE)
+            ld_pool_run(cpu->pool, (uint32_t)(job.images * job.slices), norm_apply_task, &job);
     }
 }
 

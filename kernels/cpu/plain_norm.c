@@ -20,14 +20,18 @@ static double group_value(const struct ld_group_norm *op, size_t p, int32_t c)
     return (double)((const float *)op->x1)[p * (size_t)op->c1 + (size_t)(c - op->c0)];
 }
 
-static void group_task(void *pointer, uint32_t task, uint32_t worker)
+/* A double as the sum of two floats: what a fold holds, so that halves and whole agree. */
+static void as_two_floats(double value, float out[2])
 {
-    (void)worker;
-    const struct group_ctx *ctx = pointer;
+    out[0] = (float)value;
+    out[1] = (float)(value - (double)out[0]);
+}
+
+/* Mean and reciprocal deviation of one group, as two floats each. */
+static void measure(const struct group_ctx *ctx, size_t first, int32_t c_first, float out[4])
+{
     const struct ld_group_norm *op = ctx->op;
-    size_t first = (size_t)(task / (uint32_t)op->groups) * (size_t)op->positions;
-    int32_t c_first = (int32_t)(task % (uint32_t)op->groups) * ctx->per_group;
-    int32_t c_end = c_first + ctx->per_group;
+    const int32_t c_end = c_first + ctx->per_group;
     double count = (double)op->positions * (double)ctx->per_group;
     double sum = 0.0;
     for (size_t p = first; p < first + (size_t)op->positions; p++)
@@ -41,7 +45,28 @@ static void group_task(void *pointer, uint32_t task, uint32_t worker)
             squares += d * d;
         }
     }
-    double rstd = 1.0 / sqrt(squares / count + (double)op->epsilon);
+    as_two_floats(mean, out);
+    as_two_floats(1.0 / sqrt(squares / count + (double)op->epsilon), out + 2);
+}
+
+static void group_task(void *pointer, uint32_t task, uint32_t worker)
+{
+    (void)worker;
+    const struct group_ctx *ctx = pointer;
+    const struct ld_group_norm *op = ctx->op;
+    size_t first = (size_t)(task / (uint32_t)op->groups) * (size_t)op->positions;
+    int32_t c_first = (int32_t)(task % (uint32_t)op->groups) * ctx->per_group;
+    int32_t c_end = c_first + ctx->per_group;
+    float local[LD_NORM_FOLD];
+    const size_t group = (size_t)(task / (uint32_t)op->groups) * (size_t)ctx->channels;
+    float *fold =
+        op->half == LD_NORM_BOTH ? local : op->fold + (group + (size_t)c_first) * LD_NORM_FOLD;
+    if (op->half != LD_NORM_APPLY)
+        measure(ctx, first, c_first, fold);
+    if (op->half == LD_NORM_MEASURE)
+        return;
+    const double mean = (double)fold[0] + (double)fold[1];
+    const double rstd = (double)fold[2] + (double)fold[3];
     const float *gamma = op->gamma->data;
     const float *beta = op->beta->data;
     float *y = op->y;

@@ -86,6 +86,8 @@ static struct ldk_group_norm group_norm_of(const struct ld_group_norm *op, enum 
         .epsilon = op->epsilon,
         .silu = op->silu,
         .y = op->y,
+        .half = (enum ldk_norm_half)op->half, /* the same three, in the same order */
+        .fold = op->fold,
         .dtype = dtype,
     };
 }

@@ -135,6 +135,8 @@ uint32_t ldk_linear_signature(const struct ldk_linear *l);
 
 /* ---- Normalisation: norm.cu -------------------------------------------------------------------- */
 
+enum ldk_norm_half { LDK_NORM_BOTH, LDK_NORM_MEASURE, LDK_NORM_APPLY };
+
 struct ldk_group_norm {
     const void *x0, *x1; /* act [batch, positions, c0 | c1] */
     int32_t c0, c1;
@@ -146,6 +148,8 @@ struct ldk_group_norm {
     /* Moments that the producers of x0 and x1 left, or NULL: computed here first. */
     const float *moments0, *moments1;
     int32_t tiles0, tiles1; /* tiles an image; the counts are in the moments */
+    enum ldk_norm_half half;
+    float *fold; /* [batch, c0 + c1, 4] coefficients that one half leaves and the other reads */
     void *workspace;
     enum ldk_dtype dtype;
 };

@@ -268,11 +268,12 @@ static bool tiles_fit(int tiles, int channels)
 static bool sane(const struct ldk_group_norm *n)
 {
     const int channels = n->c0 + n->c1;
-    return n->x0 != nullptr && n->y != nullptr && n->workspace != nullptr && n->c0 >= 1 &&
-           n->c1 >= 0 && (n->c1 > 0) == (n->x1 != nullptr) && n->batch >= 1 && n->batch <= 65535 &&
-           n->positions >= 1 && channels <= INT32_MAX / TILES_MAX && n->groups >= 1 &&
-           channels % n->groups == 0 && n->gamma != nullptr && n->beta != nullptr &&
-           (n->x1 == nullptr || n->y != n->x0) &&
+    return n->x0 != nullptr && (n->y != nullptr || n->half == LDK_NORM_MEASURE) &&
+           (n->half == LDK_NORM_BOTH || n->fold != nullptr) && n->workspace != nullptr &&
+           n->c0 >= 1 && n->c1 >= 0 && (n->c1 > 0) == (n->x1 != nullptr) && n->batch >= 1 &&
+           n->batch <= 65535 && n->positions >= 1 && channels <= INT32_MAX / TILES_MAX &&
+           n->groups >= 1 && channels % n->groups == 0 && n->gamma != nullptr &&
+           n->beta != nullptr && (n->x1 == nullptr || n->y != n->x0) &&
            (n->moments0 == nullptr || tiles_fit(n->tiles0, n->c0)) &&
            (n->moments1 == nullptr || tiles_fit(n->tiles1, n->c1)) &&
            (n->dtype == LDK_F16 || n->dtype == LDK_BF16);
@@ -364,8 +365,10 @@ template <class T, int V> static int launch_all(const struct ldk_group_norm *n, 
     fold.epsilon = n->epsilon;
     fold.gamma = n->gamma;
     fold.beta = n->beta;
-    fold.coefficients = static_cast<float *>(n->workspace);
-    float *next = fold.coefficients + coefficient_floats(n);
+    float *next = static_cast<float *>(n->workspace) + coefficient_floats(n);
+    fold.coefficients = n->half == LDK_NORM_BOTH ? static_cast<float *>(n->workspace) : n->fold;
+    if (n->half == LDK_NORM_APPLY)
+        return launch_apply<T, V>(n, fold.coefficients, stream);
     for (int s = 0; s < 2; s++) {
         const int code = find_moments<T, V>(n, s, &next, &fold.source[s], stream);
         if (code != LDK_OK)
@@ -373,7 +376,7 @@ template <class T, int V> static int launch_all(const struct ldk_group_norm *n, 
     }
     const dim3 grid(static_cast<unsigned>(n->groups), static_cast<unsigned>(n->batch));
     const int code = LDK_LAUNCH(finalise_kernel, grid, dim3(FOLD_THREADS), 0, stream, fold);
-    if (code != LDK_OK)
+    if (code != LDK_OK || n->half == LDK_NORM_MEASURE)
         return code;
     return launch_apply<T, V>(n, fold.coefficients, stream);
 }

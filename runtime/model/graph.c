@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The UNet's names and contexts take under 100 KB. */
-static const size_t GRAPH_BYTES_MAX = 1 << 20;
+/* The UNet's names and contexts take under 100 KB, those of a large picture's strips some MB. */
+static const size_t GRAPH_BYTES_MAX = 8 << 20;
 /* Positions that a writer sums up together at least (its tile of M; kernels.md 5.2 and 7.1); the
  * four grids of an upsampling convolution may each end in a smaller tile. */
 enum { NAME_SIZE = 256, MOMENT_ROWS_MIN = 64, MOMENTS_PER_CHANNEL = 4 };
@@ -117,6 +117,8 @@ void ld_graph_push(struct ld_graph *graph, const struct ld_graph_op *op)
     for (int i = 0; i < LD_GRAPH_WEIGHTS_MAX; i++)
         if (op->weight[i] < 0)
             ld_graph_fail(graph, LD_E_NOMEM, "not enough memory to list the model's weights");
+    if (op->partial)
+        graph->values[op->out].patched = true;
     graph->ops[graph->op_count] = *op;
     graph->ops[graph->op_count++].prologue = graph->in_prologue;
 }
@@ -180,7 +182,7 @@ static enum ld_code move_prologue_first(struct ld_graph *graph, struct ld_error 
 static bool leaves_moments(const struct ld_graph *graph, const struct ld_graph_value *value)
 {
     const struct ld_graph_op *op = &graph->ops[value->first];
-    if (value->persistent || value->wide)
+    if (value->persistent || value->wide || value->patched)
         return false;
     if (op->kind == LD_GRAPH_LINEAR)
         return op->u.linear.activation == LD_ACT_NONE &&
@@ -215,7 +217,7 @@ static void plan_moments(struct ld_graph *graph)
         return;
     for (uint32_t i = 0; i < graph->op_count; i++) {
         const struct ld_graph_op *op = &graph->ops[i];
-        if (op->kind != LD_GRAPH_GROUP_NORM)
+        if (op->kind != LD_GRAPH_GROUP_NORM || op->u.group_norm.half == LD_NORM_APPLY)
             continue;
         want_moments(graph, op->in[LD_IN_X0].value, (int32_t)i);
         want_moments(graph, op->in[LD_IN_X1].value, (int32_t)i);
@@ -248,13 +250,27 @@ static void compute_lifetimes(struct ld_graph *graph)
         }
         if (op->out != LD_GRAPH_NONE) {
             struct ld_graph_value *value = &graph->values[op->out];
-            LD_ASSERT(value->first < 0 && (!value->persistent || op->prologue));
-            value->first = value->last = (int32_t)i;
+            LD_ASSERT((value->first < 0 || op->partial) && (!value->persistent || op->prologue));
+            value->first = value->first < 0 ? (int32_t)i : value->first;
+            value->last = (int32_t)i;
         }
         graph->macs += op->macs;
         graph->has_host_ops = graph->has_host_ops || op->kind == LD_GRAPH_HOST;
         const size_t staging = staging_for(graph, op);
         graph->staging_bytes = staging > graph->staging_bytes ? staging : graph->staging_bytes;
+    }
+}
+
+/* A value that lies in another's memory keeps that one alive, and has no place of its own. */
+static void join_shared(struct ld_graph *graph)
+{
+    for (uint32_t i = graph->value_count; i-- > 1;) {
+        const struct ld_graph_value *value = &graph->values[i];
+        if (value->shares == LD_GRAPH_NONE)
+            continue;
+        struct ld_graph_value *host = &graph->values[value->shares];
+        LD_ASSERT(value->shares < (int32_t)i && value->bytes <= host->bytes);
+        host->last = value->last > host->last ? value->last : host->last;
     }
 }
 
@@ -296,11 +312,13 @@ static enum ld_code place_scratch(struct ld_graph *graph, struct ld_error *err)
     }
     for (uint32_t i = 0; i < graph->op_count; i++) {
         const struct ld_graph_op *op = &graph->ops[i];
-        if (op->out == LD_GRAPH_NONE || graph->values[op->out].persistent)
+        if (op->out == LD_GRAPH_NONE || graph->values[op->out].persistent ||
+            graph->values[op->out].first != (int32_t)i || graph->values[op->out].shares)
             continue;
         const struct ld_graph_value *value = &graph->values[op->out];
         const bool may_share = op->in_place != LD_GRAPH_NONE && !graph->no_sharing &&
-                               !graph->values[op->in_place].persistent;
+                               !graph->values[op->in_place].persistent &&
+                               graph->values[op->in_place].shares == LD_GRAPH_NONE;
         add_to_plan(graph, value, may_share ? index_of[op->in_place] : LD_PLAN_NO_VALUE,
                     &plan[count]);
         value_of[count] = op->out;
@@ -313,6 +331,9 @@ static enum ld_code place_scratch(struct ld_graph *graph, struct ld_error *err)
     code = ld_plan_memory(plan, count, &graph->scratch_bytes, err);
     for (uint32_t i = 0; code == LD_OK && i < count; i++)
         graph->values[value_of[i]].offset = plan[i].offset;
+    for (uint32_t i = 1; code == LD_OK && i < graph->value_count; i++)
+        if (graph->values[i].shares != LD_GRAPH_NONE)
+            graph->values[i].offset = graph->values[graph->values[i].shares].offset;
 done:
     ld_heap_free(index_of);
     ld_heap_free(value_of);
@@ -328,6 +349,7 @@ enum ld_code ld_graph_finish(struct ld_graph *graph, struct ld_error *err)
     if (code != LD_OK)
         return code;
     compute_lifetimes(graph);
+    join_shared(graph);
     plan_moments(graph);
     if (graph->failed != LD_OK)
         return LD_FAIL(err, graph->failed, "%s", graph->failure);

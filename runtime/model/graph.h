@@ -31,6 +31,9 @@ struct ld_graph_value {
     bool persistent; /* keeps its content from run to run, outside the shared scratch memory */
     bool wide;       /* float32 whatever the activation type */
     int32_t moments; /* value that holds this one's moments for a group norm, or LD_GRAPH_NONE */
+    bool patched;    /* rows of it are written after its first writer: its moments do not last */
+    int32_t shares;  /* value in whose memory this one lies, row by row behind its last reads, or
+                        LD_GRAPH_NONE */
     size_t bytes, offset;
     int32_t first, last; /* operator indices; first -1: not written yet */
 };
@@ -72,10 +75,12 @@ enum ld_graph_op_kind {
 /* What each input stands for; an attention has Q, K, V instead. */
 enum { LD_IN_X0 = 0, LD_IN_X1 = 1, LD_IN_RESIDUAL = 2, LD_IN_ROW_ADD = 3 };
 enum { LD_IN_Q = 0, LD_IN_K = 1, LD_IN_V = 2 };
+enum { LD_IN_FOLD = 2 }; /* of a norm that applies what another has measured */
 
 struct ld_graph_input {
     int32_t value;  /* LD_GRAPH_NONE: absent */
     int32_t column; /* first channel, for slices of a fused projection */
+    int32_t row;    /* first row of the map, for strips of it */
 };
 
 /* A function on the host's copy of a value: planes [batch, channels, height, width], in place.
@@ -92,6 +97,8 @@ struct ld_graph_op {
     const char *tap; /* name of the block whose result this operator writes, or NULL */
     struct ld_graph_input in[LD_GRAPH_INPUTS_MAX];
     int32_t out;
+    int32_t out_row;                      /* of `out`, with `partial` */
+    bool partial;                         /* writes rows of a value, which may stand already */
     int32_t in_place;                     /* value that `out` may stand on, or LD_GRAPH_NONE */
     int32_t weight[LD_GRAPH_WEIGHTS_MAX]; /* slots: weight; gamma, beta; table, positions */
     enum ld_port port[LD_GRAPH_PORTS_MAX];

@@ -100,7 +100,9 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
 {
     if (graph->failed != LD_OK)
         return LD_GRAPH_NONE;
-    const struct ld_graph_value x0 = *ld_graph_at(graph, args->x0);
+    struct ld_graph_value x0 = *ld_graph_at(graph, args->x0);
+    LD_ASSERT(args->x0_row + args->x0_rows <= x0.height && (!args->x0_rows || x0.batch == 1));
+    x0.height = args->x0_rows ? args->x0_rows : x0.height;
     const int32_t c1 = ld_graph_at(graph, args->x1)->channels;
     const int32_t stride = args->stride ? args->stride : 1;
     const int32_t pad_before = args->pad_end_only ? 0 : 1;
@@ -109,12 +111,11 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
     struct ld_graph_op op;
     memset(&op, 0, sizeof op);
     op.kind = LD_GRAPH_CONV2D;
-    op.in[LD_IN_X0].value = args->x0;
+    op.in[LD_IN_X0] = (struct ld_graph_input){.value = args->x0, .row = args->x0_row};
     op.in[LD_IN_X1].value = args->x1;
-    op.in[LD_IN_RESIDUAL].value = args->residual;
+    op.in[LD_IN_RESIDUAL] =
+        (struct ld_graph_input){.value = args->residual, .row = args->residual_row};
     op.in[LD_IN_ROW_ADD].value = args->row_add;
-    if (args->residual != args->x0 && args->residual != args->x1)
-        op.in_place = args->residual;
     op.out = ld_graph_value(graph, x0.batch, (height + pad_before - 2) / stride + 1,
                             (width + pad_before - 2) / stride + 1, args->channels);
     op.weight[0] = matrix_slot(graph,
@@ -137,6 +138,10 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
                                      .pad_after = 1,
                                      .row_add_stride = args->row_add ? args->channels : 0};
     const struct ld_graph_value *out = ld_graph_at(graph, op.out);
+    /* On top of a residual of the same size; of a part of a larger one the rest stays. */
+    if (args->residual != args->x0 && args->residual != args->x1 &&
+        ld_graph_at(graph, args->residual)->bytes == out->bytes)
+        op.in_place = args->residual;
     op.macs =
         (uint64_t)out->bytes / ld_dtype_size(graph->act_dtype) * 9 * (uint64_t)(x0.channels + c1);
     ld_graph_push(graph, &op);
@@ -151,12 +156,16 @@ int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, 
     if (graph->failed != LD_OK)
         return LD_GRAPH_NONE;
     const bool geglu = args->activation == LD_ACT_GEGLU;
-    const struct ld_graph_value x0 = *ld_graph_at(graph, args->x0);
+    struct ld_graph_value x0 = *ld_graph_at(graph, args->x0);
+    LD_ASSERT(args->x0_row + args->x0_rows <= x0.height && (!args->x0_rows || x0.batch == 1));
+    x0.height = args->x0_rows ? args->x0_rows : x0.height;
     const int32_t c1 = ld_graph_at(graph, args->x1)->channels;
     const int32_t rows = x0.batch * x0.height * x0.width;
-    struct ld_graph_op op =
-        op_like(graph, LD_GRAPH_LINEAR, args->x0, (int32_t)count * args->channels);
-    op.in[LD_IN_X0].value = args->x0;
+    struct ld_graph_op op;
+    memset(&op, 0, sizeof op);
+    op.kind = LD_GRAPH_LINEAR;
+    op.out = ld_graph_value(graph, x0.batch, x0.height, x0.width, (int32_t)count * args->channels);
+    op.in[LD_IN_X0] = (struct ld_graph_input){.value = args->x0, .row = args->x0_row};
     op.in[LD_IN_X1].value = args->x1;
     op.in[LD_IN_RESIDUAL].value = args->residual;
     op.weight[0] =
@@ -215,6 +224,57 @@ int32_t ld_graph_group_norm(struct ld_graph *graph, const char *name, int32_t x0
                                              .groups = GROUPS,
                                              .epsilon = (float)epsilon,
                                              .silu = silu};
+    ld_graph_push(graph, &op);
+    return op.out;
+}
+
+int32_t ld_graph_norm_measure(struct ld_graph *graph, const char *name, int32_t x, double epsilon)
+{
+    if (graph->failed != LD_OK)
+        return LD_GRAPH_NONE;
+    const struct ld_graph_value a = *ld_graph_at(graph, x);
+    struct ld_graph_op op;
+    memset(&op, 0, sizeof op);
+    op.kind = LD_GRAPH_GROUP_NORM;
+    op.out = ld_graph_value(graph, a.batch, 1, a.channels, LD_NORM_FOLD);
+    if (op.out == LD_GRAPH_NONE)
+        return LD_GRAPH_NONE;
+    ld_graph_widen(graph, op.out);
+    op.in[LD_IN_X0].value = x;
+    norm_slots(graph, name, a.channels, &op);
+    op.u.group_norm = (struct ld_group_norm){.c0 = a.channels,
+                                             .batch = a.batch,
+                                             .positions = a.height * a.width,
+                                             .groups = GROUPS,
+                                             .epsilon = (float)epsilon,
+                                             .half = LD_NORM_MEASURE};
+    ld_graph_push(graph, &op);
+    return op.out;
+}
+
+int32_t ld_graph_norm_apply(struct ld_graph *graph, const char *name,
+                            const struct ld_norm_rows *args)
+{
+    if (graph->failed != LD_OK)
+        return LD_GRAPH_NONE;
+    const struct ld_graph_value a = *ld_graph_at(graph, args->x);
+    const int32_t rows = args->rows ? args->rows : a.height;
+    LD_ASSERT(args->row + rows <= a.height && (!args->rows || a.batch == 1));
+    struct ld_graph_op op;
+    memset(&op, 0, sizeof op);
+    op.kind = LD_GRAPH_GROUP_NORM;
+    op.out = ld_graph_value(graph, a.batch, rows, a.width, a.channels);
+    op.in[LD_IN_X0] = (struct ld_graph_input){.value = args->x, .row = args->row};
+    op.in[LD_IN_FOLD].value = args->fold;
+    op.in_place = args->rows ? LD_GRAPH_NONE : args->x;
+    norm_slots(graph, name, a.channels, &op);
+    op.u.group_norm = (struct ld_group_norm){.c0 = a.channels,
+                                             .batch = a.batch,
+                                             .positions = rows * a.width,
+                                             .groups = GROUPS,
+                                             .epsilon = (float)args->epsilon,
+                                             .silu = args->silu,
+                                             .half = LD_NORM_APPLY};
     ld_graph_push(graph, &op);
     return op.out;
 }
@@ -317,6 +377,31 @@ int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32
                                      .mode = mode};
     ld_graph_push(graph, &op);
     return op.out;
+}
+
+void ld_graph_copy_rows(struct ld_graph *graph, int32_t from, int32_t from_row, int32_t rows,
+                        int32_t to, int32_t to_row)
+{
+    if (graph->failed != LD_OK)
+        return;
+    const struct ld_graph_value a = *ld_graph_at(graph, from);
+    const struct ld_graph_value b = *ld_graph_at(graph, to);
+    LD_ASSERT(a.width == b.width && a.channels == b.channels && a.batch == 1 && b.batch == 1);
+    LD_ASSERT(from_row + rows <= a.height && to_row + rows <= b.height);
+    struct ld_graph_op op = {.kind = LD_GRAPH_RESIZE,
+                             .in = {{.value = from, .row = from_row}},
+                             .out = to,
+                             .out_row = to_row,
+                             .partial = true};
+    /* Resampling to the same size copies (sample/resize.h). */
+    op.u.resize = (struct ld_resize){.batch = 1,
+                                     .in_h = rows,
+                                     .in_w = a.width,
+                                     .channels = a.channels,
+                                     .out_h = rows,
+                                     .out_w = a.width,
+                                     .mode = LD_RESIZE_NEAREST_EXACT};
+    ld_graph_push(graph, &op);
 }
 
 static int32_t table_slot(struct ld_graph *graph, const char *name, int32_t rows, int32_t channels)

@@ -32,6 +32,8 @@ struct ld_conv_args {
     int32_t up_height, up_width; /* nearest upsampling first; 0: none */
     int32_t row_add;             /* [batch, 1, 1, channels] */
     int32_t residual;
+    int32_t x0_row, x0_rows; /* only these rows of x0; 0 rows: all */
+    int32_t residual_row;    /* first row of the residual that is read */
 };
 /* 3x3 with bias. */
 int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_conv_args *args);
@@ -42,7 +44,8 @@ struct ld_linear_args {
     enum ld_activation activation;
     int32_t residual;
     bool no_bias;
-    int32_t rows_per_image; /* 0: height * width of x0 */
+    int32_t rows_per_image;  /* 0: height * width of x0 */
+    int32_t x0_row, x0_rows; /* only these rows of the map x0; 0 rows: all */
 };
 /* Linear layer or 1x1 convolution, float32 on every backend if x0 is; with LD_ACT_GEGLU the weight
  * has 2 * channels rows. */
@@ -55,6 +58,17 @@ int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, 
 /* 32 groups (model.md 2). In place where x1 is absent and x0 is not needed later. */
 int32_t ld_graph_group_norm(struct ld_graph *graph, const char *name, int32_t x0, int32_t x1,
                             double epsilon, bool silu);
+/* The same in two halves: what is measured of a map (a value of its own), applied to rows of it or
+ * of another map; `rows` 0: all of them, then in place where x is not needed later. */
+int32_t ld_graph_norm_measure(struct ld_graph *graph, const char *name, int32_t x, double epsilon);
+struct ld_norm_rows {
+    int32_t x, row, rows;
+    int32_t fold;
+    double epsilon;
+    bool silu;
+};
+int32_t ld_graph_norm_apply(struct ld_graph *graph, const char *name,
+                            const struct ld_norm_rows *args);
 /* Epsilon 1e-5. */
 int32_t ld_graph_layer_norm(struct ld_graph *graph, const char *name, int32_t x);
 
@@ -77,6 +91,9 @@ int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32
 /* Token and position embedding of [batch, tokens] ids; `vectors` replaces table rows. */
 int32_t ld_graph_embed(struct ld_graph *graph, const char *table, int32_t vocabulary,
                        const char *positions, int32_t batch, int32_t tokens, int32_t channels);
+/* Rows of `from` become rows of `to` (from ld_graph_value, or written before). */
+void ld_graph_copy_rows(struct ld_graph *graph, int32_t from, int32_t from_row, int32_t rows,
+                        int32_t to, int32_t to_row);
 /* Through host planes; `ctx` must live in the graph's arena. */
 int32_t ld_graph_host(struct ld_graph *graph, int32_t x, const struct ld_graph_host *host);
 

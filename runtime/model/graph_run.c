@@ -22,7 +22,21 @@ static void *value_at(const struct runner *runner, int32_t value)
 static const void *input(const struct runner *runner, const struct ld_graph_op *op, int which)
 {
     const uint8_t *base = value_at(runner, op->in[which].value);
-    return base ? base + (size_t)op->in[which].column * runner->element : NULL;
+    const struct ld_graph_value *v = &runner->graph->values[op->in[which].value];
+    const size_t row = (size_t)v->width * (size_t)v->channels;
+    return base ? base + ((size_t)op->in[which].row * row + (size_t)op->in[which].column) *
+                             runner->element
+                : NULL;
+}
+
+/* Where the operator writes: a value, or rows of one. */
+static void *output(const struct runner *runner, const struct ld_graph_op *op)
+{
+    uint8_t *base = value_at(runner, op->out);
+    const struct ld_graph_value *v = &runner->graph->values[op->out];
+    return base ? base +
+                      (size_t)op->out_row * (size_t)v->width * (size_t)v->channels * runner->element
+                : NULL;
 }
 
 static const struct ld_weight *weight(const struct runner *runner, const struct ld_graph_op *op,
@@ -88,7 +102,9 @@ static enum ld_code run_norm(const struct runner *r, const struct ld_graph_op *o
     norm.x1 = input(r, op, LD_IN_X1);
     norm.gamma = weight(r, op, 0);
     norm.beta = weight(r, op, 1);
-    norm.y = y;
+    norm.y = norm.half == LD_NORM_MEASURE ? NULL : y;
+    if (norm.half != LD_NORM_BOTH)
+        norm.fold = norm.half == LD_NORM_MEASURE ? y : value_at(r, op->in[LD_IN_FOLD].value);
     size_t bytes;
     norm.moments0 = moments_of(r, op->in[LD_IN_X0].value, &bytes);
     norm.moments1 = moments_of(r, op->in[LD_IN_X1].value, &bytes);
@@ -166,7 +182,7 @@ static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
                            struct ld_error *err)
 {
     struct ld_backend *backend = r->run->backend;
-    void *y = value_at(r, op->out);
+    void *y = output(r, op);
     switch (op->kind) {
     case LD_GRAPH_CONV2D: {
         const struct ld_conv2d conv = conv2d_of(r, op, y);

@@ -17,6 +17,7 @@
 #include "runtime/model/graph_run.h"
 #include "runtime/model/keymap.h"
 #include "runtime/model/unet.h"
+#include "runtime/model/vae_graph.h"
 
 struct ld_model;
 struct ld_variant;
@@ -55,6 +56,8 @@ bool ld_model_trim(struct ld_model *model);
 
 /* Tests: called with every named block; NULL: none. Borrowed. */
 void ld_model_set_tap(struct ld_model *model, const struct ld_graph_tap_sink *tap);
+/* Tests: rows of a strip of the VAE's form STRIPS, even; 0: as many as memory suggests. */
+void ld_model_set_strip_rows(struct ld_model *model, int32_t rows);
 
 /* ---- Variants -------------------------------------------------------------------------------- */
 
@@ -119,11 +122,32 @@ enum ld_code ld_model_decode(struct ld_model *model, const float *latent, int32_
                              int32_t width, float scale, const struct ld_cancel *cancel,
                              float *picture, struct ld_error *err) LD_MUST_USE;
 
+/*
+ * The same in another form: STRIPS gives the same picture in less memory, ESTIMATED and TILE go
+ * over overlapping tiles, blended along ramps; a picture of one tile passes whole.
+ */
+enum ld_code ld_model_decode_form(struct ld_model *model, const float *latent, int32_t height,
+                                  int32_t width, float scale, enum ld_vae_form form,
+                                  const struct ld_cancel *cancel, float *picture,
+                                  struct ld_error *err) LD_MUST_USE;
+
 /* picture [3, H, W] in [-1, 1], sides multiples of 8 -> moments [8, H/8, W/8]: four planes of the
  * mean, four of the logarithm of the variance, clamped to [-30, 20]. */
 enum ld_code ld_model_encode_image(struct ld_model *model, const float *picture, int32_t height,
                                    int32_t width, const struct ld_cancel *cancel, float *moments,
                                    struct ld_error *err) LD_MUST_USE;
+
+enum ld_code ld_model_encode_form(struct ld_model *model, const float *picture, int32_t height,
+                                  int32_t width, enum ld_vae_form form,
+                                  const struct ld_cancel *cancel, float *moments,
+                                  struct ld_error *err) LD_MUST_USE;
+
+/* Bytes of activations that either half takes for a picture of `height` x `width` latent cells in
+ * one piece; 0 where that cannot be said. */
+size_t ld_model_vae_bytes(const struct ld_model *model, bool encoder, int32_t height,
+                          int32_t width);
+/* Whether activations lie in the host's memory, so that its free memory counts. */
+bool ld_model_on_host(const struct ld_model *model);
 
 /* ---- What decides bits ----------------------------------------------------------------------- */
 
@@ -157,6 +181,10 @@ enum ld_code ld_cost_unet(struct ld_cost *cost, const struct ld_arch *arch, enum
 enum ld_code ld_cost_decode(struct ld_cost *cost, const struct ld_arch *arch,
                             enum ld_dtype act_dtype, int32_t height, int32_t width,
                             struct ld_error *err) LD_MUST_USE;
+/* The same in strips or of one tile. */
+enum ld_code ld_cost_decode_form(struct ld_cost *cost, const struct ld_arch *arch,
+                                 enum ld_dtype act_dtype, int32_t height, int32_t width,
+                                 enum ld_vae_form form, struct ld_error *err) LD_MUST_USE;
 /* height, width: of the picture */
 enum ld_code ld_cost_encode_image(struct ld_cost *cost, const struct ld_arch *arch,
                                   enum ld_dtype act_dtype, int32_t height, int32_t width,

@@ -39,6 +39,15 @@ enum ld_code ld_cost_decode(struct ld_cost *cost, const struct ld_arch *arch,
     return price(cost, arch, act_dtype, &key, err);
 }
 
+enum ld_code ld_cost_decode_form(struct ld_cost *cost, const struct ld_arch *arch,
+                                 enum ld_dtype act_dtype, int32_t height, int32_t width,
+                                 enum ld_vae_form form, struct ld_error *err)
+{
+    const struct ld_plan_key key = {.part = LD_PART_VAE_DECODER,
+                                    .vae = {1, height, width, .form = form}};
+    return price(cost, arch, act_dtype, &key, err);
+}
+
 enum ld_code ld_cost_encode_image(struct ld_cost *cost, const struct ld_arch *arch,
                                   enum ld_dtype act_dtype, int32_t height, int32_t width,
                                   struct ld_error *err)

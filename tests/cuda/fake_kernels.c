@@ -330,8 +330,18 @@ static void run_group_norm(const void *args)
                     squares += v * v;
                 }
         const double count = (double)n->positions * (double)per_group;
-        const double mean = sum / count;
-        const double rstd = 1.0 / sqrt(squares / count - mean * mean + (double)n->epsilon);
+        double mean = sum / count;
+        double rstd = 1.0 / sqrt(squares / count - mean * mean + (double)n->epsilon);
+        float *fold = n->fold ? n->fold + ((size_t)b * (size_t)channels + (size_t)c0) * 4 : NULL;
+        if (n->half == LDK_NORM_MEASURE) {
+            fold[0] = (float)mean;
+            fold[1] = (float)rstd;
+            continue;
+        }
+        if (n->half == LDK_NORM_APPLY) {
+            mean = (double)fold[0];
+            rstd = (double)fold[1];
+        }
         for (size_t p = first; p < first + (size_t)n->positions; p++)
             for (int32_t c = c0; c < c0 + per_group; c++) {
                 const double v = ((double)joined(n, p, c) - mean) * rstd * (double)n->gamma[c] +

@@ -41,3 +41,7 @@ if(TARGET ld_gpu_host)
     COMMAND test_engine_device $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_BINARY_DIR})
   set_tests_properties(unit/test_engine_device PROPERTIES LABELS fast TIMEOUT 600)
 endif()
+
+# A picture in pieces is the picture in one piece.
+ld_unit_test(test_vae_forms ld_runtime ld_test_tools)
+target_sources(test_vae_forms PRIVATE unit/network_fixture.c)
