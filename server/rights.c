@@ -150,6 +150,8 @@ bool ld_rights_apply(const struct ld_caller *caller, const struct ld_inventory *
     const struct ld_key_limits *limits = &caller->limits;
     if (limits->models[0])
         check_model(limits, inventory, request->model, "/model", problem);
+    if (limits->models[0] && request->hires.present && request->hires.model[0])
+        check_model(limits, inventory, request->hires.model, "/hires/model", problem);
     if (limits->rating >= LD_RATING_EXPLICIT)
         return problem->code == LD_OK;
     refuse_tag(limits->rating, request->prompt, "/prompt", problem);

@@ -89,13 +89,16 @@ static double apart(const float *a, const float *b, size_t count)
     return sqrt(sum / (double)count);
 }
 
-/* A latent whose two halves differ in level: tiles by themselves see other statistics. */
+/* A smooth latent whose two halves differ in level: a half-size picture tells what it is like, and
+ * tiles by themselves see other statistics. */
 static void uneven_latent(int32_t height, int32_t width)
 {
-    network_fixture_fill(latent, 4 * (size_t)height * (size_t)width, 3);
-    for (int32_t i = 0; i < 4 * height * width; i++)
-        latent[i] = latent[i] * (i % width < width / 2 ? 0.3F : 1.5F) +
-                    (i % width < width / 2 ? -1.0F : 1.0F);
+    for (int32_t i = 0; i < 4 * height * width; i++) {
+        const int32_t x = i % width;
+        const int32_t c = i / (height * width);
+        latent[i] = (x < width / 2 ? -1.5F : 1.0F) * (0.5F + 0.25F * (float)c) +
+                    0.4F * sinf((float)x / 9.0F + (float)c);
+    }
 }
 
 static void tiles_with_the_picture_s_norms_are_nearer(void **state)
