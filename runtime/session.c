@@ -322,8 +322,8 @@ static enum ld_code write_png(const struct ld_session *session, const struct ld_
     ld_infotext_write_graph(&graph, &request, &facts);
     ld_buffer_format(&own,
                      "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"numerics\":%s,\"request\":",
-                     LATENTD_VERSION, job->passes[0].model->sha256, partial ? "\"partial\":true," : "",
-                     job->numerics.data);
+                     LATENTD_VERSION, job->passes[0].model->sha256,
+                     partial ? "\"partial\":true," : "", job->numerics.data);
     ld_request_write_replay_json(&request, &own);
     ld_buffer_text(&own, "}");
     const struct ld_png_text texts[] = {

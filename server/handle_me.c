@@ -1,3 +1,4 @@
+/* A caller's own name, scopes, limits and use so far: GET /v1/me. */
 #include "server/handlers.h"
 
 #include "api/respond.h"

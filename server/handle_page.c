@@ -1,3 +1,4 @@
+/* The page at /, its files, and how long a browser may keep them. */
 #include "server/handlers.h"
 
 #include "api/page.h"
