@@ -152,6 +152,47 @@ static enum ld_code place_undesired(struct ld_request *request, const struct ld_
                 arena, problem);
 }
 
+/* The model's tags for a year and a rating, at the end. */
+static enum ld_code place_year(struct ld_request *request, const struct ld_manifest *manifest,
+                               struct ld_arena *arena, struct ld_warnings *warnings,
+                               struct ld_problem *problem)
+{
+    char tag[96];
+    const int32_t year = request->year;
+    if (year == 0)
+        return LD_OK;
+    if (!manifest || !manifest->year_word[0])
+        return ld_problem_add(problem, LD_E_INVALID, "/year", "year: this model knows no years");
+    if (year < manifest->year_from || year > manifest->year_to)
+        return ld_problem_add(problem, LD_E_RANGE, "/year",
+                              "year must be between %d and %d for this model", manifest->year_from,
+                              manifest->year_to);
+    if (year > manifest->year_reliable_to)
+        ld_warnings_add(warnings, "this model's years are reliable up to %d",
+                        manifest->year_reliable_to);
+    (void)ld_fmt(tag, sizeof tag, "%s %d", manifest->year_word, year);
+    request->year = 0;
+    return join(&request->prompt, request->prompt, tag, "/prompt", arena, problem);
+}
+
+static enum ld_code place_rating(struct ld_request *request, const struct ld_manifest *manifest,
+                                 struct ld_arena *arena, struct ld_problem *problem)
+{
+    const char *name = request->rating;
+    if (name[0] == '\0' || strcmp(name, "none") == 0) {
+        request->rating = "";
+        return LD_OK;
+    }
+    if (strcmp(name, "default") == 0 && manifest && manifest->rating_count)
+        name = manifest->ratings[0].name;
+    const struct ld_manifest_preset *preset = manifest ? ld_manifest_rating(manifest, name) : NULL;
+    if (!preset)
+        return refuse_preset("/rating", manifest ? manifest->ratings : NULL,
+                             manifest ? manifest->rating_count : 0, problem);
+    request->rating = "";
+    return join(&request->prompt, request->prompt, preset->text, "/prompt", arena, problem);
+}
+
 /* Tags are what stands between commas, without blanks and brackets around. */
 static void warn_renamed(const struct ld_request *request, const struct ld_manifest *manifest,
                          struct ld_warnings *warnings)
@@ -274,6 +315,10 @@ enum ld_code ld_request_resolve(struct ld_request *request, const struct ld_mani
     if ((code = place_undesired(request, manifest, arena, problem)) != LD_OK)
         worst = code;
     if ((code = place_quality(request, manifest, arena, problem)) != LD_OK)
+        worst = code;
+    if ((code = place_year(request, manifest, arena, warnings, problem)) != LD_OK)
+        worst = code;
+    if ((code = place_rating(request, manifest, arena, problem)) != LD_OK)
         worst = code;
     fill_text_weights(request->loras, request->lora_count);
     fill_text_weights(request->hires.loras, request->hires.lora_count);

@@ -200,6 +200,30 @@ static enum ld_code read_renames(struct builder *builder, struct ld_span tags, s
     return builder->manifest->renamed ? LD_OK : fail_memory(err);
 }
 
+static bool find_year(struct ld_span tags, const char *pointer, int32_t *out)
+{
+    struct ld_json_token token;
+    int64_t value;
+    return ld_json_find(tags, pointer, &token) && token.kind == LD_JSON_INTEGER &&
+           ld_parse_i64(token.text, &value) && value >= 1900 && value <= 2100 &&
+           ld_narrow_i32(value, out);
+}
+
+static enum ld_code read_years(struct builder *builder, struct ld_span tags, struct ld_error *err)
+{
+    struct ld_manifest *manifest = builder->manifest;
+    char word[64];
+    if (!ld_json_find_string(tags, "/year/word", word, sizeof word))
+        return LD_OK;
+    if (!find_year(tags, "/year/from", &manifest->year_from) ||
+        !find_year(tags, "/year/to", &manifest->year_to) ||
+        !find_year(tags, "/year/reliable_to", &manifest->year_reliable_to) ||
+        manifest->year_from > manifest->year_to)
+        return LD_FAIL(err, LD_E_FORMAT, "year must have from, to and reliable_to, 1900 to 2100");
+    manifest->year_word = ld_arena_strdup(builder->arena, word);
+    return manifest->year_word ? LD_OK : fail_memory(err);
+}
+
 static enum ld_code read_tags(struct builder *builder, struct ld_span tags, struct ld_error *err)
 {
     struct ld_manifest *manifest = builder->manifest;
@@ -224,6 +248,11 @@ static enum ld_code read_tags(struct builder *builder, struct ld_span tags, stru
         code = read_presets(builder, tags, "/undesired", &manifest->undesired,
                             &manifest->undesired_count, err);
     if (code == LD_OK)
+        code = read_presets(builder, tags, "/rating", &manifest->ratings, &manifest->rating_count,
+                            err);
+    if (code == LD_OK)
+        code = read_years(builder, tags, err);
+    if (code == LD_OK)
         code = read_renames(builder, tags, err);
     if (code == LD_OK && manifest->quality_default[0] &&
         !ld_manifest_quality(manifest, manifest->quality_default))
@@ -240,7 +269,8 @@ enum ld_code ld_manifest_parse(struct ld_manifest *manifest, const char *name, s
                                       .prediction = "",
                                       .sampler_advice = "",
                                       .scheduler_advice = "",
-                                      .quality_default = ""};
+                                      .quality_default = "",
+                                      .year_word = ""};
     *manifest = empty;
     manifest->name = ld_arena_strdup(arena, name);
     if (!manifest->name)
@@ -500,6 +530,12 @@ const struct ld_manifest_preset *ld_manifest_undesired(const struct ld_manifest 
                                                        const char *name)
 {
     return find_preset(manifest->undesired, manifest->undesired_count, name);
+}
+
+const struct ld_manifest_preset *ld_manifest_rating(const struct ld_manifest *manifest,
+                                                    const char *name)
+{
+    return find_preset(manifest->ratings, manifest->rating_count, name);
 }
 
 const char *ld_manifest_renamed(const struct ld_manifest *manifest, const char *tag)

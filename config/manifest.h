@@ -49,6 +49,10 @@ struct ld_manifest {
     uint32_t quality_count;
     const struct ld_manifest_preset *undesired;
     uint32_t undesired_count;
+    const struct ld_manifest_preset *ratings; /* tags at the prompt's end */
+    uint32_t rating_count;
+    const char *year_word; /* "year" of "year 2020"; "" for a model that knows no years */
+    int32_t year_from, year_to, year_reliable_to;
     const struct ld_manifest_rename *renamed;
     uint32_t renamed_count;
 };
@@ -80,6 +84,8 @@ const struct ld_manifest_preset *ld_manifest_quality(const struct ld_manifest *m
                                                      const char *name);
 const struct ld_manifest_preset *ld_manifest_undesired(const struct ld_manifest *manifest,
                                                        const char *name);
+const struct ld_manifest_preset *ld_manifest_rating(const struct ld_manifest *manifest,
+                                                    const char *name);
 /* The tag that replaced `tag`, or NULL. */
 const char *ld_manifest_renamed(const struct ld_manifest *manifest, const char *tag);
 

@@ -294,6 +294,21 @@ enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
     return LD_OK;
 }
 
+enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool load,
+                             struct ld_buffer *out, struct ld_error *err)
+{
+    const enum ld_code code = load ? ld_library_load(engine->library, name, err)
+                                   : ld_library_unload(engine->library, name, err);
+    if (code == LD_OK)
+        ld_library_write_residents(engine->library, name, load, out);
+    return code;
+}
+
+bool ld_engine_has_news(struct ld_engine *engine)
+{
+    return ld_library_has_news(engine->library);
+}
+
 enum ld_code ld_engine_plan(struct ld_engine *engine, const struct ld_request *request,
                             struct ld_buffer *out, struct ld_error *err)
 {

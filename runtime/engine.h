@@ -33,6 +33,9 @@ struct ld_engine_config {
     const char *precision; /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;      /* 0: one per core */
     uint32_t batch_max;    /* UNet rows a tick may hold, 0: planned from memory */
+    size_t model_bytes_max;   /* weights of all loaded models and VAEs; 0: no bound */
+    size_t variant_bytes_max; /* of variants that nobody uses, where `variants_bounded` */
+    bool variants_bounded;    /* else a few GiB */
     /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
     const struct ld_cancel *interrupt;
 };
@@ -109,6 +112,16 @@ enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_j
 /* Leaves at the next step boundary; keep_partial decodes the current prediction first. Unknown
  * handles are ignored (the job may just have ended). */
 void ld_engine_cancel(struct ld_engine *engine, uint64_t handle, bool keep_partial);
+
+/*
+ * Load a model now, all of it, or let it go. Appends {"name", "loaded", "resident": [...]} to
+ * `out`. Errors   LD_E_NOT_FOUND, LD_E_CONFLICT (a job uses it), those of loading.
+ */
+enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool load,
+                             struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
+
+/* True once after the inventory has changed: a model came or went. */
+bool ld_engine_has_news(struct ld_engine *engine);
 
 bool ld_engine_busy(const struct ld_engine *engine);
 

@@ -89,7 +89,8 @@ enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_con
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     ld_arena_init(&library->arena, "library", LIBRARY_ARENA_MAX);
     library->backend = backend;
-    library->variant_bytes_max = VARIANT_BYTES_MAX;
+    library->variant_bytes_max =
+        config->variants_bounded ? config->variant_bytes_max : VARIANT_BYTES_MAX;
     library->next_serial = 1;
     library->inventory = ld_buffer_make(INVENTORY_MAX);
     copy_config(library, config);
@@ -121,6 +122,19 @@ static void unload(struct ld_library *library, struct ld_resident_entry *entry)
     ld_model_destroy(entry->resident.model);
     ld_weights_close(entry->weights);
     ld_arena_deinit(&entry->arena);
+    memset(entry, 0, sizeof *entry);
+    library->news = true;
+}
+
+void ld_library_drop_resident(struct ld_library *library, struct ld_resident_entry *entry)
+{
+    unload(library, entry);
+}
+
+void ld_library_drop_vae(struct ld_library *library, struct ld_vae_entry *entry)
+{
+    (void)library;
+    ld_model_destroy(entry->model);
     memset(entry, 0, sizeof *entry);
 }
 
@@ -250,6 +264,9 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
     const char *path = NULL;
     if (model_path(library, name, &path, err) != LD_OK)
         return err->code;
+    const uint64_t need = ld_library_file_bytes(library, LD_REGISTRY_MODEL, name);
+    if (ld_library_make_room(library, name, need, err) != LD_OK)
+        return err->code;
     struct ld_resident_entry *entry = free_place(library);
     if (!entry)
         return LD_FAIL(err, LD_E_NOMEM, "too many models are in use at once; try again later");
@@ -264,7 +281,9 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
         unload(library, entry);
         return err->code;
     }
+    entry->file_bytes = need;
     entry->resident.used = ++library->clock;
+    library->news = true;
     *out = &entry->resident;
     return LD_OK;
 }
@@ -279,7 +298,7 @@ void ld_library_release(struct ld_library *library, struct ld_resident *resident
 /* ---- VAEs
  * ------------------------------------------------------------------------------------------- */
 
-static struct ld_vae_entry *loaded_vae(struct ld_library *library, const char *name)
+static const struct ld_vae_entry *loaded_vae(const struct ld_library *library, const char *name)
 {
     for (int i = 0; i < LD_VAES_MAX; i++)
         if (library->vaes[i].model && strcmp(library->vaes[i].name, name) == 0)
@@ -311,6 +330,8 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
 {
     struct ld_model *model = NULL;
     const struct ld_registry_entry *file = ld_library_lookup(library, LD_REGISTRY_VAE, name, err);
+    if (file && ld_library_make_room(library, name, file->bytes, err) != LD_OK)
+        return NULL;
     struct ld_vae_entry *entry = file ? free_vae_place(library) : NULL;
     if (file && !entry)
         (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
@@ -321,14 +342,15 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
         (void)LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
         return NULL;
     }
-    *entry = (struct ld_vae_entry){.name = file->name, .model = model};
+    *entry = (struct ld_vae_entry){.name = file->name, .model = model, .file_bytes = file->bytes};
     return entry;
 }
 
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err)
 {
-    struct ld_vae_entry *entry = loaded_vae(library, name);
+    const struct ld_vae_entry *known = loaded_vae(library, name);
+    struct ld_vae_entry *entry = known ? &library->vaes[known - library->vaes] : NULL;
     if (!entry)
         entry = load_vae(library, name, err);
     if (!entry)
@@ -369,6 +391,16 @@ bool ld_library_has_room(const struct ld_library *library, const char *model, co
         const struct ld_vae_entry *entry = &library->vaes[i];
         vae_fits = vae_fits || !entry->model || entry->users == 0 || strcmp(entry->name, vae) == 0;
     }
+    /* Within the budget beside what jobs use; what cannot fit at all is refused when it starts. */
+    const uint64_t budget = library->config.model_bytes_max;
+    uint64_t need = vae[0] && !loaded_vae(library, vae)
+                        ? ld_library_file_bytes(library, LD_REGISTRY_VAE, vae)
+                        : 0;
+    for (int k = 0; k < 2; k++)
+        need += loaded[k] ? 0 : ld_library_file_bytes(library, LD_REGISTRY_MODEL, names[k]);
+    const uint64_t used = ld_library_resident_bytes(library, true);
+    if (budget > 0 && used > 0 && need > 0 && used + need > budget)
+        return false;
     return model_fits && vae_fits;
 }
 

@@ -68,6 +68,18 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
                               struct ld_resident **out, struct ld_error *err) LD_MUST_USE;
 void ld_library_release(struct ld_library *library, struct ld_resident *resident);
 
+/* Load a model and pack every part of it, without using it. Errors   as ld_library_model. */
+enum ld_code ld_library_load(struct ld_library *library, const char *name,
+                             struct ld_error *err) LD_MUST_USE;
+/* Errors   LD_E_NOT_FOUND (it is not loaded), LD_E_CONFLICT (a job uses it). */
+enum ld_code ld_library_unload(struct ld_library *library, const char *name,
+                               struct ld_error *err) LD_MUST_USE;
+/* {"name", "loaded", "resident": [{"name", "bytes", "jobs"}], "resident_bytes", "budget_bytes"} */
+void ld_library_write_residents(const struct ld_library *library, const char *name, bool loaded,
+                                struct ld_buffer *out);
+/* True once after a model came or went; the inventory then tells it. */
+bool ld_library_has_news(struct ld_library *library);
+
 /* The VAE called `name`, loaded and pinned; ld_library_vae_release. Errors as ld_library_model. */
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err) LD_MUST_USE;

@@ -3,6 +3,15 @@
 #include "config/nearest.h"
 #include "runtime/model/describe.h"
 
+static const struct ld_resident_entry *resident_named(const struct ld_library *library,
+                                                      const char *name)
+{
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
+        if (library->residents[i].loaded && strcmp(library->residents[i].resident.name, name) == 0)
+            return &library->residents[i];
+    return NULL;
+}
+
 /* "name": ..., then what the registry found out, as one object. */
 static enum ld_code write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
                                 struct ld_buffer *out, struct ld_error *err)
@@ -16,8 +25,9 @@ static enum ld_code write_entry(struct ld_library *library, const struct ld_regi
     ld_buffer_format(out, ",\"sha256\":\"%s\",\"bytes\":%llu,\"created_us\":%lld", digest,
                      (unsigned long long)entry->bytes, (long long)entry->modified_us);
     if (entry->kind == LD_REGISTRY_MODEL)
-        ld_buffer_format(out, ",\"default\":%s",
-                         strcmp(entry->name, library->default_name) == 0 ? "true" : "false");
+        ld_buffer_format(out, ",\"default\":%s,\"loaded\":%s",
+                         strcmp(entry->name, library->default_name) == 0 ? "true" : "false",
+                         resident_named(library, entry->name) ? "true" : "false");
     ld_buffer_text(out, ",\"detail\":");
     ld_buffer_text(out, entry->detail[0] ? entry->detail : "{}");
     ld_buffer_text(out, "}");
@@ -28,17 +38,13 @@ static enum ld_code write_entry(struct ld_library *library, const struct ld_regi
  */
 static void write_direct_model(const struct ld_library *library, struct ld_buffer *out)
 {
-    const struct ld_resident_entry *loaded = NULL;
-    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
-        if (library->residents[i].loaded &&
-            strcmp(library->residents[i].resident.name, library->default_name) == 0)
-            loaded = &library->residents[i];
+    const struct ld_resident_entry *loaded = resident_named(library, library->default_name);
     ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, library->default_name);
     ld_buffer_format(out,
                      ",\"sha256\":\"%s\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-                     "\"detail\":{",
-                     loaded ? loaded->resident.sha256 : "");
+                     "\"loaded\":%s,\"detail\":{",
+                     loaded ? loaded->resident.sha256 : "", loaded ? "true" : "false");
     if (loaded)
         ld_describe_detection(out, ld_weights_detection(loaded->weights));
     ld_buffer_text(out, "}}");

@@ -22,6 +22,7 @@ struct ld_vae_entry {
     const char *name;
     struct ld_model *model; /* NULL: a free place */
     uint64_t used;
+    uint64_t file_bytes;
     uint32_t users;
 };
 
@@ -30,6 +31,7 @@ struct ld_resident_entry {
     struct ld_resident resident;
     struct ld_weights *weights;
     struct ld_arena arena; /* names, vocabulary, vectors */
+    uint64_t file_bytes;   /* counts until its weights are packed */
     bool loaded;
 };
 
@@ -46,7 +48,19 @@ struct ld_library {
     size_t variant_bytes_max;
     uint64_t clock, next_serial;
     struct ld_buffer inventory;
+    bool news; /* a model came or went since ld_library_has_news */
 };
+
+/* library_residency.c: bytes of all loaded models and VAEs, those that jobs use, and letting go of
+ * unused ones, oldest first, until `need` more fit the budget.
+ * Errors   LD_E_NOMEM (more than the budget, or all are in use). */
+uint64_t ld_library_resident_bytes(const struct ld_library *library, bool used_only);
+enum ld_code ld_library_make_room(struct ld_library *library, const char *name, uint64_t need,
+                                  struct ld_error *err) LD_MUST_USE;
+uint64_t ld_library_file_bytes(const struct ld_library *library, enum ld_registry_kind kind,
+                               const char *name);
+void ld_library_drop_resident(struct ld_library *library, struct ld_resident_entry *entry);
+void ld_library_drop_vae(struct ld_library *library, struct ld_vae_entry *entry);
 
 /* library_text.c: load vocabulary and embeddings of a model just opened. */
 enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident_entry *entry,

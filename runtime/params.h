@@ -132,6 +132,8 @@ struct ld_request {
     enum ld_profile profile;
     const char *quality_tags; /* "" or a preset name */
     const char *undesired;    /* "none", "light", "heavy", ... */
+    int32_t year;             /* 0: none */
+    const char *rating;       /* "" or a preset name */
     int32_t width, height;
     int32_t images;
     int32_t steps;

@@ -272,6 +272,7 @@ static bool take_hello(struct ld_supervisor *supervisor, struct ld_slot *slot,
             supervisor->config.on_inventory(supervisor->config.ctx, inventory.data);
     }
     ld_buffer_deinit(&inventory);
+    const bool again = slot->state == LD_SLOT_READY;
     pthread_mutex_lock(&supervisor->lock);
     slot->jobs_max = hello.jobs_max;
     if (slot->jobs_max > supervisor->config.jobs_per_worker)
@@ -279,6 +280,8 @@ static bool take_hello(struct ld_supervisor *supervisor, struct ld_slot *slot,
     slot->state = LD_SLOT_READY;
     supervisor->reason[0] = '\0';
     pthread_mutex_unlock(&supervisor->lock);
+    if (again) /* a model came or went */
+        return true;
     LD_LOG(LD_LOG_INFO, "supervisor", "worker ready", ld_log_int("worker", slot->index),
            ld_log_int("pid", slot->pid),
            ld_log_real("start_s", (double)(slot->heard_us - slot->started_us) / 1e6));

@@ -39,6 +39,23 @@ static const char *decode(struct ld_arena *arena, const char *text, size_t size)
     return out;
 }
 
+const char *ld_exchange_param(struct ld_exchange *ex, uint32_t index)
+{
+    const char *text = ex->params[index];
+    char *out = ld_arena_strdup(&ex->arena, text);
+    size_t length = 0;
+    for (size_t i = 0; out && text[i]; i++) { /* '+' is itself in a path */
+        const bool escape =
+            text[i] == '%' && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
+        out[length++] =
+            escape ? (char)(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2])) : text[i];
+        i += escape ? 2 : 0;
+    }
+    if (out)
+        out[length] = '\0';
+    return out;
+}
+
 const char *ld_exchange_query(struct ld_exchange *ex, const char *name)
 {
     const size_t name_size = strlen(name);

@@ -105,6 +105,9 @@ void ld_exchange_wake(struct ld_exchange *ex);
 
 /* A query parameter, decoded, in the arena; NULL if absent. A name that occurs twice counts once,
  * the first time. */
+/* A parameter of the path with its escapes resolved; NULL without memory. */
+const char *ld_exchange_param(struct ld_exchange *ex, uint32_t index);
+
 const char *ld_exchange_query(struct ld_exchange *ex, const char *name);
 
 /* The client has the right media type in Accept (or no Accept at all). */

@@ -62,6 +62,22 @@ enum ld_handled ld_handle_embeddings(struct ld_exchange *ex)
     return reply_list(ex);
 }
 
+/* Names alone: what stands in a list is seen in the expanded prompt. */
+enum ld_handled ld_handle_wildcards(struct ld_exchange *ex)
+{
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    struct ld_buffer *out = &ex->reply.body;
+    ld_buffer_text(out, "{\"wildcards\":[");
+    for (uint32_t i = 0; inventory && i < inventory->wildcard_count; i++) {
+        ld_buffer_text(out, i ? ",{\"name\":" : "{\"name\":");
+        ld_buffer_json_string(out, inventory->wildcards[i]);
+        ld_buffer_byte(out, '}');
+    }
+    ld_buffer_text(out, "]}");
+    ld_inventory_release(ex->front->inventory, inventory);
+    return reply_list(ex);
+}
+
 enum ld_handled ld_handle_samplers(struct ld_exchange *ex)
 {
     uint32_t count;

@@ -163,7 +163,9 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     ld_intake_init(&intake, ex);
     const bool accepted = ld_intake_accept(&intake, ex->tenant, body);
     if (accepted) {
-        planning->work_units = ld_request_work(&intake.native.request);
+        planning->work_units = intake.cell_count ? 0 : ld_request_work(&intake.native.request);
+        for (uint32_t i = 0; i < intake.cell_count; i++)
+            planning->work_units += intake.cells[i].work;
         ld_buffer_text(&planning->request_json, intake.request_json.data);
         ld_buffer_text(&planning->warnings_json, intake.warnings_json.data);
     } else {

@@ -38,6 +38,12 @@ enum ld_handled ld_handle_samplers(struct ld_exchange *ex);
 enum ld_handled ld_handle_schedulers(struct ld_exchange *ex);
 enum ld_handled ld_handle_resolutions(struct ld_exchange *ex);
 
+enum ld_handled ld_handle_wildcards(struct ld_exchange *ex);
+
+/* handle_models.c */
+enum ld_handled ld_handle_model_load(struct ld_exchange *ex);
+enum ld_handled ld_handle_model_unload(struct ld_exchange *ex);
+
 /* handle_tags.c */
 enum ld_handled ld_handle_tags(struct ld_exchange *ex);
 

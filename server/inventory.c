@@ -104,7 +104,7 @@ static void read_models(struct reader *reader, struct ld_inventory *out)
         model->bytes = (uint64_t)integer_member(reader, node, "bytes");
         model->created_us = integer_member(reader, node, "created_us");
         model->is_default = flag_member(reader, node, "default");
-        model->loaded = flag_member(reader, node, "loaded") || model->is_default;
+        model->loaded = flag_member(reader, node, "loaded");
         model->kind = text_member(reader, detail, "kind");
         model->prediction = text_member(reader, detail, "prediction");
         model->manifest = "";
@@ -189,15 +189,14 @@ static void read_embeddings(struct reader *reader, struct ld_inventory *out)
     }
 }
 
-static void read_vaes(struct reader *reader, struct ld_inventory *out)
+static void read_names(struct reader *reader, const char *key, const char ***names, uint32_t *count)
 {
     void *items;
-    const struct ld_json_node *node =
-        list_member(reader, "vaes", sizeof *out->vaes, &items, &out->vae_count);
-    out->vaes = items;
+    const struct ld_json_node *node = list_member(reader, key, sizeof **names, &items, count);
+    *names = items;
     for (; node && !reader->failed; node = ld_json_after(reader->tree, node)) {
         if (node->kind == LD_JSON_OBJECT_BEGIN)
-            out->vaes[out->vae_count++] = text_member(reader, node, "name");
+            (*names)[(*count)++] = text_member(reader, node, "name");
     }
 }
 
@@ -214,7 +213,8 @@ static enum ld_code parse(struct held *held, struct ld_error *err)
     read_models(&reader, &held->shown);
     read_adapters(&reader, &held->shown);
     read_embeddings(&reader, &held->shown);
-    read_vaes(&reader, &held->shown);
+    read_names(&reader, "vaes", &held->shown.vaes, &held->shown.vae_count);
+    read_names(&reader, "wildcards", &held->shown.wildcards, &held->shown.wildcard_count);
     return reader.failed ? LD_FAIL(err, LD_E_NOMEM, "the inventory is too large") : LD_OK;
 }
 

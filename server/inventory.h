@@ -15,8 +15,8 @@ struct ld_inventory {
     struct ld_model_view *models;
     struct ld_adapter_view *adapters;
     struct ld_embedding_view *embeddings;
-    const char **vaes;
-    uint32_t model_count, adapter_count, embedding_count, vae_count;
+    const char **vaes, **wildcards;
+    uint32_t model_count, adapter_count, embedding_count, vae_count, wildcard_count;
 };
 
 /* The current one and those still being read. */

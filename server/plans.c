@@ -4,9 +4,10 @@
 
 /* A worker answers between two ticks, and one tick of a large picture on a CPU takes long. */
 static const int64_t plan_patience_us = (int64_t)60 * 1000000;
+static const int64_t model_patience_us = (int64_t)300 * 1000000; /* a slow disk, several GiB */
 
-void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
-                        ld_plan_answer answer, void *ctx)
+static void ask(struct ld_supervisor *supervisor, const char *request_json, bool is_model,
+                bool load, ld_plan_answer answer, void *ctx)
 {
     const size_t size = strlen(request_json) + 1;
     struct ld_plan_note *note = ld_heap_alloc(sizeof *note + size);
@@ -15,14 +16,28 @@ void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_js
         return;
     }
     memcpy(note->request_json, request_json, size);
+    note->is_model = is_model;
+    note->load = load;
     note->answer = answer;
     note->ctx = ctx;
-    note->until_us = ld_clock_monotonic_us() + plan_patience_us;
+    note->until_us = ld_clock_monotonic_us() + (is_model ? model_patience_us : plan_patience_us);
     pthread_mutex_lock(&supervisor->lock);
     note->next = supervisor->plans;
     supervisor->plans = note;
     pthread_mutex_unlock(&supervisor->lock);
     ld_supervisor_wake(supervisor);
+}
+
+void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
+                        ld_plan_answer answer, void *ctx)
+{
+    ask(supervisor, request_json, false, false, answer, ctx);
+}
+
+void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name, bool load,
+                         ld_plan_answer answer, void *ctx)
+{
+    ask(supervisor, name, true, load, answer, ctx);
 }
 
 /* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
@@ -60,9 +75,32 @@ static struct ld_slot *ready_slot(struct ld_supervisor *supervisor)
     return NULL;
 }
 
+/* To every worker that is ready. */
+static bool send_model(struct ld_supervisor *supervisor, struct ld_plan_note *note)
+{
+    struct ld_error err;
+    const struct ld_message_model message = {note->load, ld_span_text(note->request_json)};
+    struct ld_buffer payload = ld_buffer_make(4096);
+    ld_message_model_encode(&payload, &message);
+    note->number = ++supervisor->plan_next;
+    bool sent = !payload.failed;
+    for (uint32_t i = 0; sent && i < supervisor->config.workers; i++) {
+        struct ld_slot *slot = &supervisor->slots[i];
+        if (slot->state != LD_SLOT_READY)
+            continue;
+        sent = ld_slot_send(slot, LD_FRAME_MODEL, "", note->number,
+                            ld_span_of(payload.data, payload.size), &err) == LD_OK;
+        note->waits++;
+    }
+    ld_buffer_deinit(&payload);
+    return sent;
+}
+
 static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
                       struct ld_plan_note *note)
 {
+    if (note->is_model)
+        return send_model(supervisor, note);
     struct ld_error err;
     const struct ld_message_job job = {.request = ld_span_text(note->request_json)};
     struct ld_buffer payload = ld_buffer_make(1 << 20);
@@ -103,7 +141,10 @@ void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t numb
     ld_buffer_bytes(&json, plan.data, plan.size);
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
-        if ((*place)->number == number && number != 0)
+        if ((*place)->number == number && number != 0 && code == LD_OK && (*place)->waits > 1) {
+            (*place)->waits--; /* others have not answered yet */
+            place = &(*place)->next;
+        } else if ((*place)->number == number && number != 0)
             answer_note(place, json.failed ? LD_E_NOMEM : code, sentence,
                         json.data ? json.data : "");
         else
@@ -117,7 +158,8 @@ void ld_supervisor_plans_lost(struct ld_supervisor *supervisor, uint32_t slot)
 {
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
-        if (slot == UINT32_MAX || ((*place)->number != 0 && (*place)->slot == slot))
+        if (slot == UINT32_MAX ||
+            ((*place)->number != 0 && ((*place)->is_model || (*place)->slot == slot)))
             answer_note(place, LD_E_UNSUPPORTED, "the worker ended before it answered", "");
         else
             place = &(*place)->next;

@@ -37,9 +37,11 @@ static bool segment_matches(const char *pattern, size_t pattern_size, const char
         return pattern_size == segment_size && memcmp(pattern, segment, segment_size) == 0;
     const bool wants_id = strncmp(pattern, "{id}", 4) == 0;
     const bool wants_name = strncmp(pattern, "{name}", 6) == 0;
-    const bool fits = wants_id     ? ld_id_valid(ld_span_of(segment, segment_size))
-                      : wants_name ? is_name(segment, segment_size)
-                                   : is_number(segment, segment_size);
+    const bool wants_model = strncmp(pattern, "{model}", 7) == 0; /* its handler decodes it */
+    const bool fits = wants_id      ? ld_id_valid(ld_span_of(segment, segment_size))
+                      : wants_name  ? is_name(segment, segment_size)
+                      : wants_model ? segment_size > 0
+                                    : is_number(segment, segment_size);
     if (!fits || match->param_count == LD_EXCHANGE_PARAMS_MAX ||
         segment_size >= sizeof match->params[0])
         return false;

@@ -17,7 +17,8 @@ enum ld_body_kind {
 
 struct ld_route {
     const char *method;  /* GET also answers HEAD */
-    const char *pattern; /* "/v1/jobs/{id}": {id} is an id, {n} a number, {name} any word */
+    const char *pattern; /* "/v1/jobs/{id}": {id} is an id, {n} a number, {name} any word,
+                          * {model} any segment, as on the wire */
     enum ld_scope scope; /* what its key must allow */
     enum ld_body_kind body;
     bool body_optional;
@@ -25,10 +26,10 @@ struct ld_route {
 };
 
 struct ld_route_match {
-    const struct ld_route *route; /* NULL: no such path, or not with this method */
-    bool path_known;              /* with another method: 405 */
-    char allow[64];               /* for that */
-    char params[LD_EXCHANGE_PARAMS_MAX][64];
+    const struct ld_route *route;             /* NULL: no such path, or not with this method */
+    bool path_known;                          /* with another method: 405 */
+    char allow[64];                           /* for that */
+    char params[LD_EXCHANGE_PARAMS_MAX][256]; /* as on the wire */
     uint32_t param_count;
 };
 

@@ -275,7 +275,8 @@ static const char *inventory(void *ctx)
     (void)ctx;
     return "{\"backend\":\"script\",\"device\":\"none\",\"models\":[{\"name\":\"scripted\","
            "\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-           "\"detail\":{\"kind\":\"model\",\"prediction\":\"eps\"}}],\"adapters\":[{\"name\":"
+           "\"loaded\":true,\"detail\":{\"kind\":\"model\",\"prediction\":\"eps\"}}],\"adapters\":["
+           "{\"name\":"
            "\"ink\",\"sha256\":\"00\",\"bytes\":8,\"created_us\":0,\"detail\":{\"families\":"
            "[\"lora\"],\"rank\":{\"min\":4,\"max\":8},\"trigger_words\":\"ink\"}}],"
            "\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,\"created_us\":0,"
@@ -433,6 +434,24 @@ static enum ld_code plan(void *ctx, const struct ld_request *request, struct ld_
     return out->failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : LD_OK;
 }
 
+/* It knows one model, which is always there. */
+static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buffer *out,
+                          struct ld_error *err)
+{
+    (void)ctx;
+    if (strcmp(name, "scripted") != 0)
+        return LD_FAIL(err, LD_E_NOT_FOUND, "there is no model '%.100s' here", name);
+    ld_buffer_format(out, "{\"name\":\"scripted\",\"loaded\":%s,\"resident\":[]}",
+                     load ? "true" : "false");
+    return LD_OK;
+}
+
+static bool has_news(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
 enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *text, int fd,
                             struct ld_error *err)
 {
@@ -446,7 +465,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline =
-        (struct ld_worker_pipeline){script, true, inventory, submit, cancel, busy, tick, plan};
+    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel,
+                                            busy,   tick, plan,      model,  has_news};
     return LD_OK;
 }

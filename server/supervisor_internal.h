@@ -27,6 +27,9 @@ struct ld_cancel_note {
 
 struct ld_plan_note {
     uint64_t number; /* the frame's token; 0: not sent yet */
+    bool is_model;   /* load or unload the model called `request_json`, on every worker */
+    bool load;
+    uint32_t waits; /* workers that have not answered yet */
     uint32_t slot;
     int64_t until_us;
     ld_plan_answer answer;

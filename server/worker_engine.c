@@ -34,6 +34,17 @@ static enum ld_code plan(void *ctx, const struct ld_request *request, struct ld_
     return ld_engine_plan(ctx, request, out, err);
 }
 
+static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buffer *out,
+                          struct ld_error *err)
+{
+    return ld_engine_model(ctx, name, load, out, err);
+}
+
+static bool has_news(void *ctx)
+{
+    return ld_engine_has_news(ctx);
+}
+
 enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
                                    const struct ld_settings *settings, struct ld_error *err)
 {
@@ -54,10 +65,13 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .precision = settings->precision,
         .threads = (uint32_t)settings->threads,
         .batch_max = (uint32_t)settings->batch_max,
+        .model_bytes_max = (size_t)settings->model_memory_mib << 20,
+        .variant_bytes_max = (size_t)settings->variant_mib << 20,
+        .variants_bounded = true,
     };
     const enum ld_code code = ld_engine_create(&engine, &config, err);
     if (code == LD_OK)
-        *pipeline =
-            (struct ld_worker_pipeline){engine, false, inventory, submit, cancel, busy, tick, plan};
+        *pipeline = (struct ld_worker_pipeline){engine, false, inventory, submit, cancel,
+                                                busy,   tick,  plan,      model,  has_news};
     return code;
 }

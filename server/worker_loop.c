@@ -510,6 +510,15 @@ static void cancel_job(struct worker *worker, struct worker_job *job, bool keep_
     }
 }
 
+static void send_plan_answer(struct worker *worker, uint64_t token,
+                             const struct ld_message_plan_answer *answer)
+{
+    struct ld_buffer payload = ld_buffer_make(1 << 20);
+    ld_message_plan_answer_encode(&payload, answer);
+    send_frame(worker, LD_FRAME_PLAN_ANSWER, "", token, &payload);
+    ld_buffer_deinit(&payload);
+}
+
 static void answer_plan(struct worker *worker, const struct ld_frame *frame)
 {
     struct ld_error err = {0};
@@ -517,7 +526,6 @@ static void answer_plan(struct worker *worker, const struct ld_frame *frame)
     struct ld_arena arena;
     struct ld_native native;
     struct ld_buffer plan = ld_buffer_make(512 * 1024);
-    struct ld_buffer payload = ld_buffer_make(1 << 20);
     ld_arena_init(&arena, "plan", JOB_ARENA_BYTES);
     ld_native_init(&native, &arena);
     enum ld_code code = ld_message_job_decode(&message, frame->payload, &err);
@@ -530,12 +538,44 @@ static void answer_plan(struct worker *worker, const struct ld_frame *frame)
         .detail = text_or_empty(code == LD_OK ? "" : err.detail),
         .plan = ld_span_of(code == LD_OK ? plan.data : "", code == LD_OK ? plan.size : 0),
     };
-    ld_message_plan_answer_encode(&payload, &answer);
-    send_frame(worker, LD_FRAME_PLAN_ANSWER, "", frame->token, &payload);
-    ld_buffer_deinit(&payload);
+    send_plan_answer(worker, frame->token, &answer);
     ld_buffer_deinit(&plan);
     ld_native_deinit(&native);
     ld_arena_deinit(&arena);
+}
+
+static void say_hello(struct worker *worker)
+{
+    const struct ld_message_hello hello = {
+        worker->options.jobs_max, ld_span_text(worker->pipeline->inventory(worker->pipeline->ctx))};
+    struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_HELLO));
+    ld_message_hello_encode(&payload, &hello);
+    send_frame(worker, LD_FRAME_HELLO, "", 0, &payload);
+    ld_buffer_deinit(&payload);
+}
+
+/* Between two ticks: loading holds up the jobs that run, as loading for a job does. */
+static void answer_model(struct worker *worker, const struct ld_frame *frame)
+{
+    struct ld_error err = {0};
+    struct ld_message_model message;
+    char name[LD_NAME_BYTES_MAX + 1];
+    struct ld_buffer out = ld_buffer_make(512 * 1024);
+    enum ld_code code = ld_message_model_decode(&message, frame->payload, &err);
+    if (code == LD_OK &&
+        !ld_fmt(name, sizeof name, "%.*s", (int)message.name.size, (const char *)message.name.data))
+        code = LD_FAIL(&err, LD_E_RANGE, "the model's name is too long");
+    if (code == LD_OK)
+        code = worker->pipeline->model(worker->pipeline->ctx, name, message.load, &out, &err);
+    const struct ld_message_plan_answer answer = {
+        .code = code,
+        .detail = text_or_empty(code == LD_OK ? "" : err.detail),
+        .plan = ld_span_of(code == LD_OK ? out.data : "", code == LD_OK ? out.size : 0),
+    };
+    if (worker->pipeline->has_news(worker->pipeline->ctx))
+        say_hello(worker); /* who asks next shall see it */
+    send_plan_answer(worker, frame->token, &answer);
+    ld_buffer_deinit(&out);
 }
 
 /* Jobs leave at their next step and go back to the queue. */
@@ -572,6 +612,9 @@ static void act(struct worker *worker, struct inbound *inbound)
         break;
     case LD_FRAME_ACK:
         forget_job(worker, &inbound->frame);
+        break;
+    case LD_FRAME_MODEL:
+        answer_model(worker, &inbound->frame);
         break;
     case LD_FRAME_PLAN:
         answer_plan(worker, &inbound->frame);
@@ -686,16 +729,6 @@ static void act_on_all(struct worker *worker, bool wait)
     }
 }
 
-static void say_hello(struct worker *worker)
-{
-    const struct ld_message_hello hello = {
-        worker->options.jobs_max, ld_span_text(worker->pipeline->inventory(worker->pipeline->ctx))};
-    struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_HELLO));
-    ld_message_hello_encode(&payload, &hello);
-    send_frame(worker, LD_FRAME_HELLO, "", 0, &payload);
-    ld_buffer_deinit(&payload);
-}
-
 int ld_worker_run(const struct ld_worker_options *options,
                   const struct ld_worker_pipeline *pipeline)
 {
@@ -706,6 +739,7 @@ int ld_worker_run(const struct ld_worker_options *options,
     (void)pthread_mutex_init(&worker.stats_lock, NULL);
     (void)pthread_mutex_init(&worker.lock, NULL);
     (void)pthread_cond_init(&worker.arrived, NULL);
+    (void)pipeline->has_news(pipeline->ctx); /* of what was loaded until now */
     say_hello(&worker);
     if (pthread_create(&reader, NULL, reader_main, &worker) != 0)
         return 1;
@@ -713,6 +747,8 @@ int ld_worker_run(const struct ld_worker_options *options,
         const bool busy = pipeline->busy(pipeline->ctx);
         if (worker.stopping && !busy)
             break;
+        if (pipeline->has_news(pipeline->ctx))
+            say_hello(&worker);
         act_on_all(&worker, !busy);
         if (!pipeline->busy(pipeline->ctx))
             continue;

@@ -28,6 +28,9 @@ struct ld_worker_pipeline {
     enum ld_code (*tick)(void *ctx, struct ld_error *err);
     enum ld_code (*plan)(void *ctx, const struct ld_request *request, struct ld_buffer *out,
                          struct ld_error *err);
+    enum ld_code (*model)(void *ctx, const char *name, bool load, struct ld_buffer *out,
+                          struct ld_error *err);
+    bool (*has_news)(void *ctx); /* the inventory has changed since it was last asked */
 };
 
 struct ld_worker_options {

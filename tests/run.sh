@@ -89,6 +89,7 @@ fi
 wanted cuda && suite cuda 900 tests/cuda/run.sh
 wanted static && suite static 600 tests/static/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
+wanted features && suite features 300 tests/features/run.sh "$build/server/latentd" --fast
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted demo && suite demo 900 tests/demo/run.sh "$build/server/latentd" --prompts 30
 wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"

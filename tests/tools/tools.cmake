@@ -20,3 +20,6 @@ endif()
 
 add_executable(cpu_vs_torch EXCLUDE_FROM_ALL bench/cpu_vs_torch.c)
 target_link_libraries(cpu_vs_torch PRIVATE ld_model)
+
+add_executable(bench_variant EXCLUDE_FROM_ALL bench/variant.c)
+target_link_libraries(bench_variant PRIVATE ld_model)

@@ -118,6 +118,13 @@ static void presets_are_placed_where_the_model_wants_them(void **state)
     request = resolved(&f, "{\"prompt\":\"\",\"model\":\"novelai_v2\",\"quality_tags\":true}");
     assert_string_equal(request->prompt, "very aesthetic, best quality, absurdres");
     close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"hat\",\"model\":\"novelai_v2\",\"year\":2023,"
+                           "\"rating\":\"general\",\"quality_tags\":true}");
+    assert_string_equal(request->prompt, "very aesthetic, best quality, absurdres, hat, year 2023, "
+                                         "rating:general");
+    assert_true(request->year == 0 && request->rating[0] == '\0');
+    assert_non_null(strstr(f.native.warnings.items[0], "reliable up to 2022"));
+    close_fixture(&f);
 }
 
 static void presets_a_model_has_not_are_refused_by_name(void **state)
@@ -134,9 +141,16 @@ static void presets_a_model_has_not_are_refused_by_name(void **state)
     assert_string_equal(f.native.problem.items[1].pointer, "/quality_tags");
     close_fixture(&f);
     open_fixture(&f);
-    assert_int_equal(accept(&f, "{\"prompt\":\"a\",\"model\":\"demo\",\"quality_tags\":true}"),
+    assert_int_equal(accept(&f, "{\"prompt\":\"a\",\"model\":\"other\",\"quality_tags\":true}"),
                      LD_E_INVALID);
     assert_non_null(strstr(f.native.problem.detail, "no such presets"));
+    close_fixture(&f);
+    open_fixture(&f);
+    assert_int_equal(accept(&f, "{\"prompt\":\"a\",\"model\":\"novelai_v2\",\"year\":1999,"
+                                "\"rating\":\"loud\"}"),
+                     LD_E_RANGE);
+    assert_non_null(strstr(f.native.problem.items[0].message, "between 2005 and 2023"));
+    assert_non_null(strstr(f.native.problem.items[1].message, "sensitive"));
     close_fixture(&f);
 }
 
