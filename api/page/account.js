@@ -40,12 +40,10 @@ function askForKey(onKey) {
       try {
         await get('/v1/models'); // a wrong one is told here, not at the next picture
       } catch (error) {
-        if (error.status === 401 || error.status === 403) {
-          key.set(before, false);
-          wrong.textContent = 'The server does not know this key.';
-          wrong.hidden = false;
-          return;
-        }
+        key.set(before, false);
+        wrong.textContent = error.status === 401 ? 'The server does not know this key.' : error.message;
+        wrong.hidden = false;
+        return;
       }
     }
     dialog.close();

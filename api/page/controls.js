@@ -100,7 +100,7 @@ export const isDefault = (path) => given(path) === undefined || given(path) === 
 // ---- Refusals ----------------------------------------------------------------------------------
 
 export function clearErrors() {
-  for (const old of document.querySelectorAll('.error')) old.remove();
+  for (const old of document.querySelectorAll('.refusal')) old.remove();
   for (const place of document.querySelectorAll('.wrong')) place.classList.remove('wrong');
 }
 
@@ -119,7 +119,7 @@ export function showErrors(errors) {
       continue;
     }
     place.classList.add('wrong');
-    place.append(h('p', { class: 'error', role: 'alert' }, error.message));
+    place.append(h('p', { class: 'error refusal', role: 'alert' }, error.message));
     first ??= place;
   }
   for (let outer = first?.closest('details'); outer; outer = outer.parentElement.closest('details')) outer.open = true;
