@@ -412,11 +412,13 @@ def rescale(p):
 @row("Dynamic thresholding: guidance 12 with the contrast of 5")
 def threshold(p):
     strong = {"cfg_scale": 12}
-    fields = {**strong, "guidance": {"dynamic_threshold": {"mimic_scale": 5, "variability": "std"}}}
+    fields = {**strong, "guidance": {"dynamic_threshold": {
+        "mimic_scale": 5, "start": "zero", "variability": "std"}}}
     p.submit(**strong), p.submit(**fields), p.submit()
     a, b, target = p.paint(**strong)[1], p.paint(**fields)[1], p.paint()[1]
     return [a, b], [held("contrast, away from guidance 5", abs(b.std() - target.std()), "<",
-                         abs(a.std() - target.std()))]
+                         0.5 * abs(a.std() - target.std())),
+                    held("clipped", clipped(b), "<", 0.5 * clipped(a))]
 
 
 @row("Skip range and NGMS: rows saved", fast=True)
