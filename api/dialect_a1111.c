@@ -415,9 +415,11 @@ static void put_mask(const struct body *b)
                           whole(b, "mask_blur", (int64_t)(across > down ? across : down)));
     if (whole(b, "inpainting_mask_invert", 0) != 0)
         ld_recipe_put_string(&b->t->fields, "init.mask_from", "black");
-    if (ld_body_flag(b->t, b->tree, b->root, "inpaint_full_res", true))
-        ld_translation_warn(b->t, "inpaint_full_res: the whole picture is painted, the mask is not "
-                                  "enlarged");
+    if (ld_body_flag(b->t, b->tree, b->root, "inpaint_full_res", true)) {
+        ld_recipe_put_string(&b->t->fields, "init.area", "masked");
+        ld_recipe_put_integer(&b->t->fields, "init.mask_padding",
+                              whole(b, "inpaint_full_res_padding", 0));
+    }
     if (fill != 1)
         ld_translation_warn(b->t, "inpainting_fill: the masked area begins with the original");
 }

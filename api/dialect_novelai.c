@@ -148,16 +148,10 @@ static void put_smea(const struct body *b, const char *sampler, bool named)
     const int64_t area = whole(b, "width", 832) * whole(b, "height", 1216);
     const bool automatic = flag(b, "autoSmea", true) && area >= auto_smea_area &&
                            !parameter(b, "image") && strncmp(sampler, "ddim", 4) != 0;
-    const struct ld_field *field = ld_field_find("smea");
     if (flag(b, "sm_dyn", false))
         ld_translation_warn(b->t, "sm_dyn: the second model knows plain SMEA only, which is used");
-    if (smea)
+    if (smea || automatic)
         ld_recipe_put_string(&b->t->fields, "smea", "on");
-    else if (automatic && field && field->kind != LD_FIELD_UNBUILT)
-        ld_recipe_put_string(&b->t->fields, "smea", "on");
-    else if (automatic)
-        ld_translation_warn(b->t,
-                            "autoSmea: latentd has no SMEA yet; the picture is painted without");
 }
 
 static void put_sampling(const struct body *b)
@@ -208,7 +202,7 @@ static void put_picture(const struct body *b, bool infill)
         ld_recipe_put_bool(&b->t->fields, "init.paste_back", flag(b, "add_original_image", true));
     }
     if (flag(b, "color_correct", false))
-        ld_translation_warn(b->t, "color_correct: the colours are left as they come");
+        ld_recipe_put_bool(&b->t->fields, "init.color_correction", true);
     if (parameter(b, "extra_noise_seed") &&
         whole(b, "extra_noise_seed", 0) != whole(b, "seed", 0) && number(b, "noise", 0) != 0)
         ld_translation_warn(b->t, "extra_noise_seed: the extra noise follows seed");

@@ -108,13 +108,15 @@ static void the_vae_has_the_parameters_and_cost_of_sd15(void **state)
     struct built built;
     struct ld_error err = {0};
     begin(&built);
-    ld_vae_build_decoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 64, 64});
+    ld_vae_build_decoder(&built.graph, &SD15,
+                         &(struct ld_vae_shape){.batch = 1, .height = 64, .width = 64});
     assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
     assert_gmac(built.graph.macs, 21.475 + 1218.605 + 17.180);
     uint64_t values = ld_weight_layout_values(&built.layout);
     end(&built);
     begin(&built);
-    ld_vae_build_encoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 512, 512});
+    ld_vae_build_encoder(&built.graph, &SD15,
+                         &(struct ld_vae_shape){.batch = 1, .height = 512, .width = 512});
     assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
     assert_gmac(built.graph.macs, 532.559 + 8.590 + 17.180);
     values += ld_weight_layout_values(&built.layout);
@@ -159,8 +161,10 @@ static void every_tensor_of_the_checkpoint_is_used_once(void **state)
     assert_int_equal(ld_keymap_create(&map, &arch, &err), LD_OK);
     begin(&built);
     ld_unet_build(&built.graph, &SD15, &(struct ld_unet_shape){1, 8, 8, 77}, &PLAIN);
-    ld_vae_build_decoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 8, 8});
-    ld_vae_build_encoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 8, 8});
+    ld_vae_build_decoder(&built.graph, &SD15,
+                         &(struct ld_vae_shape){.batch = 1, .height = 8, .width = 8});
+    ld_vae_build_encoder(&built.graph, &SD15,
+                         &(struct ld_vae_shape){.batch = 1, .height = 8, .width = 8});
     ld_clip_build(&built.graph, &SD15, &(struct ld_clip_shape){.chunks = 1, .skip = 1});
     assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
     assert_int_equal(ld_keymap_count(map), 1130);
@@ -240,7 +244,8 @@ static void the_decoders_plan_needs_the_least(void **state)
     struct built built;
     struct ld_error err = {0};
     begin(&built);
-    ld_vae_build_decoder(&built.graph, &SD15, &(struct ld_vae_shape){1, 64, 64});
+    ld_vae_build_decoder(&built.graph, &SD15,
+                         &(struct ld_vae_shape){.batch = 1, .height = 64, .width = 64});
     assert_int_equal(ld_graph_finish(&built.graph, &err), LD_OK);
     assert_no_overlap(&built.graph);
     /* Top level: 256 channels in, shortcut and first convolution of 128 each. */
