@@ -371,8 +371,11 @@ def test_image_to_image(front):
     answer = img2img(front, mask=mask, mask_blur=8, inpainting_fill=0, inpaint_full_res=False)
     assert answer.status == 200, answer
     init = newest(front)["request"]["init"]
-    assert init["mask_blur"] == 8 and "id" in init["mask"]
+    assert init["mask_blur"] == 8 and "id" in init["mask"] and init.get("area", "whole") == "whole"
     assert any("inpainting_fill" in warning for warning in answer.json["warnings"])
+    assert img2img(front, mask=mask, inpaint_full_res=True, inpaint_full_res_padding=24).status == 200
+    init = newest(front)["request"]["init"]
+    assert init["area"] == "masked" and init["mask_padding"] == 24
     missing = front.post("/sdapi/v1/img2img", SMALL)
     assert missing.status == 404 and missing.json["detail"] == "Init image not found"
     bad = img2img(front, init_images=["!!!"])

@@ -55,6 +55,12 @@ def native(front, action="generate", **parameters):
     return newest(front)["request"]
 
 
+def test_smea_is_the_native_one(front):
+    assert native(front, sm=True)["smea"] == "on"
+    assert native(front, sm=True, sm_dyn=True)["smea"] == "on"
+    assert native(front, sm=False).get("smea", "off") == "off"
+
+
 def test_point_34_a_stored_zip_with_signed_pictures(front):
     answer = generate(front, n_samples=2, seed=7, qualityToggle=True, ucPreset=1, sm=False, scale=6)
     assert answer.headers["Content-Type"] == "application/x-zip-compressed"

@@ -310,7 +310,9 @@ static bool open_real(struct real *real)
         ld_graph_init(graph, LD_DTYPE_F16, &real->layout);
         if (real->options.vae)
             ld_vae_build_decoder(graph, &real->arch,
-                                 &(struct ld_vae_shape){1, size->height / 8, size->width / 8});
+                                 &(struct ld_vae_shape){.batch = 1,
+                                                        .height = size->height / 8,
+                                                        .width = size->width / 8});
         else
             ld_unet_build(graph, &real->arch,
                           &(struct ld_unet_shape){1, size->height / 8, size->width / 8, TOKENS},
