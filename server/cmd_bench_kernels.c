@@ -411,7 +411,7 @@ static enum ld_code measure_ceilings(struct kernels *k, struct ld_error *err)
     if (code == LD_OK) {
         const struct ld_graph_op product = {
             .kind = LD_GRAPH_LINEAR,
-            .in = {{x, 0}},
+            .in = {{x, 0, 0}},
             .out = y,
             .weight = {slot},
             .u.linear = {.c0 = side, .rows = side, .rows_per_image = side}};
@@ -421,7 +421,7 @@ static enum ld_code measure_ceilings(struct kernels *k, struct ld_error *err)
     if (code == LD_OK) {
         const struct ld_graph_op copy = {
             .kind = LD_GRAPH_MAP,
-            .in = {{x, 0}},
+            .in = {{x, 0, 0}},
             .out = y,
             .u.map = {.count = (int64_t)side * side, .activation = LD_ACT_NONE}};
         code = time_ceiling(k, &copy, &ms, err);

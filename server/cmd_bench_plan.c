@@ -98,9 +98,11 @@ static enum ld_code make_budget(const struct plan_options *options, struct budge
     const struct ld_plan_key unet = {.part = LD_PART_UNET,
                                      .unet = {2 * options->batch, height, width, TEXT_TOKENS}};
     const struct ld_plan_key text = {.part = LD_PART_TEXT, .clip = {.chunks = 2, .skip = 1}};
-    const struct ld_plan_key decoder = {.part = LD_PART_VAE_DECODER, .vae = {1, height, width}};
-    const struct ld_plan_key encoder = {.part = LD_PART_VAE_ENCODER,
-                                        .vae = {1, options->height, options->width}};
+    const struct ld_plan_key decoder = {.part = LD_PART_VAE_DECODER,
+                                        .vae = {.batch = 1, .height = height, .width = width}};
+    const struct ld_plan_key encoder = {
+        .part = LD_PART_VAE_ENCODER,
+        .vae = {.batch = 1, .height = options->height, .width = options->width}};
     ld_arch_set_sd15(&arch);
     memset(budget, 0, sizeof *budget);
     budget->has_workspace = ld_device_plan_ops() != NULL;

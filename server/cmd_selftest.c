@@ -146,10 +146,11 @@ static void build(struct ld_graph *graph)
     h = ld_graph_group_norm(graph, "norm", h, LD_GRAPH_NONE, 1e-5, false);
     h = ld_graph_linear_stack(graph, names, 3,
                               &(struct ld_linear_args){.x0 = h, .channels = C, .no_bias = true});
-    h = ld_graph_attention(
-        graph,
-        &(struct ld_attention_args){
-            .q = {h, 0}, .k = {h, C}, .v = {h, 2 * C}, .heads = HEADS, .head_dim = C / HEADS});
+    h = ld_graph_attention(graph, &(struct ld_attention_args){.q = {h, 0, 0},
+                                                              .k = {h, C, 0},
+                                                              .v = {h, 2 * C, 0},
+                                                              .heads = HEADS,
+                                                              .head_dim = C / HEADS});
     ld_graph_planes_out(graph, h, LD_PORT_OUT);
 }
 

@@ -132,8 +132,8 @@ enum ld_handled ld_handle_a1111_skip(struct ld_exchange *ex)
 
 static void note_name(const struct ld_exchange *ex, char *out, size_t size)
 {
-    if (!ld_fmt(out, size, "a1111.options.%s", ex->tenant))
-        LD_ASSERT(!"a tenant is short");
+    const bool fits = ld_fmt(out, size, "a1111.options.%s", ex->tenant);
+    LD_ASSERT(fits);
 }
 
 void ld_a1111_options_load(struct ld_exchange *ex, struct ld_a1111_options *options)

@@ -24,9 +24,9 @@ static int32_t layer(struct ld_graph *graph, const struct ld_arch *arch, const c
     int32_t h = ld_graph_layer_norm(graph, ld_graph_name(graph, "%s.layer_norm1", name), x);
     const int32_t qkv = ld_graph_linear_stack(graph, names, 3,
                                               &(struct ld_linear_args){.x0 = h, .channels = width});
-    h = ld_graph_attention(graph, &(struct ld_attention_args){.q = {qkv, 0},
-                                                              .k = {qkv, width},
-                                                              .v = {qkv, 2 * width},
+    h = ld_graph_attention(graph, &(struct ld_attention_args){.q = {qkv, 0, 0},
+                                                              .k = {qkv, width, 0},
+                                                              .v = {qkv, 2 * width, 0},
                                                               .heads = arch->text_heads,
                                                               .head_dim = width / arch->text_heads,
                                                               .causal = true});

@@ -135,7 +135,7 @@ static enum ld_code list_all_slots(struct ld_model *model, enum ld_part part, st
     const int32_t side = ld_vae_factor(ld_model_arch(model));
     struct ld_plan_key key = {.part = part,
                               .unet = {1, 1, 1, 1},
-                              .vae = {1, side, side},
+                              .vae = {.batch = 1, .height = side, .width = side},
                               .clip = {.chunks = 1, .skip = 1}};
     enum ld_code code = list_slots(model, &key, err);
     if (code == LD_OK && part == LD_PART_UNET) {
@@ -249,7 +249,7 @@ enum ld_code ld_model_signature(struct ld_model *model, enum ld_part part, int32
     enum { BATCH = 2, CHUNK = 77 };
     const struct ld_plan_key key = {.part = part,
                                     .unet = {BATCH, height, width, CHUNK},
-                                    .vae = {1, height, width},
+                                    .vae = {.batch = 1, .height = height, .width = width},
                                     .clip = {.chunks = 1, .skip = 1}};
     struct ld_graph graph;
     *out = 0;

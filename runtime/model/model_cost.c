@@ -35,7 +35,8 @@ enum ld_code ld_cost_decode(struct ld_cost *cost, const struct ld_arch *arch,
                             enum ld_dtype act_dtype, int32_t height, int32_t width,
                             struct ld_error *err)
 {
-    const struct ld_plan_key key = {.part = LD_PART_VAE_DECODER, .vae = {1, height, width}};
+    const struct ld_plan_key key = {.part = LD_PART_VAE_DECODER,
+                                    .vae = {.batch = 1, .height = height, .width = width}};
     return price(cost, arch, act_dtype, &key, err);
 }
 
@@ -52,7 +53,8 @@ enum ld_code ld_cost_encode_image(struct ld_cost *cost, const struct ld_arch *ar
                                   enum ld_dtype act_dtype, int32_t height, int32_t width,
                                   struct ld_error *err)
 {
-    const struct ld_plan_key key = {.part = LD_PART_VAE_ENCODER, .vae = {1, height, width}};
+    const struct ld_plan_key key = {.part = LD_PART_VAE_ENCODER,
+                                    .vae = {.batch = 1, .height = height, .width = width}};
     return price(cost, arch, act_dtype, &key, err);
 }
 

@@ -57,9 +57,9 @@ static int32_t self_attention(struct ld_unet_builder *builder, const char *name,
     if (middle && builder->options->middle_qkv)
         ld_graph_planes_out(graph, qkv, LD_PORT_QKV);
     return ld_graph_attention(
-        graph, &(struct ld_attention_args){.q = {qkv, 0},
-                                           .k = {qkv, channels},
-                                           .v = {qkv, 2 * channels},
+        graph, &(struct ld_attention_args){.q = {qkv, 0, 0},
+                                           .k = {qkv, channels, 0},
+                                           .v = {qkv, 2 * channels, 0},
                                            .heads = builder->arch->unet_heads,
                                            .head_dim = channels / builder->arch->unet_heads});
 }
@@ -99,9 +99,9 @@ static int32_t cross_attention(struct ld_unet_builder *builder, const char *name
         ld_graph_linear(graph, ld_graph_name(graph, "%s.to_q", name),
                         &(struct ld_linear_args){.x0 = x, .channels = channels, .no_bias = true});
     return ld_graph_attention(
-        graph, &(struct ld_attention_args){.q = {q, 0},
-                                           .k = {kv, 0},
-                                           .v = {kv, channels},
+        graph, &(struct ld_attention_args){.q = {q, 0, 0},
+                                           .k = {kv, 0, 0},
+                                           .v = {kv, channels, 0},
                                            .heads = builder->arch->unet_heads,
                                            .head_dim = channels / builder->arch->unet_heads,
                                            .kv_len = LD_PORT_KV_LEN});

@@ -229,9 +229,9 @@ static int32_t attention(struct builder *b, const char *name, int32_t x)
     const int32_t qkv = ld_graph_linear_stack(
         graph, names, 3, &(struct ld_linear_args){.x0 = h, .channels = channels});
     const int32_t a =
-        ld_graph_attention(graph, &(struct ld_attention_args){.q = {qkv, 0},
-                                                              .k = {qkv, channels},
-                                                              .v = {qkv, 2 * channels},
+        ld_graph_attention(graph, &(struct ld_attention_args){.q = {qkv, 0, 0},
+                                                              .k = {qkv, channels, 0},
+                                                              .v = {qkv, 2 * channels, 0},
                                                               .heads = 1,
                                                               .head_dim = channels});
     return ld_graph_linear(graph, ld_graph_name(graph, "%s.proj_out", name),

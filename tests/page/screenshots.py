@@ -46,7 +46,7 @@ def enter(browser, front, key, path="/", **options):
 
 
 def paint_all(front, headers):
-    base = {"negative_prompt": NEGATIVE, "width": 256, "height": 256, "steps": 20, "cfg_scale": 6}
+    base = {"negative_prompt": NEGATIVE, "width": 256, "height": 256, "steps": 20, "cfg_scale": 3}
     sketch = {"seed": 40, "loras": [{"name": "demo-sketch", "weight": 0.9}]}
     for own, prompt in [(sketch, PROMPTS[0]), *[({"seed": 40 + at}, prompt) for at, prompt in reversed(list(enumerate(PROMPTS)))]]:
         front.post("/v1/jobs?wait=120", {**base, "prompt": f"{prompt}, best quality", **own}, headers=headers, timeout=150)
@@ -69,7 +69,7 @@ def main(latentd):
 
 
 def shots(browser, front, key):
-    on_screen = {"prompt": "red cat, night sky, best quality", "negative_prompt": NEGATIVE, "cfg_scale": 6}
+    on_screen = {"prompt": "red cat, night sky, best quality", "negative_prompt": NEGATIVE, "cfg_scale": 3}
     request = f"import('/page/request.js').then(r => r.replace({json.dumps(on_screen)}))"
     page = enter(browser, front, key)
     page.js(request)
