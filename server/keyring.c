@@ -130,6 +130,12 @@ static void follow(struct ld_keyring *ring)
         ld_log_error(LD_LOG_ERROR, "keys", "the changed keys were not taken", &err);
         return;
     }
+    /* Revoked keys stay in the file, so one without any is somebody's editor at work. */
+    if (now.there && fresh.count == 0 && ring->list.count > 0) {
+        list_free(&fresh);
+        LD_LOG(LD_LOG_ERROR, "keys", "the file of keys is empty; the keys that were known stay");
+        return;
+    }
     list_free(&ring->list);
     ring->list = fresh;
     ring->configured = ring->configured || fresh.count > 0;

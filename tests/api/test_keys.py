@@ -113,7 +113,7 @@ def test_a_damaged_file_changes_nothing(serve, latentd, tmp_path):
     front = serve(ready=False)
     path = tmp_path / "state" / "keys.jsonl"
     good = path.read_text()
-    for bad in ("{", "nonsense\n", good.replace("sha256", "sha"), good.replace('"name":"anna"', '"name":""')):
+    for bad in ("", "{", "nonsense\n", good.replace("sha256", "sha"), good.replace('"name":"anna"', '"name":""')):
         path.write_text(bad)
         assert front.get("/v1/jobs", headers=bearer(key)).status == 200
         assert front.get("/v1/jobs").status == 401

@@ -74,7 +74,7 @@ def test_point_32_models(front):
     for theirs in ("dall-e-3", "gpt-image-1", "gpt-image-1.5"):
         answer = generate(front, model=theirs)
         assert answer.status == 200 and any(theirs in w for w in answer.json["warnings"])
-    assert generate(front, model="scripted").json["warnings"] == []
+    assert not any("scripted" in w for w in generate(front, model="scripted").json["warnings"])
     refused = generate(front, model="nothing")
     assert refused.status == 404 and refused.json["error"]["code"] == "model_not_found"
     assert refused.json["error"]["param"] == "model"

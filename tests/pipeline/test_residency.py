@@ -153,8 +153,9 @@ def test_two_adapters_alternate_fifty_times_and_nothing_leaks(serve, adapter_dir
     assert len({plain, *first.values()}) == 3
     assert paint(server)[1] == plain
     # A budget of nothing keeps no variant, and changes nothing but time.
-    other = serve("--adapter-dir", str(adapter_dir), "--models-variant-mib", "0",
-                  folder=pathlib.Path(adapter_dir).parent / "again")
+    again = pathlib.Path(adapter_dir).parent / "again"
+    again.mkdir()
+    other = serve("--adapter-dir", str(adapter_dir), "--models-variant-mib", "0", folder=again)
     for name in ("plus", "minus", "plus"):
         assert paint(other, loras=[{"name": name}])[1] == first[name]
 
