@@ -35,8 +35,7 @@ static struct ld_span next_part(struct ld_span *rest, char separator)
     const uint8_t *cut = rest->size ? memchr(rest->data, separator, rest->size) : NULL;
     const size_t size = cut ? (size_t)(cut - rest->data) : rest->size;
     const struct ld_span part = ld_span_of(rest->data, size);
-    *rest =
-        cut ? ld_span_of(cut + 1, rest->size - size - 1) : ld_span_of(rest->data + rest->size, 0);
+    *rest = cut ? ld_span_of(cut + 1, rest->size - size - 1) : ld_span_of("", 0);
     return trimmed(part);
 }
 

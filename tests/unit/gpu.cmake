@@ -45,3 +45,4 @@ endif()
 # A picture in pieces is the picture in one piece.
 ld_unit_test(test_vae_forms ld_runtime ld_test_tools)
 target_sources(test_vae_forms PRIVATE unit/network_fixture.c)
+set_tests_properties(unit/test_vae_forms PROPERTIES TIMEOUT 700) # under sanitizers
