@@ -8,7 +8,7 @@ set -euo pipefail
 
 build=(gcc cmake ninja-build pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libpng-dev
        libdeflate-dev libgnutls28-dev libsqlite3-dev libinih-dev libutf8proc-dev
-       libcurl4-gnutls-dev libjpeg62-turbo-dev libwebp-dev)
+       libcurl4-gnutls-dev libjpeg62-turbo-dev libwebp-dev libwslay-dev)
 tests=("${build[@]}" g++ strace git clang clang-format libclang-rt-14-dev libcmocka-dev python3 python3-pytest
        python3-numpy python3-pil
        chromium curl jq pngcheck libimage-exiftool-perl)

@@ -179,8 +179,8 @@ static bool identify(struct ld_exchange *ex)
     if (!ld_keyring_is_configured(front->keys) &&
         ((front->local_only && !front->settings->behind_proxy) ||
          front->settings->allow_anonymous)) {
-        become_anonymous(
-            ex); /* a key that comes with the call opens nothing more, so it is let be */
+        /* A key that comes with the call opens nothing more, so it is let be. */
+        become_anonymous(ex);
         return true;
     }
     if (!brings)
@@ -216,7 +216,7 @@ static bool count(struct ld_exchange *ex)
     if (!taken)
         return refuse_too_many(ex, "too many calls within a minute", reading.next_in_s);
     if (!ld_meter_enter(meter, caller->meter, LD_REQUESTS_PER_KEY_MAX))
-        return refuse_too_many(ex, "16 calls of this key are in progress already", 1);
+        return refuse_too_many(ex, "too many calls of this key are in progress already", 1);
     caller->counted = true;
     return true;
 }

@@ -10,7 +10,7 @@
 #include "runtime/base/log.h"
 #include "server/handle_comfy.h"
 #include "server/handlers.h"
-#include "server/ws_frame.h"
+#include "server/ws.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +41,8 @@ struct socket {
     atomic_bool replaced;
     bool closing;
     int64_t written_us;
-    struct ld_buffer in, out;
+    struct ld_ws *ws;
+    struct ld_buffer out;
     /* The job that the last event was about. */
     char job_id[LD_ID_SIZE];
     struct ld_comfy_job job;
@@ -104,7 +105,7 @@ static void free_socket(void *pointer)
     ld_event_stream_close(s->events);
     if (s->wake_fd >= 0)
         (void)close(s->wake_fd);
-    ld_buffer_deinit(&s->in);
+    ld_ws_destroy(s->ws);
     ld_buffer_deinit(&s->out);
     ld_heap_free(s);
 }
@@ -114,7 +115,7 @@ static void free_socket(void *pointer)
 static void put_text(struct socket *s, const struct ld_buffer *json)
 {
     if (!json->failed)
-        ld_ws_put(&s->out, LD_WS_TEXT, ld_span_of(json->data, json->size));
+        ld_ws_put(s->ws, LD_WS_TEXT, ld_span_of(json->data, json->size));
 }
 
 /* {"type": NAME, "data": {"prompt_id": ID and what `rest` adds}}. */
@@ -174,7 +175,7 @@ static void put_picture(struct socket *s, struct ld_span png)
     ld_buffer_bytes(&message, head, sizeof head);
     ld_buffer_bytes(&message, png.data, png.size);
     if (!message.failed)
-        ld_ws_put(&s->out, LD_WS_BINARY, ld_span_of(message.data, message.size));
+        ld_ws_put(s->ws, LD_WS_BINARY, ld_span_of(message.data, message.size));
     ld_buffer_deinit(&message);
 }
 
@@ -380,34 +381,13 @@ static void flush(struct socket *s)
     s->out = ld_buffer_make(MESSAGE_BYTES_MAX);
 }
 
-/* Frames of the client: pings and the end; what it says otherwise (feature flags) changes nothing.
- */
-static void answer_frames(struct socket *s)
+/* Pings and the end; what a client says otherwise (feature flags) changes nothing. */
+static void hear(struct socket *s, struct ld_span bytes)
 {
-    struct ld_ws_frame frame;
-    enum ld_ws_read read = LD_WS_MORE;
-    size_t at = 0;
-    while (!s->closing &&
-           (read = ld_ws_take((uint8_t *)s->in.data + at, s->in.size - at, &frame)) == LD_WS_ONE) {
-        at += frame.size;
-        if (frame.opcode == LD_WS_PING)
-            ld_ws_put(&s->out, LD_WS_PONG, ld_span_of(frame.payload, frame.payload_size));
-        if (frame.opcode == LD_WS_CLOSE) {
-            ld_ws_put(&s->out, LD_WS_CLOSE,
-                      ld_span_of(frame.payload, frame.payload_size < 2 ? 0 : 2));
-            flush(s);
-            s->closing = true;
-        }
-    }
-    if (read == LD_WS_WRONG) {
-        ld_ws_put(&s->out, LD_WS_CLOSE, ld_span_of("\x03\xEA", 2)); /* 1002: protocol error */
-        flush(s);
+    const bool goes_on = ld_ws_take(s->ws, bytes);
+    flush(s);
+    if (!goes_on)
         s->closing = true;
-    }
-    const size_t left = s->in.size - at;
-    if (at > 0 && left > 0)
-        memmove(s->in.data, s->in.data + at, left);
-    s->in.size = left;
 }
 
 static void receive(struct socket *s)
@@ -418,11 +398,7 @@ static void receive(struct socket *s)
         s->closing = true;
     if (got <= 0)
         return;
-    ld_buffer_bytes(&s->in, bytes, (size_t)got);
-    if (s->in.failed)
-        s->closing = true;
-    else
-        answer_frames(s);
+    hear(s, ld_span_of(bytes, (size_t)got));
 }
 
 static void follow_events(struct socket *s)
@@ -447,12 +423,12 @@ static void sleep_until_something(struct socket *s)
     if (fds[0].revents)
         receive(s);
     if (atomic_load(&s->replaced) || ld_upgraded_stopping(s->upgraded)) {
-        ld_ws_put(&s->out, LD_WS_CLOSE, ld_span_of("\x03\xE9", 2)); /* 1001: going away */
+        ld_ws_close(s->ws, LD_WS_GOING_AWAY);
         flush(s);
         s->closing = true;
     }
     if (!s->closing && ld_clock_monotonic_us() - s->written_us >= ping_us)
-        ld_ws_put(&s->out, LD_WS_PING, ld_span_of("", 0));
+        ld_ws_put(s->ws, LD_WS_PING, ld_span_of("", 0));
 }
 
 static void *run(void *pointer)
@@ -479,7 +455,7 @@ static void start(void *pointer, int fd, struct ld_upgraded *upgraded, struct ld
     pthread_t thread;
     s->fd = fd;
     s->upgraded = upgraded;
-    ld_buffer_bytes(&s->in, early.data, early.size);
+    hear(s, early);
     if (pthread_create(&thread, NULL, run, s) == 0) {
         (void)pthread_detach(thread);
         return;
@@ -513,7 +489,8 @@ static bool open_socket(struct ld_exchange *ex, struct socket *s, struct ld_erro
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (s->wake_fd < 0)
         return LD_FAIL(err, LD_E_IO, "no descriptor is left for a socket") == LD_OK;
-    return ld_event_stream_open(&s->events, ex->front->hub, &options, err) == LD_OK;
+    return ld_ws_open(&s->ws, &s->out, err) == LD_OK &&
+           ld_event_stream_open(&s->events, ex->front->hub, &options, err) == LD_OK;
 }
 
 enum ld_handled ld_handle_comfy_ws(struct ld_exchange *ex)
@@ -530,7 +507,6 @@ enum ld_handled ld_handle_comfy_ws(struct ld_exchange *ex)
     if (!s)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
     *s = (struct socket){.front = ex->front, .fd = -1, .wake_fd = -1};
-    s->in = ld_buffer_make(LD_WS_CLIENT_BYTES_MAX + 4096 + 16);
     s->out = ld_buffer_make(MESSAGE_BYTES_MAX);
     s->written_us = ld_clock_monotonic_us();
     char made[LD_ID_SIZE];

@@ -1,7 +1,7 @@
 /* NovelAI's image interface. */
 #include "api/dialect_novelai.h"
-#include "api/zip_store.h"
 #include "config/limits.h"
+#include "runtime/image/zip_write.h"
 #include "server/dialect_call.h"
 #include "server/dialect_stream.h"
 #include "server/handlers.h"
@@ -30,7 +30,7 @@ static void tell_warnings(struct ld_exchange *ex, const char *warnings_json)
 static enum ld_handled reply(struct ld_exchange *ex, const struct ld_job_view *job, void *ctx)
 {
     const struct ld_novelai_call *call = ctx;
-    struct ld_zip zip = {.out = &ex->reply.body};
+    struct ld_zip_writer zip = {.out = &ex->reply.body};
     struct ld_error err = {0};
     enum ld_code code = LD_OK;
     LD_ASSERT(job->image_count <= LD_ZIP_FILES_MAX);

@@ -64,6 +64,12 @@ void ld_sha256_hex(struct ld_span bytes, char out[LD_SHA256_HEX_SIZE])
     ld_hex(ld_span_of(digest, sizeof digest), out);
 }
 
+void ld_sha1(struct ld_span bytes, uint8_t out[LD_SHA1_BYTES])
+{
+    LD_ASSERT(gnutls_hash_fast(GNUTLS_DIG_SHA1, bytes.size ? (const void *)bytes.data : "",
+                               bytes.size, out) == 0);
+}
+
 void ld_hmac_sha256(struct ld_span key, struct ld_span bytes, uint8_t out[LD_SHA256_BYTES])
 {
     LD_ASSERT(gnutls_hmac_fast(GNUTLS_MAC_SHA256, key.data, key.size,

@@ -20,6 +20,7 @@ enum {
     LD_ID_LENGTH = 26, /* 130 bits of base32 */
     LD_ID_SIZE = LD_ID_LENGTH + 1,
     LD_SHA256_BYTES = 32,
+    LD_SHA1_BYTES = 20,
     LD_SHA256_HEX_SIZE = 2 * LD_SHA256_BYTES + 1
 };
 
@@ -52,6 +53,10 @@ void ld_sha256_deinit(struct ld_sha256 *hash);
 void ld_sha256(struct ld_span bytes, uint8_t out[LD_SHA256_BYTES]);
 void ld_sha256_hex(struct ld_span bytes, char out[LD_SHA256_HEX_SIZE]);
 void ld_hmac_sha256(struct ld_span key, struct ld_span bytes, uint8_t out[LD_SHA256_BYTES]);
+
+/* SHA-1 (FIPS 180-4), for protocols that want it as a fingerprint; it protects nothing. Not in a
+ * minimal build. */
+void ld_sha1(struct ld_span bytes, uint8_t out[LD_SHA1_BYTES]);
 
 /* Lower-case hexadecimal and a NUL; `out` holds 2 * bytes.size + 1. */
 void ld_hex(struct ld_span bytes, char *out);

@@ -270,12 +270,13 @@ def test_point_28_a_client_id_that_comes_again_replaces_its_socket(front):
 
 
 def test_frames_that_are_wrong_end_the_socket(front):
-    for bad in (b"\x81\x02hi", b"\xC1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x89\xFE\x01\x00\0\0\0\0",
-                b"\x82\xFF\0\0\0\1\0\0\0\0\0\0\0\0"):
+    wrong, long, unsaid = struct.pack(">H", 1002), struct.pack(">H", 1009), b""
+    for bad, number in ((b"\x81\x02hi", wrong), (b"\xC1\x80\0\0\0\0", wrong), (b"\x83\x80\0\0\0\0", wrong),
+                        (b"\x89\xFE\x01\x00\0\0\0\0", unsaid), (b"\x82\xFF\0\0\0\1" + bytes(9), long)):
         client = Socket(front, "bad")
         client.until(lambda *_: True)
         client.connection.sendall(bad)
-        assert client.control() == (8, struct.pack(">H", 1002)), bad
+        assert client.control() == (8, number), bad
         client.close()
     assert front.get("/healthz").status == 200
 

@@ -1,4 +1,4 @@
-/* What the harnesses of JPEG and WebP share: a stranger's bytes end in pixels or in an error. */
+/* What the harnesses of pictures share: a stranger's bytes end in pixels or in an error. */
 #ifndef LD_TESTS_FUZZ_PICTURE_H
 #define LD_TESTS_FUZZ_PICTURE_H
 
@@ -12,6 +12,18 @@ static inline void fuzz_must(bool condition)
 {
     if (!condition)
         abort();
+}
+
+/* Every byte, so that the sanitizer sees a block that is too short. */
+static inline void fuzz_touch(const struct ld_picture *picture)
+{
+    fuzz_must(picture->channels == 3 || picture->channels == 4);
+    const size_t count =
+        (size_t)picture->width * (size_t)picture->height * (size_t)picture->channels;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += picture->pixels[i];
+    fuzz_must(sum <= 255 * count);
 }
 
 /* Decode bytes that say they are of `kind`; others are another harness's affair. */
@@ -30,13 +42,7 @@ static inline void fuzz_picture(struct ld_span bytes, enum ld_picture_kind kind)
         return;
     }
     fuzz_must(picture.width == header.width && picture.height == header.height);
-    fuzz_must(picture.channels == 3 || picture.channels == 4);
-    /* Touch every byte: the sanitizer sees a block that is too short. */
-    const size_t count = (size_t)picture.width * (size_t)picture.height * (size_t)picture.channels;
-    uint64_t sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += picture.pixels[i];
-    fuzz_must(sum <= 255 * count);
+    fuzz_touch(&picture);
     ld_picture_deinit(&picture);
 }
 

@@ -16,7 +16,7 @@ PURE_FOR_API = {"runtime/params.h", "runtime/text/prompt.h", "runtime/text/bpe.h
                 "runtime/image/recipe_build.h", "runtime/image/png_text.h"}
 PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/png_meta.h",
                    "runtime/image/infotext.h", "runtime/image/recipe_build.h",
-                   "runtime/image/picture_header.h"}
+                   "runtime/image/picture_header.h", "runtime/image/zip_write.h"}
 
 HOMES = {
     r"cuda.*\.h": r"(kernels/cuda|runtime/gpu)/",
@@ -30,9 +30,10 @@ HOMES = {
     r"sqlite3\.h": r"server/store_sqlite\w*\.[ch]",
     r"libpq-fe\.h": r"server/store_pg\.c",
     r"curl/curl\.h": r"server/remote\.c|server/cmd_webhook\.c",
+    r"wslay/wslay\.h": r"server/ws\.c",
     r"utf8proc\.h": r"runtime/text/unicode\.c",
     r"ini\.h": r"config/",
-    r"libdeflate\.h": r"runtime/(image/(png_\w+|deflate)\.c|text/\w+\.c)",
+    r"libdeflate\.h": r"runtime/(image/(png_\w+|zip_write|deflate)\.c|text/\w+\.c)",
 }
 BANNED = re.compile(
     r"\b(sprintf|vsprintf|strcpy|strcat|strncpy|strncat|gets|atoi|atol|atof|sscanf|strtok|localtime|"

@@ -50,6 +50,11 @@ static double value_of(const char *start)
     return 0;
 }
 
+static void says(const char *start, double value)
+{
+    assert_true(fabs(value_of(start) - value) < 1e-9);
+}
+
 static void replies_are_counted_by_route_and_status(void **state)
 {
     (void)state;
@@ -57,21 +62,21 @@ static void replies_are_counted_by_route_and_status(void **state)
     ld_metrics_request(metrics, &routes[0], 202, 40000);
     ld_metrics_request(metrics, NULL, 404, 10);
     ld_metrics_request(metrics, &routes[0], 299, 10); /* a status that nothing sends */
-    assert_true(fabs(value_of("latentd_http_requests_total{route=\"/v1/jobs\",method=\"POST\","
-                              "dialect=\"native\",code=\"202\"}") -
-                     2) < 1e-9);
-    assert_true(fabs(value_of("latentd_http_requests_total{route=\"none\",method=\"any\","
-                              "dialect=\"none\",code=\"404\"}") -
-                     1) < 1e-9);
-    assert_true(fabs(value_of("latentd_http_requests_total{route=\"/v1/jobs\",method=\"POST\","
-                              "dialect=\"native\",code=\"0\"}") -
-                     1) < 1e-9);
-    assert_true(fabs(value_of("latentd_http_request_duration_seconds_bucket{route=\"/v1/jobs\","
-                              "method=\"POST\",dialect=\"native\",le=\"0.005\"}") -
-                     2) < 1e-9);
-    assert_true(fabs(value_of("latentd_http_request_duration_seconds_count{route=\"/v1/jobs\","
-                              "method=\"POST\",dialect=\"native\"}") -
-                     3) < 1e-9);
+    says("latentd_http_requests_total{route=\"/v1/jobs\",method=\"POST\","
+         "dialect=\"native\",code=\"202\"}",
+         2);
+    says("latentd_http_requests_total{route=\"none\",method=\"any\","
+         "dialect=\"none\",code=\"404\"}",
+         1);
+    says("latentd_http_requests_total{route=\"/v1/jobs\",method=\"POST\","
+         "dialect=\"native\",code=\"0\"}",
+         1);
+    says("latentd_http_request_duration_seconds_bucket{route=\"/v1/jobs\","
+         "method=\"POST\",dialect=\"native\",le=\"0.005\"}",
+         2);
+    says("latentd_http_request_duration_seconds_count{route=\"/v1/jobs\","
+         "method=\"POST\",dialect=\"native\"}",
+         3);
 }
 
 static void a_worker_that_starts_anew_takes_nothing_back(void **state)
@@ -85,7 +90,7 @@ static void a_worker_that_starts_anew_takes_nothing_back(void **state)
     ld_metrics_take_stats(metrics, before, now);
     now[LD_STAT_CONTEXT_HITS] = 2; /* a new process */
     ld_metrics_take_stats(metrics, before, now);
-    assert_true(fabs(value_of("latentd_text_contexts_total{result=\"shared\"}") - 9) < 1e-9);
+    says("latentd_text_contexts_total{result=\"shared\"}", 9);
 }
 
 static void passes_are_put_into_their_class(void **state)
@@ -99,19 +104,20 @@ static void passes_are_put_into_their_class(void **state)
     ld_stats_pass(4096 * 64, 3, 99000000);
     ld_stats_read(now);
     ld_metrics_take_stats(metrics, before, now);
-    assert_true(fabs(value_of("latentd_denoise_step_seconds_bucket{bucket=\"<=512x512\","
-                              "batch=\"2\",le=\"0.02\"}") -
-                     1) < 1e-9);
-    assert_true(fabs(value_of("latentd_denoise_step_seconds_count{bucket=\"<=1024x1024\","
-                              "batch=\"<=16\"}") -
-                     1) < 1e-9);
-    assert_true(fabs(value_of("latentd_denoise_step_seconds_bucket{bucket=\">1024x1024\","
-                              "batch=\"<=4\",le=\"5\"}")) < 1e-9);
-    assert_true(fabs(value_of("latentd_denoise_step_seconds_sum{bucket=\">1024x1024\","
-                              "batch=\"<=4\"}") -
-                     99) < 1e-9);
-    assert_true(fabs(value_of("latentd_batch_size_sum") - 21) < 1e-9);
-    assert_true(fabs(value_of("latentd_batch_size_bucket{le=\"4\"}") - 2) < 1e-9);
+    says("latentd_denoise_step_seconds_bucket{bucket=\"<=512x512\","
+         "batch=\"2\",le=\"0.02\"}",
+         1);
+    says("latentd_denoise_step_seconds_count{bucket=\"<=1024x1024\","
+         "batch=\"<=16\"}",
+         1);
+    says("latentd_denoise_step_seconds_bucket{bucket=\">1024x1024\","
+         "batch=\"<=4\",le=\"5\"}",
+         0);
+    says("latentd_denoise_step_seconds_sum{bucket=\">1024x1024\","
+         "batch=\"<=4\"}",
+         99);
+    says("latentd_batch_size_sum", 21);
+    says("latentd_batch_size_bucket{le=\"4\"}", 2);
 }
 
 /* Line by line as a scraper would: a head before its samples, once; buckets never fall. */

@@ -1,7 +1,8 @@
 /*
  * Proves that a picture in strips is the picture in one piece, bit for bit, at every CPU level this
- * machine has, for sizes that cut unevenly; that tiles blend to about the same picture, nearer with
- * the whole picture's norms than with their own; and that strips take less memory.
+ * machine has, for sizes that cut unevenly; that tiles blend to about the same picture, on a smooth
+ * latent nearer with the norms of the picture at half its size than with their own; and that strips
+ * take less memory.
  */
 #include "runtime/model/arch.h"
 #include "runtime/vae_form.h"

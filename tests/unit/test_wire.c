@@ -1,11 +1,11 @@
 /*
  * Proves that WebSocket frames and stored ZIP archives are what their specifications say: the
- * handshake of RFC 6455 1.3, the frames of 5.7, lengths of all three forms, refusals; and an
- * archive byte by byte.
+ * handshake of RFC 6455 1.3, lengths of all three forms, pings and closes answered, what is wrong
+ * ends the conversation; and an archive byte by byte.
  */
-#include "api/zip_store.h"
+#include "runtime/image/zip_write.h"
 #include "runtime/base/arena.h"
-#include "server/ws_frame.h"
+#include "server/ws.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,60 +23,112 @@ static void the_handshake_answers_as_rfc_6455_says(void **state)
     assert_false(ld_ws_accept("AAAA", accept));
 }
 
+/* ---- A conversation -------------------------------------------------------------------------- */
+
+static struct ld_ws *ws;
+static struct ld_buffer wire;
+
+static int begin(void **state)
+{
+    struct ld_error err = {0};
+    (void)state;
+    wire = ld_buffer_make(1 << 20);
+    return ld_ws_open(&ws, &wire, &err) == LD_OK ? 0 : -1;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    ld_ws_destroy(ws);
+    ld_buffer_deinit(&wire);
+    return 0;
+}
+
 static void a_servers_frames_have_the_shortest_length(void **state)
 {
     static const size_t sizes[] = {0, 125, 126, 65535, 65536};
     static const size_t heads[] = {2, 2, 4, 4, 10};
     (void)state;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct ld_buffer out = ld_buffer_make(1 << 20);
         uint8_t *payload = ld_heap_calloc(sizes[i] + 1, 1);
-        ld_ws_put(&out, LD_WS_BINARY, ld_span_of(payload, sizes[i]));
-        assert_int_equal(out.size, heads[i] + sizes[i]);
-        assert_int_equal((uint8_t)out.data[0], 0x82);
+        ld_buffer_clear(&wire);
+        ld_ws_put(ws, LD_WS_BINARY, ld_span_of(payload, sizes[i]));
+        assert_int_equal(wire.size, heads[i] + sizes[i]);
+        assert_int_equal((uint8_t)wire.data[0], 0x82);
         ld_heap_free(payload);
-        ld_buffer_deinit(&out);
     }
 }
 
-static void a_clients_frame_is_unmasked_once_it_is_whole(void **state)
+static void a_ping_is_answered_once_it_is_whole(void **state)
 {
-    uint8_t hello[] = {0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58};
-    struct ld_ws_frame frame;
+    static const uint8_t ping[] = {0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d,
+                                   0x7f, 0x9f, 0x4d, 0x51, 0x58};
     (void)state;
-    for (size_t size = 0; size < sizeof hello; size++)
-        assert_int_equal(ld_ws_take(hello, size, &frame), LD_WS_MORE);
-    assert_int_equal(ld_ws_take(hello, sizeof hello, &frame), LD_WS_ONE);
-    assert_int_equal(frame.opcode, LD_WS_TEXT);
-    assert_true(frame.last);
-    assert_int_equal(frame.size, sizeof hello);
-    assert_memory_equal(frame.payload, "Hello", 5);
+    for (size_t i = 0; i < sizeof ping; i++) {
+        assert_int_equal(wire.size, 0);
+        assert_true(ld_ws_take(ws, ld_span_of(ping + i, 1)));
+    }
+    assert_int_equal(wire.size, 7);
+    assert_memory_equal(wire.data, "\x8a\x05Hello", 7);
 }
 
-static void wrong_frames_are_refused_by_their_head(void **state)
+static void what_a_client_says_changes_nothing(void **state)
 {
-    static const uint8_t wrong[][14] = {
-        {0x81, 0x02, 'h', 'i'},               /* not masked */
-        {0xC1, 0x80},                         /* a reserved bit */
-        {0x83, 0x80},                         /* no such opcode */
-        {0x09, 0x80},                         /* a control frame in pieces */
-        {0x89, 0xFE},                         /* a long control frame */
-        {0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1}, /* 65537 bytes */
-        {0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, /* 2^64-1 */
+    static const uint8_t hello[] = {0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d,
+                                    0x7f, 0x9f, 0x4d, 0x51, 0x58};
+    (void)state;
+    assert_true(ld_ws_take(ws, ld_span_of(hello, sizeof hello)));
+    assert_int_equal(wire.size, 0);
+}
+
+static void a_close_is_returned_and_ends_it(void **state)
+{
+    static const uint8_t bye[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8};
+    (void)state;
+    assert_false(ld_ws_take(ws, ld_span_of(bye, sizeof bye)));
+    assert_int_equal(wire.size, 4);
+    assert_memory_equal(wire.data, "\x88\x02\x03\xe8", 4);
+    ld_ws_put(ws, LD_WS_TEXT, ld_span_text("too late"));
+    ld_ws_close(ws, LD_WS_GOING_AWAY);
+    assert_int_equal(wire.size, 4);
+}
+
+static void going_away_is_said_with_its_number(void **state)
+{
+    (void)state;
+    ld_ws_close(ws, LD_WS_GOING_AWAY);
+    assert_memory_equal(wire.data, "\x88\x02\x03\xe9", 4);
+}
+
+static void wrong_frames_end_it(void **state)
+{
+    static const struct {
+        uint8_t bytes[15];
+        size_t size;
+        const char *close; /* with its number where it has one: 03EA is 1002, 03F1 is 1009 */
+    } wrong[] = {
+        {{0x81, 0x02, 'h', 'i'}, 4, "\x88\x02\x03\xea"}, /* not masked */
+        {{0xC1, 0x80}, 6, "\x88\x02\x03\xea"},           /* a reserved bit */
+        {{0x83, 0x80}, 6, "\x88\x02\x03\xea"},           /* no such opcode */
+        {{0x09, 0x80}, 6, "\x88"},                       /* a control frame in pieces */
+        {{0x89, 0xFE, 0, 126}, 8, "\x88"},               /* a long control frame */
+        {{0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1}, 15, "\x88\x02\x03\xf1"}, /* 65537 bytes */
+        {{0x82, 0xFF, 0xFF}, 14, "\x88"},                               /* a length beyond 2^63 */
     };
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        uint8_t bytes[14];
-        struct ld_ws_frame frame;
-        memcpy(bytes, wrong[i], sizeof bytes);
-        assert_int_equal(ld_ws_take(bytes, sizeof bytes, &frame), LD_WS_WRONG);
+        assert_int_equal(begin(NULL), 0);
+        assert_false(ld_ws_take(ws, ld_span_of(wrong[i].bytes, wrong[i].size)));
+        assert_true(wire.size >= 2);
+        assert_memory_equal(wire.data, wrong[i].close, strlen(wrong[i].close));
+        (void)end(NULL);
     }
 }
 
 static void an_archive_holds_its_files_as_they_are(void **state)
 {
     struct ld_buffer out = ld_buffer_make(4096);
-    struct ld_zip zip = {.out = &out};
+    struct ld_zip_writer zip = {.out = &out};
     (void)state;
     ld_zip_add(&zip, "a.txt", ld_span_text("123456789"));
     ld_zip_add(&zip, "b", ld_span_text(""));
@@ -100,9 +152,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_handshake_answers_as_rfc_6455_says),
-        cmocka_unit_test(a_servers_frames_have_the_shortest_length),
-        cmocka_unit_test(a_clients_frame_is_unmasked_once_it_is_whole),
-        cmocka_unit_test(wrong_frames_are_refused_by_their_head),
+        cmocka_unit_test_setup_teardown(a_servers_frames_have_the_shortest_length, begin, end),
+        cmocka_unit_test_setup_teardown(a_ping_is_answered_once_it_is_whole, begin, end),
+        cmocka_unit_test_setup_teardown(what_a_client_says_changes_nothing, begin, end),
+        cmocka_unit_test_setup_teardown(a_close_is_returned_and_ends_it, begin, end),
+        cmocka_unit_test_setup_teardown(going_away_is_said_with_its_number, begin, end),
+        cmocka_unit_test(wrong_frames_end_it),
         cmocka_unit_test(an_archive_holds_its_files_as_they_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

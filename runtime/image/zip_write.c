@@ -1,19 +1,6 @@
-#include "api/zip_store.h"
+#include "runtime/image/zip_write.h"
 
-/* CRC-32 of ISO 3309, as ZIP and PNG use it; reflected polynomial. */
-static uint32_t crc32_of(struct ld_span data)
-{
-    uint32_t table[256];
-    uint32_t crc = 0xFFFFFFFFU;
-    for (uint32_t i = 0; i < 256; i++) {
-        table[i] = i;
-        for (int bit = 0; bit < 8; bit++)
-            table[i] = (table[i] >> 1) ^ (table[i] & 1 ? 0xEDB88320U : 0);
-    }
-    for (size_t i = 0; i < data.size; i++)
-        crc = (crc >> 8) ^ table[(crc ^ data.data[i]) & 0xFF];
-    return crc ^ 0xFFFFFFFFU;
-}
+#include <libdeflate.h>
 
 static void put16(struct ld_buffer *out, uint32_t value)
 {
@@ -30,7 +17,7 @@ static void put32(struct ld_buffer *out, uint32_t value)
 /* What the local header and the directory have in common: version 2.0, no flags, stored, midnight
  * of 1 January 1980 (equal pictures give equal archives), sizes, length of the name, no extra
  * field. */
-static void put_facts(struct ld_buffer *out, const struct ld_zip_entry *entry)
+static void put_facts(struct ld_buffer *out, const struct ld_zip_written *entry)
 {
     put16(out, 20);
     put16(out, 0);
@@ -44,13 +31,13 @@ static void put_facts(struct ld_buffer *out, const struct ld_zip_entry *entry)
     put16(out, 0);
 }
 
-void ld_zip_add(struct ld_zip *zip, const char *name, struct ld_span data)
+void ld_zip_add(struct ld_zip_writer *zip, const char *name, struct ld_span data)
 {
     LD_ASSERT(zip->count < LD_ZIP_FILES_MAX && data.size < UINT32_MAX);
-    struct ld_zip_entry *entry = &zip->entry[zip->count];
+    struct ld_zip_written *entry = &zip->entry[zip->count];
     if (zip->count++ == 0)
         zip->start = zip->out->size;
-    entry->crc = crc32_of(data);
+    entry->crc = libdeflate_crc32(0, data.data, data.size);
     entry->size = (uint32_t)data.size;
     entry->offset = (uint32_t)(zip->out->size - zip->start);
     LD_ASSERT(ld_fmt(entry->name, sizeof entry->name, "%s", name));
@@ -60,7 +47,7 @@ void ld_zip_add(struct ld_zip *zip, const char *name, struct ld_span data)
     ld_buffer_bytes(zip->out, data.data, data.size);
 }
 
-void ld_zip_finish(struct ld_zip *zip)
+void ld_zip_finish(struct ld_zip_writer *zip)
 {
     const uint32_t directory = (uint32_t)(zip->out->size - zip->start);
     for (uint32_t i = 0; i < zip->count; i++) {
