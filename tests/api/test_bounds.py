@@ -197,8 +197,11 @@ def test_what_is_taken_in_also_runs(front):
     assert answer.status == 200 and answer.json["status"] == "succeeded", answer
 
 
-def test_bodies_in_memory_at_once(front):
-    """LD_BODIES_BYTES_MAX: eight announced bodies of 32 MiB fill it; the next is refused unread."""
+def test_bodies_in_memory_at_once(serve):
+    """LD_BODIES_BYTES_MAX: eight announced bodies of 32 MiB fill it; the next is refused unread. On a
+    server of its own: any other body that is on its way takes of the same memory."""
+    front = serve()
+
     def announce(length):
         connection = socket.create_connection(("127.0.0.1", front.port))
         connection.sendall(b"POST /v1/plan HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
