@@ -71,7 +71,8 @@ static bool has_left(int fd)
 
 /* The client has closed its side and everything it sent was read: no request can become whole any
  * more. The library learns of that only by an event that may have come together with the last
- * bytes, so it is told here. */
+ * bytes, so it is told here: by the receiving half alone, as a request that the library has read but
+ * not yet handed over looks the same and is still owed its reply. */
 static bool is_spent(const struct ld_conn *conn)
 {
     int unread = 0;
@@ -100,9 +101,11 @@ static void watch_one(struct ld_conn *conn, int64_t now_us)
         conn->timed_out = conn->timed_out || late;
         if (conn->timed_out || conn->hung_up)
             wake_locked(conn);
-    } else if (late || too_slow(conn, now_us) || is_spent(conn)) {
+    } else if (late || too_slow(conn, now_us)) {
         (void)shutdown(conn->fd, SHUT_RDWR);
         conn->deadline_us = 0;
+    } else if (is_spent(conn)) {
+        (void)shutdown(conn->fd, SHUT_RD);
     }
     pthread_mutex_unlock(&conn->lock);
 }
