@@ -71,8 +71,8 @@ static bool has_left(int fd)
 
 /* The client has closed its side and everything it sent was read: no request can become whole any
  * more. The library learns of that only by an event that may have come together with the last
- * bytes, so it is told here: by the receiving half alone, as a request that the library has read but
- * not yet handed over looks the same and is still owed its reply. */
+ * bytes, so it is told here: by the receiving half alone, as a request that the library has read
+ * but not yet handed over looks the same and is still owed its reply. */
 static bool is_spent(const struct ld_conn *conn)
 {
     int unread = 0;
