@@ -23,15 +23,6 @@ static struct ld_span skip(struct ld_span text, size_t count)
     return ld_span_of(text.data + count, text.size - count);
 }
 
-static struct ld_span trimmed(struct ld_span text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
-        text = skip(text, 1);
-    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
-        text.size--;
-    return text;
-}
-
 /* RFC 2046 5.1.1: bchars, the blank only inside. */
 static bool is_boundary_byte(uint8_t c)
 {
@@ -47,7 +38,7 @@ static bool parameter(struct ld_span header, const char *name, struct ld_span *v
         const uint8_t *semicolon = memchr(header.data, ';', header.size);
         if (!semicolon)
             return false;
-        header = trimmed(skip(header, (size_t)(semicolon - header.data) + 1));
+        header = ld_span_trimmed(skip(header, (size_t)(semicolon - header.data) + 1));
         const size_t size = strlen(name);
         if (!starts_with(header, name) || header.size <= size || header.data[size] != '=') {
             /* A quoted value may hold ';', so step over it. */
@@ -72,7 +63,8 @@ static bool parameter(struct ld_span header, const char *name, struct ld_span *v
             return true;
         }
         const uint8_t *end = header.size ? memchr(header.data, ';', header.size) : NULL;
-        *value = trimmed(ld_span_of(header.data, end ? (size_t)(end - header.data) : header.size));
+        *value = ld_span_trimmed(
+            ld_span_of(header.data, end ? (size_t)(end - header.data) : header.size));
         return value->size > 0;
     }
     return false;
@@ -86,7 +78,7 @@ enum ld_code ld_multipart_open(struct ld_multipart *reader, const char *content_
     struct ld_span boundary;
     memset(reader, 0, sizeof *reader);
     reader->parts_max = LD_MULTIPART_PARTS_MAX;
-    const struct ld_span header = trimmed(ld_span_text(content_type));
+    const struct ld_span header = ld_span_trimmed(ld_span_text(content_type));
     if (!starts_with(header, "multipart/form-data"))
         return LD_FAIL(err, LD_E_UNSUPPORTED, "the body must be multipart/form-data");
     if (!parameter(header, "boundary", &boundary) || boundary.size > LD_MULTIPART_BOUNDARY_MAX ||
@@ -134,9 +126,9 @@ static enum ld_code read_headers(struct ld_span rest, struct ld_multipart_part *
             if (!parameter(line, "filename", &part->file_name))
                 part->file_name = ld_span_of("", 0);
         } else if (starts_with(line, "content-type:")) {
-            part->content_type = trimmed(skip(line, strlen("content-type:")));
+            part->content_type = ld_span_trimmed(skip(line, strlen("content-type:")));
         } else if (starts_with(line, "content-transfer-encoding:") &&
-                   !starts_with(trimmed(skip(line, strlen("content-transfer-encoding:"))),
+                   !starts_with(ld_span_trimmed(skip(line, strlen("content-transfer-encoding:"))),
                                 "binary")) {
             return LD_FAIL(err, LD_E_FORMAT, "a part must not be encoded"); /* RFC 7578 4.7 */
         }

@@ -37,15 +37,6 @@ static void *copy_items(struct ld_arena *arena, const void *items, uint32_t coun
 
 /* ---- The INI part ---------------------------------------------------------------------------- */
 
-static struct ld_span trimmed(struct ld_span text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
-        text = ld_span_of(text.data + 1, text.size - 1);
-    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
-        text.size--;
-    return text;
-}
-
 static bool side_is_legal(int64_t side)
 {
     return side >= LD_SIDE_MIN && side <= LD_SIDE_MAX && side % LD_SIDE_STEP == 0;
@@ -60,7 +51,7 @@ static enum ld_code add_sizes(struct builder *builder, const char *key, const ch
                        key);
     while (*value) {
         const size_t size = strcspn(value, ",");
-        const struct ld_span item = trimmed(ld_span_of(value, size));
+        const struct ld_span item = ld_span_trimmed(ld_span_of(value, size));
         const uint8_t *cross = item.size ? memchr(item.data, 'x', item.size) : NULL;
         int64_t width;
         int64_t height;
@@ -466,7 +457,7 @@ static bool any_matches(const char *patterns, struct ld_span name)
 {
     for (const char *rest = patterns; *rest;) {
         const size_t size = strcspn(rest, ",");
-        const struct ld_span pattern = trimmed(ld_span_of(rest, size));
+        const struct ld_span pattern = ld_span_trimmed(ld_span_of(rest, size));
         if (pattern.size > 0 && matches(pattern, name))
             return true;
         rest += size + (rest[size] ? 1 : 0);

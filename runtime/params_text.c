@@ -20,15 +20,6 @@ static bool parse_bool(struct ld_span text, bool *out)
     return false;
 }
 
-static struct ld_span trimmed(struct ld_span text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
-        text = ld_span_of(text.data + 1, text.size - 1);
-    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
-        text.size--;
-    return text;
-}
-
 /* Cuts `rest` at the next `separator`. */
 static struct ld_span next_part(struct ld_span *rest, char separator)
 {
@@ -36,7 +27,7 @@ static struct ld_span next_part(struct ld_span *rest, char separator)
     const size_t size = cut ? (size_t)(cut - rest->data) : rest->size;
     const struct ld_span part = ld_span_of(rest->data, size);
     *rest = cut ? ld_span_of(cut + 1, rest->size - size - 1) : ld_span_of("", 0);
-    return trimmed(part);
+    return ld_span_trimmed(part);
 }
 
 static enum ld_code set_sigmas(struct ld_request *request, struct ld_span text,

@@ -8,27 +8,16 @@
 
 /* ---- The query ------------------------------------------------------------------------------- */
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* One level of percent escapes and '+' for a blank; the guard has checked the escapes. */
 static const char *decode(struct ld_arena *arena, const char *text, size_t size)
 {
     char *out = ld_arena_strndup(arena, text, size);
     size_t length = 0;
     for (size_t i = 0; out && i < size; i++) {
-        const bool escape = text[i] == '%' && i + 2 < size && hex_value(text[i + 1]) >= 0 &&
-                            hex_value(text[i + 2]) >= 0;
+        const bool escape = text[i] == '%' && i + 2 < size && ld_hex_digit(text[i + 1]) >= 0 &&
+                            ld_hex_digit(text[i + 2]) >= 0;
         if (escape) {
-            out[length++] = (char)(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
+            out[length++] = (char)(ld_hex_digit(text[i + 1]) * 16 + ld_hex_digit(text[i + 2]));
             i += 2;
         } else {
             out[length++] = text[i] == '+' ? ' ' : text[i];
@@ -46,9 +35,9 @@ const char *ld_exchange_param(struct ld_exchange *ex, uint32_t index)
     size_t length = 0;
     for (size_t i = 0; out && text[i]; i++) { /* '+' is itself in a path */
         const bool escape =
-            text[i] == '%' && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
+            text[i] == '%' && ld_hex_digit(text[i + 1]) >= 0 && ld_hex_digit(text[i + 2]) >= 0;
         out[length++] =
-            escape ? (char)(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2])) : text[i];
+            escape ? (char)(ld_hex_digit(text[i + 1]) * 16 + ld_hex_digit(text[i + 2])) : text[i];
         i += escape ? 2 : 0;
     }
     if (out)

@@ -43,24 +43,13 @@ static bool is_value(struct ld_span text)
     return true;
 }
 
-static int hex_value(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* The byte of an escape at `i`, or -1. */
 static int escape_at(struct ld_span text, size_t i)
 {
     if (text.data[i] != '%' || i + 2 >= text.size)
         return -1;
-    const int high = hex_value(text.data[i + 1]);
-    const int low = hex_value(text.data[i + 2]);
+    const int high = ld_hex_digit(text.data[i + 1]);
+    const int low = ld_hex_digit(text.data[i + 2]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 

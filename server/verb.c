@@ -73,22 +73,13 @@ static struct ld_span after(struct ld_span text, size_t count)
     return ld_span_of(text.data + count, text.size - count);
 }
 
-static struct ld_span trimmed(struct ld_span text)
-{
-    while (text.size > 0 && text.data[0] == ' ')
-        text = after(text, 1);
-    while (text.size > 0 && text.data[text.size - 1] == ' ')
-        text.size--;
-    return text;
-}
-
 /* The doc stands behind two blanks at least, what is before it is the value's name. */
 static struct ld_span doc_of(struct ld_span rest)
 {
     for (size_t i = 0; i + 1 < rest.size; i++)
         if (rest.data[i] == ' ' && rest.data[i + 1] == ' ')
-            return trimmed(after(rest, i));
-    return trimmed(rest);
+            return ld_span_trimmed(after(rest, i));
+    return ld_span_trimmed(rest);
 }
 
 bool ld_verb_option_next(struct ld_span help, size_t *pos, struct ld_verb_option *option)
@@ -100,13 +91,13 @@ bool ld_verb_option_next(struct ld_span help, size_t *pos, struct ld_verb_option
         *pos += line.size + (end ? 1 : 0);
         if (line.size < 4 || line.data[0] != ' ')
             continue;
-        line = trimmed(line);
+        line = ld_span_trimmed(line);
         if (line.size < 2 || line.data[0] != '-')
             continue;
         size_t size = name_size(line);
-        const struct ld_span rest = trimmed(after(line, size));
+        const struct ld_span rest = ld_span_trimmed(after(line, size));
         if (size == 2 && rest.size > 3 && memcmp(rest.data, ", --", 4) == 0) {
-            line = trimmed(after(rest, 1));
+            line = ld_span_trimmed(after(rest, 1));
             size = name_size(line);
         }
         if (size < 2)

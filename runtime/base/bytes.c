@@ -6,6 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct ld_span ld_span_trimmed(struct ld_span text)
+{
+    while (text.size > 0 && is_blank(text.data[0]))
+        text = ld_span_of(text.data + 1, text.size - 1);
+    while (text.size > 0 && is_blank(text.data[text.size - 1]))
+        text.size--;
+    return text;
+}
+
 bool ld_parse_u64(struct ld_span text, uint64_t *out)
 {
     uint64_t value = 0;
@@ -75,6 +89,17 @@ bool ld_parse_double(struct ld_span text, double *out)
         return false;
     *out = value;
     return true;
+}
+
+int ld_hex_digit(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
 }
 
 bool ld_fmt(char *out, size_t out_size, const char *format, ...)

@@ -43,6 +43,9 @@ static inline bool ld_span_is(struct ld_span span, const char *text)
     return ld_span_equal(span, ld_span_text(text));
 }
 
+/* Without the blanks and tabs at both ends. */
+struct ld_span ld_span_trimmed(struct ld_span text);
+
 /* ---- Checked arithmetic: false on overflow, `out` then undefined ----------------------------- */
 
 static inline bool ld_add_ok(size_t a, size_t b, size_t *out)
@@ -142,6 +145,9 @@ bool ld_parse_u64(struct ld_span text, uint64_t *out);
 /* Decimal with optional sign, fraction and exponent, C locale whatever the process has; false for
  * inf, nan, hexadecimal, blanks or an overflow to infinity. */
 bool ld_parse_double(struct ld_span text, double *out);
+
+/* The value of a hexadecimal digit of either case, -1 for any other byte. */
+int ld_hex_digit(int c);
 
 /* snprintf that reports truncation: false when the text did not fit (it is cut, NUL-terminated). */
 bool ld_fmt(char *out, size_t out_size, const char *format, ...) LD_PRINTF(3, 4);

@@ -59,17 +59,6 @@ static void skip_blanks(struct ld_json *json)
 
 /* ---- Strings --------------------------------------------------------------------------------- */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Four hexadecimal digits at `pos`; false if there are not four. */
 static bool read_hex4(struct ld_span text, size_t pos, uint32_t *out)
 {
@@ -77,7 +66,7 @@ static bool read_hex4(struct ld_span text, size_t pos, uint32_t *out)
         return false;
     uint32_t value = 0;
     for (size_t i = 0; i < 4; i++) {
-        const int digit = hex_digit(text.data[pos + i]);
+        const int digit = ld_hex_digit(text.data[pos + i]);
         if (digit < 0)
             return false;
         value = value << 4 | (uint32_t)digit;

@@ -1,5 +1,6 @@
 #include "runtime/model/detect_kind.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { EMBEDDING_WIDTH = 768, SD2_WIDTH = 1024, SDXL_WIDTH = 2048 };
@@ -16,21 +17,17 @@ bool ld_has_suffix(const char *text, const char *suffix)
     return length >= tail && strcmp(text + length - tail, suffix) == 0;
 }
 
+static int has_name(const void *name, const void *item)
+{
+    return strcmp(name, ((const struct ld_inventory_item *)item)->name);
+}
+
 int32_t ld_inventory_find(const struct ld_inventory *inventory, const char *name)
 {
-    uint32_t low = 0;
-    uint32_t high = inventory->count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        const int order = strcmp(inventory->items[middle].name, name);
-        if (order == 0)
-            return (int32_t)middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return -1;
+    const struct ld_inventory_item *items = inventory->items;
+    const struct ld_inventory_item *found =
+        inventory->count ? bsearch(name, items, inventory->count, sizeof *items, has_name) : NULL;
+    return found ? (int32_t)(found - items) : -1;
 }
 
 /* ---- The UNet's probes ----------------------------------------------------------------------- */

@@ -398,19 +398,13 @@ const struct ld_key *ld_keymap_at(const struct ld_keymap *map, uint32_t index)
     return &map->keys[index];
 }
 
+static int has_name(const void *name, const void *key)
+{
+    return strcmp(name, ((const struct ld_key *)key)->name);
+}
+
 int32_t ld_keymap_find(const struct ld_keymap *map, const char *name)
 {
-    uint32_t low = 0;
-    uint32_t high = map->count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        const int order = strcmp(map->keys[middle].name, name);
-        if (order == 0)
-            return (int32_t)middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return -1;
+    const struct ld_key *found = bsearch(name, map->keys, map->count, sizeof *map->keys, has_name);
+    return found ? (int32_t)(found - map->keys) : -1;
 }

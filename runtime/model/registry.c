@@ -93,23 +93,17 @@ const struct ld_registry_entry *ld_registry_at(const struct ld_registry *registr
     return &registry->lists[kind].items[index].entry;
 }
 
+static int has_name(const void *name, const void *found)
+{
+    return strcmp(name, ((const struct ld_registry_found *)found)->entry.name);
+}
+
 static const struct ld_registry_found *find(const struct ld_registry *registry,
                                             enum ld_registry_kind kind, const char *name)
 {
     const struct ld_registry_list *list = &registry->lists[kind];
-    uint32_t low = 0;
-    uint32_t high = list->count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        const int order = strcmp(list->items[middle].entry.name, name);
-        if (order == 0)
-            return &list->items[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    return list->count ? bsearch(name, list->items, list->count, sizeof *list->items, has_name)
+                       : NULL;
 }
 
 const struct ld_registry_entry *ld_registry_find(const struct ld_registry *registry,

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -260,21 +262,17 @@ const struct ld_st_tensor *ld_safetensors_at(const struct ld_safetensors *file, 
     return &file->header.tensors[index];
 }
 
+static int has_name(const void *name, const void *tensor)
+{
+    return strcmp(name, ((const struct ld_st_tensor *)tensor)->name);
+}
+
 const struct ld_st_tensor *ld_safetensors_find(const struct ld_safetensors *file, const char *name)
 {
-    uint32_t low = 0;
-    uint32_t high = file->header.tensor_count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        const int order = strcmp(file->header.tensors[middle].name, name);
-        if (order == 0)
-            return &file->header.tensors[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    const struct ld_st_header *header = &file->header;
+    return header->tensor_count ? bsearch(name, header->tensors, header->tensor_count,
+                                          sizeof *header->tensors, has_name)
+                                : NULL;
 }
 
 const void *ld_safetensors_data(const struct ld_safetensors *file,

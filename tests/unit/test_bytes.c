@@ -36,6 +36,26 @@ static void decimals_are_exact_or_refused(void **state)
         assert_false(ld_parse_double(ld_span_text(bad[k]), &d));
 }
 
+static void hexadecimal_digits_are_those_sixteen(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        const char *digits = "0123456789abcdef";
+        const int lower = c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c;
+        const char *place = c ? strchr(digits, lower) : NULL;
+        assert_int_equal(ld_hex_digit(c), place ? (int)(place - digits) : -1);
+    }
+}
+
+static void blanks_go_from_both_ends_only(void **state)
+{
+    (void)state;
+    assert_true(ld_span_is(ld_span_trimmed(ld_span_text(" \t a b\t")), "a b"));
+    assert_true(ld_span_is(ld_span_trimmed(ld_span_text("a\n ")), "a\n"));
+    assert_int_equal(ld_span_trimmed(ld_span_text(" \t ")).size, 0);
+    assert_int_equal(ld_span_trimmed(ld_span_of(NULL, 0)).size, 0);
+}
+
 static void utf8_round_trips_for_every_code_point(void **state)
 {
     (void)state;
@@ -62,6 +82,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(integers_are_exact_or_refused),
         cmocka_unit_test(decimals_are_exact_or_refused),
+        cmocka_unit_test(hexadecimal_digits_are_those_sixteen),
+        cmocka_unit_test(blanks_go_from_both_ends_only),
         cmocka_unit_test(utf8_round_trips_for_every_code_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
