@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz harness of a sanitizer build: first its seed corpus, then a bounded number of new
-# executions. Prints one line a harness and `N passed, N failed`.
+# executions; then replays damaged traffic against the whole front. Prints one line a harness and
+# `N passed, N failed`.
 #
 #     tests/fuzz/run.sh BUILD            20,000 executions each (part of tests/run.sh)
 #     tests/fuzz/run.sh BUILD 1000000    the number a merge of a border asks for
@@ -19,15 +20,17 @@ for harness in "$build"/tests/fuzz_*; do
     corpus=corpus/${name#fuzz_}
     mkdir -p "$work/$name"
     start=$SECONDS
+    runs=$executions
+    [ "$name" = fuzz_store_ops ] && runs=$((executions / 200)) # dozens of commits each
     seeds=()
     dictionary=()
     [ -f "${name#fuzz_}.dict" ] && dictionary=(-dict="${name#fuzz_}.dict")
     [ -d "$corpus" ] && seeds=("$corpus")
-    if "$harness" -runs="$executions" -timeout=5 -rss_limit_mb=512 -seed=1 -verbosity=0 \
+    if "$harness" -runs="$runs" -timeout=5 -rss_limit_mb=512 -seed=1 -verbosity=0 \
             "${dictionary[@]}" \
             -artifact_prefix="$work/" "$work/$name" "${seeds[@]}" >"$work/log" 2>&1; then
         passed=$((passed + 1))
-        echo "ok $name: $executions executions in $((SECONDS - start)) s"
+        echo "ok $name: $runs executions in $((SECONDS - start)) s"
     else
         failed=$((failed + 1))
         echo "FAIL $name"
@@ -35,5 +38,16 @@ for harness in "$build"/tests/fuzz_*; do
         tail -n 5 "$work/log"
     fi
 done
+# Damaged traffic against the whole front of the same build.
+if [ -x "$build/server/latentd" ]; then
+    if ./http_replay.py "$build/server/latentd" --seconds 20 >"$work/log" 2>&1; then
+        passed=$((passed + 1))
+        echo "ok http_replay: $(head -n 1 "$work/log")"
+    else
+        failed=$((failed + 1))
+        echo "FAIL http_replay"
+        cut -c1-2000 "$work/log" | head -n 40
+    fi
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

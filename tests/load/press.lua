@@ -1,0 +1,65 @@
+-- What wrk sends for tests/load/figures.py: `wrk -s press.lua URL -- WORK PAIRS DELAY`. WORK is
+-- "submit" (a job of its own in every call, the keys in turn), "poll" (the jobs in turn, each with
+-- its owner's key) or "plain"; PAIRS is a file of lines "KEY JOB"; DELAY the pause of a connection
+-- in milliseconds. Ends with one line of JSON.
+
+local threads = {}
+
+function setup(thread)
+    thread:set("number", #threads)
+    table.insert(threads, thread)
+end
+
+function init(args)
+    work, pause = args[1], tonumber(args[3])
+    pairs_of = {}
+    count, good, other = 0, 0, 0
+    if args[2] ~= "-" then
+        for line in io.lines(args[2]) do
+            local key, job = line:match("^(%S+) ?(%S*)$")
+            table.insert(pairs_of, {key = key, job = job})
+        end
+    end
+    if pause == 0 then
+        delay = nil
+    end
+end
+
+function delay()
+    return pause
+end
+
+function request()
+    count = count + 1
+    if work == "plain" then
+        return wrk.format("GET", "/healthz")
+    end
+    local pair = pairs_of[count % #pairs_of + 1]
+    local headers = {Authorization = "Bearer " .. pair.key, ["Content-Type"] = "application/json"}
+    if work == "poll" then
+        return wrk.format("GET", "/v1/jobs/" .. pair.job, headers)
+    end
+    local body = string.format('{"prompt":"a cat","width":64,"height":64,"steps":1,"seed":%d}',
+                               number * 10000000 + count)
+    return wrk.format("POST", "/v1/jobs", headers, body)
+end
+
+function response(status)
+    if status < 300 then
+        good = good + 1
+    else
+        other = other + 1
+    end
+end
+
+function done(summary, latency)
+    local good_all, other_all = 0, 0
+    for _, thread in ipairs(threads) do
+        good_all = good_all + thread:get("good")
+        other_all = other_all + thread:get("other")
+    end
+    local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+    print(string.format('{"good":%d,"other":%d,"errors":%d,"seconds":%.3f,"median_ms":%.2f,"late_ms":%.2f}', good_all,
+                        other_all, errors, summary.duration / 1e6, latency:percentile(50) / 1e3,
+                        latency:percentile(99) / 1e3))
+end
