@@ -224,6 +224,8 @@ static void leave(struct reader *reader)
     const struct ld_field *fields = ld_fields(&count);
     for (uint32_t i = 0; i < count && !frame->is_list; i++) {
         const char *key = ld_field_key(&fields[i]);
+        if (!frame->object && reader->native->request.upscale.present)
+            continue; /* a picture that is only enlarged needs no prompt */
         if (!(fields[i].flags & LD_FIELD_REQUIRED) ||
             ld_field_parent(&fields[i]) != frame->object ||
             ld_json_member(reader->tree, frame->node, key))
@@ -346,6 +348,8 @@ enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_cont
 {
     struct ld_problem *problem = &native->problem;
     struct ld_request *request = &native->request;
+    if (request->upscale.present)
+        return ld_request_check_upscale(request, context ? context->limits : NULL, problem);
     if (context && context->names && context->names->model && request->model[0]) {
         const char *model = context->names->model(context->names->ctx, request->model);
         request->model = model ? model : request->model;

@@ -180,7 +180,8 @@ static void close_members(struct ld_buffer *out, const struct ld_field *object)
     bool first = true;
     ld_buffer_byte(out, '}');
     for (uint32_t i = 0; i < count; i++) {
-        if (!(fields[i].flags & LD_FIELD_REQUIRED) || ld_field_parent(&fields[i]) != object)
+        if (!(fields[i].flags & LD_FIELD_REQUIRED) || !object ||
+            ld_field_parent(&fields[i]) != object)
             continue;
         ld_buffer_text(out, first ? ",\"required\":[" : ",");
         ld_buffer_json_string(out, ld_field_key(&fields[i]));
@@ -188,8 +189,12 @@ static void close_members(struct ld_buffer *out, const struct ld_field *object)
     }
     if (!first)
         ld_buffer_byte(out, ']');
-    if (!object)
+    if (!object) {
+        /* The prompt is all that is needed, and a picture that is only enlarged has none. */
+        ld_buffer_text(out,
+                       ",\"anyOf\":[{\"required\":[\"prompt\"]},{\"required\":[\"upscale\"]}]");
         return;
+    }
     if (object->kind == LD_FIELD_LORAS)
         ld_buffer_byte(out, '}');
     else if (object->kind == LD_FIELD_OBJECT_ON && !(object->flags & LD_FIELD_NO_TRUE))

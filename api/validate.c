@@ -37,6 +37,8 @@ int64_t ld_request_work(const struct ld_request *request)
 {
     int64_t width;
     int64_t height;
+    if (request->upscale.present) /* about as long as a step of that many pixels would take */
+        return units(request->upscale.width, request->upscale.height);
     int64_t steps = units(request->width, request->height) * request->steps;
     if (request->hires.present) {
         ld_request_final_size(request, &width, &height);
@@ -163,6 +165,14 @@ static void check_names(const struct check *check)
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
+static void check_priority(const struct ld_request *request, const struct ld_request_limits *limits,
+                           struct ld_problem *problem)
+{
+    if (request->priority > limits->priority_max)
+        ld_problem_add(problem, LD_E_FORBIDDEN, "/priority",
+                       "priority must be at most %d with this key", limits->priority_max);
+}
+
 static void check_limits(const struct check *check)
 {
     const struct ld_request *request = check->request;
@@ -190,9 +200,7 @@ static void check_limits(const struct check *check)
         ld_problem_add(check->problem, LD_E_RANGE,
                        request->steps > limits->steps_max ? "/steps" : "/hires/steps",
                        "steps must be at most %d", limits->steps_max);
-    if (request->priority > limits->priority_max)
-        ld_problem_add(check->problem, LD_E_FORBIDDEN, "/priority",
-                       "priority must be at most %d with this key", limits->priority_max);
+    check_priority(request, limits, check->problem);
     const int64_t work = ld_request_work(request);
     if (work > limits->work_max)
         ld_problem_add(check->problem, LD_E_RANGE, "",
@@ -317,4 +325,62 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
     check_ranges(&check);
     warn(&check);
     return problem->item_count + problem->dropped > before ? problem->code : LD_OK;
+}
+
+/* ---- Pictures that are only enlarged --------------------------------------------------------- */
+
+enum ld_code ld_request_check_upscale(const struct ld_request *request,
+                                      const struct ld_request_limits *limits,
+                                      struct ld_problem *problem)
+{
+    uint32_t count;
+    const struct ld_field *fields = ld_fields(&count);
+    for (uint32_t i = 0; i < count; i++) {
+        char pointer[LD_ERROR_POINTER_SIZE];
+        if ((fields[i].flags & LD_FIELD_ITEM) || ld_field_parent(&fields[i]) ||
+            ld_field_goes_with_upscale(&fields[i]) || !ld_request_has(request, fields[i].path) ||
+            !ld_field_pointer(&fields[i], -1, pointer, sizeof pointer))
+            continue;
+        ld_problem_add(problem, LD_E_INVALID, pointer,
+                       "%s has no meaning beside upscale, which enlarges a picture as it is",
+                       fields[i].path);
+    }
+    if ((request->upscale.width > 0) != (request->upscale.height > 0))
+        ld_problem_add(problem, LD_E_INVALID,
+                       request->upscale.width > 0 ? "/upscale/height" : "/upscale/width",
+                       "upscale.width and upscale.height must be given together");
+    if (limits)
+        check_priority(request, limits, problem);
+    return problem->code;
+}
+
+enum ld_code ld_request_settle_upscale(struct ld_request *request, int32_t width, int32_t height,
+                                       const struct ld_request_limits *limits,
+                                       struct ld_problem *problem)
+{
+    struct ld_request_upscale *upscale = &request->upscale;
+    const bool scaled = upscale->width == 0;
+    const bool covers = !scaled && upscale->resize == LD_FIT_COVER;
+    const double scale =
+        covers ? fmax((double)upscale->width / width, (double)upscale->height / height)
+               : upscale->scale;
+    const bool shaped = scaled || covers; /* as the picture is */
+    const double across = shaped ? nearbyint(width * scale) : upscale->width;
+    const double down = shaped ? nearbyint(height * scale) : upscale->height;
+    const int64_t key = (limits ? limits->area_max : LD_AREA_MAX) * LD_UPSCALE_AREA_FACTOR;
+    const int64_t area_max = key < LD_AREA_MAX ? key : LD_AREA_MAX;
+    const char *pointer = scaled ? "/upscale/scale" : "/upscale/width";
+    if (across > LD_UPSCALE_SIDE_MAX || down > LD_UPSCALE_SIDE_MAX)
+        return ld_problem_add(problem, LD_E_RANGE, pointer,
+                              "upscale must give a picture with sides of at most %d pixels, not "
+                              "%.0fx%.0f",
+                              LD_UPSCALE_SIDE_MAX, across, down);
+    if (across * down > (double)area_max)
+        return ld_problem_add(problem, LD_E_RANGE, pointer,
+                              "upscale must give a picture of at most %lld pixels, not %.0fx%.0f",
+                              (long long)area_max, across, down);
+    upscale->resize = shaped ? LD_FIT_STRETCH : upscale->resize;
+    upscale->width = (int32_t)across;
+    upscale->height = (int32_t)down;
+    return LD_OK;
 }

@@ -22,7 +22,8 @@ struct ld_request_limits {
 /* The ceilings' defaults. */
 struct ld_request_limits ld_request_limits_default(void);
 
-/* ceil(W*H/4096) * steps * images, the second pass counted with its own size and steps. */
+/* ceil(W*H/4096) * steps * images, the second pass counted with its own size and steps; a picture
+ * that is only enlarged counts as one step of its size. */
 int64_t ld_request_work(const struct ld_request *request);
 
 /*
@@ -33,5 +34,23 @@ int64_t ld_request_work(const struct ld_request *request);
 enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_names *names,
                               const struct ld_request_limits *limits, struct ld_arena *arena,
                               struct ld_warnings *warnings, struct ld_problem *problem) LD_MUST_USE;
+
+/*
+ * The same for a request with `upscale`: what has no meaning beside it is refused by name.
+ * Errors   the code of the first problem.
+ */
+enum ld_code ld_request_check_upscale(const struct ld_request *request,
+                                      const struct ld_request_limits *limits,
+                                      struct ld_problem *problem) LD_MUST_USE;
+
+/*
+ * Once the size of the picture to enlarge is known: upscale.width and upscale.height become what
+ * will be, within LD_UPSCALE_AREA_FACTOR times the caller's area limit (four times each side of the
+ * largest picture the caller may paint) and LD_AREA_MAX. `limits` NULL: the ceiling alone.
+ * Errors   LD_E_RANGE with its pointer.
+ */
+enum ld_code ld_request_settle_upscale(struct ld_request *request, int32_t width, int32_t height,
+                                       const struct ld_request_limits *limits,
+                                       struct ld_problem *problem) LD_MUST_USE;
 
 #endif

@@ -68,6 +68,9 @@ enum {
     LD_SIDE_STEP_ADVISED = 64, /* where no layer of the UNet has an odd size */
     LD_AREA_MAX = 16777216,    /* pixels; a key's limit is at most this */
     LD_AREA_DEFAULT = 3200000,
+    LD_UPSCALE_SIDE_MAX = 8192,  /* of an enlarged picture; its area is at most LD_AREA_MAX */
+    LD_UPSCALE_MAX = 8,          /* times each side */
+    LD_UPSCALE_AREA_FACTOR = 16, /* an enlarged picture may have this much of a key's area limit */
     LD_STEPS_MIN = 1,
     LD_STEPS_MAX = 150,
     LD_IMAGES_MAX = 16,

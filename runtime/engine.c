@@ -202,7 +202,8 @@ static bool prepare_one(struct ld_engine *engine)
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         if (job->prepared)
             continue;
-        if (!ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
+        if (!job->request.upscale.present &&
+            !ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
                                  job->request.vae))
             return false;
         ld_engine_settle(engine, job, ld_job_prepare(job, engine->library, engine->interrupt, &err),
@@ -215,7 +216,9 @@ static bool prepare_one(struct ld_engine *engine)
 static enum ld_code decode_whole(struct ld_session *session, const struct ld_cancel *interrupt,
                                  struct ld_error *err)
 {
-    return ld_session_decode(session, false, interrupt, err);
+    return session->job->request.upscale.present
+               ? ld_session_enlarge(session, err)
+               : ld_session_decode(session, false, interrupt, err);
 }
 
 /* A step in which the VAE has its part. Too little memory for the picture in one piece: the next

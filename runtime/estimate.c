@@ -169,12 +169,27 @@ static enum ld_code estimate_with(struct estimate *estimate, const struct ld_bac
     return out->failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the plan") : LD_OK;
 }
 
+/* A filter alone: the pixels of the result with their file, in less than a step's time. */
+static enum ld_code estimate_upscale(const struct ld_request *request, struct ld_buffer *out,
+                                     struct ld_error *err)
+{
+    enum { BYTES_PER_PIXEL = 4 + 8 }; /* RGBA, and the writer's scratch */
+    const size_t pixels = (size_t)request->upscale.width * (size_t)request->upscale.height;
+    ld_buffer_format(out,
+                     "{\"tokens\":{\"prompt\":[],\"negative_prompt\":[]},\"memory_bytes\":%zu,"
+                     "\"unet_rows\":0,\"seconds\":null,\"warnings\":[]}",
+                     pixels * BYTES_PER_PIXEL);
+    return out->failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the plan") : LD_OK;
+}
+
 enum ld_code ld_estimate(struct ld_library *library, const struct ld_backend *backend,
                          const struct ld_rates *rates, const struct ld_request *request,
                          struct ld_buffer *out, struct ld_error *err)
 {
     struct ld_arena arena;
     struct estimate estimate = {.request = request};
+    if (request->upscale.present)
+        return estimate_upscale(request, out, err);
     ld_arena_init(&arena, "plan", ARENA_MAX);
     enum ld_code code = ld_library_model(library, request->model, &estimate.model, err);
     if (code == LD_OK)

@@ -77,6 +77,8 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
                             const struct ld_cancel *interrupt, struct ld_error *err)
 {
     const int64_t start_us = ld_clock_monotonic_us();
+    if (job->request.upscale.present)
+        return ld_job_prepare_upscale(job, err);
     ld_job_tell_progress(job, NULL, LD_PHASE_TEXT);
     if (ld_library_expand(library, &job->request, &job->arena, err) != LD_OK)
         return err->code;
@@ -99,6 +101,8 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
 double ld_job_fraction(const struct ld_job *job)
 {
     const bool hires = job->request.hires.present;
+    if (job->request.upscale.present)
+        return job->session_count && job->sessions[0].phase == LD_SESSION_DONE ? 1.0 : 0.0;
     const double first = (double)ld_pass_calls_expected(&job->request, false);
     const double second = hires ? (double)ld_pass_calls_expected(&job->request, true) : 0;
     const double each = first + second + 1;

@@ -165,6 +165,13 @@ void ld_job_pixels_release(struct ld_job_pixels *pixels);
 enum ld_code ld_job_finish_pixels(const struct ld_job *job, struct ld_job_pixels *pixels,
                                   struct ld_error *err) LD_MUST_USE;
 
+/* ---- job_upscale.c --------------------------------------------------------------------------- */
+
+/* What ld_job_prepare is for jobs that only enlarge a picture. */
+enum ld_code ld_job_prepare_upscale(struct ld_job *job, struct ld_error *err) LD_MUST_USE;
+/* Enlarge it and hand it out. */
+enum ld_code ld_session_enlarge(struct ld_session *session, struct ld_error *err) LD_MUST_USE;
+
 /* ---- session.c ------------------------------------------------------------------------------- */
 
 /* Set up the first pass. */

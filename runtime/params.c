@@ -10,8 +10,9 @@
     "power_up|power_down|linear_repeating|cosine_repeating|sawtooth"
 #define LD_UPSCALERS                                                                               \
     "latent-bislerp|latent-nearest|latent-nearest-exact|latent-bilinear|latent-bicubic|"           \
-    "latent-area|latent-bilinear-aa|latent-bicubic-aa|pixel-nearest-exact|pixel-bilinear|"         \
-    "pixel-bicubic|pixel-area|pixel-lanczos"
+    "latent-area|latent-bilinear-aa|latent-bicubic-aa|" LD_PIXEL_UPSCALERS
+#define LD_PIXEL_UPSCALERS                                                                         \
+    "pixel-nearest-exact|pixel-bilinear|pixel-bicubic|pixel-area|pixel-lanczos"
 
 /* ---- Rows ------------------------------------------------------------------------------------ */
 
@@ -307,6 +308,13 @@ uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, dou
     return found;
 }
 
+/* Is the path `object` or one of its members'? */
+static bool is_within(const char *path, const char *object)
+{
+    const size_t size = strlen(object);
+    return strncmp(path, object, size) == 0 && (path[size] == '\0' || path[size] == '.');
+}
+
 /* `comfy` rounds on the latent, `a1111` truncates pixels and then the latent. */
 static int64_t enlarged(const struct ld_request *request, int32_t side)
 {
@@ -316,8 +324,19 @@ static int64_t enlarged(const struct ld_request *request, int32_t side)
     return (int64_t)nearbyint((double)(side / LD_SIDE_STEP) * scale) * LD_SIDE_STEP;
 }
 
+bool ld_field_goes_with_upscale(const struct ld_field *field)
+{
+    return (field->flags & LD_FIELD_DELIVERY) || is_within(field->path, "upscale") ||
+           is_within(field->path, "output");
+}
+
 void ld_request_final_size(const struct ld_request *request, int64_t *width, int64_t *height)
 {
+    if (request->upscale.present) {
+        *width = request->upscale.width;
+        *height = request->upscale.height;
+        return;
+    }
     *width = request->width;
     *height = request->height;
     if (!request->hires.present)

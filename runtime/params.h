@@ -26,7 +26,9 @@ enum ld_emphasis {
     LD_EMPHASIS_NONE
 };
 enum ld_vae_tiling { LD_VAE_AUTO, LD_VAE_EXACT, LD_VAE_ESTIMATED, LD_VAE_PLAIN };
-enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD };
+/* How a picture comes to a size: stretched, cut or padded to it, or (upscale only) in its own shape
+ * and large enough to cover it. */
+enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD, LD_FIT_COVER };
 /* Which pixels of a mask are painted anew. */
 enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
 enum ld_init_area { LD_INIT_WHOLE, LD_INIT_MASKED };
@@ -73,6 +75,16 @@ struct ld_request_init {
     int32_t mask_blur, mask_padding;
     bool paste_back, color_correction;
     int32_t outpaint_left, outpaint_top, outpaint_right, outpaint_bottom; /* 0: none */
+};
+
+/* A finished picture, enlarged by a filter alone. */
+struct ld_request_upscale {
+    bool present;
+    const char *image; /* id of an uploaded image; the bytes travel beside the request */
+    double scale;
+    int32_t width, height; /* 0: from scale, until the picture's size is known */
+    enum ld_fit resize;
+    const char *upscaler; /* "pixel-lanczos", ... */
 };
 
 struct ld_request_hires {
@@ -168,6 +180,7 @@ struct ld_request {
     struct ld_request_guidance guidance;
     struct ld_request_init init;
     struct ld_request_hires hires;
+    struct ld_request_upscale upscale;
     const char *sweep; /* JSON text of an object (api/sweep.h), "" if absent */
     int32_t priority;
     int32_t preview_every, preview_size;
@@ -325,8 +338,12 @@ uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, dou
 void ld_request_default(struct ld_request *request);
 void ld_request_lora_default(struct ld_request_lora *lora);
 
+/* Whether a field has a meaning where a picture is only enlarged (`upscale`): its own, the file's
+ * and the delivery's. */
+bool ld_field_goes_with_upscale(const struct ld_field *field);
+
 /* Size of the second pass, multiples of 8: explicit, else the first times `scale` as the profile
- * rounds it (sampling.md 7). The first pass's without a second one. */
+ * rounds it (sampling.md 7). The first pass's without a second one; an enlarged picture's own. */
 void ld_request_final_size(const struct ld_request *request, int64_t *width, int64_t *height);
 
 /*

@@ -244,6 +244,8 @@ static bool is_selected(const struct ld_request *request, const struct ld_field 
 {
     if (selection == SELECT_PICTURE && (field->flags & LD_FIELD_DELIVERY))
         return false;
+    if (request->upscale.present && !ld_field_goes_with_upscale(field))
+        return false;
     const int32_t row = ld_field_row(field);
     return selection != SELECT_GIVEN || field->kind == LD_FIELD_OBJECT_ON ||
            (request->given[row / 8] >> (row % 8) & 1) != 0;

@@ -198,15 +198,6 @@ done:
     return code;
 }
 
-static enum ld_pixel_filter pixel_filter(const char *upscaler)
-{
-    return strcmp(upscaler, "pixel-nearest-exact") == 0 ? LD_PIXEL_NEAREST
-           : strcmp(upscaler, "pixel-bilinear") == 0    ? LD_PIXEL_BILINEAR
-           : strcmp(upscaler, "pixel-bicubic") == 0     ? LD_PIXEL_BICUBIC
-           : strcmp(upscaler, "pixel-area") == 0        ? LD_PIXEL_BOX
-                                                        : LD_PIXEL_LANCZOS;
-}
-
 /* Decode, resize the pixels, encode again. */
 static enum ld_code resize_pixels(struct ld_session *session, int32_t height, int32_t width,
                                   const struct ld_cancel *interrupt, struct ld_error *err)
@@ -231,7 +222,7 @@ static enum ld_code resize_pixels(struct ld_session *session, int32_t height, in
         .channels = 3,
         .out_height = height * 8,
         .out_width = width * 8,
-        .filter = pixel_filter(session->job->request.hires.upscaler),
+        .filter = ld_pixel_filter_named(session->job->request.hires.upscaler),
         .out = after,
     };
     code = ld_pixels_resize(&op, err);

@@ -16,6 +16,7 @@ int ld_cmd_generate(int argc, char **argv);
 int ld_cmd_keys(int argc, char **argv);
 int ld_cmd_inspect(int argc, char **argv);
 int ld_cmd_png_info(int argc, char **argv);
+int ld_cmd_upscale(int argc, char **argv);
 int ld_cmd_merge(int argc, char **argv);
 int ld_cmd_convert(int argc, char **argv);
 /* plan, kernels, step, image: cmd_bench_<what>.c */

@@ -14,6 +14,7 @@
 #include "server/cmd.h"
 #include "server/cmd_adapters.h"
 #include "server/cmd_generate_args.h"
+#include "server/cmd_output.h"
 #include "server/cmd_replay.h"
 #include "server/cmd_sweep_sheet.h"
 #include "server/names.h"
@@ -72,29 +73,6 @@ static bool output_name(const struct ld_generate_args *args, uint32_t index, boo
     const char *dot = strrchr(slash ? slash : args->output, '.');
     const size_t stem = dot ? (size_t)(dot - args->output) : strlen(args->output);
     return ld_fmt(out, size, "%.*s-%u%s", (int)stem, args->output, index, dot ? dot : "");
-}
-
-static enum ld_code write_picture(const char *path, struct ld_span png, struct ld_error *err)
-{
-    char folder[PATH_SIZE];
-    char temporary[300];
-    const char *slash = strrchr(path, '/');
-    const char *name = slash ? slash + 1 : path;
-    int dir_fd = -1;
-    if (!ld_fmt(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 1,
-                slash ? path : ".") ||
-        !ld_fmt(temporary, sizeof temporary, ".%.200s.%ld.tmp", name, (long)getpid()))
-        return LD_FAIL(err, LD_E_INVALID, "the output's name is too long");
-    if (ld_fsx_open_dir(folder, &dir_fd, err) != LD_OK)
-        return err->code;
-    const struct ld_fsx_publish where = {dir_fd, temporary, dir_fd, name, 0644};
-    const enum ld_code code = ld_fsx_publish(&where, png, err);
-    close(dir_fd);
-    if (code == LD_OK)
-        return LD_OK;
-    const int why = err->frame_count > 0 ? err->frames[0].os_code : 0;
-    return LD_FAIL_OS(err, code, why, "'%.200s' cannot be written%s%s", path, why ? ": " : "",
-                      why ? strerror(why) : "");
 }
 
 /* Before anything is painted: can the picture be written at all? */
@@ -192,7 +170,7 @@ static void on_image(void *ctx, const struct ld_engine_image *told)
                      sizeof path))
         run->code = LD_FAIL(&run->err, LD_E_INVALID, "the output's name is too long");
     else
-        run->code = write_picture(path, image->png, &run->err);
+        run->code = ld_cmd_write_file(path, image->png, &run->err);
     if (run->code == LD_OK) {
         run->written++;
         tell_image(run, image, path);
@@ -416,7 +394,7 @@ static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
     if (code == LD_OK)
         code = ld_sweep_sheet(&args->sweep, run->pictures, &sheet, &run->err);
     if (code == LD_OK)
-        code = write_picture(args->output, ld_span_of(sheet.data, sheet.size), &run->err);
+        code = ld_cmd_write_file(args->output, ld_span_of(sheet.data, sheet.size), &run->err);
     ld_progress_bar_clear(&run->bar);
     if (code == LD_OK && !args->quiet)
         fprintf(stderr, "%s: the sheet of %u pictures\n", args->output, cells);

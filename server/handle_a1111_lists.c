@@ -2,6 +2,7 @@
 #include "server/handle_a1111.h"
 
 #include "api/base64.h"
+#include "api/dialect_upscale.h"
 #include "config/limits.h"
 #include "runtime/image/png_meta.h"
 #include "server/handlers.h"
@@ -175,12 +176,15 @@ enum ld_handled ld_handle_a1111_vaes(struct ld_exchange *ex)
 /* Clients count on "None" being the first, and put the latent ones behind it themselves. */
 enum ld_handled ld_handle_a1111_upscalers(struct ld_exchange *ex)
 {
-    return reply_text(ex, "[{\"name\":\"None\",\"model_name\":null,\"model_path\":null,"
-                          "\"model_url\":null,\"scale\":4},"
-                          "{\"name\":\"Lanczos\",\"model_name\":null,\"model_path\":null,"
-                          "\"model_url\":null,\"scale\":4},"
-                          "{\"name\":\"Nearest\",\"model_name\":null,\"model_path\":null,"
-                          "\"model_url\":null,\"scale\":4}]");
+    struct ld_buffer *out = &ex->reply.body;
+    const char *name;
+    ld_buffer_byte(out, '[');
+    for (uint32_t i = 0; (name = ld_a1111_upscaler_at(i)) != NULL; i++)
+        ld_buffer_format(out,
+                         "%s{\"name\":\"%s\",\"model_name\":null,\"model_path\":null,"
+                         "\"model_url\":null,\"scale\":4}",
+                         i ? "," : "", name);
+    return reply_text(ex, "]");
 }
 
 enum ld_handled ld_handle_a1111_latent_modes(struct ld_exchange *ex)
@@ -251,13 +255,6 @@ enum ld_handled ld_handle_controlnet_types(struct ld_exchange *ex)
 enum ld_handled ld_handle_controlnet_detect(struct ld_exchange *ex)
 {
     return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0, "latentd has no ControlNet preprocessors");
-}
-
-enum ld_handled ld_handle_a1111_extra(struct ld_exchange *ex)
-{
-    return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
-                              "latentd does not enlarge finished pictures; img2img with a larger "
-                              "width and height and a small denoising_strength does");
 }
 
 enum ld_handled ld_handle_a1111_interrogate(struct ld_exchange *ex)

@@ -174,13 +174,6 @@ enum ld_handled ld_handle_novelai_subscription(struct ld_exchange *ex)
     return ld_exchange_json(ex, 200);
 }
 
-enum ld_handled ld_handle_novelai_upscale(struct ld_exchange *ex)
-{
-    return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
-                              "latentd does not enlarge finished pictures; img2img with a larger "
-                              "width and height and a small strength does");
-}
-
 enum ld_handled ld_handle_novelai_lacked(struct ld_exchange *ex)
 {
     return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,

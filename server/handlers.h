@@ -101,8 +101,11 @@ enum ld_handled ld_handle_novelai_generate(struct ld_exchange *ex);
 enum ld_handled ld_handle_novelai_stream(struct ld_exchange *ex);
 enum ld_handled ld_handle_novelai_tags(struct ld_exchange *ex);
 enum ld_handled ld_handle_novelai_subscription(struct ld_exchange *ex);
-enum ld_handled ld_handle_novelai_upscale(struct ld_exchange *ex);
 enum ld_handled ld_handle_novelai_lacked(struct ld_exchange *ex);
+
+/* handle_upscale.c */
+enum ld_handled ld_handle_a1111_extra(struct ld_exchange *ex);
+enum ld_handled ld_handle_novelai_upscale(struct ld_exchange *ex);
 
 /* handle_openai.c */
 enum ld_handled ld_handle_openai_generate(struct ld_exchange *ex);
@@ -116,7 +119,6 @@ enum ld_handled ld_handle_a1111_img2img(struct ld_exchange *ex);
 
 /* handle_a1111_lists.c */
 enum ld_handled ld_handle_a1111_png_info(struct ld_exchange *ex);
-enum ld_handled ld_handle_a1111_extra(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_interrogate(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_samplers(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_schedulers(struct ld_exchange *ex);

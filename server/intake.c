@@ -125,7 +125,8 @@ enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct
  * an id afterwards and `sha256` the bytes' address. */
 static bool settle_picture(struct ld_intake *intake, const char *tenant,
                            const struct ld_buffer *bytes, const char **id, const char *pointer,
-                           char sha256[LD_SHA256_HEX_SIZE], bool *held)
+                           char sha256[LD_SHA256_HEX_SIZE], bool *held,
+                           struct ld_store_upload *found)
 {
     struct ld_store_upload upload = {0};
     struct ld_error err = {0};
@@ -147,12 +148,32 @@ static bool settle_picture(struct ld_intake *intake, const char *tenant,
         return false;
     }
     memcpy(sha256, upload.sha256, LD_SHA256_HEX_SIZE);
+    *found = upload;
     *id = ld_arena_strdup(intake->arena, upload.id);
     if (!*id) {
         (void)ld_problem_add(&intake->native.problem, LD_E_NOMEM, "", "out of memory");
         return false;
     }
     return true;
+}
+
+/* The pictures of a request. How large an enlarged one becomes is known once its source is. */
+static bool settle_pictures(struct ld_intake *intake, const char *tenant)
+{
+    struct ld_native *native = &intake->native;
+    struct ld_request_init *init = &native->request.init;
+    struct ld_request_upscale *upscale = &native->request.upscale;
+    struct ld_store_upload upload = {0};
+    if (upscale->present)
+        return settle_picture(intake, tenant, &native->init_image, &upscale->image,
+                              "/upscale/image", intake->init_sha256, &intake->init_held, &upload) &&
+               ld_request_settle_upscale(&native->request, upload.width, upload.height,
+                                         &intake->limits, &native->problem) == LD_OK;
+    return !init->present ||
+           (settle_picture(intake, tenant, &native->init_image, &init->image, "/init/image",
+                           intake->init_sha256, &intake->init_held, &upload) &&
+            settle_picture(intake, tenant, &native->init_mask, &init->mask, "/init/mask",
+                           intake->mask_sha256, &intake->mask_held, &upload));
 }
 
 /* ---- Sweeps ---------------------------------------------------------------------------------- */
@@ -192,6 +213,8 @@ static void settle_cell(const struct ld_intake *intake, const struct ld_request 
 static int64_t estimate_cost(const struct ld_request *request)
 {
     enum { DECODE_ROWS = 4 };
+    if (request->upscale.present)
+        return ld_request_work(request);
     const double cfg_scale = request->cfg_scale;
     const int64_t rows = cfg_scale == 1 ? 1 : 2;
     const int64_t evals = ld_names_evals_per_step(request->sampler);
@@ -281,11 +304,7 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
         !ld_rights_apply(intake->caller, intake->inventory, &native->request, intake->arena,
                          &native->problem))
         return false;
-    struct ld_request_init *init = &native->request.init;
-    if (init->present && (!settle_picture(intake, tenant, &native->init_image, &init->image,
-                                          "/init/image", intake->init_sha256, &intake->init_held) ||
-                          !settle_picture(intake, tenant, &native->init_mask, &init->mask,
-                                          "/init/mask", intake->mask_sha256, &intake->mask_held)))
+    if (!settle_pictures(intake, tenant))
         return false;
     if (native->request.sweep[0] && !settle_sweep(intake, &given))
         return false;
@@ -344,10 +363,11 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         ld_metrics_add(intake->front->metrics, LD_COUNT_REJECTED, 1);
     else if (code == LD_OK)
         ld_metrics_add(intake->front->metrics,
-                       *replayed                ? LD_COUNT_REPLAYED
-                       : intake->mask_sha256[0] ? LD_COUNT_SUBMITTED_MASK
-                       : intake->init_sha256[0] ? LD_COUNT_SUBMITTED_IMAGE
-                                                : LD_COUNT_SUBMITTED_TEXT,
+                       *replayed                                ? LD_COUNT_REPLAYED
+                       : intake->native.request.upscale.present ? LD_COUNT_SUBMITTED_UPSCALE
+                       : intake->mask_sha256[0]                 ? LD_COUNT_SUBMITTED_MASK
+                       : intake->init_sha256[0]                 ? LD_COUNT_SUBMITTED_IMAGE
+                                                                : LD_COUNT_SUBMITTED_TEXT,
                        1);
     if (code == LD_OK && !*replayed)
         ld_supervisor_wake(intake->front->supervisor);

@@ -14,6 +14,7 @@ static const struct ld_verb verbs[] = {
     {"keys", ld_cmd_keys, "who may use a server: add, change, revoke, list"},
     {"inspect", ld_cmd_inspect, "say what a checkpoint, adapter, embedding or PNG is"},
     {"png-info", ld_cmd_png_info, "say how a PNG was made"},
+    {"upscale", ld_cmd_upscale, "enlarge a finished picture, without a model"},
     {"merge", ld_cmd_merge, "make one model out of others, bake adapters in"},
     {"convert", ld_cmd_convert, "write a model in another type or layout"},
     {"doctor", ld_cmd_doctor, "look at what a server needs on this machine, and say what to do"},

@@ -44,6 +44,7 @@ static const struct {
                                  "Jobs taken into the queue"},
     [LD_COUNT_SUBMITTED_IMAGE] = {"latentd_jobs_submitted_total", "kind=\"img2img\"", ""},
     [LD_COUNT_SUBMITTED_MASK] = {"latentd_jobs_submitted_total", "kind=\"inpaint\"", ""},
+    [LD_COUNT_SUBMITTED_UPSCALE] = {"latentd_jobs_submitted_total", "kind=\"upscale\"", ""},
     [LD_COUNT_REJECTED] = {"latentd_jobs_rejected_total", "", "Jobs refused for a full queue"},
     [LD_COUNT_REPLAYED] = {"latentd_jobs_replayed_total", "",
                            "Submits answered from their Idempotency-Key"},

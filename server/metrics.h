@@ -22,6 +22,7 @@ enum ld_count {
     LD_COUNT_SUBMITTED_TEXT, /* jobs taken into the queue, by what they start from */
     LD_COUNT_SUBMITTED_IMAGE,
     LD_COUNT_SUBMITTED_MASK,
+    LD_COUNT_SUBMITTED_UPSCALE,
     LD_COUNT_REJECTED, /* refused for a full queue */
     LD_COUNT_REPLAYED, /* answered from an idempotency key */
     LD_COUNT_JOBS_OK,

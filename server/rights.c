@@ -148,6 +148,8 @@ bool ld_rights_apply(const struct ld_caller *caller, const struct ld_inventory *
                      struct ld_request *request, struct ld_arena *arena, struct ld_problem *problem)
 {
     const struct ld_key_limits *limits = &caller->limits;
+    if (request->upscale.present) /* no model and no prompt has a part in it */
+        return problem->code == LD_OK;
     if (limits->models[0])
         check_model(limits, inventory, request->model, "/model", problem);
     if (limits->models[0] && request->hires.present && request->hires.model[0])

@@ -3,6 +3,7 @@
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 #include "runtime/image/infotext.h"
+#include "runtime/image/picture_upscale.h"
 #include "runtime/image/png_write.h"
 #include "runtime/ipc/messages.h"
 #include "runtime/ipc/stats.h"
@@ -348,13 +349,35 @@ static void finish(struct script_job *job, enum ld_code code)
     ld_buffer_deinit(&resolved);
 }
 
+/* A picture that is enlarged needs no model, so it is made as everywhere. */
+static void enlarge(struct script_job *job)
+{
+    struct ld_error err = {0};
+    struct ld_upscaled done;
+    const enum ld_code code =
+        ld_picture_upscale(&done, job->job.request, job->job.init_image, &err);
+    if (code == LD_OK) {
+        const struct ld_engine_image image = {
+            .width = done.width,
+            .height = done.height,
+            .png = ld_span_of(done.png.data, done.png.size),
+        };
+        job->job.on_image(job->job.ctx, &image);
+        finish(job, LD_OK);
+    } else {
+        job->used = false;
+        job->job.on_done(job->job.ctx, NULL, &err);
+    }
+    ld_buffer_deinit(&done.png);
+}
+
 static void advance(struct script *script, struct script_job *job)
 {
     const struct ld_request *request = job->job.request;
     const uint32_t steps = (uint32_t)request->steps;
     const uint32_t images = (uint32_t)request->images;
     if (job->cancelled) {
-        if (job->keep_partial)
+        if (job->keep_partial && !request->upscale.present)
             show_image(job, job->image, true, false);
         finish(job, LD_E_CANCELLED);
         return;
@@ -372,10 +395,15 @@ static void advance(struct script *script, struct script_job *job)
         .fraction = ((double)job->image + (double)job->step / steps) / images,
     };
     job->job.on_progress(job->job.ctx, &progress);
-    if (request->preview_every > 0 && job->step % (uint32_t)request->preview_every == 0)
+    if (request->preview_every > 0 && !request->upscale.present &&
+        job->step % (uint32_t)request->preview_every == 0)
         show_image(job, job->image, false, true);
     if (job->step < steps)
         return;
+    if (request->upscale.present) {
+        enlarge(job);
+        return;
+    }
     show_image(job, job->image, false, false);
     job->step = 0;
     if (++job->image == images)

@@ -19,6 +19,15 @@ static double support_of(enum ld_pixel_filter filter)
     return support[filter];
 }
 
+enum ld_pixel_filter ld_pixel_filter_named(const char *upscaler)
+{
+    return strcmp(upscaler, "pixel-nearest-exact") == 0 ? LD_PIXEL_NEAREST
+           : strcmp(upscaler, "pixel-bilinear") == 0    ? LD_PIXEL_BILINEAR
+           : strcmp(upscaler, "pixel-bicubic") == 0     ? LD_PIXEL_BICUBIC
+           : strcmp(upscaler, "pixel-area") == 0        ? LD_PIXEL_BOX
+                                                        : LD_PIXEL_LANCZOS;
+}
+
 static double sinc(double x)
 {
     const double pi = 3.14159265358979324;
@@ -232,6 +241,7 @@ enum ld_code ld_pixels_fit(const struct ld_pixel_resize *op, enum ld_fit fit, st
     case LD_FIT_PAD:
         return fit_pad(op, err);
     case LD_FIT_STRETCH:
+    case LD_FIT_COVER: /* the size has been made the picture's shape */
         break;
     }
     return ld_pixels_resize(op, err);

@@ -20,6 +20,10 @@ enum ld_pixel_filter {
     LD_PIXEL_LANCZOS  /* three lobes; the front ends' choice for photographs */
 };
 
+/* "pixel-lanczos" and its kin as hires.upscaler and upscale.upscaler have them; Lanczos for any
+ * other name. */
+enum ld_pixel_filter ld_pixel_filter_named(const char *upscaler);
+
 struct ld_pixel_resize {
     const uint8_t *in; /* [in_height, in_width, channels] */
     int32_t in_height, in_width, channels;

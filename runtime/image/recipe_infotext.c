@@ -191,7 +191,10 @@ void ld_recipe_put_upscaler(struct ld_recipe_fields *fields, const char *name)
         {"Latent (nearest)", "latent-nearest"},
         {"Latent (nearest-exact)", "latent-nearest-exact"},
         {"Nearest", "pixel-nearest-exact"},
-        {"Lanczos", "pixel-bicubic"},
+        {"Lanczos", "pixel-lanczos"},
+        {"Bicubic", "pixel-bicubic"},
+        {"Bilinear", "pixel-bilinear"},
+        {"Area", "pixel-area"},
         {"None", "pixel-nearest-exact"},
     };
     for (size_t i = 0; i < sizeof map / sizeof map[0]; i++) {
@@ -204,8 +207,8 @@ void ld_recipe_put_upscaler(struct ld_recipe_fields *fields, const char *name)
         ld_recipe_put_string(fields, "hires.upscaler", name); /* our own text */
         return;
     }
-    ld_recipe_put_string(fields, "hires.upscaler", "pixel-bicubic");
-    ld_recipe_note(fields, "upscaler \"%.60s\" is not available; pixel-bicubic stands in", name);
+    ld_recipe_put_string(fields, "hires.upscaler", "pixel-lanczos");
+    ld_recipe_note(fields, "upscaler \"%.60s\" is not available; pixel-lanczos stands in", name);
 }
 
 static void put_hires(struct ld_recipe_fields *fields, const struct ld_infotext *info)

@@ -101,7 +101,7 @@ def test_what_is_not_there_is_said(front):
         refused = generate(front, **{field: value})
         assert refused.status == 400 and field in refused.json["message"], refused
     assert generate(front, reference_image_multiple=[], characterPrompts=[], controlnet_condition=None).status == 200
-    for path in ("upscale", "annotate-image", "encode-vibe", "augment-image"):
+    for path in ("annotate-image", "encode-vibe", "augment-image"):
         refused = front.post("/ai/" + path, {"image": "AAAA"})
         assert refused.status == 400 and "latentd" in refused.json["message"], path
     odd = generate(front, wonder=1)

@@ -72,7 +72,7 @@ static void name_uploads(struct ld_native *native)
 {
     static const char id[] = "0123456789abcdefghijklmnop";
     if (native->init_image.size > 0)
-        native->request.init.image = id;
+        native->request.init.image = native->request.upscale.image = id;
     if (native->init_mask.size > 0)
         native->request.init.mask = id;
 }

@@ -28,7 +28,9 @@ static void make_body(const struct ld_field *field, const char *value, struct ld
     for (char *dot = strchr(part, '.'); dot; dot = strchr(part, '.')) {
         *dot = '\0';
         ld_buffer_format(body, "\"%s\":%s{", part, strcmp(part, "loras") == 0 ? "[" : "");
-        if (strcmp(part, "init") == 0 && strcmp(field->path, "init.image") != 0)
+        if ((strcmp(part, "init") == 0 || strcmp(part, "upscale") == 0) &&
+            strcmp(field->path + (part - path), "init.image") != 0 &&
+            strcmp(field->path + (part - path), "upscale.image") != 0)
             ld_buffer_text(body, "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"},");
         part = dot + 1;
         depth++;

@@ -336,6 +336,9 @@ static void put_random_request(struct ld_buffer *out, uint64_t *seed)
     const struct ld_field *open[4];
     uint32_t depth = 0;
     bool comma = false;
+    /* An enlarged picture goes with few others, and they with it. */
+    const bool enlarges = below(seed, 8) == 0;
+    const struct ld_field *upscale = ld_field_find("upscale");
     ld_buffer_text(out, "{");
     for (const struct ld_field *field = fields; field < fields + count; field++) {
         const struct ld_field *parent = ld_field_parent(field);
@@ -347,7 +350,8 @@ static void put_random_request(struct ld_buffer *out, uint64_t *seed)
         const bool needed = (field->flags & LD_FIELD_REQUIRED) != 0;
         if ((field->flags & LD_FIELD_ITEM) || field->kind == LD_FIELD_SIZE ||
             field->kind == LD_FIELD_UNBUILT || (depth ? open[depth - 1] : NULL) != parent ||
-            (!needed && below(seed, 2)))
+            (enlarges ? !ld_field_goes_with_upscale(field) : field == upscale) ||
+            (!needed && !(enlarges && field == upscale) && below(seed, 2)))
             continue;
         ld_buffer_format(out, "%s\"%s\":", comma ? "," : "", ld_field_key(field));
         comma = true;

@@ -165,7 +165,7 @@ static void unknown_keys_and_nonsense_are_told(void **state)
     lacks(&r, "/steps");
     lacks(&r, "/seed");
     lacks(&r, "/width");
-    has_text(&r, "/hires/upscaler", "pixel-bicubic");
+    has_text(&r, "/hires/upscaler", "pixel-lanczos");
     assert_non_null(strstr(r.notes.data, "Wibble"));
     assert_non_null(strstr(r.notes.data, "many"));
     assert_non_null(strstr(r.notes.data, "R-ESRGAN"));
