@@ -103,8 +103,9 @@ static bool read_body(struct ld_exchange *ex, struct ld_openai_call *call)
     struct ld_error err = {0};
     if (call->kind == LD_OPENAI_GENERATE)
         return ld_dialect_body(ex, &call->tree, LD_JSON_VALUES);
-    if (ld_openai_read_form(call, ld_exchange_header(ex, "Content-Type"), ex->body, &ex->arena,
-                            &err) == LD_OK)
+    /* A call without a body comes this far without a type. */
+    const char *type = ld_exchange_header(ex, "Content-Type");
+    if (ld_openai_read_form(call, type ? type : "", ex->body, &ex->arena, &err) == LD_OK)
         return true;
     (void)ld_exchange_fail(ex, &err);
     return false;
