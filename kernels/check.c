@@ -120,6 +120,8 @@ enum ld_code ld_check_linear(const struct ld_linear *op, struct ld_error *err)
         return shape_error(err, "linear needs a linear or GEGLU weight");
     if ((op->activation == LD_ACT_GEGLU) != (weight->kind == LD_WEIGHT_GEGLU))
         return shape_error(err, "GEGLU activation and GEGLU weight go together");
+    if (op->activation == LD_ACT_RELU)
+        return shape_error(err, "a linear layer has no ReLU; a map has");
     if (!sources_fit(op->x0, op->x1, op->c0, op->c1) || op->c0 + op->c1 != weight->k)
         return shape_error(err, "linear input features do not match the weight");
     if (op->y == NULL || op->y == op->x0 || op->y == op->x1)

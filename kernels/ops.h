@@ -98,7 +98,8 @@ enum ld_activation {
     LD_ACT_NONE,
     LD_ACT_SILU,
     LD_ACT_QUICK_GELU, /* x * sigmoid(1.702 x) */
-    LD_ACT_GEGLU /* value * gelu_erf(gate); weight kind LD_WEIGHT_GEGLU, output n = rows / 2 */
+    LD_ACT_GEGLU, /* value * gelu_erf(gate); weight kind LD_WEIGHT_GEGLU, output n = rows / 2 */
+    LD_ACT_RELU   /* max(x, 0), 0 for what is no number; of a map only */
 };
 
 /* y[m, :] = act(x[m, :] W^T + bias) + residual[m, :]. x: [rows, k], y: [rows, n]. `rows_per_image`
@@ -189,7 +190,8 @@ struct ld_embed {
     void *y;
 };
 
-/* y = nonlinearity(x), elementwise; the timestep vector's SiLU. y may alias x. */
+/* y = nonlinearity(x), elementwise: the timestep vector's SiLU, the preview decoder's ReLU. y may
+ * alias x. */
 struct ld_map {
     const void *x;
     int64_t count;

@@ -25,8 +25,9 @@ struct ld_engine_config {
     const char *embedding_dir; /* textual inversion */
     const char *wildcard_dir;
     const char *vae_dir;
-    const char *default_model; /* name in model_dir, or "" for the first */
-    const char *model_path;    /* a file or folder given directly; wins over default_model; "" */
+    const char *preview_decoder; /* a TAESD file; NULL or "": none */
+    const char *default_model;   /* name in model_dir, or "" for the first */
+    const char *model_path;      /* a file or folder given directly; wins over default_model; "" */
     const char
         *vocab_path;       /* CLIP merges for models without their own; "" looks beside the model */
     const char *backend;   /* "auto", "cpu", "cuda" */

@@ -88,6 +88,7 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
             return err->code;
     if (job->request.vae[0] && ld_library_vae(library, job->request.vae, &job->vae, err) != LD_OK)
         return err->code;
+    ld_job_choose_preview(job, library);
     job->report.text_us = ld_clock_monotonic_us() - start_us;
     if (ld_job_take_input(job, interrupt, err) != LD_OK || make_sessions(job, err) != LD_OK)
         return err->code;

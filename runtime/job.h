@@ -68,6 +68,7 @@ struct ld_job {
 
     struct ld_job_pass passes[LD_JOB_PASSES]; /* the second one with request.hires only */
     struct ld_model *vae;                     /* of the request; NULL: each model's own */
+    struct ld_taesd *preview_decoder;         /* the library's; NULL: the latent's own colours */
 
     /* Image to image: [4, h, w] scaled latent, [h, w] masks of both passes; and for pasting back
      * the original picture and the blurred mask [height, width]. NULL where there are none. */
@@ -172,6 +173,13 @@ enum ld_code ld_job_prepare_upscale(struct ld_job *job, struct ld_error *err) LD
 /* Enlarge it and hand it out. */
 enum ld_code ld_session_enlarge(struct ld_session *session, struct ld_error *err) LD_MUST_USE;
 
+/* ---- job_preview.c --------------------------------------------------------------------------- */
+
+/* Which decoder the job's previews go through; what stands in its way is a warning. */
+void ld_job_choose_preview(struct ld_job *job, struct ld_library *library);
+/* A small PNG of the prediction at hand to on_preview, if it is time for one. */
+void ld_session_preview(struct ld_session *session);
+
 /* ---- session.c ------------------------------------------------------------------------------- */
 
 /* Set up the first pass. */
@@ -184,8 +192,6 @@ enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_canc
 /* Decode, check, encode the PNG and hand it out. `partial`: of the prediction at hand. */
 enum ld_code ld_session_decode(struct ld_session *session, bool partial,
                                const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
-/* A small PNG of the prediction at hand to on_preview, if it is time for one. */
-void ld_session_preview(struct ld_session *session);
 /* The request of this one picture, as it would be asked for alone; texts are the job's. */
 struct ld_request ld_session_request(const struct ld_session *session);
 /* Give back what its pass takes. */

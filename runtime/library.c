@@ -31,6 +31,7 @@ static void copy_config(struct ld_library *library, const struct ld_engine_confi
     library->config.embedding_dir = keep(library, config->embedding_dir);
     library->config.wildcard_dir = keep(library, config->wildcard_dir);
     library->config.vae_dir = keep(library, config->vae_dir);
+    library->config.preview_decoder = keep(library, config->preview_decoder);
     library->config.default_model = keep(library, config->default_model);
     library->config.model_path = keep(library, config->model_path);
     library->config.vocab_path = keep(library, config->vocab_path);
@@ -147,6 +148,7 @@ void ld_library_close(struct ld_library *library)
             unload(library, &library->residents[i]);
     for (int i = 0; i < LD_VAES_MAX; i++)
         ld_model_destroy(library->vaes[i].model);
+    ld_taesd_destroy(library->preview_decoder);
     ld_pool_destroy(library->pool);
     ld_registry_close(library->registry);
     ld_buffer_deinit(&library->inventory);
@@ -162,6 +164,8 @@ const struct ld_engine_config *ld_library_config(const struct ld_library *librar
 bool ld_library_relieve(struct ld_library *library)
 {
     bool freed = ld_library_drop_unused_variants(library);
+    if (library->preview_decoder)
+        freed = ld_taesd_trim(library->preview_decoder) || freed;
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         struct ld_resident_entry *entry = &library->residents[i];
         if (!entry->loaded)
@@ -369,6 +373,22 @@ void ld_library_vae_release(struct ld_library *library, const struct ld_model *v
         LD_ASSERT(library->vaes[i].users > 0);
         library->vaes[i].users--;
     }
+}
+
+/* ---- Previews -------------------------------------------------------------------------------- */
+
+enum ld_code ld_library_preview_decoder(struct ld_library *library, struct ld_taesd **out,
+                                        struct ld_error *err)
+{
+    const char *path = library->config.preview_decoder;
+    *out = NULL;
+    if (!path[0])
+        return LD_FAIL(err, LD_E_NOT_FOUND, "the server has no TAESD decoder");
+    if (!library->preview_decoder &&
+        ld_taesd_open(&library->preview_decoder, library->backend, path, err) != LD_OK)
+        return err->code;
+    *out = library->preview_decoder;
+    return LD_OK;
 }
 
 bool ld_library_has_room(const struct ld_library *library, const char *model, const char *second,

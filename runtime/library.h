@@ -13,6 +13,7 @@
 #include "runtime/context_cache.h"
 #include "runtime/engine.h"
 #include "runtime/model/model.h"
+#include "runtime/model/taesd.h"
 #include "runtime/text/embeddings.h"
 
 /* One textual inversion, decoded. */
@@ -84,6 +85,13 @@ bool ld_library_has_news(struct ld_library *library);
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err) LD_MUST_USE;
 void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae);
+
+/*
+ * The decoder of previews, loaded at the first call and kept; the library's.
+ * Errors   LD_E_NOT_FOUND (none is configured), those of ld_taesd_open.
+ */
+enum ld_code ld_library_preview_decoder(struct ld_library *library, struct ld_taesd **out,
+                                        struct ld_error *err) LD_MUST_USE;
 
 /* Whether all ("": the default; no other; none) are loaded or could take a place now. Otherwise all
  * places are pinned, and one will be free when a job that uses it has ended. */

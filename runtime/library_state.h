@@ -44,6 +44,7 @@ struct ld_library {
     const char *default_name;
     struct ld_resident_entry residents[LD_RESIDENTS_MAX];
     struct ld_vae_entry vaes[LD_VAES_MAX];
+    struct ld_taesd *preview_decoder; /* NULL: not asked for yet */
     struct ld_variant_entry variants[LD_VARIANTS_MAX];
     size_t variant_bytes_max;
     uint64_t clock, next_serial;

@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 
+enum ld_preview_decoder { LD_PREVIEW_AUTO, LD_PREVIEW_LATENT, LD_PREVIEW_TAESD };
 enum ld_syntax { LD_SYNTAX_A1111, LD_SYNTAX_NOVELAI, LD_SYNTAX_COMFY, LD_SYNTAX_PLAIN };
 enum ld_profile { LD_PROFILE_COMFY, LD_PROFILE_A1111 };
 enum ld_noise_kind { LD_NOISE_CPU, LD_NOISE_PHILOX };
@@ -184,6 +185,7 @@ struct ld_request {
     const char *sweep; /* JSON text of an object (api/sweep.h), "" if absent */
     int32_t priority;
     int32_t preview_every, preview_size;
+    enum ld_preview_decoder preview_decoder;
     const char *webhook_url;   /* "": none */
     const char *output_format; /* "png" */
     bool metadata_full;

@@ -16,7 +16,7 @@
 /* VAE scale factor of SD1.5: latent = 0.18215 * encoder output (sampling.md 1.4). */
 static const float LATENT_SCALE = 0.18215F;
 
-enum { PREVIEW_SIDE_DEFAULT = 256, METADATA_MAX = 512 * 1024 };
+enum { METADATA_MAX = 512 * 1024 };
 
 static size_t latent_count(const struct ld_session *session)
 {
@@ -387,72 +387,4 @@ done:
     ld_job_pixels_release(&pixels);
     ld_buffer_deinit(&png);
     return code;
-}
-
-/* ---- Previews -------------------------------------------------------------------------------- */
-
-/* The preview's size: the longer side as asked for. */
-static int32_t preview_side(const struct ld_session *session, int32_t side)
-{
-    const int32_t asked = session->job->request.preview_size;
-    const int32_t longest = session->height > session->width ? session->height : session->width;
-    const int32_t scaled = side * (asked > 0 ? asked : PREVIEW_SIDE_DEFAULT) / longest;
-    return scaled > 0 ? scaled : 1;
-}
-
-/* Failing to make one is nobody's error: the next one may succeed, the picture will. */
-static void make_preview(struct ld_session *session, int32_t height, int32_t width,
-                         struct ld_buffer *png)
-{
-    const size_t small = 3 * (size_t)session->height * (size_t)session->width;
-    const size_t large = 3 * (size_t)height * (size_t)width;
-    struct ld_error ignored = {0};
-    uint8_t *colours = ld_heap_alloc(small);
-    uint8_t *rgb = ld_heap_alloc(large);
-    if (colours && rgb) {
-        ld_preview_from_latent(colours, ld_pass_prediction(session->pass), session->height,
-                               session->width);
-        const struct ld_pixel_resize op = {
-            .in = colours,
-            .in_height = session->height,
-            .in_width = session->width,
-            .channels = 3,
-            .out_height = height,
-            .out_width = width,
-            .filter = LD_PIXEL_BILINEAR,
-            .out = rgb,
-        };
-        const struct ld_png_image image = {
-            .pixels = rgb, .width = width, .height = height, .channels = 3};
-        if (ld_pixels_resize(&op, &ignored) != LD_OK ||
-            ld_png_write(png, &image, &ignored) != LD_OK)
-            ld_buffer_clear(png);
-    }
-    ld_heap_free(rgb);
-    ld_heap_free(colours);
-}
-
-void ld_session_preview(struct ld_session *session)
-{
-    struct ld_job *job = session->job;
-    const int32_t every = job->request.preview_every;
-    if (!job->given.on_preview || every <= 0 || !session->pass ||
-        !ld_pass_prediction(session->pass) || ld_pass_call(session->pass) % (uint32_t)every != 0)
-        return;
-    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
-    const int32_t height = preview_side(session, session->height);
-    const int32_t width = preview_side(session, session->width);
-    make_preview(session, height, width, &png);
-    if (png.size > 0) {
-        const struct ld_engine_image image = {
-            .index = session->image,
-            .seed = ld_noise_seed_of(&job->request, session->image),
-            .width = width,
-            .height = height,
-            .png = ld_span_of(png.data, png.size),
-            .partial = true,
-        };
-        job->given.on_preview(job->given.ctx, &image);
-    }
-    ld_buffer_deinit(&png);
 }

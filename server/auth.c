@@ -170,15 +170,29 @@ static void become_anonymous(struct ld_exchange *ex)
         address_meter(ex, '@', caller->meter);
 }
 
+static bool serves_anonymous(struct ld_front *front)
+{
+    return !ld_keyring_is_configured(front->keys) &&
+           ((front->local_only && !front->settings->behind_proxy) ||
+            front->settings->allow_anonymous);
+}
+
+bool ld_auth_may_stay(void *pointer, const char *tenant)
+{
+    struct ld_front *front = pointer;
+    struct ld_key key;
+    if (strcmp(tenant, LD_CALLER_ANONYMOUS) == 0)
+        return serves_anonymous(front);
+    return ld_keyring_recall(front->keys, tenant, &key) && key.revoked_us == 0;
+}
+
 static bool identify(struct ld_exchange *ex)
 {
     struct ld_front *front = ex->front;
     struct ld_span credential;
     struct ld_key key;
     const bool brings = find_credential(ex, &credential);
-    if (!ld_keyring_is_configured(front->keys) &&
-        ((front->local_only && !front->settings->behind_proxy) ||
-         front->settings->allow_anonymous)) {
+    if (serves_anonymous(front)) {
         /* A key that comes with the call opens nothing more, so it is let be. */
         become_anonymous(ex);
         return true;

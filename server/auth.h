@@ -19,6 +19,10 @@
 /* False: the reply is a refusal (401, 403 or 429). */
 bool ld_auth_admit(struct ld_exchange *ex);
 
+/* Whether what this tenant has open may stay: its key is valid, or anonymous callers are served.
+ * Any thread; does not look at the file of keys. */
+bool ld_auth_may_stay(void *front, const char *tenant);
+
 /* The exchange ends: it no longer counts among its caller's calls in flight. */
 void ld_auth_leave(struct ld_exchange *ex);
 

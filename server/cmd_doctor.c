@@ -12,6 +12,7 @@
 #include "server/cmd_options.h"
 #include "server/keyring.h"
 #include "server/listen.h"
+#include "server/sandbox.h"
 #include "server/state.h"
 
 #include <dirent.h>
@@ -103,6 +104,14 @@ static void look_at_settings(struct doctor *doctor)
         say(doctor, loopback ? NOTE : WRONG, "user",
             "Run it as a user of its own (deploy/latentd.service).", "this is root%s",
             loopback ? "" : ", which may listen on loopback only");
+    if (!settings->sandbox)
+        say(doctor, NOTE, "sandbox", "Set it unless CUDA's MPS is used.", "server.sandbox is off");
+    else if (!ld_sandbox_possible())
+        say(doctor, NOTE, "sandbox",
+            "The shipped unit's IPAddressDeny does as much for connections.",
+            "this kernel has no seccomp filters");
+    else
+        say(doctor, GOOD, "sandbox", "", "server and workers will open no connection");
     if (ld_clock_wall_us() / 1000000 < INT64_C(1704067200)) /* 2024-01-01 */
         say(doctor, WRONG, "clock", "Set the clock; retention and certificates go by it.",
             "the clock says a time before 2024");

@@ -14,6 +14,7 @@
 #include "server/keyring.h"
 #include "server/listen.h"
 #include "server/meter.h"
+#include "server/sandbox.h"
 #include "server/service.h"
 #include "server/state.h"
 #include "server/webhook.h"
@@ -53,8 +54,9 @@ struct server {
     struct ld_state state;
     struct ld_front front;
     struct ld_http *http;
-    struct ld_arena arena;        /* manifests */
-    struct ld_webhooks *webhooks; /* NULL: off */
+    struct ld_http_config http_config; /* with the sockets until HTTP takes them */
+    struct ld_arena arena;             /* manifests */
+    struct ld_webhooks *webhooks;      /* NULL: off */
     char *worker_argv[WORKER_ARGS_MAX];
     char *webhook_argv[WORKER_ARGS_MAX];
     int64_t upkeep_at_us;
@@ -259,11 +261,13 @@ static enum ld_code listen_all(const struct ld_settings *settings, struct ld_htt
     return LD_OK;
 }
 
-static enum ld_code start_http(struct server *server, struct ld_error *err)
+/* The sockets that calls come through, before anything may be closed that opening them needs. */
+static enum ld_code open_sockets(struct server *server, struct ld_error *err)
 {
     const struct ld_settings *settings = &server->options.settings;
     const bool local = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
-    struct ld_http_config config = {
+    struct ld_http_config *config = &server->http_config;
+    *config = (struct ld_http_config){
         .front = &server->front,
         .metrics = server->front.metrics,
         .threads = HTTP_THREADS,
@@ -278,13 +282,28 @@ static enum ld_code start_http(struct server *server, struct ld_error *err)
         .leave = ld_auth_leave,
     };
     server->front.local_only = local;
-    config.routes = ld_routes(&config.route_count);
-    const enum ld_code code = listen_all(settings, &config, err);
-    if (code != LD_OK) {
-        for (uint32_t i = 0; i < config.listen_count; i++)
-            (void)close(config.listen_fds[i]);
+    config->routes = ld_routes(&config->route_count);
+    return listen_all(settings, config, err);
+}
+
+/* Workers inherit it; the sender of webhooks was started before. */
+static enum ld_code close_sandbox(const struct ld_settings *settings, struct ld_error *err)
+{
+    if (!settings->sandbox)
+        return LD_OK;
+    const enum ld_code code = ld_sandbox_close(err);
+    if (code == LD_OK)
         return code;
-    }
+    ld_log_error(LD_LOG_WARN, "serve", "the server runs without its seccomp filter", err);
+    *err = (struct ld_error){0};
+    return LD_OK;
+}
+
+/* Takes the sockets, also when it fails. */
+static enum ld_code start_http(struct server *server, struct ld_error *err)
+{
+    struct ld_http_config config = server->http_config;
+    server->http_config.listen_count = 0;
     (void)fflush(stdout);
     return ld_http_start(&server->http, &config, err);
 }
@@ -388,6 +407,8 @@ static void follow_keys(struct server *server)
     const uint64_t generation = ld_keyring_generation(server->front.keys);
     ld_supervisor_set_shared(server->front.supervisor,
                              ld_keyring_valid_count(server->front.keys) > 1);
+    /* At every turn: a call that was let in just before may open its stream just after. */
+    ld_event_hub_expel(server->front.hub, ld_auth_may_stay, &server->front);
     if (generation == server->keys_seen)
         return;
     server->keys_seen = generation;
@@ -497,6 +518,8 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
 static void close_all(struct server *server)
 {
     ld_http_stop(server->http);
+    for (uint32_t i = 0; i < server->http_config.listen_count; i++)
+        (void)close(server->http_config.listen_fds[i]);
     ld_supervisor_stop(server->front.supervisor);
     ld_blobs_close(server->front.blobs);
     ld_store_close(server->front.store);
@@ -542,6 +565,8 @@ static int serve(struct server *server, int argc, char **argv)
     if (code == LD_OK && (code = ld_state_open(&server->state, settings, &err)) == LD_OK &&
         (server->front.state_dir = server->state.dir) != NULL &&
         (code = open_parts(server, argc, argv, &err)) == LD_OK &&
+        (code = open_sockets(server, &err)) == LD_OK &&
+        (code = close_sandbox(settings, &err)) == LD_OK &&
         (code = start_workers(server, argc, argv, &err)) == LD_OK &&
         (code = start_http(server, &err)) == LD_OK)
         status = attend(server, &signals);

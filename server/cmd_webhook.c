@@ -1,9 +1,10 @@
 /*
  * `latentd webhook`: started by `latentd serve` with its end of a socket pair as descriptor 3; the
- * only process that opens connections. For each message it calls one URL: https only, the host must
- * still be a listed one, its name is resolved once, every address is judged, and the connection
- * goes to the judged address; no redirect, no proxy, at most 5 s. What fails is tried again ever
- * more rarely, within a bounded queue.
+ * only process that opens connections. It is two: a keeper, started before the server gives up the
+ * right to connect, and the sender, which the keeper starts again when it dies. For each message it
+ * calls one URL: https only, the host must still be a listed one, its name is resolved once, every
+ * address is judged, and the connection goes to the judged address; no redirect, no proxy, at most
+ * 5 s. What fails is tried again ever more rarely, within a bounded queue.
  */
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -16,8 +17,11 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -250,6 +254,33 @@ static bool has_front(void)
            type == SOCK_SEQPACKET;
 }
 
+/* ---- The keeper ------------------------------------------------------------------------------ */
+
+/* Returns in the sender; the keeper ends with the front. It holds neither secret nor settings. */
+static void keep_sender(void)
+{
+    const pid_t keeper = getpid();
+    for (unsigned deaths = 0;;) {
+        int status = 0;
+        const pid_t sender = fork();
+        if (sender == 0) {
+            /* Never without its keeper, whom the front ends in the last resort. */
+            if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != keeper)
+                _exit(LD_EXIT_FAILED);
+            return;
+        }
+        while (sender > 0 && waitpid(sender, &status, 0) < 0 && errno == EINTR)
+            ;
+        if (sender > 0 && WIFEXITED(status) && WEXITSTATUS(status) == LD_EXIT_OK)
+            _exit(LD_EXIT_OK);
+        LD_LOG(LD_LOG_WARN, "webhook", "the sender has ended; what waited is lost",
+               ld_log_int("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
+               ld_log_int("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
+        deaths = deaths < 6 ? deaths + 1 : 6;
+        ld_clock_sleep_us(second_us << (deaths - 1));
+    }
+}
+
 int ld_cmd_webhook(int argc, char **argv)
 {
     static const struct rlimit no_core = {0, 0};
@@ -261,6 +292,7 @@ int ld_cmd_webhook(int argc, char **argv)
         return LD_EXIT_USAGE;
     }
     (void)setrlimit(RLIMIT_CORE, &no_core); /* it holds a secret */
+    keep_sender();
     sender.settings = &options.settings;
     if (ld_cmd_options_read(&options, argc, argv, &err) != LD_OK ||
         ld_webhook_secret(options.settings.webhook_secret_file, &sender.secret, &err) != LD_OK) {

@@ -388,6 +388,7 @@ static bool take_result(struct ld_supervisor *supervisor, struct ld_slot *slot,
             send_ack(slot, frame->job_id, frame->token);
         return true;
     }
+    job->shown = true;
     struct ld_slot_result *result = ld_heap_alloc(sizeof *result);
     if (!result) {
         (void)LD_FAIL(err, LD_E_NOMEM, "out of memory");

@@ -28,6 +28,7 @@ struct ld_event_stream {
     struct shared_event *queue[QUEUE_MAX];
     uint32_t queue_first, queue_count;
     bool overflowed;
+    bool expelled;
 
     /* The reading thread's own. */
     bool live; /* the store has nothing more; the queue is next */
@@ -139,6 +140,20 @@ uint32_t ld_event_hub_followers(struct ld_event_hub *hub, const char *tenant)
     return count;
 }
 
+void ld_event_hub_expel(struct ld_event_hub *hub, bool (*may_stay)(void *ctx, const char *tenant),
+                        void *ctx)
+{
+    pthread_mutex_lock(&hub->lock);
+    for (struct ld_event_stream *stream = hub->streams; stream; stream = stream->next) {
+        if (stream->expelled || may_stay(ctx, stream->tenant))
+            continue;
+        stream->expelled = true;
+        empty_queue(stream);
+        stream->options.wake(stream->options.ctx);
+    }
+    pthread_mutex_unlock(&hub->lock);
+}
+
 /* ---- Streams --------------------------------------------------------------------------------- */
 
 enum ld_code ld_event_stream_open(struct ld_event_stream **out, struct ld_event_hub *hub,
@@ -229,9 +244,19 @@ static enum ld_event_next next_from_queue(struct ld_event_stream *stream,
     return result;
 }
 
+static bool is_expelled(struct ld_event_stream *stream)
+{
+    pthread_mutex_lock(&stream->hub->lock);
+    const bool expelled = stream->expelled;
+    pthread_mutex_unlock(&stream->hub->lock);
+    return expelled;
+}
+
 enum ld_event_next ld_event_stream_next(struct ld_event_stream *stream,
                                         struct ld_store_event *event)
 {
+    if (is_expelled(stream))
+        return LD_EVENT_NEXT_FAILED;
     /* At most three turns: queue found overflowed, store page empty, queue again. */
     for (int turn = 0; turn < 4; turn++) {
         enum ld_event_next result;

@@ -26,6 +26,11 @@ void ld_event_hub_publish(void *hub, const struct ld_store_event *event);
  * calls. */
 uint32_t ld_event_hub_followers(struct ld_event_hub *hub, const char *tenant);
 
+/* End the streams of every tenant for whom `may_stay` is false: their next event is
+ * LD_EVENT_NEXT_FAILED, and they are woken. `may_stay` runs under the hub's lock. */
+void ld_event_hub_expel(struct ld_event_hub *hub, bool (*may_stay)(void *ctx, const char *tenant),
+                        void *ctx);
+
 struct ld_event_stream_options {
     struct ld_store *store;
     const char *tenant;
@@ -45,7 +50,7 @@ void ld_event_stream_close(struct ld_event_stream *stream);
 enum ld_event_next {
     LD_EVENT_NEXT_NONE, /* nothing now; wake will be called */
     LD_EVENT_NEXT_ONE,
-    LD_EVENT_NEXT_FAILED /* the store could not be read */
+    LD_EVENT_NEXT_FAILED /* the store could not be read, or the stream was ended */
 };
 
 /* The next event in order; its texts are valid until the next call. One thread at a time. */

@@ -97,7 +97,7 @@ uint32_t ld_front_retry_after(struct ld_exchange *ex, enum ld_code code);
 /* {"queued","running","today":{...},"total":{...}} */
 void ld_front_write_standing(const struct ld_store_standing *standing, struct ld_buffer *out);
 
-/* Cancel what a revoked key left in the queue or running. */
+/* End the streams of revoked keys, and cancel what they left in the queue or running. */
 void ld_front_end_revoked(struct ld_front *front);
 
 /* Cancel and tell the worker. */

@@ -409,8 +409,11 @@ static void follow_events(struct socket *s)
         put_event(s, &event);
         flush(s);
     }
-    if (next == LD_EVENT_NEXT_FAILED)
+    if (next == LD_EVENT_NEXT_FAILED) {
+        ld_ws_close(s->ws, LD_WS_GOING_AWAY);
+        flush(s);
         s->closing = true;
+    }
 }
 
 static void sleep_until_something(struct socket *s)

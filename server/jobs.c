@@ -3,6 +3,7 @@
 #include "api/respond.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "server/auth.h"
 #include "server/keyring.h"
 
 /* What a waiting job waits for, in one word. */
@@ -96,6 +97,7 @@ void ld_front_end_revoked(struct ld_front *front)
     struct ld_error err;
     struct ld_store_standing standing;
     uint32_t count = 0;
+    ld_event_hub_expel(front->hub, ld_auth_may_stay, front);
     ld_arena_init(&arena, "keys", 64 << 20);
     if (ld_keyring_list(front->keys, &arena, &keys, &count, &err) != LD_OK)
         count = 0;

@@ -24,11 +24,19 @@ struct ld_slot_result {
     struct ld_slot_result *next;
 };
 
+/* What a job has in common with equal ones (equal.h). */
+struct ld_equal_mark {
+    bool known;
+    uint8_t digest[LD_SHA256_BYTES];
+};
+
 /* A job that this worker holds. */
 struct ld_slot_job {
     char id[LD_ID_SIZE];
     uint64_t token;
     bool suspect;
+    bool shown; /* a picture of it has come */
+    struct ld_equal_mark equal;
     int64_t claimed_us; /* monotonic */
     struct ld_progress_view progress;
     char phase[32];

@@ -17,19 +17,6 @@ enum {
     START_PATIENCE_US = 900 * 1000 * 1000 /* hashing and loading many models from a slow disk */
 };
 
-/* ---- Sharing --------------------------------------------------------------------------------- */
-
-/* Whose texts and results a job may share: those of its own tenant, told by a number that says
- * nothing about the name. */
-static uint64_t share_of(const struct ld_supervisor *supervisor, const char *tenant)
-{
-    uint8_t digest[LD_SHA256_BYTES];
-    if (supervisor->config.share_across_tenants)
-        return 0;
-    ld_sha256(ld_span_text(tenant), digest);
-    return ld_read_u64le(digest) | 1;
-}
-
 /* ---- Giving out jobs ------------------------------------------------------------------------- */
 
 static enum ld_code read_input(struct ld_supervisor *supervisor, const char *sha256,
@@ -56,7 +43,7 @@ static enum ld_code send_job(struct ld_supervisor *supervisor, struct ld_slot *s
         .request = ld_span_text(job->view.request_json),
         .init_image = ld_span_of(image.data, image.size),
         .init_mask = ld_span_of(mask.data, mask.size),
-        .share = share_of(supervisor, job->tenant),
+        .share = ld_supervisor_share_of(supervisor, job->tenant),
     };
     ld_message_job_encode(&payload, &message);
     code = payload.failed ? LD_FAIL(err, LD_E_TOO_LARGE, "the job's images are too large together")
@@ -120,9 +107,13 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
     if (code != LD_OK)
         supervisor->claim_not_before_us = ld_clock_monotonic_us() + CLAIM_RETRY_US;
     if (claimed) {
-        if (send_job(supervisor, slot, &job, &err) == LD_OK) {
+        struct ld_equal_mark mark;
+        struct ld_slot *to = ld_supervisor_place(supervisor, slot, &job, &mark);
+        if (send_job(supervisor, to, &job, &err) == LD_OK) {
             pthread_mutex_lock(&supervisor->lock);
-            const bool noted = ld_supervisor_note_cells(ld_slot_job_add(slot, &job), &job);
+            struct ld_slot_job *added = ld_slot_job_add(to, &job);
+            added->equal = mark;
+            const bool noted = ld_supervisor_note_cells(added, &job);
             LD_ASSERT(noted); /* 64 names: without them the worker would wait for ever */
             pthread_mutex_unlock(&supervisor->lock);
             ld_metrics_observe(supervisor->config.metrics, LD_TIME_QUEUE_WAIT,

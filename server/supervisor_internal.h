@@ -68,6 +68,15 @@ bool ld_supervisor_take_frame(struct ld_supervisor *supervisor, struct ld_slot *
 /* Try again what a full disk held up. */
 void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slot *slot);
 
+/* ---- place.c --------------------------------------------------------------------------------- */
+
+/* Whose texts and results a job may share: those of its own tenant, told by a number that says
+ * nothing about the name. */
+uint64_t ld_supervisor_share_of(const struct ld_supervisor *supervisor, const char *tenant);
+/* The worker that a job claimed for `slot` goes to, and what to remember about it. */
+struct ld_slot *ld_supervisor_place(struct ld_supervisor *supervisor, struct ld_slot *slot,
+                                    const struct ld_store_job *job, struct ld_equal_mark *mark);
+
 /* ---- sheets.c -------------------------------------------------------------------------------- */
 
 /* Give a sweep's job to a worker; its cells follow one by one. Errors   LD_E_NOMEM, LD_E_TOO_LARGE.

@@ -1,6 +1,5 @@
 #include "server/webhook.h"
 
-#include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
 #include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
@@ -22,9 +21,7 @@ struct ld_webhooks {
     struct ld_metrics *metrics;
     pthread_mutex_t lock; /* guards fd against posts */
     int fd;
-    pid_t pid;
-    int64_t start_at_us;
-    uint32_t deaths; /* in a row; sets the back-off */
+    pid_t pid; /* of the sender's keeper */
 };
 
 /* ---- What is sent ---------------------------------------------------------------------------- */
@@ -97,28 +94,6 @@ enum ld_code ld_webhook_secret(const char *path, struct ld_buffer *secret, struc
 
 /* ---- The process ----------------------------------------------------------------------------- */
 
-enum ld_code ld_webhooks_open(struct ld_webhooks **out, const struct ld_settings *settings,
-                              char *const *argv, struct ld_metrics *metrics, struct ld_error *err)
-{
-    struct ld_buffer secret = ld_buffer_make(0);
-    *out = NULL;
-    if (!settings->webhook_hosts[0])
-        return LD_OK;
-    const enum ld_code code = ld_webhook_secret(settings->webhook_secret_file, &secret, err);
-    ld_buffer_deinit(&secret); /* only the sender keeps it */
-    if (code != LD_OK)
-        return code;
-    struct ld_webhooks *webhooks = ld_heap_alloc(sizeof *webhooks);
-    if (!webhooks)
-        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    webhooks->argv = argv;
-    webhooks->metrics = metrics;
-    webhooks->fd = webhooks->pid = -1;
-    (void)pthread_mutex_init(&webhooks->lock, NULL);
-    *out = webhooks;
-    return LD_OK;
-}
-
 static bool spawn(struct ld_webhooks *webhooks, int child_fd)
 {
     posix_spawn_file_actions_t actions;
@@ -140,12 +115,12 @@ static bool spawn(struct ld_webhooks *webhooks, int child_fd)
     return good;
 }
 
-static void start(struct ld_webhooks *webhooks)
+static bool start(struct ld_webhooks *webhooks)
 {
     int fds[2];
     /* One message a packet: no half ones, and a full queue refuses instead of blocking. */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
-        return;
+        return false;
     if (fds[1] == LD_WEBHOOK_FD) { /* dup2 onto itself would keep close-on-exec */
         const int moved = fcntl(fds[1], F_DUPFD_CLOEXEC, 10);
         (void)close(fds[1]);
@@ -154,15 +129,37 @@ static void start(struct ld_webhooks *webhooks)
     const bool good = fds[1] >= 0 && spawn(webhooks, fds[1]);
     if (fds[1] >= 0)
         (void)close(fds[1]);
-    if (!good) {
+    if (good)
+        webhooks->fd = fds[0];
+    else
         (void)close(fds[0]);
-        webhooks->pid = -1;
-        LD_LOG(LD_LOG_ERROR, "webhook", "the sender could not be started");
-        return;
+    return good;
+}
+
+enum ld_code ld_webhooks_open(struct ld_webhooks **out, const struct ld_settings *settings,
+                              char *const *argv, struct ld_metrics *metrics, struct ld_error *err)
+{
+    struct ld_buffer secret = ld_buffer_make(0);
+    *out = NULL;
+    if (!settings->webhook_hosts[0])
+        return LD_OK;
+    const enum ld_code code = ld_webhook_secret(settings->webhook_secret_file, &secret, err);
+    ld_buffer_deinit(&secret); /* only the sender keeps it */
+    if (code != LD_OK)
+        return code;
+    struct ld_webhooks *webhooks = ld_heap_alloc(sizeof *webhooks);
+    if (!webhooks)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    webhooks->argv = argv;
+    webhooks->metrics = metrics;
+    webhooks->fd = webhooks->pid = -1;
+    (void)pthread_mutex_init(&webhooks->lock, NULL);
+    if (!start(webhooks)) {
+        ld_webhooks_close(webhooks);
+        return LD_FAIL(err, LD_E_NOMEM, "the sender of webhooks could not be started");
     }
-    pthread_mutex_lock(&webhooks->lock);
-    webhooks->fd = fds[0];
-    pthread_mutex_unlock(&webhooks->lock);
+    *out = webhooks;
+    return LD_OK;
 }
 
 static void take_reports(struct ld_webhooks *webhooks)
@@ -184,21 +181,17 @@ void ld_webhooks_attend(struct ld_webhooks *webhooks)
     int status;
     if (!webhooks)
         return;
-    const int64_t now_us = ld_clock_monotonic_us();
     take_reports(webhooks);
     if (webhooks->pid > 0 && waitpid(webhooks->pid, &status, WNOHANG) == webhooks->pid) {
-        LD_LOG(LD_LOG_WARN, "webhook", "the sender has ended; what waited is lost",
+        /* It cannot be started again: it would lack the right to connect as this process does. */
+        LD_LOG(LD_LOG_ERROR, "webhook", "the keeper of the sender has ended; no calls from now on",
                ld_log_int("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
                ld_log_int("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1));
         pthread_mutex_lock(&webhooks->lock);
         (void)close(webhooks->fd);
         webhooks->fd = webhooks->pid = -1;
         pthread_mutex_unlock(&webhooks->lock);
-        webhooks->deaths = webhooks->deaths < 6 ? webhooks->deaths + 1 : 6;
-        webhooks->start_at_us = now_us + (INT64_C(1000000) << webhooks->deaths);
     }
-    if (webhooks->pid < 0 && now_us >= webhooks->start_at_us)
-        start(webhooks);
 }
 
 void ld_webhooks_post(struct ld_webhooks *webhooks, const struct ld_store_event *event)

@@ -26,7 +26,7 @@ void ld_webhooks_close(struct ld_webhooks *webhooks);
 /* A committed event; any thread, never waits. `webhooks` may be NULL. */
 void ld_webhooks_post(struct ld_webhooks *webhooks, const struct ld_store_event *event);
 
-/* Start the sender if it is not there, read what it has done. Called every second by one thread. */
+/* Read what the sender has done and whether its keeper lives. Called every second by one thread. */
 void ld_webhooks_attend(struct ld_webhooks *webhooks);
 
 /* ---- For both sides and tests ----------------------------------------------------------------- */

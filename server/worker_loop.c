@@ -6,6 +6,7 @@
 #include "runtime/base/log.h"
 #include "runtime/ipc/messages.h"
 #include "runtime/ipc/stats.h"
+#include "server/equal.h"
 #include "server/worker_sheet.h"
 
 #include <errno.h>
@@ -354,36 +355,15 @@ static struct worker_job *add_job(struct worker *worker, struct inbound *inbound
 
 /* ---- Equal jobs ------------------------------------------------------------------------------ */
 
-static void hash_bytes(struct ld_sha256 *hash, struct ld_span bytes)
-{
-    const uint64_t size = bytes.size;
-    ld_sha256_update(hash, ld_span_of(&size, sizeof size)); /* where one ends and the next begins */
-    ld_sha256_update(hash, bytes);
-}
-
-/* Everything that decides what a job makes and tells, and who may share it. False without memory.
- */
+/* False without memory. */
 static bool take_fingerprint(struct worker_job *job, uint64_t share)
 {
-    const struct ld_request *request = &job->native.request;
-    const uint64_t numbers[] = {share, (uint64_t)request->preview_every,
-                                (uint64_t)request->preview_size};
-    struct ld_buffer json = ld_buffer_make(1 << 20);
-    struct ld_sha256 hash = {0};
-    struct ld_error err = {0};
-    ld_request_write_replay_json(request, &json);
-    const bool good = !json.failed && ld_sha256_init(&hash, &err) == LD_OK;
-    if (good) {
-        ld_sha256_update(&hash, ld_span_of(numbers, sizeof numbers));
-        hash_bytes(&hash, ld_span_of(json.data, json.size));
-        hash_bytes(&hash, job->init_image);
-        hash_bytes(&hash, job->init_mask);
-        if (job->worker->pipeline->obeys_tag)
-            hash_bytes(&hash, ld_span_text(request->tag));
-        ld_sha256_finish(&hash, job->fingerprint);
-    }
-    ld_buffer_deinit(&json);
-    return good;
+    return ld_equal_hash(job->fingerprint,
+                         &(struct ld_equal){.request = &job->native.request,
+                                            .share = share,
+                                            .init_image = job->init_image,
+                                            .init_mask = job->init_mask,
+                                            .with_tag = job->worker->pipeline->obeys_tag});
 }
 
 /* An equal job that computes and has not shown a picture yet. */

@@ -66,6 +66,8 @@ static double activate(double v, enum ld_activation activation)
         return v / (1.0 + exp(-v));
     case LD_ACT_QUICK_GELU:
         return v / (1.0 + exp(-1.702 * v));
+    case LD_ACT_RELU:
+        return v > 0.0 ? v : 0.0;
     case LD_ACT_NONE:
     case LD_ACT_GEGLU:
         break;

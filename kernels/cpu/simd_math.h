@@ -110,6 +110,8 @@ static inline vf vf_activate(vf x, enum ld_activation activation)
         return vf_gated(x, 1.0f);
     if (activation == LD_ACT_QUICK_GELU)
         return vf_gated(x, 1.702f);
+    if (activation == LD_ACT_RELU)
+        return vf_max(x, vf_set(0.0f));
     return x;
 }
 

@@ -17,6 +17,8 @@ static enum ldk_activation activation_of(enum ld_activation activation)
         return LDK_ACT_QUICK_GELU;
     case LD_ACT_GEGLU:
         return LDK_ACT_GEGLU;
+    case LD_ACT_RELU:
+        return LDK_ACT_RELU;
     case LD_ACT_NONE:
         break;
     }

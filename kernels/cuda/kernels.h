@@ -43,7 +43,8 @@ enum ldk_dtype { LDK_F16 = 0, LDK_BF16 = 1, LDK_F32 = 2 };
 
 enum { LDK_VARIANT_AUTO = -1, LDK_VARIANT_PLAIN = 0 };
 
-enum ldk_activation { LDK_ACT_NONE, LDK_ACT_SILU, LDK_ACT_QUICK_GELU, LDK_ACT_GEGLU };
+/* ReLU is known to ldk_map alone. */
+enum ldk_activation { LDK_ACT_NONE, LDK_ACT_SILU, LDK_ACT_QUICK_GELU, LDK_ACT_GEGLU, LDK_ACT_RELU };
 
 /* ---- Packed weights (pack.h fills them on the host) -------------------------------------------- */
 

@@ -142,6 +142,8 @@ static __global__ void __launch_bounds__(THREADS)
             v[i] = silu(v[i]);
         else if (activation == LDK_ACT_QUICK_GELU)
             v[i] = quick_gelu(v[i]);
+        else if (activation == LDK_ACT_RELU)
+            v[i] = fmaxf(v[i], 0.0f);
     }
     store_vector(y + first, v);
 }

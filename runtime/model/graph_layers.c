@@ -125,7 +125,7 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
                                                        .kernel = 3,
                                                        .upsampled = args->up_height > 0,
                                                        .part_count = 1},
-                               &name, true);
+                               &name, !args->no_bias);
     op.u.conv2d = (struct ld_conv2d){.c0 = x0.channels,
                                      .c1 = c1,
                                      .batch = x0.batch,
@@ -343,7 +343,7 @@ int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch,
     return op.out;
 }
 
-int32_t ld_graph_silu(struct ld_graph *graph, int32_t x)
+static int32_t map(struct ld_graph *graph, int32_t x, enum ld_activation activation)
 {
     if (graph->failed != LD_OK)
         return LD_GRAPH_NONE;
@@ -354,10 +354,20 @@ int32_t ld_graph_silu(struct ld_graph *graph, int32_t x)
     if (a.wide)
         ld_graph_widen(graph, op.out);
     op.u.map = (struct ld_map){.count = (int64_t)a.batch * a.height * a.width * a.channels,
-                               .activation = LD_ACT_SILU,
+                               .activation = activation,
                                .f32 = a.wide};
     ld_graph_push(graph, &op);
     return op.out;
+}
+
+int32_t ld_graph_silu(struct ld_graph *graph, int32_t x)
+{
+    return map(graph, x, LD_ACT_SILU);
+}
+
+int32_t ld_graph_relu(struct ld_graph *graph, int32_t x)
+{
+    return map(graph, x, LD_ACT_RELU);
 }
 
 int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,

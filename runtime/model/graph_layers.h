@@ -34,8 +34,9 @@ struct ld_conv_args {
     int32_t residual;
     int32_t x0_row, x0_rows; /* only these rows of x0; 0 rows: all */
     int32_t residual_row;    /* first row of the residual that is read */
+    bool no_bias;
 };
-/* 3x3 with bias. */
+/* 3x3. */
 int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_conv_args *args);
 
 struct ld_linear_args {
@@ -86,6 +87,7 @@ int32_t ld_graph_attention(struct ld_graph *graph, const struct ld_attention_arg
  * would reach every block of the network. */
 int32_t ld_graph_timestep(struct ld_graph *graph, enum ld_port t, int32_t batch, int32_t channels);
 int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);
+int32_t ld_graph_relu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,
                         enum ld_resize_mode mode);
 /* Token and position embedding of [batch, tokens] ids; `vectors` replaces table rows. */

@@ -1,7 +1,9 @@
 """Proves that equal jobs in flight are computed once, that each of them is still a job of its own, and
 that nothing is shared between keys unless the operator says so."""
 
+import os
 import re
+import signal
 import subprocess
 import time
 
@@ -68,6 +70,29 @@ def test_different_wishes_are_different_jobs(serve):
     assert metric(front, "latentd_jobs_joined_total") == before
 
 
+def test_equal_jobs_meet_across_workers(serve):
+    """Each worker has one place: what is equal goes to the worker that computes it already, beyond its
+    number; what is not goes to the other one."""
+    front = serve("step_ms=40", "--workers", "3", "--worker-jobs", "1")
+    jobs = [front.submit(seed=5, steps=25, prompt="the same", user_data={"n": n}) for n in range(6)]
+    others = [front.submit(seed=seed, steps=5) for seed in (6, 7)]
+    ended = [front.wait(job) for job in jobs]
+    assert [job["status"] for job in ended] == ["succeeded"] * 6
+    assert len({job["images"][0]["sha256"] for job in ended}) == 1
+    rows = sorted(job["unet_rows"] for job in ended)
+    assert rows == [0] * 5 + [50], rows
+    assert [front.wait(job)["unet_rows"] for job in others] == [10, 10]
+    assert metric(front, "latentd_jobs_joined_total") == 5
+    # A suspect runs alone: what was placed with others when their worker died is queued with them.
+    crowd = [front.submit(seed=8, steps=30) for _ in range(4)]
+    for job in crowd:
+        front.wait(job, ("running",))
+    for pid in front.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    assert len({front.picture(job) for job in crowd if front.wait(job)["status"] == "succeeded"}) == 1
+    assert {front.wait(job)["status"] for job in crowd} == {"succeeded"}
+
+
 def keyed_jobs(latentd, serve, folder, *flags):
     state = folder / "state"
     keys = [subprocess.run([latentd, "keys", "add", name, "--state-dir", str(state)], check=True,
@@ -94,6 +119,12 @@ def keyed_jobs(latentd, serve, folder, *flags):
 def test_keys_share_among_themselves_only(latentd, serve, tmp_path):
     (tmp_path / "apart").mkdir()
     joined, rows = keyed_jobs(latentd, serve, tmp_path / "apart")
+    assert joined == 2 and rows == [0, 0, 50, 50]
+
+
+def test_keys_stay_apart_across_workers(latentd, serve, tmp_path):
+    (tmp_path / "apart").mkdir()
+    joined, rows = keyed_jobs(latentd, serve, tmp_path / "apart", "--workers", "3", "--worker-jobs", "1")
     assert joined == 2 and rows == [0, 0, 50, 50]
 
 

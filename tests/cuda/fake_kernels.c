@@ -41,6 +41,8 @@ static float activate(float x, enum ldk_activation activation)
 {
     if (activation == LDK_ACT_SILU)
         return silu(x);
+    if (activation == LDK_ACT_RELU)
+        return x > 0.0F ? x : 0.0F;
     return activation == LDK_ACT_QUICK_GELU ? x / (1.0F + expf(-1.702F * x)) : x;
 }
 

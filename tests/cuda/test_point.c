@@ -150,6 +150,8 @@ static void map_case(enum ldk_dtype dtype, size_t count, enum ldk_activation act
     for (size_t i = 0; i < count; i++) {
         const double v = (double)x[i], k = activation == LDK_ACT_QUICK_GELU ? 1.702 : 1.0;
         want[i] = activation == LDK_ACT_NONE ? v : v / (1.0 + exp(-k * v));
+        if (activation == LDK_ACT_RELU)
+            want[i] = fmax(v, 0.0);
     }
     if (hc_run(run_map, &c, c.y, count * hc_size(dtype)))
         compare("y", c.y, want, count, dtype, 1e-6);
@@ -362,6 +364,8 @@ int main(void)
     map_case(LDK_F16, 83, LDK_ACT_QUICK_GELU);
     map_case(LDK_BF16, 264, LDK_ACT_QUICK_GELU);
     map_case(LDK_BF16, 13, LDK_ACT_NONE);
+    map_case(LDK_F16, 88, LDK_ACT_RELU);
+    map_case(LDK_BF16, 21, LDK_ACT_RELU);
     planes_case(LDK_F16, 4, true);
     planes_case(LDK_BF16, 4, false);
     planes_case(LDK_F16, 3, true);

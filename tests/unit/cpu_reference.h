@@ -187,6 +187,8 @@ static inline double ref_activate(double v, enum ld_activation activation)
         return v / (1.0 + exp(-v));
     if (activation == LD_ACT_QUICK_GELU)
         return v / (1.0 + exp(-1.702 * v));
+    if (activation == LD_ACT_RELU)
+        return v > 0.0 ? v : 0.0;
     return v;
 }
 

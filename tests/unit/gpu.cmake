@@ -10,6 +10,8 @@ ld_unit_test(test_device ld_cuda_backend ld_fake_gpu ld_kernels)
 target_sources(test_device PRIVATE ../runtime/gpu/device.c)
 target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
 
+ld_unit_test(test_taesd ld_cuda_backend ld_fake_gpu ld_model)
+
 # The real tuner over the same, with a cuBLASLt of plain loops where its header is.
 ld_unit_test(test_libs ld_cuda_backend ld_kernels)
 target_sources(test_libs PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c
