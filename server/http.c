@@ -7,6 +7,7 @@
 #include "runtime/base/log.h"
 #include "server/http_conn.h"
 
+#include <errno.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <strings.h>
@@ -673,9 +674,13 @@ enum ld_code ld_http_start(struct ld_http **out, const struct ld_http_config *co
     if (code == LD_OK)
         code = ld_conn_table_create(&http->conns, &limits, resume_connection, err);
     for (uint32_t i = 0; i < config->listen_count && code == LD_OK; i++) {
+        errno = 0;
         http->daemons[i] = start_daemon(http, config->listen_fds[i], i == 0 ? config->threads : 1);
         if (!http->daemons[i])
-            code = LD_FAIL(err, LD_E_IO, "the HTTP server could not be started");
+            code = errno == EMFILE
+                       ? LD_FAIL(err, LD_E_IO, "the HTTP server found no free descriptor: raise the "
+                                               "limit of open files (ulimit -n 1024 or more)")
+                       : LD_FAIL(err, LD_E_IO, "the HTTP server could not be started");
         else
             http->daemon_count++;
     }

@@ -64,7 +64,8 @@ static enum ld_code configure(struct ld_db *db, bool read_only, struct ld_error 
                                "PRAGMA secure_delete=ON;"
                                "PRAGMA mmap_size=0;"
                                "PRAGMA temp_store=MEMORY;";
-    const char *const reader = "PRAGMA query_only=ON; PRAGMA mmap_size=0;";
+    /* The first read opens the log beside the database: now, not when descriptors are short. */
+    const char *const reader = "PRAGMA query_only=ON; PRAGMA mmap_size=0; PRAGMA schema_version;";
     return ld_db_exec(db, read_only ? reader : writer, err);
 }
 

@@ -146,12 +146,20 @@ WALK = [
 
 
 class Ended(threading.Thread):
-    """Says what on a connection, then notes when the server closes it."""
+    """Says what on a connection, then notes when the server closes it, and by how much a short sleep
+    was late meanwhile: the machine's own lateness is not the server's."""
 
     def __init__(self, front, first):
         super().__init__()
-        self.front, self.first, self.seconds = front, first, None
+        self.front, self.first, self.seconds, self.late = front, first, None, 0
         self.start()
+        threading.Thread(target=self.watch_the_machine, daemon=True).start()
+
+    def watch_the_machine(self):
+        while self.seconds is None:
+            began = time.monotonic()
+            time.sleep(0.05)
+            self.late = max(self.late, time.monotonic() - began - 0.05)
 
     def run(self):
         with socket.create_connection(("127.0.0.1", self.front.port)) as connection:
@@ -165,9 +173,10 @@ class Ended(threading.Thread):
                 pass
             self.seconds = time.monotonic() - began
 
-    def wait(self):
+    def within(self, least, most):
+        """Three threads of the server and one of the test have to wake for it."""
         self.join(60)
-        return self.seconds
+        return least <= self.seconds <= most + 4 * self.late
 
 
 @pytest.fixture(scope="module")
@@ -292,14 +301,29 @@ def test_calls_in_flight_of_one_key(serve, latentd, tmp_path):
     assert front.get("/v1/jobs", headers=bearer(key)).status == 200
 
 
+def stays(front):
+    """A connection that is still open after half a second: it holds a place (the one before it may
+    take a moment to give its own back)."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        connection = socket.create_connection(("127.0.0.1", front.port))
+        connection.settimeout(0.5)
+        try:
+            assert connection.recv(1) == b""
+        except TimeoutError:
+            return connection
+        except OSError:
+            pass
+        connection.close()
+    raise AssertionError("no place for another connection")
+
+
 def test_connections_in_all(serve):
     """LD_CONNECTIONS_MAX, lowered by its setting; that of one address: test_limits.py."""
     front = serve("", "--server-connections", "12")
     held = [socket.create_connection(("127.0.0.1", front.port)) for _ in range(11)]
-    time.sleep(0.3)
     assert front.get("/healthz").status == 200
-    held.append(socket.create_connection(("127.0.0.1", front.port)))
-    time.sleep(0.3)
+    held.append(stays(front))
     with pytest.raises(OSError):
         front.get("/healthz")
     for connection in held:
@@ -308,12 +332,12 @@ def test_connections_in_all(serve):
 
 def test_a_body_ends_at_its_deadline(steady):
     """LD_BODY_DEADLINE_S"""
-    assert 14 <= steady.wait() <= 18
+    assert steady.within(14, 18)
 
 
 def test_an_idle_connection_is_closed(idle):
     """LD_KEEP_ALIVE_S_MAX"""
-    assert 29 <= idle.wait() <= 33
+    assert idle.within(29, 33)
 
 
 # Constants that this walk does not meet: where they are proven, or why no request can.

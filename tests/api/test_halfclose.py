@@ -5,7 +5,6 @@ cannot be told from that)."""
 import json
 import os
 import socket
-import threading
 import time
 
 from front import request
@@ -18,12 +17,7 @@ def descriptors(front):
 
 
 def warm(front):
-    """Descriptors once everything that is opened at first use (the store's readers) is open."""
-    threads = [threading.Thread(target=lambda: [front.get("/v1/jobs") for _ in range(10)]) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    """Descriptors at rest."""
     last, steady = descriptors(front), 0
     while steady < 10:  # a second without a change: their connections are gone
         time.sleep(0.1)
