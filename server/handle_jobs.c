@@ -91,7 +91,8 @@ static enum ld_handled wait_or_reply(struct ld_exchange *ex, struct submitted *s
         .job_id = submitted->id,
         .seconds = seconds,
         .cancel_on_leave = cancels,
-        .ended = reply_ended,
+        /* Who does not wait is told that his job was taken, however quickly it ended. */
+        .ended = seconds > 0 || submitted->replayed ? reply_ended : reply_queued,
         .timed_out = reply_queued,
         .ctx = submitted,
         .ctx_free = ld_heap_free,

@@ -78,6 +78,10 @@ static enum ld_code cancel_one(struct ld_store *store, const struct cancel_args 
         return LD_OK;
     const bool queued = row.status == LD_JOB_QUEUED;
     const bool ends = queued && !waits;
+    struct ld_store_freed freed = {0}; /* of an attempt before: the next start sweeps them away */
+    if (ends && !args->keep_partial &&
+        (code = ld_store_images_drop(store, row.seq, &store->batch_arena, &freed, err)) != LD_OK)
+        return code;
     struct ld_db_query *query = use(store, SQL_JOB_CANCEL, err);
     if (!query)
         return err->code;

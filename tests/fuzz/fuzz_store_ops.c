@@ -13,6 +13,9 @@
 
 enum { JOBS_MAX = 16, OPS_MAX = 64, KEYS = 4, IMAGES = 3 };
 
+/* Says where the two part. */
+#define HOLDS(claim) LD_ASSERT(claim)
+
 struct model_job {
     char id[LD_ID_SIZE];
     bool exists, suspect, keep_partial;
@@ -34,12 +37,6 @@ static struct ld_arena arena;
 static char path[80];
 static const char *const tenants[] = {"anna", "bert"};
 
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
-
 /* ---- The store ------------------------------------------------------------------------------- */
 
 static void share(void *ctx, const char *tenant, struct ld_fair_share *out)
@@ -53,7 +50,7 @@ static void open_store(void)
 {
     const struct ld_store_config config = {
         .path = path, .lease_us = 1000000, .attempts_max = 3, .share = share};
-    require(ld_store_open(&store, &config, NULL) == LD_OK);
+    HOLDS(ld_store_open(&store, &config, NULL) == LD_OK);
 }
 
 static void remove_files(void)
@@ -72,9 +69,9 @@ static void set_up(void)
 {
     /* Where a flush costs nothing, if there is such a place. */
     char folder[64];
-    require(ld_fmt(folder, sizeof folder, "%s/ld_fuzz_store_XXXXXX",
-                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"));
-    require(mkdtemp(folder) && ld_fmt(path, sizeof path, "%s/jobs.db", folder));
+    HOLDS(ld_fmt(folder, sizeof folder, "%s/ld_fuzz_store_XXXXXX",
+                 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"));
+    HOLDS(mkdtemp(folder) && ld_fmt(path, sizeof path, "%s/jobs.db", folder));
     ld_arena_init(&arena, "store_ops", 64 << 20);
     open_store();
     (void)atexit(remove_files);
@@ -121,8 +118,8 @@ static void op_submit(struct model *model, uint8_t how)
     bool replayed;
     if (model->count == JOBS_MAX)
         return;
-    require(key < 0 ||
-            ld_fmt(key_text, sizeof key_text, "%llu-%d", (unsigned long long)model->run, key));
+    HOLDS(key < 0 ||
+          ld_fmt(key_text, sizeof key_text, "%llu-%d", (unsigned long long)model->run, key));
     const bool other_body = (how & 0x80) != 0;
     const struct ld_store_submit submit = {
         .tenant = tenants[tenant],
@@ -147,18 +144,18 @@ static void op_submit(struct model *model, uint8_t how)
     if (first >= 0) {
         const struct model_job *job = &model->jobs[first & 0xFF];
         if ((first >= 0x100) != other_body)
-            require(code == LD_E_CONFLICT);
+            HOLDS(code == LD_E_CONFLICT);
         else if (!job->exists)
-            require(code == LD_E_NOT_FOUND);
+            HOLDS(code == LD_E_NOT_FOUND);
         else
-            require(code == LD_OK && replayed && strcmp(id, job->id) == 0);
+            HOLDS(code == LD_OK && replayed && strcmp(id, job->id) == 0);
         return;
     }
     if (queued[tenant] >= 5 || queued[0] + queued[1] >= 8) {
-        require(code == LD_E_QUEUE_FULL);
+        HOLDS(code == LD_E_QUEUE_FULL);
         return;
     }
-    require(code == LD_OK && !replayed);
+    HOLDS(code == LD_OK && !replayed);
     struct model_job *job = &model->jobs[model->count];
     *job = (struct model_job){.exists = true, .tenant = tenant, .status = LD_JOB_QUEUED};
     memcpy(job->id, id, sizeof id);
@@ -175,14 +172,14 @@ static void op_claim(struct model *model)
     bool waiting = false;
     for (uint32_t i = 0; i < model->count; i++)
         waiting = waiting || (model->jobs[i].exists && model->jobs[i].status == LD_JOB_QUEUED);
-    require(ld_store_job_claim(store, &worker, &arena, &job, &claimed, NULL) == LD_OK);
-    require(claimed == waiting);
+    HOLDS(ld_store_job_claim(store, &worker, &arena, &job, &claimed, NULL) == LD_OK);
+    HOLDS(claimed == waiting);
     for (uint32_t i = 0; claimed; i++) {
-        require(i < model->count);
+        HOLDS(i < model->count);
         struct model_job *own = &model->jobs[i];
         if (strcmp(own->id, job.view.id) != 0)
             continue;
-        require(own->exists && own->status == LD_JOB_QUEUED && job.token != 0);
+        HOLDS(own->exists && own->status == LD_JOB_QUEUED && job.token != 0);
         own->status = LD_JOB_RUNNING;
         own->attempt++;
         own->token = job.token;
@@ -217,7 +214,7 @@ static void op_finish(struct model_job *job, bool stale, bool failed)
         .resolved_json = "",
     };
     const enum ld_code code = ld_store_job_finish(store, &finish, &arena, &freed, NULL);
-    require(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
+    HOLDS(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
     if (code == LD_OK)
         model_end(job, finish.status);
 }
@@ -228,7 +225,7 @@ static void op_image(struct model_job *job, bool stale, uint32_t index)
     const struct ld_image_view image = {
         .index = index, .width = 64, .height = 64, .sha256 = "aa", .bytes = 100};
     const enum ld_code code = ld_store_image_add(store, job->id, token, &image, NULL);
-    require(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
+    HOLDS(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
     if (code == LD_OK)
         job->images |= (uint8_t)(1U << index);
 }
@@ -237,7 +234,7 @@ static void op_requeue(struct model_job *job, bool stale, bool suspect, bool cou
 {
     const uint64_t token = token_of(job, stale);
     const enum ld_code code = ld_store_job_requeue(store, job->id, token, suspect, counts, NULL);
-    require(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
+    HOLDS(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
     if (code == LD_OK)
         model_requeue(job, suspect, counts);
 }
@@ -247,17 +244,18 @@ static void op_cancel(struct model_job *job, bool stranger, bool keep)
     enum ld_job_status status;
     const char *tenant = tenants[stranger ? 1 - job->tenant : job->tenant];
     const enum ld_code code = ld_store_job_cancel(store, tenant, job->id, keep, &status, NULL);
-    require(code == (job->exists && !stranger ? LD_OK : LD_E_NOT_FOUND));
+    HOLDS(code == (job->exists && !stranger ? LD_OK : LD_E_NOT_FOUND));
     if (code != LD_OK)
         return;
     if (job->status == LD_JOB_QUEUED) {
         job->status = LD_JOB_CANCELLED;
         job->keep_partial = keep;
+        job->images = keep ? job->images : 0;
     } else if (job->status == LD_JOB_RUNNING) {
         job->status = LD_JOB_CANCELLING;
         job->keep_partial = keep;
     }
-    require(status == job->status);
+    HOLDS(status == job->status);
 }
 
 static void op_delete(struct model_job *job, bool stranger)
@@ -265,7 +263,7 @@ static void op_delete(struct model_job *job, bool stranger)
     struct ld_store_freed freed;
     const char *tenant = tenants[stranger ? 1 - job->tenant : job->tenant];
     const enum ld_code code = ld_store_job_delete(store, tenant, job->id, &arena, &freed, NULL);
-    require(code == (job->exists && !stranger ? LD_OK : LD_E_NOT_FOUND));
+    HOLDS(code == (job->exists && !stranger ? LD_OK : LD_E_NOT_FOUND));
     if (code == LD_OK)
         job->exists = false;
 }
@@ -291,17 +289,19 @@ static void compare(const struct model *model)
         struct ld_store_job job;
         const enum ld_code code =
             ld_store_job_get(store, tenants[own->tenant], own->id, &arena, &job, NULL);
-        require(code == (own->exists ? LD_OK : LD_E_NOT_FOUND));
+        HOLDS(code == (own->exists ? LD_OK : LD_E_NOT_FOUND));
         if (!own->exists)
             continue;
-        require(job.view.status == own->status && job.attempt == own->attempt);
-        require(job.suspect == own->suspect);
-        require(job.view.image_count == (uint32_t)__builtin_popcount(own->images));
+        HOLDS(job.view.status == own->status && job.attempt == own->attempt);
+        HOLDS(job.suspect == own->suspect);
+        /* What an attempt left is not shown while the job waits for the next one. */
+        const uint8_t shown = own->status == LD_JOB_QUEUED ? 0 : own->images;
+        HOLDS(job.view.image_count == (uint32_t)__builtin_popcount(shown));
         queued += own->status == LD_JOB_QUEUED;
         running += runs(own);
     }
-    require(ld_store_queue(store, &queue, NULL) == LD_OK);
-    require(queue.queued == queued && queue.running == running);
+    HOLDS(ld_store_queue(store, &queue, NULL) == LD_OK);
+    HOLDS(queue.queued == queued && queue.running == running);
 }
 
 static void perform(struct model *model, uint8_t what, uint8_t how)

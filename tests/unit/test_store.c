@@ -286,6 +286,27 @@ static void cancelling_ends_in_cancelled_whatever_the_worker_says(void **state)
     ld_store_close(store);
 }
 
+static void a_job_cancelled_while_it_waits_again_keeps_what_was_asked_for(void **state)
+{
+    (void)state;
+    for (int keep = 0; keep < 2; keep++) {
+        struct ld_store *store = open_store();
+        struct ld_store_job job;
+        struct ld_error err = {0};
+        enum ld_job_status status;
+        char id[LD_ID_SIZE];
+        submit(store, "t", id);
+        assert_true(claim(store, &job));
+        assert_int_equal(add_image(store, &job, 0, "aa"), LD_OK);
+        assert_int_equal(ld_store_job_requeue(store, id, job.token, false, false, &err), LD_OK);
+        assert_int_equal(ld_store_job_cancel(store, "t", id, keep != 0, &status, &err), LD_OK);
+        assert_int_equal(status, LD_JOB_CANCELLED);
+        get(store, id, &job);
+        assert_int_equal(job.view.image_count, keep ? 1 : 0);
+        ld_store_close(store);
+    }
+}
+
 /* ---- Quotas, keys, deletion ------------------------------------------------------------------ */
 
 static void quotas_hold_at_their_bounds(void **state)
@@ -665,6 +686,7 @@ int main(void)
         STORE_TEST(only_the_current_token_ends_a_job),
         STORE_TEST(attempts_are_counted_and_exhausted),
         STORE_TEST(cancelling_ends_in_cancelled_whatever_the_worker_says),
+        STORE_TEST(a_job_cancelled_while_it_waits_again_keeps_what_was_asked_for),
         STORE_TEST(quotas_hold_at_their_bounds),
         STORE_TEST(an_idempotency_key_names_one_job),
         STORE_TEST(a_deleted_job_is_gone_and_frees_its_blobs),
