@@ -11,8 +11,7 @@ struct ld_variant_entry {
     char key[LD_SHA256_HEX_SIZE]; /* of model, adapters in order, weights */
     struct ld_resident *model;    /* whose plans it runs: equal files by two names are two */
     struct ld_variant *variant;
-    struct ld_weights *overlay; /* closed once packed */
-    struct ld_buffer report;    /* what applying told, for later users */
+    struct ld_buffer report; /* what applying told, for later users */
     size_t bytes;
     uint64_t serial, used;
     uint32_t users;

@@ -13,7 +13,6 @@
 static void drop(struct ld_variant_entry *entry)
 {
     ld_variant_destroy(entry->variant);
-    ld_weights_close(entry->overlay);
     ld_buffer_deinit(&entry->report);
     memset(entry, 0, sizeof *entry);
 }
@@ -124,10 +123,11 @@ static void name_adapter(const char *name, struct ld_error *err)
     (void)ld_fmt(err->detail, sizeof err->detail, "adapter '%.100s': %.300s", name, why);
 }
 
-static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entry *entry,
-                              const struct ld_request_lora *lora, struct ld_error *err)
+/* `adapter` stays open until the variant is packed, which is when its values are computed. */
+static enum ld_code apply_one(struct ld_library *library, const struct ld_request_lora *lora,
+                              struct ld_weights *overlay, struct ld_adapter **adapter,
+                              struct ld_buffer *lines, struct ld_error *err)
 {
-    struct ld_adapter *adapter = NULL;
     struct ld_adapter_report report = {0};
     char digest[LD_SHA256_HEX_SIZE] = "";
     const struct ld_registry_entry *file =
@@ -142,9 +142,9 @@ static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entr
     };
     enum ld_code code = ld_registry_sha256(library->registry, file, digest, err);
     if (code == LD_OK)
-        code = ld_adapter_open(&adapter, file->path, err);
+        code = ld_adapter_open(adapter, file->path, err);
     if (code == LD_OK)
-        code = ld_adapter_apply(adapter, entry->overlay, &options, &report, err);
+        code = ld_adapter_apply(*adapter, overlay, &options, &report, err);
     const bool off =
         !(lora->weight < 0 || lora->weight > 0 || lora->text_weight < 0 || lora->text_weight > 0);
     if (code == LD_OK && report.tensors_applied == 0 && !off)
@@ -155,31 +155,35 @@ static enum ld_code apply_one(struct ld_library *library, struct ld_variant_entr
     else if (code != LD_OK)
         name_adapter(lora->name, err);
     if (code == LD_OK)
-        write_report(lora, digest, &report, &entry->report);
-    ld_adapter_close(adapter);
+        write_report(lora, digest, &report, lines);
     return code;
 }
 
+/* Tensor by tensor: what the adapters make of one is packed before the next is made. */
 static enum ld_code make(struct ld_library *library, struct ld_resident *resident,
                          const struct ld_request_lora *loras, uint32_t count,
                          struct ld_variant_entry *entry, struct ld_error *err)
 {
+    struct ld_adapter *adapters[LD_REQUEST_LORAS_MAX] = {0};
+    struct ld_weights *overlay = NULL;
+    LD_ASSERT(count <= LD_REQUEST_LORAS_MAX);
     entry->report = ld_buffer_make(64 * 1024);
     entry->model = resident;
     entry->users = 1; /* not to be let go while it is made */
-    enum ld_code code = ld_weights_overlay(&entry->overlay, ld_model_weights(resident->model), err);
+    enum ld_code code = ld_weights_overlay(&overlay, ld_model_weights(resident->model), err);
     for (uint32_t i = 0; code == LD_OK && i < count; i++)
-        code = apply_one(library, entry, &loras[i], err);
+        code = apply_one(library, &loras[i], overlay, &adapters[i], &entry->report, err);
     if (code == LD_OK)
-        code = ld_variant_create(&entry->variant, resident->model, entry->overlay, err);
+        code = ld_variant_create(&entry->variant, resident->model, overlay, err);
     if (code == LD_OK)
         code = ld_variant_load(entry->variant, err);
+    ld_weights_close(overlay);
+    for (uint32_t i = 0; i < count; i++)
+        ld_adapter_close(adapters[i]);
     if (code != LD_OK) {
         drop(entry);
         return code;
     }
-    ld_weights_close(entry->overlay); /* packed: the float32 copies may go */
-    entry->overlay = NULL;
     entry->bytes = ld_variant_bytes(entry->variant);
     entry->serial = library->next_serial++;
     return LD_OK;

@@ -302,18 +302,24 @@ static enum ld_code write_png(const struct ld_session *session, const struct ld_
     struct ld_buffer own = ld_buffer_make(METADATA_MAX);
     struct ld_buffer adapters = ld_buffer_make(METADATA_MAX);
     ld_buffer_format(&adapters, "[%s]", job->adapters.size ? job->adapters.data : "");
+    const struct ld_resident *own_second =
+        request.hires.present && request.hires.model[0] ? job->passes[1].model : NULL;
     const struct ld_infotext_facts facts = {
         .model_name = job->passes[0].model->name,
         .model_sha256 = job->passes[0].model->sha256,
+        .hires_model_name = own_second ? own_second->name : NULL,
+        .hires_model_sha256 = own_second ? own_second->sha256 : NULL,
         .version = "latentd " LATENTD_VERSION,
         .adapters_json = adapters.data,
         .image = session->image,
     };
     ld_infotext_write(&infotext, &request, &facts);
     ld_infotext_write_graph(&graph, &request, &facts);
-    ld_buffer_format(&own,
-                     "{\"version\":\"%s\",\"model_sha256\":\"%s\",%s\"numerics\":%s,\"request\":",
-                     LATENTD_VERSION, job->passes[0].model->sha256,
+    ld_buffer_format(&own, "{\"version\":\"%s\",\"model_sha256\":\"%s\",", LATENTD_VERSION,
+                     job->passes[0].model->sha256);
+    if (own_second)
+        ld_buffer_format(&own, "\"hires_model_sha256\":\"%s\",", own_second->sha256);
+    ld_buffer_format(&own, "\"adapters\":%s,%s\"numerics\":%s,\"request\":", adapters.data,
                      partial ? "\"partial\":true," : "", job->numerics.data);
     ld_request_write_replay_json(&request, &own);
     ld_buffer_text(&own, "}");

@@ -22,8 +22,9 @@ extern "C" {
 /* What the request alone does not say. Pointers are borrowed; NULL or "" where unknown. The request
  * is that of one picture: `seed` and `variation_seed` are the picture's own. */
 struct ld_infotext_facts {
-    const char *model_name, *model_sha256; /* 64 hexadecimal digits */
-    const char *vae_sha256;                /* of request.vae */
+    const char *model_name, *model_sha256;             /* 64 hexadecimal digits */
+    const char *hires_model_name, *hires_model_sha256; /* where the second pass has its own */
+    const char *vae_sha256;                            /* of request.vae */
     const char *adapters_json;   /* [{"name": ..., "sha256": ..., ...}], others are left aside */
     const char *embeddings_json; /* the same */
     const char *version;         /* "latentd 0.1.0" */

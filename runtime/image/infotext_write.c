@@ -1,4 +1,5 @@
 /* A1111's infotext of a request, in Forge's order of fields. */
+#include "config/limits.h"
 #include "runtime/base/json.h"
 #include "runtime/image/infotext.h"
 #include "runtime/sample/schedule.h"
@@ -105,12 +106,13 @@ static const char *upscaler_label(const char *name)
 
 /* ---- Groups of fields ------------------------------------------------------------------------ */
 
-/* The prompt, with the adapters as A1111 writes them into it. */
-static void put_prompts(struct ld_buffer *out, const struct ld_request *r)
+/* A prompt with the adapters as A1111 writes them into it. */
+static void put_tagged(struct ld_buffer *out, const char *prompt,
+                       const struct ld_request_lora *loras, uint32_t count)
 {
-    ld_buffer_text(out, r->prompt);
-    for (uint32_t i = 0; i < r->lora_count; i++) {
-        const struct ld_request_lora *lora = &r->loras[i];
+    ld_buffer_text(out, prompt);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ld_request_lora *lora = &loras[i];
         const double text = isnan(lora->text_weight) ? lora->weight : lora->text_weight;
         ld_buffer_format(out, " <lora:%s:", lora->name);
         if (text != lora->weight) {
@@ -120,6 +122,11 @@ static void put_prompts(struct ld_buffer *out, const struct ld_request *r)
         ld_buffer_json_double(out, lora->weight);
         ld_buffer_byte(out, '>');
     }
+}
+
+static void put_prompts(struct ld_buffer *out, const struct ld_request *r)
+{
+    put_tagged(out, r->prompt, r->loras, r->lora_count);
     ld_buffer_byte(out, '\n');
     if (given(r->negative_prompt))
         ld_buffer_format(out, "Negative prompt: %s\n", r->negative_prompt);
@@ -185,7 +192,38 @@ static void put_options(struct writer *w, const struct ld_request *r)
         put_double(w, "Skip Early CFG", r->guidance.skip_early);
 }
 
-static void put_hires(struct writer *w, const struct ld_request *r)
+/* "name [hash]", A1111's short title of a checkpoint. */
+static void put_hires_model(struct writer *w, const struct ld_infotext_facts *facts)
+{
+    struct ld_buffer title = ld_buffer_make(4096);
+    if (!given(facts->hires_model_name))
+        return;
+    ld_buffer_text(&title, facts->hires_model_name);
+    if (given(facts->hires_model_sha256))
+        ld_buffer_format(&title, " [%.*s]", HASH_DIGITS, facts->hires_model_sha256);
+    if (!title.failed)
+        put_text(w, "Hires checkpoint", title.data);
+    ld_buffer_deinit(&title);
+}
+
+/* A1111 reads the second pass's adapters from its prompt; without one the first pass's prompt holds
+ * with all that is in it. */
+static void put_hires_prompt(struct writer *w, const struct ld_request *r)
+{
+    const struct ld_request_hires *h = &r->hires;
+    struct ld_buffer text = ld_buffer_make(2 * LD_PROMPT_BYTES_MAX);
+    if (!h->prompt && !h->loras_given)
+        return;
+    put_tagged(&text, h->prompt ? h->prompt : r->prompt, h->loras_given ? h->loras : r->loras,
+               h->loras_given ? h->lora_count : r->lora_count);
+    if (!text.failed)
+        put_text(w, "Hires prompt", text.data);
+    w->out->failed = w->out->failed || text.failed;
+    ld_buffer_deinit(&text);
+}
+
+static void put_hires(struct writer *w, const struct ld_request *r,
+                      const struct ld_infotext_facts *facts)
 {
     const struct ld_request_hires *h = &r->hires;
     if (!h->present)
@@ -199,13 +237,13 @@ static void put_hires(struct writer *w, const struct ld_request *r)
     if (h->steps > 0)
         put_double(w, "Hires steps", h->steps);
     put_text(w, "Hires upscaler", upscaler_label(h->upscaler));
+    put_hires_model(w, facts);
     if (given(h->sampler))
         put_text(w, "Hires sampler", sampler_label(h->sampler));
     if (given(h->scheduler))
         put_text(w, "Hires schedule type", scheduler_label(h->scheduler));
     put_given(w, "Hires CFG Scale", h->cfg_scale);
-    if (h->prompt)
-        put_text(w, "Hires prompt", h->prompt);
+    put_hires_prompt(w, r);
     if (h->negative_prompt)
         put_text(w, "Hires negative prompt", h->negative_prompt);
 }
@@ -334,7 +372,7 @@ void ld_infotext_write(struct ld_buffer *out, const struct ld_request *request,
     put_prompts(out, request);
     put_sampling(&w, request, facts);
     put_options(&w, request);
-    put_hires(&w, request);
+    put_hires(&w, request, facts);
     put_hashes(&w, facts);
     if (request->profile == LD_PROFILE_A1111)
         put_text(&w, "Profile", "a1111");

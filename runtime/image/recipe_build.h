@@ -76,6 +76,8 @@ void ld_recipe_put_sampler(struct ld_recipe_fields *fields, const char *name, co
 void ld_recipe_put_upscaler(struct ld_recipe_fields *fields, const char *name);
 /* The prompt without its <lora:...> tags, and those as `loras`. */
 void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt);
+/* The same for the second pass, after the first's: hires.prompt and hires.loras. */
+void ld_recipe_put_hires_prompt(struct ld_recipe_fields *fields, struct ld_span prompt);
 
 /* Write request and notes into `recipe` and release the fields, also on failure. Errors
  * LD_E_TOO_LARGE. */

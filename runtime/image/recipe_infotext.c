@@ -9,7 +9,7 @@ enum { VALUE_SIZE = LD_PROMPT_BYTES_MAX + 1 };
 
 /* ---- Fields that map one to one -------------------------------------------------------------- */
 
-enum kind { NUMBER, WHOLE, SEED, TEXT, NAME, FLAG, IGNORED };
+enum kind { NUMBER, WHOLE, SEED, TEXT, TAGGED, NAME, TITLE, FLAG, IGNORED };
 
 static const struct row {
     const char *key;
@@ -42,7 +42,8 @@ static const struct row {
     {"Hires upscale", "hires.scale", NUMBER},
     {"Hires steps", "hires.steps", WHOLE},
     {"Hires CFG Scale", "hires.cfg_scale", NUMBER},
-    {"Hires prompt", "hires.prompt", TEXT},
+    {"Hires prompt", "hires.prompt", TAGGED},
+    {"Hires checkpoint", "hires.model", TITLE},
     {"Hires negative prompt", "hires.negative_prompt", TEXT},
     /* Read elsewhere, or said by another field. */
     {"Sampler", NULL, IGNORED},
@@ -84,6 +85,18 @@ static bool means_default(const struct row *row, struct ld_span text)
            value == 0;
 }
 
+/* "name [hash]" without the hash. */
+static struct ld_span without_hash(struct ld_span title)
+{
+    const char *text = (const char *)title.data;
+    size_t end = title.size;
+    if (end == 0 || text[end - 1] != ']')
+        return title;
+    while (end > 0 && text[end - 1] != '[')
+        end--;
+    return end > 2 && text[end - 2] == ' ' ? ld_span_of(text, end - 2) : title;
+}
+
 static void put_row(struct ld_recipe_fields *fields, const struct row *row, const char *value)
 {
     const struct ld_span text = ld_span_text(value);
@@ -101,6 +114,15 @@ static void put_row(struct ld_recipe_fields *fields, const struct row *row, cons
         break;
     case TEXT:
         ld_recipe_put_text(fields, row->path, text);
+        break;
+    case TAGGED:
+        ld_recipe_put_hires_prompt(fields, text);
+        break;
+    case TITLE:
+        if (strcasecmp(value, "Use same checkpoint") == 0)
+            break;
+        ld_recipe_model_name(without_hash(text), name);
+        ld_recipe_put_string(fields, row->path, name);
         break;
     case NAME:
         ld_recipe_model_name(text, name);
@@ -295,8 +317,7 @@ static void put_lora(struct ld_buffer *list, size_t *count, struct ld_span tag)
     ld_buffer_byte(list, '}');
 }
 
-/* The prompt without its <lora:...> and <lyco:...> tags, and those as the list of adapters. */
-void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
+static void put_tagged(struct ld_recipe_fields *fields, struct ld_span prompt, bool second)
 {
     struct ld_buffer plain = ld_buffer_make(LD_RECIPE_BYTES_MAX);
     struct ld_buffer list = ld_buffer_make(LD_RECIPE_BYTES_MAX);
@@ -323,12 +344,25 @@ void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt
         prompt = ld_span_of(rest.data + used, rest.size - used);
     }
     ld_buffer_byte(&list, ']');
-    ld_recipe_put_text(fields, "prompt", ld_span_of(plain.data ? plain.data : "", plain.size));
-    if (count > 0)
-        ld_recipe_put_json(fields, "loras", ld_span_of(list.data, list.size));
+    ld_recipe_put_text(fields, second ? "hires.prompt" : "prompt",
+                       ld_span_of(plain.data ? plain.data : "", plain.size));
+    /* A second prompt without tags means no adapters where the first has some. */
+    if (count > 0 || (second && ld_recipe_has(fields, "loras")))
+        ld_recipe_put_json(fields, second ? "hires.loras" : "loras",
+                           ld_span_of(list.data, list.size));
     fields->failed = fields->failed || plain.failed || list.failed;
     ld_buffer_deinit(&list);
     ld_buffer_deinit(&plain);
+}
+
+void ld_recipe_put_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
+{
+    put_tagged(fields, prompt, false);
+}
+
+void ld_recipe_put_hires_prompt(struct ld_recipe_fields *fields, struct ld_span prompt)
+{
+    put_tagged(fields, prompt, true);
 }
 
 /* ---- All of it ------------------------------------------------------------------------------- */

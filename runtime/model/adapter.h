@@ -1,7 +1,7 @@
 /*
  * Adapters: small files that change the weights of a model. LoRA, LoCon, LoHa, LoKr, GLoRA, IA3,
- * full and norm differences, each with or without DoRA, under every naming scheme in use. A merged
- * variant is an overlay over the base, computed in float32.
+ * full and norm differences, each with or without DoRA, under every naming scheme in use. A variant
+ * is an overlay over the base; its tensors are computed in float32 when they are asked for.
  *
  *     ld_adapter_open(&adapter, path, err);
  *     ld_weights_overlay(&variant, base, err);
@@ -98,13 +98,14 @@ struct ld_adapter_report {
 };
 
 /*
- * Merge into `overlay` (made with ld_weights_overlay). Parts of the model that are absent (a UNet
+ * Let `overlay` (made with ld_weights_overlay) hold what the adapter makes of its tensors; they are
+ * computed by ld_weights_make. Parts of the model that are absent (a UNet
  * without text encoder) leave their modules unmatched without counting as unknown. A strength of 0
  * leaves its part untouched.
- * Owner    borrows everything; `report` may be NULL. After an error the overlay may be half merged
- *          and must be closed.
+ * Owner    borrows adapter and pool until the overlay is closed or no longer asked; `report` may
+ *          be NULL. After an error the overlay is as it was.
  * Errors   LD_E_UNSUPPORTED (more than half of the tensors are unknown to SD1.5, or OFT),
- *          LD_E_NOMEM.
+ *          LD_E_TOO_LARGE (64 adapters), LD_E_NOMEM.
  */
 enum ld_code ld_adapter_apply(const struct ld_adapter *adapter, struct ld_weights *overlay,
                               const struct ld_adapter_options *options,

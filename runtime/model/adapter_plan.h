@@ -1,9 +1,9 @@
 /*
- * An adapter applied one weight at a time, for whoever makes a new model file and holds only the
- * tensor that it is writing. ld_adapter_apply does the same to a whole overlay.
+ * An adapter matched with a model, applied one tensor at a time, for whoever holds only the tensor
+ * that it is packing or writing.
  *
  *     ld_adapter_plan_create(&plan, adapter, model, arch, &options, &report, err);
- *     for each weight: ld_adapter_plan_apply(plan, name, edit, ctx, err);
+ *     for each tensor: ld_adapter_plan_apply(plan, key, NULL, values, err);
  *     ld_adapter_plan_destroy(plan);
  */
 #ifndef LD_MODEL_ADAPTER_PLAN_H
@@ -11,17 +11,12 @@
 
 #include "runtime/model/adapter.h"
 
-/* The float32 values of the tensor `name`, to be changed in place; NULL: no memory. A weight and
- * the bias beside it are asked for together. */
-typedef float *(*ld_adapter_edit_fn)(void *ctx, const char *name);
-
 /* Owned by one thread. */
 struct ld_adapter_plan;
 
 /*
- * Match the adapter's modules with the weights of `model`, whose parts `arch` tells (a merged model
- * may have more of them than `model` itself). No value is read. `report` gets all but
- * tensors_applied.
+ * Match the adapter's modules with the tensors of `model`, whose parts `arch` tells (a merged model
+ * may have more of them than `model` itself). No value is read.
  * Owner    returns owned; ld_adapter_plan_destroy. Borrows adapter and model.
  * Errors   as ld_adapter_apply.
  */
@@ -32,15 +27,15 @@ enum ld_code ld_adapter_plan_create(struct ld_adapter_plan **out, const struct l
                                     struct ld_error *err) LD_MUST_USE;
 void ld_adapter_plan_destroy(struct ld_adapter_plan *plan);
 
-/*
- * Change the weight of that canonical name, and its bias where the adapter changes that too.
- * Nothing happens for a weight that the adapter leaves alone. Errors   LD_E_NOMEM.
- */
-enum ld_code ld_adapter_plan_apply(struct ld_adapter_plan *plan, const char *weight,
-                                   ld_adapter_edit_fn edit, void *ctx,
-                                   struct ld_error *err) LD_MUST_USE;
+/* Whether the adapter changes the tensor with this index in the model's keymap. */
+bool ld_adapter_plan_touches(const struct ld_adapter_plan *plan, uint32_t key);
 
-/* Tensors changed so far. */
-uint32_t ld_adapter_plan_tensors(const struct ld_adapter_plan *plan);
+/*
+ * Change that tensor: `values` holds all of it in float32 or, with `from`, receives it, decoded on
+ * the way. Nothing happens to a tensor that the adapter leaves alone. Errors   LD_E_NOMEM.
+ */
+enum ld_code ld_adapter_plan_apply(struct ld_adapter_plan *plan, uint32_t key,
+                                   const struct ld_weight_view *from, float *values,
+                                   struct ld_error *err) LD_MUST_USE;
 
 #endif

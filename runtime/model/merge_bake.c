@@ -1,107 +1,15 @@
 #include "runtime/model/merge_bake.h"
 
-#include "runtime/base/arena.h"
-
 #include <string.h>
-
-/* ---- Held tensors ---------------------------------------------------------------------------- */
-
-static void let_go(struct ld_merge_bake *bake)
-{
-    for (size_t i = 0; i < 2; i++) {
-        ld_block_free(bake->held[i].values, bake->held[i].bytes);
-        bake->held[i] = (struct ld_merge_held){.index = -1};
-    }
-}
-
-/* By name in the sorted items, -1 if absent. */
-static int64_t find(const struct ld_merge_bake *bake, const char *name)
-{
-    uint32_t low = 0;
-    uint32_t high = bake->count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        const int order = strcmp(bake->items[middle].key->name, name);
-        if (order == 0)
-            return middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return -1;
-}
-
-/* The merged values of a tensor, made on the first call. */
-static float *hold(struct ld_merge_bake *bake, int64_t index)
-{
-    struct ld_merge_held *place = NULL;
-    for (size_t i = 0; i < 2; i++) {
-        if (bake->held[i].index == index)
-            return bake->held[i].values;
-        if (bake->held[i].index < 0 && !place)
-            place = &bake->held[i];
-    }
-    LD_ASSERT(place); /* weight and bias are all there is of a module */
-    place->bytes = bake->items[index].count * sizeof(float);
-    place->values = ld_block_alloc(place->bytes);
-    if (place->values &&
-        bake->value(bake->ctx, (uint32_t)index, place->values, &bake->error) != LD_OK) {
-        ld_block_free(place->values, place->bytes);
-        place->values = NULL;
-    }
-    if (place->values)
-        place->index = index;
-    return place->values;
-}
-
-static float *edit(void *ctx, const char *name)
-{
-    struct ld_merge_bake *bake = ctx;
-    const int64_t index = find(bake, name);
-    return index >= 0 ? hold(bake, index) : NULL;
-}
-
-/* ---- Modules --------------------------------------------------------------------------------- */
-
-/* The weight beside a tensor: its own name with the last part replaced. */
-static bool weight_of(const char *name, char *out, size_t size)
-{
-    const char *dot = strrchr(name, '.');
-    return dot && ld_fmt(out, size, "%.*s.weight", (int)(dot - name), name);
-}
-
-static enum ld_code apply_all(struct ld_merge_bake *bake, const char *weight, struct ld_error *err)
-{
-    enum ld_code code = LD_OK;
-    let_go(bake);
-    for (uint32_t i = 0; code == LD_OK && i < bake->plan_count; i++)
-        code = ld_adapter_plan_apply(bake->plans[i], weight, edit, bake, err);
-    if (code == LD_OK)
-        (void)ld_fmt(bake->module, sizeof bake->module, "%s", weight);
-    else if (bake->error.code != LD_OK)
-        *err = bake->error;
-    return code;
-}
 
 enum ld_code ld_merge_bake_value(struct ld_merge_bake *bake, uint32_t index, float *dst,
                                  struct ld_error *err)
 {
-    char weight[sizeof bake->module];
-    enum ld_code code = LD_OK;
-    if (!weight_of(bake->items[index].key->name, weight, sizeof weight))
-        return bake->value(bake->ctx, index, dst, err);
-    if (strcmp(bake->module, weight) != 0)
-        code = apply_all(bake, weight, err);
-    if (code != LD_OK)
-        return code;
-    for (size_t i = 0; i < 2; i++) {
-        if (bake->held[i].index == (int64_t)index) {
-            memcpy(dst, bake->held[i].values, bake->held[i].bytes);
-            return LD_OK;
-        }
-    }
-    return bake->value(bake->ctx, index, dst, err); /* no adapter wants it */
+    const int32_t key = ld_keymap_find(bake->map, bake->items[index].key->name);
+    enum ld_code code = bake->value(bake->ctx, index, dst, err);
+    for (uint32_t i = 0; code == LD_OK && key >= 0 && i < bake->plan_count; i++)
+        code = ld_adapter_plan_apply(bake->plans[i], (uint32_t)key, NULL, dst, err);
+    return code;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -119,7 +27,7 @@ static void name_adapter(const struct ld_merge_adapter *adapter, struct ld_error
 
 static enum ld_code add_plan(struct ld_merge_bake *bake, const struct ld_merge_adapter *adapter,
                              const struct ld_weights *model, const struct ld_arch *arch,
-                             uint32_t *unmatched, struct ld_error *err)
+                             uint32_t *tensors, uint32_t *unmatched, struct ld_error *err)
 {
     struct ld_adapter_report report;
     const struct ld_adapter_options options = {
@@ -131,6 +39,7 @@ static enum ld_code add_plan(struct ld_merge_bake *bake, const struct ld_merge_a
                                                model, arch, &options, &report, err);
     if (code == LD_OK) {
         bake->plan_count++;
+        *tensors = report.tensors_applied;
         *unmatched = report.modules_unmatched;
         if (report.modules_applied == 0)
             code = LD_FAIL(err, LD_E_UNSUPPORTED, "it fits no tensor of this model");
@@ -158,11 +67,10 @@ enum ld_code ld_merge_bake_init(struct ld_merge_bake *bake, const struct ld_merg
 {
     enum ld_code code = LD_OK;
     memset(bake, 0, sizeof *bake);
+    bake->map = ld_weights_keymap(request->a.weights);
     bake->items = items;
-    bake->count = count;
     bake->value = value;
     bake->ctx = ctx;
-    bake->held[0].index = bake->held[1].index = -1;
     for (uint32_t i = 0; code == LD_OK && i < count; i++) {
         if (!has_own_shape(&items[i]))
             code = LD_FAIL(err, LD_E_SHAPE,
@@ -170,17 +78,13 @@ enum ld_code ld_merge_bake_init(struct ld_merge_bake *bake, const struct ld_merg
     }
     for (uint32_t i = 0; code == LD_OK && i < request->adapter_count; i++)
         code = add_plan(bake, &request->adapters[i], request->a.weights, arch,
-                        &report->adapter_unmatched[i], err);
+                        &report->adapter_tensors[i], &report->adapter_unmatched[i], err);
     return code;
 }
 
-void ld_merge_bake_finish(struct ld_merge_bake *bake, struct ld_merge_report *report)
+void ld_merge_bake_deinit(struct ld_merge_bake *bake)
 {
-    for (uint32_t i = 0; i < bake->plan_count; i++) {
-        report->adapter_tensors[i] = ld_adapter_plan_tensors(bake->plans[i]);
+    for (uint32_t i = 0; i < bake->plan_count; i++)
         ld_adapter_plan_destroy(bake->plans[i]);
-    }
-    if (bake->items)
-        let_go(bake);
     bake->plan_count = 0;
 }

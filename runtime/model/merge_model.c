@@ -264,7 +264,7 @@ static void drop_pages(const struct source *source)
     }
 }
 
-/* Before adapters. Also what the baker asks for. */
+/* Before adapters. */
 static enum ld_code merged_value(void *ctx, uint32_t index, float *dst, struct ld_error *err)
 {
     const struct job *job = ctx;
@@ -495,7 +495,7 @@ enum ld_code ld_merge_write(const char *path, const struct ld_merge_request *req
         code = compare(&job, err);
     if (code == LD_OK)
         code = write_model(path, &job, history.data, err);
-    ld_merge_bake_finish(&job.bake, report);
+    ld_merge_bake_deinit(&job.bake);
     ld_buffer_deinit(&history);
     ld_heap_free(job.items);
     ld_heap_free(job.sources);

@@ -114,6 +114,9 @@ static enum ld_code take_part(const struct ld_weights *weights, const char *name
                               struct ld_weight_view *view, struct ld_weight_part *part,
                               struct ld_error *err)
 {
+    const enum ld_code code = ld_weights_make(weights, name, err);
+    if (code != LD_OK)
+        return code;
     if (!ld_weights_get(weights, name, view))
         return LD_FAIL(err, LD_E_NOT_FOUND, "the model lacks the tensor %s", name);
     if (view->count != values)
@@ -140,15 +143,18 @@ static enum ld_code pack_slot(struct ld_weight_pack *pack, const struct ld_weigh
                                   .part_count = slot->part_count};
     enum ld_code code = LD_OK;
     for (uint32_t p = 0; code == LD_OK && p < slot->part_count; p++) {
-        code = take_part(weights, slot->weight[p], part_values(slot), &views[view_count++],
+        code = take_part(weights, slot->weight[p], part_values(slot), &views[view_count],
                          &desc.parts[p], err);
-        if (code == LD_OK && slot->bias[p])
-            code = take_part(weights, slot->bias[p], (uint64_t)slot->rows, &views[view_count++],
+        view_count += code == LD_OK;
+        if (code == LD_OK && slot->bias[p]) {
+            code = take_part(weights, slot->bias[p], (uint64_t)slot->rows, &views[view_count],
                              &desc.bias[p], err);
+            view_count += code == LD_OK;
+        }
     }
     if (code == LD_OK)
         code = pack->backend->ops->weight_create(pack->backend, &desc, out, err);
-    for (uint32_t v = 0; code == LD_OK && v < view_count; v++)
+    for (uint32_t v = 0; v < view_count; v++)
         ld_weights_drop_pages(weights, &views[v]);
     return code;
 }

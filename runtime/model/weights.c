@@ -165,6 +165,12 @@ static void fill_view(const struct ld_weights *weights, uint32_t index, struct l
             view->scale = 1;
             return;
         }
+        if (ld_weights_is_deferred(weights, index)) {
+            view->data = NULL; /* rather none than the base's */
+            view->dtype = LD_DTYPE_F32;
+            view->scale = 1;
+            return;
+        }
     }
 }
 
@@ -205,7 +211,7 @@ void ld_weights_drop_pages(const struct ld_weights *weights, const struct ld_wei
 {
     const int32_t index = ld_weights_key(weights, view->name);
     const struct ld_weights *root = ld_weights_root(weights);
-    if (index < 0)
+    if (index < 0 || ld_weights_unmake(weights, index, view->data))
         return;
     const struct ld_weight_source *source =
         ld_weights_source(root, root->detection.bindings[index].item);

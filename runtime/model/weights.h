@@ -87,8 +87,10 @@ const struct ld_detection *ld_weights_detection(const struct ld_weights *weights
  * one, NULL if there is none. Reads everything. */
 uint64_t ld_weights_count_nonfinite(const struct ld_weights *weights, const char **first);
 
-/* Decode a view to float32, its scale applied: `view->count` values. */
+/* Decode a view to float32, its scale applied: `view->count` values, or `count` from `first` on. */
 void ld_weight_view_decode(const struct ld_weight_view *view, float *dst);
+void ld_weight_view_decode_part(const struct ld_weight_view *view, size_t first, size_t count,
+                                float *dst);
 
 /* By canonical single-file name; views (1x1 conv as linear, renamed VAE attention) are resolved, so
  * the shape is always the canonical one. False if there is no such tensor. */
@@ -106,7 +108,8 @@ const char *ld_weights_metadata(const struct ld_weights *weights, const char *ke
 enum ld_code ld_weights_sha256(struct ld_weights *weights, char out[65],
                                struct ld_error *err) LD_MUST_USE;
 
-/* Tell the system that this tensor's pages are no longer needed (after packing). */
+/* Tell the system that this tensor's pages are no longer needed (after packing). What
+ * ld_weights_make made is forgotten, and made again if it is asked for again. */
 void ld_weights_drop_pages(const struct ld_weights *weights, const struct ld_weight_view *view);
 
 /* ---- Overlays: a base with some tensors replaced --------------------------------------------- */
@@ -119,6 +122,33 @@ enum ld_code ld_weights_overlay(struct ld_weights **out, const struct ld_weights
  * before; the second call for the same name returns the same copy. NULL: no such tensor or no
  * memory. The view's dtype becomes F32; `ld_weights_storage_dtype` still tells the base's type. */
 float *ld_weights_edit(struct ld_weights *overlay, const char *name);
+
+/*
+ * Tensors that the overlay makes when somebody asks for them, so that a variant never stands in
+ * memory whole: `touches` says which (by index in the keymap), `apply` changes one. It finds the
+ * values in `values` or, with `from`, reads them there and leaves the changed ones in `values`.
+ * Errors of `apply` are those of ld_weights_make.
+ */
+struct ld_weights_change {
+    bool (*touches)(const void *ctx, uint32_t key);
+    enum ld_code (*apply)(void *ctx, uint32_t key, const struct ld_weight_view *from, float *values,
+                          struct ld_error *err);
+    void (*destroy)(void *ctx); /* when the overlay is closed */
+    void *ctx;
+};
+
+/*
+ * Add a change after those that are there. From here on tensors that it touches have no data until
+ * they are made, and cannot be edited. Owner: the overlay takes ctx over, unless the call fails.
+ * Errors   LD_E_TOO_LARGE (64 changes).
+ */
+enum ld_code ld_weights_defer(struct ld_weights *overlay, const struct ld_weights_change *change,
+                              struct ld_error *err) LD_MUST_USE;
+
+/* Make tensor `name` if it waits to be made; its view is float32 until ld_weights_drop_pages.
+ * Errors   LD_E_NOMEM. */
+enum ld_code ld_weights_make(const struct ld_weights *weights, const char *name,
+                             struct ld_error *err) LD_MUST_USE;
 
 enum ld_dtype ld_weights_storage_dtype(const struct ld_weights *weights, const char *name);
 /* True if `name` differs from the base (so a variant can share what is not replaced). */

@@ -9,6 +9,7 @@
 struct ld_weights {
     const struct ld_weights *base; /* an overlay borrows everything but its edits from here */
     float **edits;                 /* overlay only: by key, NULL where the base's data stands */
+    struct ld_weights_changes *changes; /* overlay only: what is made when it is asked for */
     /* The rest belongs to a set of files and is empty in an overlay. */
     struct ld_weight_files files;
     struct ld_file_inventory tensors;
@@ -28,5 +29,9 @@ const struct ld_weight_source *ld_weights_source(const struct ld_weights *root, 
 /* Elements of a key's tensor. */
 size_t ld_weights_elements(const struct ld_weights *root, uint32_t key);
 void ld_weights_free_edits(struct ld_weights *overlay);
+/* Whether a change of this overlay touches the key. */
+bool ld_weights_is_deferred(const struct ld_weights *overlay, uint32_t key);
+/* Forget a made tensor whose values these are. False if they are none. */
+bool ld_weights_unmake(const struct ld_weights *overlay, int32_t key, const void *values);
 
 #endif

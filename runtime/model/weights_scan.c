@@ -3,13 +3,20 @@
 
 #include <string.h>
 
-void ld_weight_view_decode(const struct ld_weight_view *view, float *dst)
+void ld_weight_view_decode_part(const struct ld_weight_view *view, size_t first, size_t count,
+                                float *dst)
 {
-    ld_dtype_to_f32(dst, view->data, view->dtype, view->count);
+    const uint8_t *src = view->data;
+    ld_dtype_to_f32(dst, src + first * ld_dtype_size(view->dtype), view->dtype, count);
     if (view->scale != 1.0f) {
-        for (size_t i = 0; i < view->count; i++)
+        for (size_t i = 0; i < count; i++)
             dst[i] *= view->scale;
     }
+}
+
+void ld_weight_view_decode(const struct ld_weight_view *view, float *dst)
+{
+    ld_weight_view_decode_part(view, 0, view->count, dst);
 }
 
 /* Elements whose exponent bits are all ones; for E4M3 only the one NaN code has that meaning. */

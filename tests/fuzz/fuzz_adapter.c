@@ -167,9 +167,10 @@ static void merge(const struct ld_adapter *adapter, uint8_t choice)
     LD_ASSERT(ld_weights_overlay(&overlay, base, NULL) == LD_OK);
     const enum ld_code code = ld_adapter_apply(adapter, overlay, &options, &report, &err);
     uint32_t edited = 0;
-    for (uint32_t i = 0; i < ld_weights_count(overlay); i++) {
+    for (uint32_t i = 0; code == LD_OK && i < ld_weights_count(overlay); i++) {
         struct ld_weight_view view;
         ld_weights_at(overlay, i, &view);
+        LD_ASSERT(ld_weights_make(overlay, view.name, NULL) == LD_OK);
         edited += ld_weights_is_edited(overlay, view.name);
     }
     LD_ASSERT(code != LD_OK || edited <= report.tensors_applied);

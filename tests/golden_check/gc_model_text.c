@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_SIZE = 256, PATH_SIZE = 4096, CHUNK = 77, EMBEDDINGS_MAX = 4 };
+enum { NAME_SIZE = 256, PATH_SIZE = 4096, CHUNK = 77, EMBEDDINGS_MAX = 4, ADAPTERS_MAX = 8 };
 static const double TEXT_TOLERANCE = 2e-6;
 static const double UNET_TOLERANCE = 6e-6;
 
@@ -118,10 +118,9 @@ static void check_outputs(struct gc *gc, struct gc_tensors *tensors,
 
 static enum ld_code apply_one(struct gc *gc, const char *root, const json_t *entry,
                               enum ld_dora_norm norm, struct ld_weights *overlay,
-                              struct ld_error *err)
+                              struct ld_adapter **adapter, struct ld_error *err)
 {
     char path[PATH_SIZE];
-    struct ld_adapter *adapter = NULL;
     const char *file = json_string_value(json_object_get(entry, "file"));
     const struct ld_adapter_options options = {
         .unet_strength = json_number_value(json_object_get(entry, "unet_strength")),
@@ -129,10 +128,9 @@ static enum ld_code apply_one(struct gc *gc, const char *root, const json_t *ent
         .dora_norm = norm};
     if (!file || !gc_find(gc, root, file, path, sizeof path))
         return LD_FAIL(err, LD_E_NOT_FOUND, "an adapter file is missing");
-    enum ld_code code = ld_adapter_open(&adapter, path, err);
+    enum ld_code code = ld_adapter_open(adapter, path, err);
     if (code == LD_OK)
-        code = ld_adapter_apply(adapter, overlay, &options, NULL, err);
-    ld_adapter_close(adapter);
+        code = ld_adapter_apply(*adapter, overlay, &options, NULL, err);
     return code;
 }
 
@@ -143,18 +141,23 @@ static void check_adapter_case(struct gc *gc, const char *root, struct gc_tensor
     struct ld_error err = {0};
     struct ld_weights *overlay = NULL;
     struct ld_variant *variant = NULL;
+    struct ld_adapter *adapters[ADAPTERS_MAX] = {0};
     const char *norm = json_string_value(json_object_get(item, "dora_norm"));
     const json_t *list = json_object_get(item, "adapters");
     enum ld_code code = ld_weights_overlay(&overlay, ld_model_weights(in->model), &err);
+    if (code == LD_OK && json_array_size(list) > ADAPTERS_MAX)
+        code = LD_FAIL(&err, LD_E_TOO_LARGE, "too many adapters for this check");
     for (size_t i = 0; code == LD_OK && i < json_array_size(list); i++)
         code = apply_one(gc, root, json_array_get(list, i),
                          norm && strcmp(norm, "comfy") == 0 ? LD_DORA_COMFY : LD_DORA_MERGED,
-                         overlay, &err);
+                         overlay, &adapters[i], &err);
     if (code == LD_OK)
         code = ld_variant_create(&variant, in->model, overlay, &err);
     if (code == LD_OK)
         code = ld_variant_load(variant, &err);
-    ld_weights_close(overlay); /* a loaded variant needs it no longer */
+    ld_weights_close(overlay); /* a loaded variant needs neither it nor the adapters */
+    for (size_t i = 0; i < ADAPTERS_MAX; i++)
+        ld_adapter_close(adapters[i]);
     if (code != LD_OK)
         gc_fail(gc, id, err.detail);
     else

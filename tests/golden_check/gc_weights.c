@@ -412,8 +412,10 @@ static void run_detect(struct gc *gc, const char *root, const char *path)
 
 /* ---- Adapters -------------------------------------------------------------------------------- */
 
+enum { GC_ADAPTERS_MAX = 8 }; /* of one case; they stay open until their values are made */
+
 static bool apply_listed(struct gc *gc, const char *root, const json_t *item,
-                         struct ld_weights *overlay)
+                         struct ld_weights *overlay, struct ld_adapter **adapters)
 {
     const char *norm = json_string_value(json_object_get(item, "dora_norm"));
     size_t i;
@@ -427,14 +429,11 @@ static bool apply_listed(struct gc *gc, const char *root, const json_t *item,
             .text_strength = json_number_value(json_object_get(entry, "te_strength")),
             .dora_norm = norm && strcmp(norm, "comfy") == 0 ? LD_DORA_COMFY : LD_DORA_MERGED,
         };
-        struct ld_adapter *adapter = NULL;
         struct ld_adapter_report report;
-        const bool done = file && gc_find(gc, root, file, path, sizeof path) &&
-                          ld_adapter_open(&adapter, path, NULL) == LD_OK &&
-                          ld_adapter_apply(adapter, overlay, &options, &report, NULL) == LD_OK &&
-                          report.modules_unmatched == 0;
-        ld_adapter_close(adapter);
-        if (!done)
+        if (i >= GC_ADAPTERS_MAX || !file || !gc_find(gc, root, file, path, sizeof path) ||
+            ld_adapter_open(&adapters[i], path, NULL) != LD_OK ||
+            ld_adapter_apply(adapters[i], overlay, &options, &report, NULL) != LD_OK ||
+            report.modules_unmatched != 0)
             return false;
     }
     return true;
@@ -458,6 +457,7 @@ static void compare_merged(struct gc *gc, const char *id, const json_t *item,
         struct ld_weight_view view;
         double *got = NULL;
         const bool there = gc_tensors_get(tensors, label, &expected) &&
+                           ld_weights_make(overlay, label + strlen(prefix), NULL) == LD_OK &&
                            ld_weights_get(overlay, label + strlen(prefix), &view) &&
                            view.count == expected.count && view.dtype == LD_DTYPE_F32 &&
                            (got = calloc(view.count, sizeof *got)) != NULL;
@@ -502,14 +502,17 @@ static void run_adapters(struct gc *gc, const char *root, const char *path)
     {
         const char *id = json_string_value(json_object_get(item, "id"));
         struct ld_weights *overlay = NULL;
+        struct ld_adapter *adapters[GC_ADAPTERS_MAX] = {0};
         if (!base || !tensors || !json_object_get(item, "adapters"))
             continue;
         if (ld_weights_overlay(&overlay, base, NULL) == LD_OK &&
-            apply_listed(gc, root, item, overlay))
+            apply_listed(gc, root, item, overlay, adapters))
             compare_merged(gc, id, item, tensors, overlay);
         else
             gc_fail(gc, id, "the adapters cannot be applied");
         ld_weights_close(overlay);
+        for (size_t a = 0; a < GC_ADAPTERS_MAX; a++)
+            ld_adapter_close(adapters[a]);
     }
     if (tensors)
         gc_tensors_close(tensors);

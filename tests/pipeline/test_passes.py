@@ -109,6 +109,12 @@ def test_the_second_pass_has_a_model_of_its_own(server, paint):
     assert same == plain and job["request"]["hires"]["model"] == "tiny-same"
     inked, _ = paint(hires={**SECOND, "model": "tiny-inked"})
     assert inked != plain
+    _, job = paint(hires={**SECOND, "model": "tiny-inked", "loras": [{"name": "ink", "weight": 0.5}]})
+    text = Png(server.get(job["images"][0]["url"])[2]).text
+    own = json.loads(text["latentd"])
+    assert own["adapters"][0]["name"] == "ink" and own["adapters"][0]["sha256"]
+    assert f"Hires checkpoint: tiny-inked [{own['hires_model_sha256'][:10]}]" in text["parameters"]
+    assert 'Hires prompt: "cat <lora:ink:0.5>"' in text["parameters"]
     status, _, body = server.post("/v1/jobs", {**REQUEST, "hires": {"model": "tiny-ikned"}})
     assert status == 422 and "did you mean tiny-inked?" in body.decode()
 

@@ -102,6 +102,11 @@ static struct ld_weights *merge_into(const struct ld_weights *below,
         fail_msg("%s", err.detail);
     assert_int_equal(report.modules_unmatched, 0);
     assert_true(report.tensors_applied > 0);
+    for (uint32_t i = 0; i < ld_weights_count(overlay); i++) {
+        struct ld_weight_view view;
+        ld_weights_at(overlay, i, &view);
+        assert_int_equal(ld_weights_make(overlay, view.name, NULL), LD_OK);
+    }
     ld_adapter_close(adapter);
     return overlay;
 }

@@ -368,6 +368,8 @@ static void baked_adapters_equal_applied_ones(void **state)
         assert_true(ld_weights_get(baked, want.name, &have));
         if (!ld_weights_is_edited(overlay, want.name))
             continue;
+        assert_int_equal(ld_weights_make(overlay, want.name, NULL), LD_OK);
+        ld_weights_at(overlay, i, &want);
         assert_memory_equal(have.data, want.data, want.count * sizeof(float));
         edited++;
     }

@@ -264,6 +264,56 @@ static void our_infotext_reads_as_others_read_it(void **state)
     ld_buffer_deinit(&out);
 }
 
+static void the_second_pass_names_its_model_and_adapters(void **state)
+{
+    (void)state;
+    struct ld_request request = full_request();
+    struct ld_infotext_facts two = facts;
+    struct ld_buffer out = ld_buffer_make(1 << 20);
+    two.hires_model_name = "sub/fine";
+    two.hires_model_sha256 = "fedcba9876543210";
+    request.hires.loras_given = true;
+    request.hires.lora_count = 1;
+    request.hires.loras[0] = (struct ld_request_lora){"ink", 0.5, (double)NAN, 0, 1};
+    ld_infotext_write(&out, &request, &two);
+    assert_non_null(strstr(out.data, "Hires checkpoint: sub/fine [fedcba9876], "));
+    assert_non_null(strstr(out.data, "Hires prompt: \"caf\xC3\xA9, tree <lora:ink:0.5>\""));
+    struct ld_recipe r = from_infotext(out.data);
+    assert_string_equal(r.notes.data, "[]");
+    has_text(&r, "/hires/model", "sub/fine");
+    has_text(&r, "/hires/prompt", "caf\xC3\xA9, tree");
+    has_text(&r, "/hires/loras/0/name", "ink");
+    has_number(&r, "/hires/loras/0/weight", 0.5);
+    lacks(&r, "/hires/loras/1");
+    has_text(&r, "/loras/1/name", "a/style");
+    ld_recipe_deinit(&r);
+
+    /* A prompt of its own and the first pass's adapters: A1111 would lose them without tags. */
+    ld_buffer_clear(&out);
+    request.hires.loras_given = false;
+    request.hires.prompt = "close up";
+    ld_infotext_write(&out, &request, &facts);
+    assert_non_null(
+        strstr(out.data, "Hires prompt: \"close up <lora:detail:0.8> <lora:a/style:0.5:1>\""));
+    assert_null(strstr(out.data, "Hires checkpoint"));
+
+    /* None in the second pass, which is what a prompt without tags means. */
+    ld_buffer_clear(&out);
+    request.hires.loras_given = true;
+    request.hires.lora_count = 0;
+    ld_infotext_write(&out, &request, &facts);
+    r = from_infotext(out.data);
+    has_text(&r, "/hires/prompt", "close up");
+    assert_non_null(strstr(r.request.data, "\"loras\":[]"));
+    ld_recipe_deinit(&r);
+    ld_buffer_deinit(&out);
+
+    r = from_infotext("a\nSteps: 9, Sampler: Euler, Hires upscale: 2, Hires upscaler: Latent, "
+                      "Hires checkpoint: Use same checkpoint, Denoising strength: 0.5");
+    lacks(&r, "/hires/model");
+    ld_recipe_deinit(&r);
+}
+
 static void values_with_commas_are_quoted_and_clip_skip_one_is_left_out(void **state)
 {
     (void)state;
@@ -486,6 +536,7 @@ int main(void)
         cmocka_unit_test(what_is_no_list_of_pairs_is_prompt),
         cmocka_unit_test(unknown_keys_and_nonsense_are_told),
         cmocka_unit_test(our_infotext_reads_as_others_read_it),
+        cmocka_unit_test(the_second_pass_names_its_model_and_adapters),
         cmocka_unit_test(values_with_commas_are_quoted_and_clip_skip_one_is_left_out),
         cmocka_unit_test(our_graph_reads_back_to_the_same_request),
         cmocka_unit_test(every_scheduler_and_option_makes_a_graph),

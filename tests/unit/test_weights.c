@@ -498,6 +498,98 @@ static void overlays_change_only_themselves(void **state)
     ld_weights_close(base);
 }
 
+/* Multiplies every tensor of two axes or more by a factor and counts how often it was asked. */
+struct scaling {
+    const struct ld_keymap *map;
+    float factor;
+    uint32_t made, destroyed;
+};
+
+static bool scales(const void *ctx, uint32_t key)
+{
+    const struct scaling *scaling = ctx;
+    return ld_keymap_at(scaling->map, key)->rank >= 2;
+}
+
+static enum ld_code scale(void *ctx, uint32_t key, const struct ld_weight_view *from, float *values,
+                          struct ld_error *err)
+{
+    struct scaling *scaling = ctx;
+    const struct ld_key *facts = ld_keymap_at(scaling->map, key);
+    size_t count = 1;
+    (void)err;
+    for (int32_t i = 0; i < facts->rank; i++)
+        count *= (size_t)facts->shape[i];
+    if (from)
+        ld_weight_view_decode(from, values);
+    for (size_t i = 0; i < count; i++)
+        values[i] *= scaling->factor;
+    scaling->made++;
+    return LD_OK;
+}
+
+static void note_destroyed(void *ctx)
+{
+    ((struct scaling *)ctx)->destroyed++;
+}
+
+static void what_is_deferred_is_made_in_order_and_made_again_after_it_was_dropped(void **state)
+{
+    (void)state;
+    fixture_model(&fixture, LD_DTYPE_F16);
+    struct ld_weights *base = open_written(NULL);
+    struct ld_weights *overlay;
+    struct ld_weight_view below;
+    struct ld_weight_view view;
+    const struct ld_keymap *map = ld_weights_keymap(base);
+    struct scaling changes[2] = {{.map = map, .factor = 3}, {.map = map, .factor = -2}};
+    assert_int_equal(ld_weights_overlay(&overlay, base, NULL), LD_OK);
+    for (int c = 0; c < 2; c++)
+        assert_int_equal(ld_weights_defer(overlay,
+                                          &(struct ld_weights_change){.touches = scales,
+                                                                      .apply = scale,
+                                                                      .destroy = note_destroyed,
+                                                                      .ctx = &changes[c]},
+                                          NULL),
+                         LD_OK);
+    assert_true(ld_weights_is_edited(overlay, PROJ_IN));
+    assert_true(ld_weights_get(overlay, PROJ_IN, &view) && view.data == NULL);
+    assert_int_equal(changes[0].made, 0);
+    assert_true(ld_weights_get(base, PROJ_IN, &below));
+    float values[32 * 32];
+    ld_weight_view_decode(&below, values);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(ld_weights_make(overlay, PROJ_IN, NULL), LD_OK);
+        assert_int_equal(ld_weights_make(overlay, PROJ_IN, NULL), LD_OK); /* stands: no work */
+        assert_true(ld_weights_get(overlay, PROJ_IN, &view) && view.dtype == LD_DTYPE_F32);
+        for (size_t i = 0; i < view.count; i++)
+            assert_true(((const float *)view.data)[i] == values[i] * 3 * -2);
+        assert_int_equal(changes[1].made, round + 1);
+        ld_weights_drop_pages(overlay, &view);
+        assert_true(ld_weights_get(overlay, PROJ_IN, &view) && view.data == NULL);
+    }
+    /* More at once than share memory, each with values of its own. */
+    uint32_t edited = 0;
+    for (uint32_t i = 0; i < ld_weights_count(overlay); i++) {
+        ld_weights_at(overlay, i, &view);
+        assert_int_equal(ld_weights_make(overlay, view.name, NULL), LD_OK);
+        edited += ld_weights_is_edited(overlay, view.name);
+    }
+    for (uint32_t i = 0; i < ld_weights_count(overlay); i++) {
+        ld_weights_at(overlay, i, &view);
+        if (!ld_weights_is_edited(overlay, view.name))
+            continue;
+        float first = 0;
+        ld_weights_at(base, i, &below);
+        ld_weight_view_decode_part(&below, below.count - 1, 1, &first);
+        assert_true(((const float *)view.data)[view.count - 1] == first * 3 * -2);
+    }
+    assert_int_equal(changes[0].made, 2 + edited);
+    ld_weights_close(overlay);
+    assert_int_equal(changes[0].destroyed + changes[1].destroyed, 2);
+    ld_weights_close(base);
+}
+
 static void the_digest_is_that_of_the_file(void **state)
 {
     (void)state;
@@ -536,6 +628,7 @@ int main(void)
         cmocka_unit_test(a_diffusers_folder_is_the_same_model),
         cmocka_unit_test(an_empty_folder_holds_no_model),
         cmocka_unit_test(overlays_change_only_themselves),
+        cmocka_unit_test(what_is_deferred_is_made_in_order_and_made_again_after_it_was_dropped),
         cmocka_unit_test(the_digest_is_that_of_the_file),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
