@@ -1,5 +1,7 @@
 #include "tests/golden_check/gc.h"
 
+#include "tests/golden_check/gc_coverage.h"
+
 #include "kernels/tensor.h"
 #include "runtime/base/bytes.h"
 
@@ -44,12 +46,14 @@ bool gc_find(const struct gc *gc, const char *root, const char *relative, char *
              size_t out_size)
 {
     snprintf(out, out_size, "%s/%s", root, relative);
-    if (access(out, R_OK) == 0)
-        return true;
-    if (!gc->base)
-        return false;
-    snprintf(out, out_size, "%s/%s", gc->base, relative);
-    return access(out, R_OK) == 0;
+    bool found = access(out, R_OK) == 0;
+    if (!found && gc->base) {
+        snprintf(out, out_size, "%s/%s", gc->base, relative);
+        found = access(out, R_OK) == 0;
+    }
+    if (found)
+        gc_coverage_file(out);
+    return found;
 }
 
 char *gc_read_file(const char *path, size_t *size)
@@ -143,6 +147,7 @@ struct gc_tensors {
     size_t size;
     json_t *header;
     const char *data;
+    char *path;
 };
 
 struct gc_tensors *gc_tensors_open(const char *path)
@@ -150,6 +155,7 @@ struct gc_tensors *gc_tensors_open(const char *path)
     struct gc_tensors *tensors = calloc(1, sizeof *tensors);
     if (!tensors)
         return NULL;
+    tensors->path = strdup(path);
     tensors->file = gc_read_file(path, &tensors->size);
     if (tensors->file && tensors->size >= 8) {
         const uint64_t length = ld_read_u64le((const uint8_t *)tensors->file);
@@ -158,7 +164,7 @@ struct gc_tensors *gc_tensors_open(const char *path)
             tensors->data = tensors->file + 8 + length;
         }
     }
-    if (!tensors->header) {
+    if (!tensors->header || !tensors->path) {
         gc_tensors_close(tensors);
         return NULL;
     }
@@ -170,8 +176,20 @@ void gc_tensors_close(struct gc_tensors *tensors)
     if (!tensors)
         return;
     json_decref(tensors->header);
+    free(tensors->path);
     free(tensors->file);
     free(tensors);
+}
+
+const char *gc_tensors_name(struct gc_tensors *tensors, size_t index)
+{
+    void *at = json_object_iter(tensors->header);
+    for (size_t i = 0; at; at = json_object_iter_next(tensors->header, at)) {
+        const char *name = json_object_iter_key(at);
+        if (strcmp(name, "__metadata__") != 0 && i++ == index)
+            return name;
+    }
+    return NULL;
 }
 
 static enum ld_dtype dtype_named(const char *name)
@@ -191,6 +209,7 @@ bool gc_tensors_get(struct gc_tensors *tensors, const char *name, struct gc_arra
     const json_t *offsets = json_object_get(entry, "data_offsets");
     if (!entry || !dtype_text || !shape || !offsets)
         return false;
+    gc_coverage_tensor(tensors->path, name);
     const enum ld_dtype dtype = dtype_named(dtype_text);
     const char *data = tensors->data + json_integer_value(json_array_get(offsets, 0));
     array->rank = (int32_t)json_array_size(shape);

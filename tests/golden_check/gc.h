@@ -1,7 +1,7 @@
 /*
  * golden_check: runs every known case file below the given folders and prints one line a case,
  *     ok|FAIL|skip NAME ERROR TOLERANCE
- * then `N passed, N failed`. A file kind is one row of the table in main.c: the suffix of its path
+ * then `N passed, N failed`. A file or tensor below the folders that no check asked for fails. A file kind is one row of the table in main.c: the suffix of its path
  * and the function that runs it. Files a folder lacks are looked for in --base.
  */
 #ifndef LD_GOLDEN_CHECK_H
@@ -54,6 +54,8 @@ void gc_array_free(struct gc_array *array);
 struct gc_tensors; /* an open file */
 struct gc_tensors *gc_tensors_open(const char *path);
 bool gc_tensors_get(struct gc_tensors *tensors, const char *name, struct gc_array *array);
+/* The names one after the other; NULL past the last. */
+const char *gc_tensors_name(struct gc_tensors *tensors, size_t index);
 void gc_tensors_close(struct gc_tensors *tensors);
 
 /* ||a-b|| / ||b||, and max|a-b| / max|b|; infinity on a count mismatch or a NaN in only one. */

@@ -1,5 +1,5 @@
 add_executable(golden_check
-  golden_check/main.c golden_check/gc.c
+  golden_check/main.c golden_check/gc.c golden_check/gc_coverage.c
   golden_check/gc_text.c golden_check/gc_weights.c golden_check/gc_model.c
   golden_check/gc_schedule.c golden_check/gc_noise.c golden_check/gc_guidance.c
   golden_check/gc_traj.c)
@@ -8,7 +8,7 @@ target_link_libraries(golden_check PRIVATE ld_runtime PkgConfig::JANSSON)
 # One family alone, not built by default: `cmake --build build --target gc_text`.
 function(ld_golden_family family)
   add_executable(gc_${family} EXCLUDE_FROM_ALL golden_check/main.c golden_check/gc.c
-    golden_check/gc_${family}.c)
+    golden_check/gc_coverage.c golden_check/gc_${family}.c)
   target_compile_definitions(gc_${family} PRIVATE GC_ONLY=gc_kinds_${family})
   target_link_libraries(gc_${family} PRIVATE ${ARGN} ld_kernels PkgConfig::JANSSON)
 endfunction()

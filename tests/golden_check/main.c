@@ -1,5 +1,6 @@
 /* golden_check: walks the given folders and runs every case file it knows. See gc.h. */
 #include "tests/golden_check/gc.h"
+#include "tests/golden_check/gc_coverage.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ static void run_file(struct gc *gc, const char *path)
                 continue;
             char root[PATH_SIZE];
             snprintf(root, sizeof root, "%.*s", (int)(strlen(path) - strlen(kind->suffix)), path);
+            gc_coverage_file(path);
             kind->run(gc, root[0] ? root : "./", path);
         }
     }
@@ -114,6 +116,10 @@ int main(int argc, char **argv)
         if (!walk(&gc, argv[i]))
             gc_fail(&gc, argv[i], "folder cannot be read");
     }
+#ifndef GC_ONLY
+    for (int i = first; i < argc; i++)
+        gc_coverage_check(&gc, argv[i]);
+#endif
     if (gc.skipped)
         printf("%u passed, %u failed, %u skipped\n", gc.passed, gc.failed, gc.skipped);
     else

@@ -9,7 +9,7 @@ endforeach()
 
 # The networks' cases through the CUDA kernels on the host: tests/cuda/golden.sh.
 if(TARGET ld_gpu_host)
-  add_executable(gc_model_hostcuda golden_check/main.c golden_check/gc.c
+  add_executable(gc_model_hostcuda golden_check/main.c golden_check/gc.c golden_check/gc_coverage.c
     golden_check/gc_model.c golden_check/gc_models.c golden_check/gc_ops.c
     golden_check/gc_model_text.c)
   target_compile_definitions(gc_model_hostcuda PRIVATE GC_ONLY=gc_kinds_model)
