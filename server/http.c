@@ -677,10 +677,10 @@ enum ld_code ld_http_start(struct ld_http **out, const struct ld_http_config *co
         errno = 0;
         http->daemons[i] = start_daemon(http, config->listen_fds[i], i == 0 ? config->threads : 1);
         if (!http->daemons[i])
-            code = errno == EMFILE
-                       ? LD_FAIL(err, LD_E_IO, "the HTTP server found no free descriptor: raise the "
-                                               "limit of open files (ulimit -n 1024 or more)")
-                       : LD_FAIL(err, LD_E_IO, "the HTTP server could not be started");
+            code = errno == EMFILE ? LD_FAIL(err, LD_E_IO,
+                                             "the HTTP server found no free descriptor: raise the "
+                                             "limit of open files (ulimit -n 1024 or more)")
+                                   : LD_FAIL(err, LD_E_IO, "the HTTP server could not be started");
         else
             http->daemon_count++;
     }
