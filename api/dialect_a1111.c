@@ -1,6 +1,10 @@
 #include "api/dialect_a1111.h"
 
+#include "config/limits.h"
+
 #include <strings.h>
+
+enum { PREVIEW_SIDE = 512 };
 
 /* ---- Fields that map one to one -------------------------------------------------------------- */
 
@@ -124,8 +128,16 @@ void ld_a1111_options_read(struct ld_a1111_options *options, const struct ld_jso
     const struct ld_json_node *vae = ld_lenient_member(tree, object, "sd_vae");
     const struct ld_json_node *skip = ld_lenient_member(tree, object, "CLIP_stop_at_last_layers");
     const struct ld_json_node *ensd = ld_lenient_member(tree, object, "eta_noise_seed_delta");
+    const struct ld_json_node *live = ld_lenient_member(tree, object, "live_previews_enable");
+    const struct ld_json_node *every =
+        ld_lenient_member(tree, object, "show_progress_every_n_steps");
     int64_t value;
+    bool on;
     const char *words;
+    if (live && ld_lenient_flag(live, &on))
+        options->previews_off = !on;
+    if (every && ld_lenient_whole(every, &value))
+        options->previews_every = value > 0 && value <= LD_STEPS_MAX ? value : -1;
     if (model && (words = ld_lenient_text(model, arena)))
         options->model = words;
     if (vae && (words = ld_lenient_text(vae, arena)))
@@ -142,8 +154,22 @@ void ld_a1111_options_write(const struct ld_a1111_options *options, struct ld_bu
     ld_buffer_json_string(out, options->model ? options->model : "");
     ld_buffer_text(out, ",\"sd_vae\":");
     ld_buffer_json_string(out, options->vae ? options->vae : "Automatic");
-    ld_buffer_format(out, ",\"CLIP_stop_at_last_layers\":%lld,\"eta_noise_seed_delta\":%lld}",
+    ld_buffer_format(out, ",\"CLIP_stop_at_last_layers\":%lld,\"eta_noise_seed_delta\":%lld",
                      (long long)options->clip_skip, (long long)options->ensd);
+    if (options->previews_off)
+        ld_buffer_text(out, ",\"live_previews_enable\":false");
+    if (options->previews_every != 0)
+        ld_buffer_format(out, ",\"show_progress_every_n_steps\":%lld",
+                         (long long)options->previews_every);
+    ld_buffer_byte(out, '}');
+}
+
+int64_t ld_a1111_previews_every(const struct ld_a1111_options *options)
+{
+    enum { USUAL = 10 }; /* as in the other program */
+    if (options->previews_off || options->previews_every < 0)
+        return 0;
+    return options->previews_every > 0 ? options->previews_every : USUAL;
 }
 
 void ld_a1111_model_name(const char *title, char *out)
@@ -173,12 +199,17 @@ static void put_options(struct ld_translation *t, const struct ld_a1111_options 
         ld_recipe_put_integer(&t->fields, "clip_skip", options->clip_skip);
     if (options->ensd != 0)
         ld_recipe_put_integer(&t->fields, "sampler_options.ensd", options->ensd);
+    if (ld_a1111_previews_every(options) > 0) { /* for /progress */
+        ld_recipe_put_integer(&t->fields, "preview.every", ld_a1111_previews_every(options));
+        ld_recipe_put_integer(&t->fields, "preview.size", PREVIEW_SIDE);
+    }
 }
 
 static void put_overrides(const struct body *b, struct ld_a1111_options options)
 {
-    static const char *const known[] = {"sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers",
-                                        "eta_noise_seed_delta"};
+    static const char *const known[] = {"sd_model_checkpoint",      "sd_vae",
+                                        "CLIP_stop_at_last_layers", "eta_noise_seed_delta",
+                                        "live_previews_enable",     "show_progress_every_n_steps"};
     const struct ld_json_node *given = member(b, "override_settings");
     if (given && given->kind != LD_JSON_OBJECT_BEGIN) {
         ld_translation_refuse(b->t, "/override_settings", "override_settings must be an object");

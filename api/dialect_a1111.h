@@ -15,7 +15,12 @@ struct ld_a1111_options {
     const char *vae;
     int64_t clip_skip;
     int64_t ensd;
+    bool previews_off;      /* live_previews_enable is false */
+    int64_t previews_every; /* show_progress_every_n_steps; 0: not set, negative: never */
 };
+
+/* Steps from one live preview to the next; 0: none are made. */
+int64_t ld_a1111_previews_every(const struct ld_a1111_options *options);
 
 /* Options out of a JSON object (a stored one, a posted one, override_settings); unknown keys are
  * passed over. Texts in `arena`. */
@@ -56,6 +61,7 @@ struct ld_a1111_progress {
     const struct ld_job_view *job;
     uint32_t waiting; /* queued behind it */
     int64_t now_us;
+    struct ld_span preview; /* a PNG of what is painted; empty: none */
 };
 void ld_a1111_write_progress(const struct ld_a1111_progress *progress, struct ld_buffer *out);
 

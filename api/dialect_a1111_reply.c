@@ -210,10 +210,17 @@ void ld_a1111_write_progress(const struct ld_a1111_progress *progress, struct ld
     ld_buffer_json_string(out, job ? job->id : "");
     ld_buffer_format(out,
                      ",\"job_count\":%u,\"job_timestamp\":\"%s\",\"job_no\":%u,"
-                     "\"sampling_step\":%u,\"sampling_steps\":%u},\"current_image\":null,"
-                     "\"textinfo\":",
+                     "\"sampling_step\":%u,\"sampling_steps\":%u},\"current_image\":",
                      job ? (at->images > 0 ? at->images : 1) : 0, stamp, at->image, at->step,
                      at->steps);
+    if (progress->preview.size > 0) {
+        ld_buffer_byte(out, '"');
+        ld_base64_encode(progress->preview, out);
+        ld_buffer_byte(out, '"');
+    } else {
+        ld_buffer_text(out, "null");
+    }
+    ld_buffer_text(out, ",\"textinfo\":");
     if (job && job->status == LD_JOB_QUEUED)
         ld_buffer_json_string(out, "Waiting...");
     else

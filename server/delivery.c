@@ -353,15 +353,34 @@ static bool take_progress(struct ld_supervisor *supervisor, struct ld_slot *slot
     return true;
 }
 
+/* Some clients do not follow events but ask now and then. */
+static void keep_preview(struct ld_supervisor *supervisor, struct ld_slot_job *job,
+                         struct ld_span png)
+{
+    struct ld_buffer copy = ld_buffer_make(png.size + 1);
+    ld_buffer_bytes(&copy, png.data, png.size);
+    if (copy.failed) { /* the one before stays */
+        ld_buffer_deinit(&copy);
+        return;
+    }
+    pthread_mutex_lock(&supervisor->lock);
+    struct ld_buffer old = job->preview;
+    job->preview = copy;
+    job->preview_number++;
+    pthread_mutex_unlock(&supervisor->lock);
+    ld_buffer_deinit(&old);
+}
+
 static bool take_preview(struct ld_supervisor *supervisor, struct ld_slot *slot,
                          const struct ld_frame *frame, struct ld_error *err)
 {
     struct ld_message_image preview;
     if (ld_message_image_decode(&preview, frame->payload, err) != LD_OK)
         return false;
-    const struct ld_slot_job *job = ld_slot_job_find(slot, frame->job_id, frame->token);
+    struct ld_slot_job *job = ld_slot_job_find(slot, frame->job_id, frame->token);
     if (!job)
         return true;
+    keep_preview(supervisor, job, preview.png);
     struct ld_buffer json = ld_buffer_make(EVENT_BYTES_MAX);
     ld_respond_event_preview(job->id, preview.index, job->progress.step, "image/png", preview.png,
                              &json);

@@ -2,14 +2,29 @@
  * caller's own jobs. */
 #include "server/handle_a1111.h"
 
+#include "api/base64.h"
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
 #include "server/handlers.h"
 
+#include <strings.h>
+
 enum { TASKS_LOOKED_AT = 50 };
 
 /* ---- Progress -------------------------------------------------------------------------------- */
+
+static bool is_yes(const char *text)
+{
+    return text && (strcasecmp(text, "true") == 0 || strcmp(text, "1") == 0);
+}
+
+/* Clients spell it in two ways. */
+static bool skips_image(struct ld_exchange *ex)
+{
+    return is_yes(ld_exchange_query(ex, "skip_current_image")) ||
+           is_yes(ld_exchange_query(ex, "skipCurrentImage"));
+}
 
 enum ld_handled ld_handle_a1111_progress(struct ld_exchange *ex)
 {
@@ -31,8 +46,17 @@ enum ld_handled ld_handle_a1111_progress(struct ld_exchange *ex)
             shown = &jobs[i].view;
     if (shown)
         ld_front_enliven(ex->front, shown, phase);
-    const struct ld_a1111_progress progress = {shown, waiting, ld_clock_wall_us()};
+    struct ld_buffer preview = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    if (shown && !skips_image(ex))
+        (void)ld_supervisor_preview(ex->front->supervisor, shown->id, &preview);
+    const struct ld_a1111_progress progress = {
+        .job = shown,
+        .waiting = waiting,
+        .now_us = ld_clock_wall_us(),
+        .preview = ld_span_of(preview.data, preview.failed ? 0 : preview.size),
+    };
     ld_a1111_write_progress(&progress, &ex->reply.body);
+    ld_buffer_deinit(&preview);
     return ld_exchange_json(ex, 200);
 }
 
@@ -41,6 +65,33 @@ static bool has_tag(const struct ld_store_job *job, const char *task)
     char tag[LD_TAG_BYTES_MAX + 1];
     return ld_json_find_string(ld_span_text(job->view.request_json), "/tag", tag, sizeof tag) &&
            strcmp(tag, task) == 0;
+}
+
+/* A newer preview than the one that the client has, as a data URI. */
+static void write_live_preview(struct ld_exchange *ex, const struct ld_json_tree *tree,
+                               const char *job_id)
+{
+    const struct ld_json_node *wanted = ld_lenient_member(tree, ld_json_root(tree), "live_preview");
+    const struct ld_json_node *known =
+        ld_lenient_member(tree, ld_json_root(tree), "id_live_preview");
+    struct ld_buffer preview = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    bool wants = true;
+    int64_t has = -1;
+    if (wanted && !ld_lenient_flag(wanted, &wants))
+        wants = true;
+    if (known && !ld_lenient_whole(known, &has))
+        has = -1;
+    const uint32_t number =
+        job_id && wants ? ld_supervisor_preview(ex->front->supervisor, job_id, &preview) : 0;
+    if (number > 0 && number != has) {
+        ld_buffer_text(&ex->reply.body, ",\"live_preview\":\"data:image/png;base64,");
+        ld_base64_encode(ld_span_of(preview.data, preview.size), &ex->reply.body);
+        ld_buffer_format(&ex->reply.body, "\",\"id_live_preview\":%u", number);
+    } else {
+        ld_buffer_format(&ex->reply.body, ",\"live_preview\":null,\"id_live_preview\":%lld",
+                         (long long)has);
+    }
+    ld_buffer_deinit(&preview);
 }
 
 /* The page's own way to ask: by the id that force_task_id gave. */
@@ -81,8 +132,8 @@ enum ld_handled ld_handle_a1111_task_progress(struct ld_exchange *ex)
         ld_buffer_json_double(&ex->reply.body, (double)view.eta_ms / 1000);
     else
         ld_buffer_text(&ex->reply.body, "null");
-    ld_buffer_text(&ex->reply.body, ",\"live_preview\":null,\"id_live_preview\":-1,"
-                                    "\"textinfo\":null}");
+    write_live_preview(ex, &tree, active ? view.id : NULL);
+    ld_buffer_text(&ex->reply.body, ",\"textinfo\":null}");
     return ld_exchange_json(ex, 200);
 }
 
@@ -209,8 +260,12 @@ enum ld_handled ld_handle_a1111_options(struct ld_exchange *ex)
     ld_buffer_format(out,
                      ",\"CLIP_stop_at_last_layers\":%lld,\"eta_noise_seed_delta\":%lld,"
                      "\"randn_source\":\"GPU\",\"enable_pnginfo\":true,\"show_progressbar\":true,"
-                     "\"live_previews_enable\":false,\"img2img_fix_steps\":false}",
-                     (long long)clip_skip, (long long)options.ensd);
+                     "\"live_previews_enable\":%s,\"show_progress_every_n_steps\":%lld,"
+                     "\"img2img_fix_steps\":false}",
+                     (long long)clip_skip, (long long)options.ensd,
+                     options.previews_off ? "false" : "true",
+                     (long long)(options.previews_every ? options.previews_every
+                                                        : ld_a1111_previews_every(&options)));
     ld_inventory_release(ex->front->inventory, inventory);
     return ld_exchange_json(ex, 200);
 }

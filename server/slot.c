@@ -246,6 +246,7 @@ void ld_slot_job_remove(struct ld_slot *slot, struct ld_slot_job *job)
         job->results_first = next;
     }
     ld_heap_free(job->cells);
+    ld_buffer_deinit(&job->preview);
     const uint32_t index = (uint32_t)(job - slot->jobs);
     slot->job_count--;
     if (index != slot->job_count)

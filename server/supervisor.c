@@ -424,28 +424,46 @@ void ld_supervisor_cancel(struct ld_supervisor *supervisor, const char *job_id, 
     ring(supervisor);
 }
 
+/* With the lock. */
+static const struct ld_slot_job *find_running(const struct ld_supervisor *supervisor,
+                                              const char *job_id)
+{
+    for (uint32_t i = 0; i < supervisor->config.workers; i++) {
+        const struct ld_slot *slot = &supervisor->slots[i];
+        for (uint32_t j = 0; j < slot->job_count; j++)
+            if (strcmp(slot->jobs[j].id, job_id) == 0)
+                return &slot->jobs[j];
+    }
+    return NULL;
+}
+
+uint32_t ld_supervisor_preview(struct ld_supervisor *supervisor, const char *job_id,
+                               struct ld_buffer *out)
+{
+    pthread_mutex_lock(&supervisor->lock);
+    const struct ld_slot_job *job = find_running(supervisor, job_id);
+    const uint32_t number = job ? job->preview_number : 0;
+    if (number > 0)
+        ld_buffer_bytes(out, job->preview.data, job->preview.size);
+    pthread_mutex_unlock(&supervisor->lock);
+    return out->failed ? 0 : number;
+}
+
 bool ld_supervisor_progress(struct ld_supervisor *supervisor, const char *job_id,
                             struct ld_progress_view *progress, char buffer[32], int64_t *eta_ms)
 {
-    bool found = false;
     pthread_mutex_lock(&supervisor->lock);
-    for (uint32_t i = 0; i < supervisor->config.workers && !found; i++) {
-        const struct ld_slot *slot = &supervisor->slots[i];
-        for (uint32_t j = 0; j < slot->job_count && !found; j++) {
-            const struct ld_slot_job *job = &slot->jobs[j];
-            if (strcmp(job->id, job_id) != 0)
-                continue;
-            found = true;
-            *progress = job->progress;
-            memcpy(buffer, job->phase, sizeof job->phase);
-            progress->phase = buffer;
-            const double done = progress->fraction;
-            const int64_t elapsed_ms = (ld_clock_monotonic_us() - job->claimed_us) / 1000;
-            *eta_ms = done < 0.02 ? -1 : (int64_t)((double)elapsed_ms * (1.0 - done) / done);
-        }
+    const struct ld_slot_job *job = find_running(supervisor, job_id);
+    if (job) {
+        *progress = job->progress;
+        memcpy(buffer, job->phase, sizeof job->phase);
+        progress->phase = buffer;
+        const double done = progress->fraction;
+        const int64_t elapsed_ms = (ld_clock_monotonic_us() - job->claimed_us) / 1000;
+        *eta_ms = done < 0.02 ? -1 : (int64_t)((double)elapsed_ms * (1.0 - done) / done);
     }
     pthread_mutex_unlock(&supervisor->lock);
-    return found;
+    return job != NULL;
 }
 
 void ld_supervisor_set_shared(struct ld_supervisor *supervisor, bool shared)

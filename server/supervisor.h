@@ -50,6 +50,11 @@ void ld_supervisor_wake(struct ld_supervisor *supervisor);
 /* The job is being cancelled (or was deleted): tell its worker. Any thread. */
 void ld_supervisor_cancel(struct ld_supervisor *supervisor, const char *job_id, bool keep_partial);
 
+/* The latest preview of a running job, a PNG, appended to `out`, and how many there were; 0: none.
+ * Whose job it is has been asked before. */
+uint32_t ld_supervisor_preview(struct ld_supervisor *supervisor, const char *job_id,
+                               struct ld_buffer *out);
+
 /* What a running job has reached; false if no worker has it. `phase` points into `buffer`. */
 bool ld_supervisor_progress(struct ld_supervisor *supervisor, const char *job_id,
                             struct ld_progress_view *progress, char buffer[32], int64_t *eta_ms);

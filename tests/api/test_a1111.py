@@ -179,14 +179,49 @@ def test_point_11_progress_falls_to_idle(serve):
         front.get("/sdapi/v1/progress?skipCurrentImage=true").json))
     assert running["state"]["job_count"] == 1 and running["state"]["sampling_steps"] == 40
     assert 0 < running["progress"] <= 1 and running["current_image"] is None
+    shown = until(lambda: front.get("/sdapi/v1/progress?skip_current_image=false").json["current_image"])
+    assert base64.b64decode(shown, validate=True).startswith(b"\x89PNG")
+    assert front.get("/sdapi/v1/progress?skip_current_image=True").json["current_image"] is None
     task = front.post("/internal/progress", {"id_task": "task(abc)", "id_live_preview": -1}).json
     assert task["active"] and not task["completed"]
+    assert task["live_preview"].startswith("data:image/png;base64,iVBOR") and task["id_live_preview"] >= 1
+    quiet = front.post("/internal/progress", {"id_task": "task(abc)", "live_preview": False}).json
+    assert quiet["live_preview"] is None
     thread.join()
     assert box["answer"].status == 200
     assert front.get("/sdapi/v1/progress").json["state"]["job_count"] == 0
     assert front.post("/internal/progress", {"id_task": "task(abc)"}).json["completed"]
     assert front.get("/internal/pending-tasks").json == {"size": 0, "tasks": []}
     assert front.get("/internal/ping").json == {}
+
+
+def test_live_previews_are_the_callers_own_and_can_be_turned_off(latentd, tmp_path, serve):
+    key, other = add(latentd, tmp_path, "one"), add(latentd, tmp_path, "two")
+    front = serve("step_ms=60")
+    options = front.get("/sdapi/v1/options", headers=bearer(key)).json
+    assert options["live_previews_enable"] is True and options["show_progress_every_n_steps"] == 10
+    for wanted, every in (({"show_progress_every_n_steps": 2}, 2), ({"live_previews_enable": False}, None),
+                          ({"live_previews_enable": True, "show_progress_every_n_steps": -1}, None),
+                          ({"show_progress_every_n_steps": 3}, 3)):
+        assert front.post("/sdapi/v1/options", wanted, headers=bearer(key)).status == 200
+        thread, box = in_background(lambda: front.post("/sdapi/v1/txt2img", {**SMALL, "steps": 24}, headers=bearer(key)))
+        seen = []
+
+        def watch():
+            progress = front.get("/sdapi/v1/progress", headers=bearer(key)).json
+            seen.append(progress["current_image"])
+            theirs = front.get("/sdapi/v1/progress", headers=bearer(other)).json
+            assert theirs["current_image"] is None and theirs["state"]["job_count"] == 0
+            return "answer" in box
+        until(watch)
+        thread.join()
+        assert box["answer"].status == 200
+        assert any(seen) == (every is not None), wanted
+        job = front.get("/v1/jobs?limit=1", headers=bearer(key)).json["jobs"][0]
+        assert job["request"].get("preview", {}).get("every") == every
+    override = {"override_settings": {"live_previews_enable": False}}
+    answer = front.post("/sdapi/v1/txt2img", {**SMALL, **override}, headers=bearer(key)).json
+    assert not any("override_settings" in warning for warning in answer["warnings"])
 
 
 @pytest.mark.parametrize("path", ["interrupt", "skip"])
