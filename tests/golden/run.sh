@@ -20,4 +20,4 @@ mkdir -p "$base"
 if [ ! "$base/tiny.safetensors" -nt "$maker" ]; then
     "$maker" "$base"
 fi
-exec "$build/tests/golden_check" --base "$base" --spec "$here/spec" "$@" "$here"
+exec "$build/tests/golden_check" --base "$base" --spec "$here/spec" "$@" "$here/model" "$here/sampling"

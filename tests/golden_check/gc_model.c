@@ -101,7 +101,7 @@ static void check_text_case(struct gc *gc, struct gc_tensors *tensors, struct ld
     json_t *layers = layers_by_name(item);
     for (request.skip = 3; ids && out && request.skip >= 1; request.skip--) {
         struct gc_blocks blocks;
-        gc_blocks_begin(&blocks, request.skip == 1 ? layers : NULL, model);
+        gc_blocks_begin(&blocks, request.skip == 1 ? layers : NULL, tensors, id, model);
         check_skip(gc, tensors, model, id, &request, out);
         gc_blocks_end(gc, &blocks, model, id, TEXT_TOLERANCE);
     }
@@ -145,7 +145,7 @@ static void check_unet_case(struct gc *gc, struct gc_tensors *tensors, struct ld
                                             .height = (int32_t)x_shape.shape[2],
                                             .width = (int32_t)x_shape.shape[3]};
     struct gc_blocks blocks;
-    gc_blocks_begin(&blocks, json_object_get(item, "blocks"), model);
+    gc_blocks_begin(&blocks, json_object_get(item, "blocks"), tensors, id, model);
     if (ld_model_unet(model, NULL, &request, &err) != LD_OK)
         gc_fail(gc, id, err.detail);
     else
@@ -163,9 +163,10 @@ done:
 /* Statistics are over the whole batch, pictures are made one by one: only batches of one have their
  * blocks compared. */
 static void begin_vae_blocks(struct gc_blocks *blocks, const json_t *item, size_t batch,
-                             struct ld_model *model)
+                             struct gc_tensors *tensors, struct ld_model *model)
 {
-    gc_blocks_begin(blocks, batch == 1 ? json_object_get(item, "blocks") : NULL, model);
+    gc_blocks_begin(blocks, batch == 1 ? json_object_get(item, "blocks") : NULL, tensors,
+                    id_of(item), model);
 }
 
 static void check_decode(struct gc *gc, struct gc_tensors *tensors, struct ld_model *model,
@@ -181,7 +182,7 @@ static void check_decode(struct gc *gc, struct gc_tensors *tensors, struct ld_mo
     const size_t size = 3 * 64 * (size_t)height * (size_t)width;
     float *picture = calloc(batch * size + 1, sizeof *picture);
     struct gc_blocks blocks;
-    begin_vae_blocks(&blocks, item, batch, model);
+    begin_vae_blocks(&blocks, item, batch, tensors, model);
     enum ld_code code = z && picture ? LD_OK : LD_E_NOT_FOUND;
     for (size_t b = 0; code == LD_OK && b < batch; b++)
         code = ld_model_decode(model, z + b * (shape.count / batch), height, width, 1.0F, NULL,
@@ -211,7 +212,7 @@ static void check_encode(struct gc *gc, struct gc_tensors *tensors, struct ld_mo
     float *mean = calloc(batch * half + 1, sizeof *mean);
     float *logvar = calloc(batch * half + 1, sizeof *logvar);
     struct gc_blocks blocks;
-    begin_vae_blocks(&blocks, item, batch, model);
+    begin_vae_blocks(&blocks, item, batch, tensors, model);
     enum ld_code code = image && moments && mean && logvar ? LD_OK : LD_E_NOT_FOUND;
     for (size_t b = 0; code == LD_OK && b < batch; b++) {
         code = ld_model_encode_image(model, image + b * (shape.count / batch), height, width, NULL,

@@ -155,14 +155,50 @@ static float *rows_of(const float *planes, int32_t batch, int32_t channels, int3
     return rows;
 }
 
+static void note_worst(struct gc_blocks *blocks, const char *name, double error)
+{
+    if (error <= blocks->worst)
+        return;
+    blocks->worst = error;
+    snprintf(blocks->worst_name, sizeof blocks->worst_name, "%s", name);
+}
+
+/* The whole block, where the case stores it: "<case>/block.<name>" or "<case>/<name>". */
+static void compare_whole(struct gc_blocks *blocks, const char *name, const float *planes,
+                          int32_t batch, int32_t channels, size_t plane)
+{
+    char full[NAME_SIZE];
+    struct gc_array array;
+    const size_t count = (size_t)batch * (size_t)channels * plane;
+    snprintf(full, sizeof full, "%s/block.%s", blocks->case_id, name);
+    bool there = gc_tensors_get(blocks->tensors, full, &array);
+    if (!there)
+        there = gc_tensors_get(blocks->tensors, gc_join(full, sizeof full, blocks->case_id, name),
+                               &array);
+    if (!there)
+        return;
+    float *rows = array.rank == 3 ? rows_of(planes, batch, channels, (int32_t)plane) : NULL;
+    const float *values = rows ? rows : planes;
+    double *wide = calloc(count ? count : 1, sizeof *wide);
+    for (size_t i = 0; wide && i < count; i++)
+        wide[i] = (double)values[i];
+    note_worst(blocks, name,
+               wide && array.count == count ? gc_relative_l2(wide, array.data, count)
+                                            : (double)INFINITY);
+    free(wide);
+    free(rows);
+    gc_array_free(&array);
+}
+
 static void take_block(void *ctx, const char *name, const float *planes, int32_t batch,
                        int32_t channels, int32_t height, int32_t width)
 {
     struct gc_blocks *blocks = ctx;
     const json_t *expected = json_object_get(blocks->expected, name);
+    const size_t count = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
+    compare_whole(blocks, name, planes, batch, channels, (size_t)height * (size_t)width);
     if (!expected)
         return;
-    const size_t count = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
     size_t shape = 1;
     const json_t *dims = json_object_get(expected, "shape");
     for (size_t d = 0; d < json_array_size(dims); d++)
@@ -172,18 +208,15 @@ static void take_block(void *ctx, const char *name, const float *planes, int32_t
                                         : (double)INFINITY;
     free(rows);
     blocks->seen++;
-    if (!(error <= blocks->worst)) {
-        blocks->worst = error;
-        snprintf(blocks->worst_name, sizeof blocks->worst_name, "%s", name);
-    }
+    note_worst(blocks, name, error);
 }
 
 static struct ld_graph_tap_sink blocks_sink;
 
-void gc_blocks_begin(struct gc_blocks *blocks, const json_t *expected, struct ld_model *model)
+void gc_blocks_begin(struct gc_blocks *blocks, const json_t *expected, struct gc_tensors *tensors,
+                     const char *case_id, struct ld_model *model)
 {
-    memset(blocks, 0, sizeof *blocks);
-    blocks->expected = expected;
+    *blocks = (struct gc_blocks){.expected = expected, .tensors = tensors, .case_id = case_id};
     blocks_sink = (struct ld_graph_tap_sink){.ctx = blocks, .take = take_block};
     ld_model_set_tap(model, expected ? &blocks_sink : NULL);
 }

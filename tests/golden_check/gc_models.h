@@ -21,16 +21,20 @@ struct ld_model *gc_full_model(struct gc *gc, uint32_t parts, const char *name);
 
 /* ---- Block statistics ------------------------------------------------------------------------ */
 
-/* Compares every named block that runs with the statistics a case file gives for it: mean, standard
- * deviation, largest magnitude, L2 norm and 16 samples. */
+/* Compares every named block that runs with the statistics a case file gives for it (mean, standard
+ * deviation, largest magnitude, L2 norm and 16 samples), and with the whole of it where the case has
+ * that as a tensor. */
 struct gc_blocks {
     const json_t *expected; /* object: block name -> statistics */
+    struct gc_tensors *tensors;
+    const char *case_id;
     double worst;
     char worst_name[64];
     uint32_t seen;
 };
 
-void gc_blocks_begin(struct gc_blocks *blocks, const json_t *expected, struct ld_model *model);
+void gc_blocks_begin(struct gc_blocks *blocks, const json_t *expected, struct gc_tensors *tensors,
+                     const char *case_id, struct ld_model *model);
 /* Reports one line "<case>/blocks"; a block that never came is a failure. */
 void gc_blocks_end(struct gc *gc, struct gc_blocks *blocks, struct ld_model *model,
                    const char *case_id, double tolerance);
