@@ -45,6 +45,9 @@ enum ld_code ld_db_step(struct ld_db_query *query, bool *row, struct ld_error *e
 int64_t ld_db_int(struct ld_db_query *query, int column);
 /* Borrowed until the next step or done; "" for NULL. */
 const char *ld_db_text(struct ld_db_query *query, int column);
+/* Whether one of the texts since the last call was "" because there was no memory for it. */
+bool ld_db_text_lost(struct ld_db *db);
+struct ld_db *ld_db_of(const struct ld_db_query *query);
 void ld_db_done(struct ld_db_query *query);
 
 /* Of the last statement that ended. */
@@ -53,5 +56,8 @@ int64_t ld_db_last_row(const struct ld_db *db);
 
 /* The file or the disk under it can no longer be trusted: the process must end and reopen it. */
 bool ld_db_is_broken(const struct ld_db *db);
+
+/* Opening is over: damage found from now on is LD_E_IO, no longer LD_E_FORMAT. */
+void ld_db_serve(struct ld_db *db);
 
 #endif

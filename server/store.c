@@ -85,7 +85,10 @@ static void run_op(struct ld_store *store, struct ld_store_op *op)
     op->code = simple(store, SQL_SAVE, &op->err);
     if (op->code != LD_OK)
         return;
+    (void)ld_db_text_lost(store->writer);
     op->code = op->run ? op->run(store, op->args, &op->err) : LD_OK;
+    if (op->code == LD_OK && ld_db_text_lost(store->writer))
+        op->code = LD_FAIL(&op->err, LD_E_NOMEM, "out of memory");
     if (op->code == LD_OK) {
         op->code = simple(store, SQL_RELEASE, &op->err);
         return;
@@ -293,6 +296,8 @@ struct ld_db *ld_store_reader_take(struct ld_store *store)
 
 void ld_store_reader_give(struct ld_store *store, struct ld_db *reader)
 {
+    if (ld_db_is_broken(reader))
+        atomic_store(&store->broken, true);
     pthread_mutex_lock(&store->readers_lock);
     for (uint32_t i = 0; i < LD_STORE_READERS; i++) {
         if (store->readers[i] == reader)
@@ -380,11 +385,15 @@ enum ld_code ld_store_open(struct ld_store **out, const struct ld_store_config *
         ld_db_open(&store->writer, config->path, false, ld_store_sql, SQL_COUNT, err);
     if (code == LD_OK)
         code = start(store, err);
-    if (code != LD_OK)
+    if (code != LD_OK) {
         ld_store_close(store);
-    else
-        *out = store;
-    return code;
+        return code;
+    }
+    ld_db_serve(store->writer);
+    for (uint32_t i = 0; i < LD_STORE_READERS; i++)
+        ld_db_serve(store->readers[i]);
+    *out = store;
+    return LD_OK;
 }
 
 void ld_store_close(struct ld_store *store)

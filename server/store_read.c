@@ -5,10 +5,11 @@
 
 /* ---- One job --------------------------------------------------------------------------------- */
 
-/* Copies the column; NULL when the arena is full. */
+/* Copies the column; NULL without memory. */
 static const char *column_text(struct ld_db_query *row, int column, struct ld_arena *arena)
 {
-    return ld_arena_strdup(arena, ld_db_text(row, column));
+    const char *text = ld_db_text(row, column);
+    return ld_db_text_lost(ld_db_of(row)) ? NULL : ld_arena_strdup(arena, text);
 }
 
 static double milliseconds(int64_t us)

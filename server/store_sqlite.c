@@ -8,6 +8,7 @@
 struct ld_db_query {
     sqlite3_stmt *statement;
     struct ld_db *db;
+    bool unbound; /* a value was lost on its way in */
 };
 
 struct ld_db {
@@ -15,7 +16,8 @@ struct ld_db {
     const char *const *statements;
     uint32_t statement_count;
     struct ld_db_query *queries; /* one a statement, prepared at first use */
-    bool broken;
+    bool broken, serving;
+    bool text_lost; /* since ld_db_text_lost */
 };
 
 /* The library's own text may name files and SQL: it goes to the log, not into the sentence. */
@@ -39,7 +41,7 @@ static enum ld_code fail(struct ld_db *db, int result, struct ld_error *err)
         break;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-        code = LD_E_FORMAT;
+        code = db->serving ? LD_E_IO : LD_E_FORMAT; /* no caller's fault */
         sentence = "the job store is damaged";
         db->broken = true;
         break;
@@ -127,6 +129,7 @@ struct ld_db_query *ld_db_use(struct ld_db *db, uint32_t statement, struct ld_er
     LD_ASSERT(statement < db->statement_count);
     struct ld_db_query *query = &db->queries[statement];
     query->db = db;
+    query->unbound = false;
     if (query->statement)
         return query;
     const int result = sqlite3_prepare_v3(db->handle, db->statements[statement], -1,
@@ -137,22 +140,31 @@ struct ld_db_query *ld_db_use(struct ld_db *db, uint32_t statement, struct ld_er
     return NULL;
 }
 
-/* A value that cannot be bound (no memory) makes the statement fail at its step: SQLite treats the
- * parameter as NULL, which the schema refuses where it matters. An index out of range is ours. */
+/* A value that cannot be bound (no memory) makes the statement fail at its step: as the NULL that
+ * SQLite takes it for, it would match nothing where something is. An index out of range is ours. */
+static void note_binding(struct ld_db_query *query, int result)
+{
+    LD_ASSERT(result != SQLITE_RANGE);
+    query->unbound = query->unbound || result != SQLITE_OK;
+}
+
 void ld_db_bind_int(struct ld_db_query *query, int index, int64_t value)
 {
-    LD_ASSERT(sqlite3_bind_int64(query->statement, index, value) != SQLITE_RANGE);
+    note_binding(query, sqlite3_bind_int64(query->statement, index, value));
 }
 
 void ld_db_bind_text(struct ld_db_query *query, int index, const char *text)
 {
-    const int result = text ? sqlite3_bind_text(query->statement, index, text, -1, SQLITE_TRANSIENT)
-                            : sqlite3_bind_null(query->statement, index);
-    LD_ASSERT(result != SQLITE_RANGE);
+    note_binding(query, text
+                            ? sqlite3_bind_text(query->statement, index, text, -1, SQLITE_TRANSIENT)
+                            : sqlite3_bind_null(query->statement, index));
 }
 
 enum ld_code ld_db_step(struct ld_db_query *query, bool *row, struct ld_error *err)
 {
+    *row = false;
+    if (query->unbound)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     const int result = sqlite3_step(query->statement);
     *row = result == SQLITE_ROW;
     if (result == SQLITE_ROW || result == SQLITE_DONE)
@@ -168,13 +180,28 @@ int64_t ld_db_int(struct ld_db_query *query, int column)
 const char *ld_db_text(struct ld_db_query *query, int column)
 {
     const unsigned char *text = sqlite3_column_text(query->statement, column);
+    if (!text && sqlite3_errcode(query->db->handle) == SQLITE_NOMEM)
+        query->db->text_lost = true;
     return text ? (const char *)text : "";
+}
+
+bool ld_db_text_lost(struct ld_db *db)
+{
+    const bool lost = db->text_lost;
+    db->text_lost = false;
+    return lost;
+}
+
+struct ld_db *ld_db_of(const struct ld_db_query *query)
+{
+    return query->db;
 }
 
 void ld_db_done(struct ld_db_query *query)
 {
     (void)sqlite3_reset(query->statement); /* repeats the step's error, which was reported */
     (void)sqlite3_clear_bindings(query->statement);
+    query->unbound = false;
 }
 
 int64_t ld_db_changes(const struct ld_db *db)
@@ -185,6 +212,11 @@ int64_t ld_db_changes(const struct ld_db *db)
 int64_t ld_db_last_row(const struct ld_db *db)
 {
     return sqlite3_last_insert_rowid(db->handle);
+}
+
+void ld_db_serve(struct ld_db *db)
+{
+    db->serving = true;
 }
 
 bool ld_db_is_broken(const struct ld_db *db)
