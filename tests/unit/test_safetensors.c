@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,6 +181,51 @@ static void what_is_written_is_read_back(void **state)
     fixture_remove_folder(folder);
 }
 
+/* Sparse files: they take no room. The header says that the tensor fills all that follows it. */
+static void a_file_of_sixteen_gibibytes_is_the_largest(void **state)
+{
+    enum { HEADER = 120 };
+    (void)state;
+    char folder[256];
+    fixture_folder(folder);
+    const char *path = fixture_path(folder, "large.safetensors");
+    for (int step = -1; step <= 1; step++) {
+        const long long size = (long long)LD_ST_FILE_MAX + step;
+        const long long data = size - 8 - HEADER;
+        uint8_t length[8];
+        char header[HEADER + 1];
+        struct ld_safetensors *file;
+        enum ld_st_class why;
+        ld_write_u64le(length, HEADER);
+        memset(header, ' ', sizeof header);
+        const int used = snprintf(
+            header, sizeof header,
+            "{\"t\":{\"dtype\":\"U8\",\"shape\":[%lld],\"data_offsets\":[0,%lld]}}", data, data);
+        assert_in_range(used, 1, HEADER);
+        header[used] = ' ';
+        const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, length, 8), 8);
+        assert_int_equal(write(fd, header, HEADER), HEADER);
+        const bool sparse = ftruncate(fd, (off_t)size) == 0;
+        (void)close(fd);
+        if (!sparse) { /* a disk that has no such files */
+            fixture_remove_folder(folder);
+            skip();
+        }
+        const enum ld_code code = ld_safetensors_open(&file, path, &why, NULL);
+        if (step <= 0) {
+            assert_int_equal(code, LD_OK);
+            assert_int_equal(ld_safetensors_count(file), 1);
+            ld_safetensors_close(file);
+        } else {
+            assert_int_equal(why, LD_ST_LIMIT);
+            assert_int_not_equal(code, LD_OK);
+        }
+    }
+    fixture_remove_folder(folder);
+}
+
 static void only_regular_files_are_opened(void **state)
 {
     (void)state;
@@ -203,6 +249,7 @@ int main(void)
         cmocka_unit_test(the_gravest_rule_is_named),
         cmocka_unit_test(lengths_are_checked_before_memory_is_taken),
         cmocka_unit_test(a_hundred_thousand_tensors_are_quick_and_one_more_is_refused),
+        cmocka_unit_test(a_file_of_sixteen_gibibytes_is_the_largest),
         cmocka_unit_test(what_is_written_is_read_back),
         cmocka_unit_test(only_regular_files_are_opened),
     };
