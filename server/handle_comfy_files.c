@@ -189,10 +189,10 @@ static enum ld_handled view_output(struct ld_exchange *ex, const char *name)
     struct ld_error err = {0};
     uint64_t wanted;
     const char *dot = strrchr(name, '.');
+    if (strlen(name) < LD_ID_SIZE + 1)
+        return no_picture(ex);
     char *id = ld_arena_strndup(&ex->arena, name, LD_ID_SIZE - 1);
-    const size_t size = strlen(name);
-    if (!id || size < LD_ID_SIZE + 1 || name[LD_ID_SIZE - 1] != '_' || !dot ||
-        !ld_id_valid(ld_span_text(id)) ||
+    if (!id || name[LD_ID_SIZE - 1] != '_' || !dot || !ld_id_valid(ld_span_text(id)) ||
         !ld_parse_u64(ld_span_of(name + LD_ID_SIZE, (size_t)(dot - name) - LD_ID_SIZE), &wanted) ||
         ld_store_job_get(ex->front->store, ex->tenant, id, &ex->arena, &job, &err) != LD_OK)
         return no_picture(ex);

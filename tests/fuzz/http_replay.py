@@ -90,6 +90,7 @@ def traffic(front):
         "/v1/jobs?limit=5&status=succeeded", f"/v1/jobs/{job}", f"/v1/jobs/{job}/images/0", f"/v1/jobs/{job}/events",
         "/v1/tags?q=cat&limit=5", "/v1/admin/queue", "/v1/images", "/sdapi/v1/progress?skip_current_image=true",
         "/sdapi/v1/options", "/history?max_items=3", "/queue", "/object_info/KSampler", f"/view?filename={job}.png&type=output",
+        "/view?filename=a", "/view?filename=a.png&type=input",
         "/user/subscription", "/ai/generate-image/suggest-tags?model=a&prompt=cat")]
     sent += [
         http("POST", "/v1/jobs", native),
