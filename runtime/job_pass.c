@@ -77,8 +77,8 @@ static enum ld_code merge_stage(struct ld_job *job, struct ld_library *library,
     if (count == 0)
         return LD_OK;
     struct ld_buffer lines = ld_buffer_make(REPORT_MAX);
-    const enum ld_code code =
-        ld_library_variant(library, pass->model, acting, count, &stage->variant, &lines, err);
+    const enum ld_code code = ld_library_variant(
+        library, pass->model, acting, count, job->request.dora_norm, &stage->variant, &lines, err);
     if (code == LD_OK)
         tell_adapters(job, &lines);
     ld_buffer_deinit(&lines);

@@ -5,7 +5,7 @@
  *
  *     ld_library_open(&library, &config, backend, &err);
  *     ld_library_model(library, "novelai_v2", &model, &err);
- *     ld_library_variant(library, model, loras, count, &pin, &report, &err);
+ *     ld_library_variant(library, model, loras, count, dora_norm, &pin, &report, &err);
  */
 #ifndef LD_RUNTIME_LIBRARY_H
 #define LD_RUNTIME_LIBRARY_H
@@ -107,8 +107,8 @@ bool ld_library_has_room(const struct ld_library *library, const char *model, co
  */
 enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *resident,
                                 const struct ld_request_lora *loras, uint32_t count,
-                                struct ld_variant_pin *out, struct ld_buffer *report,
-                                struct ld_error *err) LD_MUST_USE;
+                                enum ld_dora_choice dora_norm, struct ld_variant_pin *out,
+                                struct ld_buffer *report, struct ld_error *err) LD_MUST_USE;
 void ld_library_variant_release(struct ld_library *library, const struct ld_variant_pin *pin);
 
 /* JSON object as ld_engine_inventory describes it. */

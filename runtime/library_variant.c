@@ -1,7 +1,7 @@
 /*
  * Weight variants: a model with adapters merged in, made once and kept while it is used and after
- * that as long as the budget lasts. The key names the model, every adapter's content and both
- * strengths in order, so nothing of one request reaches another.
+ * that as long as the budget lasts. The key names the model, DoRA's norm, every adapter's content
+ * and both strengths in order, so nothing of one request reaches another.
  */
 #include "runtime/library_state.h"
 
@@ -82,11 +82,12 @@ const char *ld_library_adapter_sha256(const struct ld_library *library, const ch
 
 static enum ld_code key_of(struct ld_library *library, const struct ld_resident *resident,
                            const struct ld_request_lora *loras, uint32_t count,
-                           char key[LD_SHA256_HEX_SIZE], struct ld_error *err)
+                           enum ld_dora_choice norm, char key[LD_SHA256_HEX_SIZE],
+                           struct ld_error *err)
 {
     struct ld_buffer text = ld_buffer_make(64 * 1024);
     enum ld_code code = LD_OK;
-    ld_buffer_text(&text, resident->sha256);
+    ld_buffer_format(&text, "%s|%d", resident->sha256, (int)norm);
     for (uint32_t i = 0; code == LD_OK && i < count; i++) {
         char digest[LD_SHA256_HEX_SIZE] = "";
         const struct ld_registry_entry *entry =
@@ -125,8 +126,9 @@ static void name_adapter(const char *name, struct ld_error *err)
 
 /* `adapter` stays open until the variant is packed, which is when its values are computed. */
 static enum ld_code apply_one(struct ld_library *library, const struct ld_request_lora *lora,
-                              struct ld_weights *overlay, struct ld_adapter **adapter,
-                              struct ld_buffer *lines, struct ld_error *err)
+                              enum ld_dora_choice norm, struct ld_weights *overlay,
+                              struct ld_adapter **adapter, struct ld_buffer *lines,
+                              struct ld_error *err)
 {
     struct ld_adapter_report report = {0};
     char digest[LD_SHA256_HEX_SIZE] = "";
@@ -137,7 +139,7 @@ static enum ld_code apply_one(struct ld_library *library, const struct ld_reques
     const struct ld_adapter_options options = {
         .unet_strength = lora->weight,
         .text_strength = lora->text_weight,
-        .dora_norm = LD_DORA_MERGED,
+        .dora_norm = norm == LD_DORA_CHOICE_COMFY ? LD_DORA_COMFY : LD_DORA_MERGED,
         .pool = library->pool,
     };
     enum ld_code code = ld_registry_sha256(library->registry, file, digest, err);
@@ -162,7 +164,8 @@ static enum ld_code apply_one(struct ld_library *library, const struct ld_reques
 /* Tensor by tensor: what the adapters make of one is packed before the next is made. */
 static enum ld_code make(struct ld_library *library, struct ld_resident *resident,
                          const struct ld_request_lora *loras, uint32_t count,
-                         struct ld_variant_entry *entry, struct ld_error *err)
+                         enum ld_dora_choice norm, struct ld_variant_entry *entry,
+                         struct ld_error *err)
 {
     struct ld_adapter *adapters[LD_REQUEST_LORAS_MAX] = {0};
     struct ld_weights *overlay = NULL;
@@ -172,7 +175,7 @@ static enum ld_code make(struct ld_library *library, struct ld_resident *residen
     entry->users = 1; /* not to be let go while it is made */
     enum ld_code code = ld_weights_overlay(&overlay, ld_model_weights(resident->model), err);
     for (uint32_t i = 0; code == LD_OK && i < count; i++)
-        code = apply_one(library, &loras[i], overlay, &adapters[i], &entry->report, err);
+        code = apply_one(library, &loras[i], norm, overlay, &adapters[i], &entry->report, err);
     if (code == LD_OK)
         code = ld_variant_create(&entry->variant, resident->model, overlay, err);
     if (code == LD_OK)
@@ -191,12 +194,12 @@ static enum ld_code make(struct ld_library *library, struct ld_resident *residen
 
 enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *resident,
                                 const struct ld_request_lora *loras, uint32_t count,
-                                struct ld_variant_pin *out, struct ld_buffer *report,
-                                struct ld_error *err)
+                                enum ld_dora_choice dora_norm, struct ld_variant_pin *out,
+                                struct ld_buffer *report, struct ld_error *err)
 {
     char key[LD_SHA256_HEX_SIZE];
     struct ld_variant_entry *entry = NULL;
-    if (key_of(library, resident, loras, count, key, err) != LD_OK)
+    if (key_of(library, resident, loras, count, dora_norm, key, err) != LD_OK)
         return err->code;
     for (int i = 0; i < LD_VARIANTS_MAX && !entry; i++)
         if (library->variants[i].variant && library->variants[i].model == resident &&
@@ -207,7 +210,7 @@ enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *
         entry = free_place(library);
         if (!entry)
             return LD_FAIL(err, LD_E_NOMEM, "too many adapter sets are in use at once");
-        if (make(library, resident, loras, count, entry, err) != LD_OK)
+        if (make(library, resident, loras, count, dora_norm, entry, err) != LD_OK)
             return err->code;
         memcpy(entry->key, key, sizeof key);
     } else {

@@ -34,6 +34,7 @@ enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD, LD_FIT_COVER };
 enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
 enum ld_init_area { LD_INIT_WHOLE, LD_INIT_MASKED };
 enum ld_smea_mode { LD_SMEA_OFF, LD_SMEA_ON, LD_SMEA_AUTO };
+enum ld_dora_choice { LD_DORA_CHOICE_MERGED, LD_DORA_CHOICE_COMFY }; /* as enum ld_dora_norm */
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
 
 enum {
@@ -171,6 +172,7 @@ struct ld_request {
     const char *vae;
     enum ld_vae_tiling vae_tiling;
     enum ld_emphasis emphasis;
+    enum ld_dora_choice dora_norm;
     bool pad_context;
     bool wildcards;
     bool wildcards_seeded;

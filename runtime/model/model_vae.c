@@ -1,5 +1,4 @@
 #include "runtime/model/model_state.h"
-#include "runtime/sample/resize.h"
 
 #include <string.h>
 
@@ -8,7 +7,8 @@ static const float LOGVAR_MIN = -30.0F;
 static const float LOGVAR_MAX = 20.0F;
 
 /* One run of one half: the whole picture in one of its forms, or a tile. `half` [C, ...] is the
- * half-size input of form ESTIMATED, `first` tells that its norms have yet to be measured. */
+ * sample of half the sides of form ESTIMATED, `first` tells that its norms have yet to be measured.
+ */
 struct vae_run {
     enum ld_part part;
     struct ld_vae_shape shape;
@@ -55,6 +55,15 @@ static void clamp_logvar(float *moments, size_t plane)
 
 /* Sides of a tile and what neighbours share of it, in latent cells (kernels.md 3). */
 enum { TILE = 64, OVERLAP = 16 };
+
+/* Side of the pieces that form ESTIMATED measures its norms on: small enough that they cover the
+ * picture evenly, with an inside that no neighbour reaches in the deep levels. */
+enum { BLOCK = 8 };
+
+static int32_t half_of(int32_t side)
+{
+    return (side + 1) / 2;
+}
 
 /* A half of the VAE over a picture in tiles. All tiles have one size, the last ones move inwards,
  * so that one plan serves all. Sizes are in latent cells; a cell is in_factor input values wide and
@@ -150,30 +159,46 @@ static enum ld_code run_tiles(struct ld_model *model, struct tiling *t, struct l
     return LD_OK;
 }
 
-/* The input at half its size, for norms that are to fit the whole picture. */
+/* Where the sample's cell `at` comes from: blocks of BLOCK cells, spread evenly over the side. */
+static int32_t sampled_cell(int32_t at, int32_t side)
+{
+    const int32_t block = side < BLOCK ? side : BLOCK;
+    const int32_t last = (half_of(side) - 1) / block;
+    const int32_t begin =
+        last ? (int32_t)((int64_t)(at / block) * (side - block) / last) : (side - block) / 2;
+    return begin + at % block;
+}
+
+/*
+ * A sample of the input with half its sides, for norms that are to fit the whole picture: blocks at
+ * the picture's own scale. A picture shrunk by averaging has other variances than the whole, and
+ * norms measured on it shift every tone (docs/high-resolution.md has figures).
+ */
 static enum ld_code make_half(struct tiling *t, float **half, size_t *half_bytes,
                               struct ld_error *err)
 {
-    const int32_t f = t->in_factor;
-    const int32_t height = (t->height + 1) / 2 * f;
-    const int32_t width = (t->width + 1) / 2 * f;
-    *half_bytes = (size_t)t->in_channels * (size_t)height * (size_t)width * sizeof(float);
+    const size_t f = (size_t)t->in_factor;
+    const size_t height = (size_t)half_of(t->height) * f;
+    const size_t width = (size_t)half_of(t->width) * f;
+    const size_t in_width = (size_t)t->width * f;
+    const size_t in_plane = (size_t)t->height * f * in_width;
+    *half_bytes = (size_t)t->in_channels * height * width * sizeof(float);
     *half = ld_block_alloc(*half_bytes);
     if (!*half)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the picture in tiles");
     t->run.half = *half;
-    t->run.shape.half_height = height;
-    t->run.shape.half_width = width;
-    const struct ld_resample op = {.in = t->in,
-                                   .images = 1,
-                                   .channels = t->in_channels,
-                                   .in_height = t->height * f,
-                                   .in_width = t->width * f,
-                                   .out_height = height,
-                                   .out_width = width,
-                                   .mode = LD_RESIZE_AREA,
-                                   .out = *half};
-    return ld_resample(&op, err);
+    t->run.shape.half_height = (int32_t)height;
+    t->run.shape.half_width = (int32_t)width;
+    for (size_t c = 0; c < (size_t)t->in_channels; c++)
+        for (size_t y = 0; y < height; y++) {
+            const size_t from = (size_t)sampled_cell((int32_t)(y / f), t->height) * f + y % f;
+            for (size_t x = 0; x < (size_t)half_of(t->width); x++)
+                memcpy(*half + (c * height + y) * width + x * f,
+                       t->in + c * in_plane + from * in_width +
+                           (size_t)sampled_cell((int32_t)x, t->width) * f,
+                       f * sizeof(float));
+        }
+    return LD_OK;
 }
 
 static enum ld_code in_tiles(struct ld_model *model, struct tiling *t, struct ld_error *err)

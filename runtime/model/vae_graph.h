@@ -3,7 +3,7 @@
  *
  * Decoder  in LD_PORT_X [B, 4, h, w] with LD_PORT_SCALE [B] (1 / 0.18215 for a sampler's latent);
  *          out LD_PORT_OUT [B, 3, 8h, 8w], not clamped; 0 is black plus white halves: (y + 1) / 2.
- *          ESTIMATED: the half-size latent in LD_PORT_EXTRA.
+ *          ESTIMATED: a sample of the latent, half its sides, in LD_PORT_EXTRA.
  * Encoder  in LD_PORT_X [B, 3, H, W] in [-1, 1]; out LD_PORT_OUT [B, 8, H/8, W/8]: four mean
  *          planes, then four logvar planes, not clamped.
  * (8 is 2^(levels - 1).) Source: model.md 2.2.
@@ -20,9 +20,9 @@
  *              measured on whole maps and applied strip by strip inside the next convolution, and
  *              results take the place of their residuals. So no normalised map and no second
  *              residual ever stands: about half of WHOLE's memory, WHOLE's bits on the CPU.
- *   ESTIMATED  one tile of a picture, with the norms of a half-size picture (LD_PORT_EXTRA) that
- *              runs as the prologue: no seams, a slight shift of tone.
- *   TILE       one tile by itself, its norms its own.
+ *   ESTIMATED  one tile of a picture, with the norms of a sample of the picture (LD_PORT_EXTRA,
+ * half its sides) that runs as the prologue: no seams, a slight shift of tone. TILE       one tile
+ * by itself, its norms its own.
  */
 enum ld_vae_form { LD_VAE_FORM_WHOLE, LD_VAE_FORM_STRIPS, LD_VAE_FORM_ESTIMATED, LD_VAE_FORM_TILE };
 
@@ -30,7 +30,7 @@ struct ld_vae_shape {
     int32_t batch, height,
         width; /* of the input: latent for the decoder, picture for the encoder */
     enum ld_vae_form form;
-    int32_t half_height, half_width; /* ESTIMATED: of the half-size input */
+    int32_t half_height, half_width; /* ESTIMATED: of the sample */
     int32_t strip_rows;              /* STRIPS: of a map; 0: as many as fit LD_VAE_STRIP_BYTES */
 };
 enum { LD_VAE_STRIP_BYTES = 16 << 20 };

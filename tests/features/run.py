@@ -2,7 +2,12 @@
 asserts by numbers that the feature did what it claims. Everything goes through POST /v1/jobs of a
 server that this program starts and stops. Prints a line a row and `N passed, N failed`.
 
-    run.py --latentd FILE --work DIR [--fast] [--only ROW,...] [--sheet FILE.png]
+    run.py --latentd FILE --work DIR [--fast] [--only ROW,...] [--sheet FILE.png] [--planted]
+
+`--planted` proves that the rows can fail: each is painted with its own feature taken out of every
+request, and passes where its figures then do not hold. Bounds lie at about half of the effect that
+the least of four to six seeds showed (7, 11, 3, 19, 23, 42; the effects are in docs/features.md), so
+that rounding on another machine cannot reach them.
 """
 
 import argparse
@@ -44,6 +49,7 @@ class Painter:
 
     def __init__(self, latentd, work):
         self.known, self.log_path = {}, work / "server.log"
+        self.planted = {}  # fields that are put in place of a row's own; None: left out
         adapters, lists = work / "adapters", work / "wildcards"
         shutil.rmtree(work / "state", ignore_errors=True)
         for folder in (adapters, lists):
@@ -77,7 +83,22 @@ class Painter:
         self.process.stdout.close()
         self.log.close()
 
+    def without(self, body):
+        """A request whose feature is taken out."""
+        body = json.loads(json.dumps(body))
+        for field, value in self.planted.items():
+            *outer, last = field.split(".")
+            inside = [body]
+            for key in outer:
+                inside = [v for x in inside for v in (x.get(key) or [] if isinstance(x.get(key), list)
+                                                      else [x.get(key)]) if isinstance(v, dict)]
+            for x in inside:
+                x.pop(last, None) if value is None else x.update({last: value})
+        return body
+
     def call(self, path, body=None, kind="application/json"):
+        if isinstance(body, dict) and self.planted:
+            body = self.without(body)
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers={"Content-Type": kind})
         try:
@@ -89,7 +110,7 @@ class Painter:
     def submit(self, **fields):
         """Queue a picture; the id of its job."""
         request = {**PLAIN, **fields}
-        key = json.dumps(request, sort_keys=True)
+        key = json.dumps(self.without(request), sort_keys=True)
         if key not in self.known:
             status, answer = self.call("/v1/jobs", request)
             assert status == 202, answer.decode()
@@ -189,9 +210,10 @@ def held(what, left, sign, right):
 ROWS = {}
 
 
-def row(title, fast=False, needs=""):
+def row(title, fast=False, needs="", off=None):
+    """`off`: what --planted puts in place of the row's own fields; None: nothing can be taken out."""
     def keep(function):
-        ROWS[function.__name__] = (title, fast, needs, function)
+        ROWS[function.__name__] = (title, fast, needs, off, function)
         return function
     return keep
 
@@ -208,7 +230,7 @@ def mean_of(figure, pictures):
     return float(np.mean([figure(rgb) for rgb in pictures]))
 
 
-@row("LoRA demo-sketch: colour leaves", fast=True)
+@row("LoRA demo-sketch: colour leaves", fast=True, off={"loras": None})
 def sketch(p):
     both = pair(p, loras=[{"name": "demo-sketch"}])
     p.submit(loras=[{"name": "demo-sketch", "weight": 0.5}])
@@ -216,34 +238,34 @@ def sketch(p):
     adapter = p.job(p.submit(loras=[{"name": "demo-sketch"}]))["adapters"][0]
     before, after = (mean_of(saturation, [b[i] for b in both]) for i in (0, 1))
     return [half, both[0][1]], [
-        held("saturation", after, "<", 0.92 * before),
+        held("saturation", after, "<", 0.8 * before),
         held("distance of weight 0.5", distance(half, both[0][0]), "<",
              distance(both[0][1], both[0][0])),
         held("tensors applied", adapter["tensors_applied"], ">", 0),
         held("unmatched", adapter["tensors_unmatched"], "=", 0)]
 
 
-@row("DoRA demo-golden: an old print in gold")
+@row("DoRA demo-golden: an old print in gold", off={"loras": None})
 def golden(p):
     both = pair(p, loras=[{"name": "demo-golden"}])
     before, after = (mean_of(warmth, [b[i] for b in both]) for i in (0, 1))
-    return [both[0][1]], [held("red above blue", after, ">", before + 8)]
+    return [both[0][1]], [held("red above blue", after, ">", before + 6)]
 
 
-@row("Negative embedding demo-negative: crisp and colourful", fast=True)
+@row("Negative embedding demo-negative: crisp and colourful", fast=True, off={"negative_prompt": None})
 def negative(p):
     plain, with_it = {"prompt": "red cat, night sky"}, {"negative_prompt": "demo-negative"}
     ids = [p.submit(**plain), p.submit(**plain, **with_it)]
     a, b = (p.paint(**plain)[1], p.paint(**plain, **with_it)[1])
     assert len(ids) == 2
-    return [a, b], [held("sharpness", recognise.sharpness(b), ">", 1.1 * recognise.sharpness(a)),
-                    held("saturation", saturation(b), ">", saturation(a))]
+    return [a, b], [held("sharpness", recognise.sharpness(b), ">", 1.08 * recognise.sharpness(a)),
+                    held("saturation", saturation(b), ">", 1.08 * saturation(a))]
 
 
 FAST = {"steps": 6, "sampler": "euler", "scheduler": "simple", "cfg_scale": 6}
 
 
-@row("Few-step LoRA: 6 steps beside 24")
+@row("Few-step LoRA: 6 steps beside 24", off={"loras": None})
 def fast_lora(p):
     many = {**FAST, "steps": 24}
     lora = {"loras": [{"name": "demo-fast"}]}
@@ -254,10 +276,10 @@ def fast_lora(p):
     return [target, plain, fast], [
         held("shows a red cat", float((seen.colour, seen.subject) == ("red", "cat")), "=", 1.0),
         held("UNet rows", p.job(p.submit(**FAST, **lora))["unet_rows"], "=", 12),
-        held("the adapter's share", distance(fast, plain), ">", 0.3)]
+        held("the adapter's share", distance(fast, plain), ">", 4)]
 
 
-@row("Recipe: hyper equals what it stands for", fast=True)
+@row("Recipe: hyper equals what it stands for", fast=True, off={"hyper": None})
 def hyper(p):
     short = {"size": PLAIN["size"], "prompt": PROMPT, "seed": SEEDS[0], "hyper": {"steps": 6}}
     status, answer = p.call("/v1/jobs", short)
@@ -274,7 +296,7 @@ def hyper(p):
         held("warns of cfg 12", float(any("cfg" in w for w in warned)), "=", 1.0)]
 
 
-@row("Deep shrink: one subject at twice the native size")
+@row("Deep shrink: one subject at twice the native size", off={"deep_shrink": None})
 def deep_shrink(p):
     big = {"size": "512x512"}
     shrink = {**big, "deep_shrink": {"block": 3, "factor": 2, "end": 0.5}}
@@ -289,7 +311,7 @@ def deep_shrink(p):
                                         1.15 * area[0] / count[0])]
 
 
-@row("Hires: the same picture, larger and finer")
+@row("Hires: the same picture, larger and finer", off={"hires": None})
 def hires(p):
     fields = {"hires": {"scale": 1.5, "strength": 0.5, "steps": 6}}
     p.submit(), p.submit(**fields)
@@ -302,7 +324,7 @@ def hires(p):
              1.05 * recognise.sharpness(enlarged))]
 
 
-@row("Image to image: strength 0.3, 0.6, 0.9", fast=True)
+@row("Image to image: strength 0.3, 0.6, 0.9", fast=True, off={"init": None})
 def image_to_image(p):
     base = p.paint()[1]
     asked = [{"prompt": "blue fish, underwater, best quality", "seed": 9,
@@ -323,7 +345,7 @@ def middle(side, margin):
     return mask
 
 
-@row("Inpainting: only the mask changes", fast=True)
+@row("Inpainting: only the mask changes", fast=True, off={"init.mask": None})
 def inpaint(p):
     base, mask = p.paint()[1], middle(256, 56)
     fields = {"prompt": "yellow star, night sky, best quality", "seed": 9,
@@ -337,7 +359,7 @@ def inpaint(p):
                          held("green inside", green[1], ">", green[0] + 20)]
 
 
-@row("Outpainting: the old picture in a larger one", needs="init.outpaint")
+@row("Outpainting: the old picture in a larger one", needs="init.outpaint", off={"init.outpaint": None})
 def outpaint(p):
     base = p.paint()[1]
     fields = {"seed": 9, "size": "384x256",
@@ -346,12 +368,12 @@ def outpaint(p):
     kept = rgb[:, 64:320]
     return [base, rgb], [
         held("width", rgb.shape[1], "=", 384),
-        held("change within", float(np.median(np.abs(kept.astype(int) - base))), "<", 3),
+        held("change within", float(np.median(np.abs(kept.astype(int) - base))), "<", 1.5),
         held("blue of the new sky", float((rgb[:, :48, 2].astype(float) - rgb[:, :48, 0]).mean()),
              ">", 10)]
 
 
-@row("Only-masked area: a small mask gets the whole size", needs="init.area")
+@row("Only-masked area: a small mask gets the whole size", needs="init.area", off={"init.area": None})
 def only_masked(p):
     base, mask = p.paint()[1], middle(256, 88)
     asked = [{"prompt": "yellow star, night sky, best quality", "seed": 9,
@@ -366,7 +388,7 @@ def only_masked(p):
                              held("differs from whole", distance(whole, masked), ">", 0.5)]
 
 
-@row("Variation seed: a little aside", fast=True)
+@row("Variation seed: a little aside", fast=True, off={"variation": None})
 def variation(p):
     asked = [{"variation": {"seed": 99, "strength": s}} for s in (0.15, 1)]
     for fields in asked:
@@ -376,18 +398,23 @@ def variation(p):
                            held("it moves", distance(a, near), ">", 0.5)]
 
 
-@row("Uncond-zero: half the rows, its own contrast", fast=True)
+@row("Uncond-zero: half the rows, a push that grows with its scale", fast=True,
+     off={"guidance": None})
 def uncond_zero(p):
-    asked = [{"cfg_scale": 1, "guidance": {"uncond_zero": {"scale": s}}} for s in (0.5, 1.2)]
-    for fields in asked:
+    bare = {"cfg_scale": 1}
+    asked = [{**bare, "guidance": {"uncond_zero": {"scale": s}}} for s in (0.5, 0.75, 1.2)]
+    for fields in (bare, *asked):
         p.submit(**fields)
-    (job, weak), (_, strong) = (p.paint(**f) for f in asked)
+    plain = p.paint(**bare)[1]
+    (job, weak), (_, middling), (_, strong) = (p.paint(**f) for f in asked)
     return [weak, strong], [held("UNet rows", job["unet_rows"], "=", PLAIN["steps"]),
                             held("rows saved", job["unet_rows_saved"], "=", PLAIN["steps"]),
-                            held("contrast of 1.2", strong.std(), ">", 1.02 * weak.std())]
+                            held("distance of 1.2 from 0.5", distance(strong, weak), ">",
+                                 1.3 * distance(middling, weak)),
+                            held("away from plain guidance 1", distance(strong, plain), ">", 5)]
 
 
-@row("CFG++: guidance 1.2 looks like 5")
+@row("CFG++: guidance 1.2 looks like 5", off={"sampler": "euler"})
 def cfg_pp(p):
     asked = [{"sampler": "euler", "cfg_scale": 5}, {"sampler": "euler", "cfg_scale": 1.2},
              {"sampler": "euler_cfg_pp", "cfg_scale": 1.2}]
@@ -395,33 +422,30 @@ def cfg_pp(p):
         p.submit(**fields)
     target, plain, pp = (p.paint(**f)[1] for f in asked)
     return [plain, pp], [held("distance to cfg 5", distance(pp, target), "<",
-                              0.8 * distance(plain, target))]
+                              0.65 * distance(plain, target))]
 
 
 STRONG = {"cfg_scale": 25}
 
 
-@row("Rescale: guidance 25 without burning")
+@row("Rescale: guidance 25 without burning", off={"guidance": None})
 def rescale(p):
     fields = {**STRONG, "guidance": {"rescale": 0.7}}
     p.submit(**STRONG), p.submit(**fields)
     a, b = p.paint(**STRONG)[1], p.paint(**fields)[1]
-    return [a, b], [held("clipped", clipped(b), "<", 0.5 * clipped(a))]
+    return [a, b], [held("clipped", clipped(b), "<", 0.1 * clipped(a))]
 
 
-@row("Dynamic thresholding: guidance 12 with the contrast of 5")
+@row("Dynamic thresholding: guidance 25 without burning", off={"guidance": None})
 def threshold(p):
-    strong = {"cfg_scale": 12}
-    fields = {**strong, "guidance": {"dynamic_threshold": {
+    fields = {**STRONG, "guidance": {"dynamic_threshold": {
         "mimic_scale": 5, "start": "zero", "variability": "std"}}}
-    p.submit(**strong), p.submit(**fields), p.submit()
-    a, b, target = p.paint(**strong)[1], p.paint(**fields)[1], p.paint()[1]
-    return [a, b], [held("contrast, away from guidance 5", abs(b.std() - target.std()), "<",
-                         0.5 * abs(a.std() - target.std())),
-                    held("clipped", clipped(b), "<", 0.5 * clipped(a))]
+    p.submit(**STRONG), p.submit(**fields)
+    a, b = p.paint(**STRONG)[1], p.paint(**fields)[1]
+    return [a, b], [held("clipped", clipped(b), "<", 0.25 * clipped(a))]
 
 
-@row("Skip range and NGMS: rows saved", fast=True)
+@row("Skip range and NGMS: rows saved", fast=True, off={"guidance": None})
 def skip(p):
     fields = {"guidance": {"skip_above_sigma": 5}}
     below = {"guidance": {"ngms": 1}, "profile": "a1111"}
@@ -433,7 +457,7 @@ def skip(p):
                    held("rows saved below 1", other["unet_rows_saved"], ">", 0)]
 
 
-@row("PAG: a push that grows with its scale")
+@row("PAG: a push that grows with its scale", off={"guidance": None})
 def pag(p):
     asked = [{"guidance": {"pag": s}} for s in (3, 20)]
     for fields in asked:
@@ -442,28 +466,39 @@ def pag(p):
     (job, weak), (_, strong) = (p.paint(**f) for f in asked)
     return [plain, strong], [held("UNet rows", job["unet_rows"], "=", 36),
                              held("distance at 20", distance(strong, plain), ">",
-                                  1.5 * distance(weak, plain)),
-                             held("distance at 3", distance(weak, plain), ">", 0)]
+                                  3 * distance(weak, plain))]
 
 
-@row("SAG: finer detail")
+@row("SAG: a push that grows with its scale", off={"guidance": None})
 def sag(p):
-    both = pair(p, guidance={"sag": 1.5})
-    before, after = (mean_of(recognise.sharpness, [b[i] for b in both]) for i in (0, 1))
-    return [both[0][1]], [held("sharpness", after, ">", before)]
+    asked = [{"guidance": {"sag": s}} for s in (0.75, 3)]
+    for fields in asked:
+        p.submit(**fields)
+    plain = p.paint()[1]
+    (job, weak), (_, strong) = (p.paint(**f) for f in asked)
+    return [plain, strong], [held("UNet rows", job["unet_rows"], "=", 3 * PLAIN["steps"]),
+                             held("distance at 3", distance(strong, plain), ">",
+                                  1.5 * distance(weak, plain)),
+                             held("distance at 0.75", distance(weak, plain), ">", 0.7)]
 
 
-@row("FreeU: a stronger backbone")
+@row("FreeU: nothing at factors of 1, more with a stronger backbone", off={"guidance": None})
 def freeu(p):
-    both = pair(p, guidance={"freeu": {"version": "v2"}})
-    before, after = (mean_of(lambda x: float(x.std()), [b[i] for b in both]) for i in (0, 1))
-    return [both[0][1]], [held("contrast", after, ">", before)]
+    asked = [{"guidance": {"freeu": {"version": "v2", "b1": b, "b2": b, "s1": 1, "s2": 1}}}
+             for b in (1, 1.1, 1.4)]
+    for fields in asked:
+        p.submit(**fields)
+    plain, ones, weak, strong = p.paint()[1], *(p.paint(**f)[1] for f in asked)
+    return [plain, strong], [held("distance at 1", distance(ones, plain), "<", 0.02),
+                             held("distance at 1.4", distance(strong, plain), ">",
+                                  2 * distance(weak, plain)),
+                             held("distance at 1.1", distance(weak, plain), ">", 0.07)]
 
 
 WILD_SEEDS = (1, 5, 9)
 
 
-@row("Wildcards: choices by seed, told in the answer", fast=True)
+@row("Wildcards: choices by seed, told in the answer", fast=True, off={"wildcards": None})
 def wildcards(p):
     asked = [{"prompt": "{red|blue} __subject__, night sky, best quality",
               "wildcards": {"seed": s}} for s in WILD_SEEDS]
@@ -480,7 +515,8 @@ def wildcards(p):
              sum((a == rgb).all() for a, (_, rgb) in zip(plain, painted)), "=", 3)]
 
 
-@row("Presets: quality, undesired, year, rating", needs="rating")
+@row("Presets: quality, undesired, year, rating", needs="rating",
+     off={"quality_tags": None, "undesired": None})
 def presets(p):
     bad = {"prompt": "red cat, night sky", "seed": 7}
     asked = {**bad, "quality_tags": True, "undesired": "heavy"}
@@ -490,31 +526,31 @@ def presets(p):
     return [a, b], [
         held("prompt has the preset", float("best quality" in told["prompt"]), "=", 1.0),
         held("negative has it", float("worst quality" in told["negative_prompt"]), "=", 1.0),
-        held("sharpness", recognise.sharpness(b), ">", recognise.sharpness(a))]
+        held("sharpness", recognise.sharpness(b), ">", 1.2 * recognise.sharpness(a))]
 
 
-@row("Emphasis: (red:1.5) and (red:0.2)")
+@row("Emphasis: (red:1.5) and (red:0.2)", off={"emphasis": "ignore"})
 def emphasis(p):
-    asked = [{"prompt": f"(red:{w}) cat, night sky, best quality"} for w in (0.2, 1.5)]
+    asked = [{"prompt": f"(red:{w}) cat, night sky, best quality", "seed": seed}
+             for w in (0.2, 1.5) for seed in SEEDS]
     for fields in asked:
         p.submit(**fields)
-    weak, strong = (p.paint(**f)[1] for f in asked)
-    red = [float(is_red(x).mean()) for x in (weak, strong)]
-    return [weak, strong], [held("red share of 1.5", red[1], ">", red[0])]
+    pictures = [p.paint(**f)[1] for f in asked]
+    weak, strong = (mean_of(warmth, half) for half in (pictures[:2], pictures[2:]))
+    return [pictures[0], pictures[2]], [held("red above blue at 1.5", strong, ">", weak + 0.4)]
 
 
-@row("Hires with an adapter of its own", needs="hires.loras")
+@row("Hires with an adapter of its own", needs="hires.loras", off={"hires.loras": None})
 def hires_adapter(p):
     second = {"scale": 1.5, "strength": 0.7, "steps": 6}
     asked = [{"hires": second}, {"hires": {**second, "loras": [{"name": "demo-sketch"}]}}]
     for fields in asked:
         p.submit(**fields)
     a, b = (p.paint(**f)[1] for f in asked)
-    return [a, b], [held("saturation", saturation(b), "<", 0.97 * saturation(a)),
-                    held("coarse distance", distance(small(a, 16), small(b, 16)), "<", 30)]
+    return [a, b], [held("saturation", saturation(b), "<", 0.8 * saturation(a))]
 
 
-@row("Adapter for a part of the steps", needs="hires.loras")
+@row("Adapter for a part of the steps", needs="hires.loras", off={"loras.start": None, "loras.end": None})
 def adapter_range(p):
     ranges = ((0, 0.5), (0.5, 1), (0, 1))
     asked = [{"loras": [{"name": "demo-sketch", "start": a, "end": b}]} for a, b in ranges]
@@ -524,25 +560,28 @@ def adapter_range(p):
     always = p.paint(loras=[{"name": "demo-sketch"}])[1]
     return [early, late, whole], [
         held("the whole range is no range", distance(whole, always), "=", 0),
-        held("early moves", distance(early, plain), ">", 1),
-        held("late moves", distance(late, plain), ">", 1),
-        held("they differ", distance(early, late), ">", 1)]
+        held("early moves", distance(early, plain), ">", 4),
+        held("late moves", distance(late, plain), ">", 8),
+        held("they differ", distance(early, late), ">", 9)]
 
 
-@row("Tiled VAE: exact, estimated, plain", needs="hires.loras")
+@row("Tiled VAE: exact, estimated, plain", needs="hires.loras", off={"vae_tiling": None})
 def tiles(p):
-    base = {"size": "384x384"}
+    base = {"size": "576x576", "steps": 4}  # beyond one tile of 64 latents
     asked = [{**base, "vae_tiling": mode} for mode in ("exact", "estimated", "plain")]
     for fields in (base, *asked):
         p.submit(**fields)
     whole, exact, estimated, plain = (p.paint(**f)[1] for f in (base, *asked))
     return [exact, estimated, plain], [
-        held("exact: largest difference", float(np.abs(exact.astype(int) - whole).max()), "<", 2.5),
-        held("estimated", distance(estimated, whole), "<", 12),
-        held("plain", distance(plain, whole), "<", 24)]
+        held("exact: largest difference", float(np.abs(exact.astype(int) - whole).max()), "=", 0),
+        held("estimated is in tiles", distance(estimated, whole), ">", 0.1),
+        held("estimated", distance(estimated, whole), "<", 6),
+        held("plain is in tiles", distance(plain, whole), ">", 0.1),
+        held("plain", distance(plain, whole), "<", 6)]
 
 
-@row("Colour correction: the old picture's colours", needs="init.color_correction")
+@row("Colour correction: the old picture's colours", needs="init.color_correction",
+     off={"init.color_correction": None})
 def colour_correction(p):
     base = p.paint()[1]
     init = {"image": picture(base), "strength": 0.8}
@@ -555,7 +594,7 @@ def colour_correction(p):
     return [base, free, held_back], [held("distance of mean colours", far[1], "<", 0.7 * far[0])]
 
 
-@row("Sweep: cells are the single pictures", fast=True)
+@row("Sweep: cells are the single pictures", fast=True, off={"sweep": None})
 def sweep(p):
     grid = {"x": {"field": "steps", "values": [4, 12]}, "y": {"field": "cfg_scale", "values": [1, 5]}}
     parent = p.job(p.submit(sweep=grid))
@@ -606,7 +645,10 @@ def main():
     parser.add_argument("--fast", action="store_true", help="a small part, for every run of the tests")
     parser.add_argument("--only", default="")
     parser.add_argument("--sheet", type=pathlib.Path)
+    parser.add_argument("--planted", action="store_true",
+                        help="take each row's feature out and expect the row to fail")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is stopped on the way out
     args.work.mkdir(parents=True, exist_ok=True)
     if args.fast:
         PLAIN.update(steps=8)
@@ -614,17 +656,26 @@ def main():
     shown = []
     painter = Painter(args.latentd, args.work)
     try:
-        for name, (title, fast, needs, function) in ROWS.items():
+        for name, (title, fast, needs, off, function) in ROWS.items():
             if (args.fast and not fast) or (args.only and name not in args.only.split(",")):
                 continue
             if needs and not painter.knows(needs):
                 print(f"-- {name}: this build has no {needs}")
                 continue
+            if args.planted and off is None:
+                print(f"-- {name}: nothing to take out")
+                continue
+            painter.planted = off if args.planted else {}
             try:
                 pictures, figures = function(painter)
             except AssertionError as why:
                 pictures, figures = [], [(False, str(why))]
-            good = all(ok for ok, _ in figures)
+            except (KeyError, ValueError, IndexError) as why:  # what a row reads may not be there
+                if not args.planted:
+                    raise
+                pictures, figures = [], [(False, repr(why))]
+            painter.planted = {}
+            good = all(ok for ok, _ in figures) != args.planted
             passed, failed = passed + good, failed + (not good)
             shown.append((title, pictures))
             print(f"{'ok' if good else 'FAIL'} {name}: "

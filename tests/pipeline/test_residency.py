@@ -126,6 +126,10 @@ def adapters(folder, tiny_model, tools):
                      ([2, columns], [0.5 + i % 3 for i in range(2 * columns)]),
                      f"{module}.lora_up.weight":
                      ([rows, 2], [sign * (0.1 + i % 5 / 10) for i in range(rows * 2)])})
+    write("dora", {f"{module}.lora_down.weight":
+                   ([2, columns], [0.5 + i % 3 for i in range(2 * columns)]),
+                   f"{module}.lora_up.weight": ([rows, 2], [0.1 + i % 5 / 10 for i in range(rows * 2)]),
+                   f"{module}.dora_scale": ([rows, 1], [1.0] * rows)})
     write("sdxl", {"lora_unet_input_blocks_4_1_transformer_blocks_9_attn2_to_k.lora_down.weight":
                    ([4, 2048], [0.0] * 8192),
                    "lora_unet_input_blocks_4_1_transformer_blocks_9_attn2_to_k.lora_up.weight":
@@ -158,6 +162,19 @@ def test_two_adapters_alternate_fifty_times_and_nothing_leaks(serve, adapter_dir
     other = serve("--adapter-dir", str(adapter_dir), "--models-variant-mib", "0", folder=again)
     for name in ("plus", "minus", "plus"):
         assert paint(other, loras=[{"name": name}])[1] == first[name]
+
+
+def test_dora_takes_the_norm_that_is_asked_for(serve, adapter_dir, generate, png, tmp_path):
+    server = serve("--adapter-dir", str(adapter_dir))
+    dora, plain = {"loras": [{"name": "dora"}]}, {"loras": [{"name": "plus"}]}
+    merged, (job, comfy) = paint(server, **dora)[1], paint(server, **dora, dora_norm="comfy")
+    assert job["request"]["dora_norm"] == "comfy" and comfy != merged
+    assert paint(server, **dora, dora_norm="merged")[1] == merged
+    raw = [png(paint(server, **plain, **norm)[1]).raw for norm in ({}, {"dora_norm": "comfy"})]
+    assert raw[0] == raw[1]  # an adapter without magnitudes has no norm to take
+    generate("--prompt", "cat", "--seed", "3", "--steps", "2", "--cfg-scale", "2", "--size", "64x64",
+             "--lora", "dora", "--dora-norm", "comfy", "--adapter-dir", str(adapter_dir), bare=True)
+    assert (tmp_path / "out.png").read_bytes() == comfy
 
 
 def test_bad_input_fails_its_own_job_with_one_sentence(serve, adapter_dir, tmp_path):

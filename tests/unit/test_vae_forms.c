@@ -90,8 +90,8 @@ static double apart(const float *a, const float *b, size_t count)
     return sqrt(sum / (double)count);
 }
 
-/* A smooth latent whose two halves differ in level: a half-size picture tells what it is like, and
- * tiles by themselves see other statistics. */
+/* A smooth latent whose two halves differ in level: a sample of the picture tells what it is like,
+ * and tiles by themselves see other statistics. */
 static void uneven_latent(int32_t height, int32_t width)
 {
     for (int32_t i = 0; i < 4 * height * width; i++) {
