@@ -3,7 +3,7 @@
 
 import { call, get, post } from '/page/api.js';
 import { byId, fill, h } from '/page/dom.js';
-import { allJobs, shortTime } from '/page/jobs.js';
+import { allJobs, isOver, onJob, shortTime } from '/page/jobs.js';
 import { plot } from '/page/plot.js';
 import { may, server } from '/page/server.js';
 import { attempt, toast } from '/page/toast.js';
@@ -17,7 +17,7 @@ const figures = h('div', { class: 'figures' });
 const people = h('div');
 const latency = h('div');
 const models = h('div');
-const keys = h('div');
+const keys = h('div', { class: 'keys' });
 const secret = h('div');
 let timer = 0;
 let counted = null; // the last reading of /metrics
@@ -68,8 +68,8 @@ function drawLatency() {
 function drawQueue(queue) {
   fill(figures, figure(queue.running, 'running'), figure(queue.queued, `waiting, of at most ${queue.queued_max}`),
     figure(queue.oldest_queued_at ? shortTime(Date.now() - Date.parse(queue.oldest_queued_at)) : '–', 'longest wait now'));
-  fill(people, queue.keys?.length ? table(['Key', 'Running', 'Waiting', 'Pictures today', 'Computed today', 'Weight'], queue.keys.map((each) =>
-    [each.name, each.usage.running, each.usage.queued, each.usage.today.images, shortTime(each.usage.today.compute_ms), each.weight]))
+  fill(people, queue.keys?.length ? table(['Key', 'Running', 'Waiting', 'Pictures today', 'Computed today'], queue.keys.map((each) =>
+    [each.name, each.usage.running, each.usage.queued, each.usage.today.images, shortTime(each.usage.today.compute_ms)]))
     : h('p', { class: 'hint' }, 'Nobody has painted yet.'));
 }
 
@@ -137,6 +137,9 @@ export function start() {
     }
     attempt(async () => { await call('POST', '/v1/admin/drain'); toast('The server takes no more work and ends when its jobs have.'); });
   } }, 'End the server');
+  onJob((each) => {
+    if (isOver(each) && !byId('admin').hidden) drawLatency(); // until /metrics has a line, the own jobs are it
+  });
   fill(byId('admin'), h('div', { class: 'row between head' }, h('h1', {}, 'Admin'), drain),
     h('div', { class: 'panels' }, panel('Queue', figures, people), panel('Latency', latency), panel('Models', models), panel('Keys', keys, secret, keyForm())));
 }

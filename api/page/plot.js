@@ -4,7 +4,7 @@ import { svg } from '/page/dom.js';
 
 const WIDTH = 640;
 const HEIGHT = 180;
-const EDGE = { left: 44, right: 8, top: 10, bottom: 22 };
+const EDGE = { left: 64, right: 10, top: 14, bottom: 26 };
 
 /** A round number at or above the largest value, for the top of the scale. */
 function ceiling(most) {
@@ -14,7 +14,7 @@ function ceiling(most) {
 
 /**
  * lines: [{label, points: [[time ms, value]], second}]; `unit` is written behind the scale's numbers.
- * A place without a value is a gap.
+ * Places without a value are left out: the line goes on to the next one.
  */
 export function plot(lines, unit, label) {
   const points = lines.flatMap((line) => line.points).filter(([, value]) => Number.isFinite(value));
@@ -35,13 +35,10 @@ export function plot(lines, unit, label) {
   const clock = (time) => new Date(time).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
   drawing.append(svg('text', { x: EDGE.left, y: HEIGHT - 5 }, clock(first)), svg('text', { x: WIDTH - EDGE.right, y: HEIGHT - 5, 'text-anchor': 'end' }, clock(last)));
   for (const line of lines) {
-    let path = '';
-    let pen = 'M';
-    for (const [time, value] of line.points) {
-      if (Number.isFinite(value)) path += `${pen}${x(time).toFixed(1)} ${y(value).toFixed(1)}`;
-      pen = Number.isFinite(value) ? 'L' : 'M';
-    }
-    drawing.append(svg('path', { d: path, class: line.second ? 'second' : '' }, svg('title', {}, line.label)));
+    const known = line.points.filter(([, value]) => Number.isFinite(value)).map(([time, value]) => [x(time).toFixed(1), y(value).toFixed(1)]);
+    drawing.append(svg('g', { class: line.second ? 'second' : '' }, svg('title', {}, line.label),
+      svg('path', { d: known.map((point, at) => `${at ? 'L' : 'M'}${point.join(' ')}`).join('') }),
+      known.map(([cx, cy]) => svg('circle', { cx, cy, r: 2.5 }))));
   }
   return drawing;
 }

@@ -25,7 +25,7 @@ function parseSeed(text) {
 }
 
 function seed() {
-  const input = h('input', { id: 'seed', type: 'text', inputMode: 'numeric', autocomplete: 'off' });
+  const input = h('input', { id: 'seed', type: 'text', inputMode: 'numeric', autocomplete: 'off', placeholder: 'random' });
   const lock = h('button', { type: 'button', class: 'quiet', id: 'seed-lock' });
   const isLocked = () => given('seed') !== undefined && given('seed') !== -1;
   input.addEventListener('input', () => set('seed', parseSeed(input.value.trim())));
@@ -33,7 +33,7 @@ function seed() {
   onChange(() => {
     const now = isLocked() ? String(given('seed')) : '';
     if (input.value.trim() !== now && document.activeElement !== input) input.value = now;
-    input.placeholder = lastSeed() === null ? 'another each time' : `another each time, last ${lastSeed()}`;
+    input.title = lastSeed() === null ? '' : `The last one was ${lastSeed()}`;
     const label = isLocked() ? 'Let the seed change each time' : 'Keep the last seed';
     if (lock.title === label) return;
     fill(lock, icon(isLocked() ? 'lock' : 'unlock'));

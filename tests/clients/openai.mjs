@@ -36,4 +36,25 @@ await assert.rejects(client.images.generate({ prompt: "x", n: 11 }), OpenAI.BadR
 const bare = new OpenAI({ baseURL: base, apiKey: "sk-anything" });
 assert.deepEqual((await bare.models.list()).data.map((model) => model.id), ["demo"]);
 assert.equal((await bare.images.generate({ prompt: "red cat", size: "64x64", steps: 2 })).data.length, 1);
-console.log("generate, stream, edit, variation, models, errors, without /v1");
+
+const [keyed, key] = process.argv.slice(3); // a server that wants a key, and lets it have one job in the queue
+const stranger = new OpenAI({ baseURL: keyed + "/v1", apiKey: "sk-anything" });
+await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
+const known = new OpenAI({ baseURL: keyed + "/v1", apiKey: key, maxRetries: 1 });
+const leave = new AbortController();
+const long = () => known.images.generate({ prompt: "red cat", size: "64x64", steps: 150 }, { signal: leave.signal }).catch((error) => error);
+const waiting = [long()];
+const authorization = { headers: { Authorization: `Bearer ${key}` } };
+const states = async () => (await (await fetch(`${keyed}/v1/jobs`, authorization)).json()).jobs.map((job) => job.status).join();
+const until = async (wanted) => {
+    for (let tries = 0; tries < 300 && await states() !== wanted; tries += 1) await new Promise((done) => setTimeout(done, 100));
+    assert.equal(await states(), wanted);
+};
+await until("running");
+waiting.push(long());
+await until("queued,running");
+await assert.rejects(known.images.generate({ prompt: "red cat", size: "64x64", steps: 2 }), OpenAI.RateLimitError);
+leave.abort();
+for (const error of await Promise.all(waiting)) assert.ok(error instanceof OpenAI.APIUserAbortError, String(error));
+await until("cancelled,cancelled");
+console.log("generate, stream, edit, variation, models, errors, without /v1, a wrong key, too much, given up");

@@ -13,17 +13,15 @@ installed=0
 latentd=$(realpath "${1:?usage: tests/clients/run.sh PATH-OF-latentd [CLIENT...]}")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-demo=$(cd "$here/../../deploy/demo_model/files" && pwd)
 cache=${LATENTD_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/latentd-clients}
 clients=("$@")
 [ ${#clients[@]} -gt 0 ] || clients=(a1111 sdwebui openai comfy nekoai raw)
 
-skip() { printf 'skip: %s\n0 passed, 0 failed, 1 skipped\n' "$*"; exit 0; }
+. "$here/serve.sh"
 
 # ---- The clients ---------------------------------------------------------------------------------
 
-command -v node >/dev/null && command -v npm >/dev/null || skip "there is no Node.js here"
-[ "$(node -p 'parseInt(process.versions.node)')" -ge 20 ] || skip "Node.js 20 or newer is needed"
+needs_node
 mkdir -p "$cache"
 if ! cmp -s "$here/package-lock.json" "$cache/installed.json"; then
     [ "$installed" -eq 0 ] || skip "not installed; tests/clients/run.sh PATH-OF-latentd installs and runs them"
@@ -38,30 +36,22 @@ cp "$here"/*.mjs "$cache/" # modules are found from where a script lies
 # ---- The server ----------------------------------------------------------------------------------
 
 work=$(mktemp -d)
-stop() {
-    [ -z "${server:-}" ] || { kill "$server" 2>/dev/null && wait "$server" 2>/dev/null; } || true
-    rm -rf "$work"
-}
-trap stop EXIT
-"$latentd" serve --port 0 --state-dir "$work/state" --model "$demo/demo.safetensors" --backend cpu \
-    --adapter-dir "$demo/adapters" --embedding-dir "$demo/embeddings" >"$work/out" 2>"$work/log" &
-server=$!
-port=
-for _ in $(seq 1 300); do
-    port=$(sed -n 's/.*:\([0-9]\{1,5\}\)$/\1/p' "$work/out" | head -n 1)
-    if [ -n "$port" ] && curl -fsS "http://127.0.0.1:$port/readyz" >/dev/null 2>&1; then break; fi
-    kill -0 "$server" 2>/dev/null || { tail -n 5 "$work/log" >&2; echo "clients: the server did not start" >&2; exit 1; }
-    sleep 0.2
-done
+trap stop_all EXIT
+serve_demo
+open=$base
+# One with a key that may have one job at a time: what a refusal does to a client.
+key=$("$latentd" keys add clients --queued 1 --running 1 --state-dir "$work/keyed" 2>/dev/null)
+serve keyed --script step_ms=200
+keyed=$base
 
 # ---- One after another ---------------------------------------------------------------------------
 
 failed=0
 for client in "${clients[@]}"; do
     if [ "$client" = raw ]; then
-        run=("$here/raw.sh" "http://127.0.0.1:$port" "$work")
+        run=("$here/raw.sh" "$open" "$work")
     else
-        run=(node "$cache/$client.mjs" "http://127.0.0.1:$port")
+        run=(node "$cache/$client.mjs" "$open" "$keyed" "$key")
     fi
     if timeout 240 "${run[@]}" >"$work/$client.log" 2>&1; then
         echo "ok $client: $(grep -v '^{' "$work/$client.log" | tail -n 1)" # some log JSON lines
