@@ -55,7 +55,7 @@ async function measure() {
 
 function drawLatency() {
   const known = history.work.filter(([, value]) => Number.isFinite(value)).length > 1;
-  const own = allJobs().filter((each) => each.status === 'succeeded' && each.started_at).slice(0, KEPT).reverse();
+  const own = allJobs().filter((each) => each.status === 'succeeded' && each.started_at && each.finished_at).slice(0, KEPT).reverse();
   const since = (each, from, to) => [Date.parse(each.finished_at), (Date.parse(each[to]) - Date.parse(each[from])) / 1000];
   const work = known ? history.work : own.map((each) => since(each, 'started_at', 'finished_at'));
   const wait = known ? history.wait : own.map((each) => since(each, 'created_at', 'started_at'));

@@ -48,7 +48,8 @@ async function problemOf(answer) {
 /** The answer of a call that went well; a Problem otherwise. */
 export async function call(method, path, { body, type, signal, headers = {} } = {}) {
   const sent = { ...headers };
-  if (key.get()) sent.Authorization = `Bearer ${key.get()}`;
+  const mine = key.get();
+  if (mine) sent.Authorization = `Bearer ${mine}`;
   const json = body !== undefined && !(body instanceof Blob);
   if (body !== undefined) sent['Content-Type'] = type ?? (json ? 'application/json' : body.type);
   let answer;
@@ -62,7 +63,8 @@ export async function call(method, path, { body, type, signal, headers = {} } = 
   setReachable(true);
   if (answer.ok) return answer;
   const problem = await problemOf(answer);
-  if (answer.status === 401) signals.dispatchEvent(new CustomEvent('unauthorized'));
+  // Only of the key that is in use now: a late answer to the one before must not ask again.
+  if (answer.status === 401 && mine === key.get()) signals.dispatchEvent(new CustomEvent('unauthorized'));
   throw problem;
 }
 

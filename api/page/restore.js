@@ -9,10 +9,19 @@ import { attempt, toast } from '/page/toast.js';
 
 const LISTED = 5;
 
+/** The server's own name of a sampler or schedule that another program wrote ("DPM++ 2M", "Karras"). */
+function ownName(list, name) {
+  const same = (text) => text.toLowerCase() === name.toLowerCase();
+  return list.find((each) => each.name === name)?.name ?? list.find((each) => [each.name, each.label ?? '', ...each.aliases ?? []].some(same))?.name ?? name;
+}
+
 export async function restore(settings, origin, notes = []) {
   clearErrors();
   const before = model()?.id;
   const known = !settings.model || server.models.some((each) => each.id === settings.model);
+  for (const [path, list] of [['sampler', server.samplers], ['scheduler', server.schedulers]]) {
+    if (typeof settings[path] === 'string') settings[path] = ownName(list, settings[path]);
+  }
   const { model: wanted, ...rest } = settings;
   const isDefault = server.models.find((each) => each.default)?.id === wanted;
   replace(known && wanted && !isDefault ? settings : rest);

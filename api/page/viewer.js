@@ -1,6 +1,6 @@
 // One picture large, with the settings that made it and what can be done with it.
 
-import { call, pictureBlob, pictureUrl, showPicture } from '/page/api.js';
+import { call, pictureBlob, showPicture } from '/page/api.js';
 import { chooseToCompare } from '/page/compare.js';
 import { fill, h } from '/page/dom.js';
 import { allJobs, isCell, job, remove } from '/page/jobs.js';
@@ -14,11 +14,12 @@ const QUIET = { syntax: 'a1111', profile: 'comfy', noise: 'cpu', vae_tiling: 'au
 const dialog = h('dialog', { class: 'viewer', 'aria-label': 'Picture' });
 let at = { id: '', index: 0 };
 
-export const fileName = (picture) => `latentd-${picture.seed}.png`;
-
+/** Under its seed: fetched first, for the server's own name of a file goes before the link's. */
 export async function download(picture) {
-  const link = h('a', { href: await pictureUrl(picture.url), download: fileName(picture) });
-  link.click();
+  const blob = await pictureBlob(picture.url);
+  const url = URL.createObjectURL(blob);
+  h('a', { href: url, download: `latentd-${picture.seed}.${{ 'image/webp': 'webp', 'image/jpeg': 'jpg' }[blob.type] ?? 'png'}` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
 /** All pictures that can be walked through: [job, index], newest first. */

@@ -41,7 +41,7 @@ serve_demo
 open=$base
 # One with a key that may have one job at a time: what a refusal does to a client.
 key=$("$latentd" keys add clients --queued 1 --running 1 --state-dir "$work/keyed" 2>/dev/null)
-serve keyed --script step_ms=200
+serve keyed --script step_ms=1000
 keyed=$base
 
 # ---- One after another ---------------------------------------------------------------------------

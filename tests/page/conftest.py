@@ -54,12 +54,15 @@ def demo(latentd, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser):
-    """visit(front, ...) opens the page as a new person; no page may leave an error in its console."""
+def visit(browser, serve):
+    """visit(front, ...) opens the page as a new person; no page may leave an error in its console, or ask another
+    host for anything.
+    They are closed before the servers end (`serve`), whose end would be an error of theirs."""
     pages = []
 
     def go(front, path="/", ready=True, **options):
         page = browser.page(f"http://127.0.0.1:{front.port}{path}", **options)
+        page.origin, page.elsewhere = f"http://127.0.0.1:{front.port}/", []
         pages.append(page)
         if ready:
             page.wait("document.querySelectorAll('#sizes .size').length > 0")
@@ -70,3 +73,5 @@ def visit(browser):
         wrong = [text for text in page.errors if not any(known in text for known in page.expected)]
         page.close()
         assert not wrong, wrong
+        elsewhere = [url for url in page.requests if not url.startswith((page.origin, "data:", "blob:"))]
+        assert elsewhere == page.elsewhere

@@ -1,0 +1,69 @@
+"""Proves that the commands of the documentation run as printed, in their order and by whoever copies them:
+every `sh` block of a page goes into one shell against a fresh server with the demo model. No call may be
+answered with an error except by the few routes that latentd has only to say no, and every route of the
+contract is called."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from front import Front
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEMO = ROOT / "deploy/demo_model/files"
+PAGES = ["docs/api.md", "docs/clients.md"]
+REFUSED = {"/sdapi/v1/interrogate", "/controlnet/detect", "/ai/annotate-image", "/ai/encode-vibe", "/ai/augment-image", "/upload/mask"}
+MARK = "@@call "
+# curl, telling after each call what it asked and what came back
+CURL = f"""curl() {{ command curl -w '%{{stderr}}{MARK}%{{http_code}} %{{method}} %{{url}}\\n' "$@"; }}
+"""
+
+
+def blocks(page):
+    return [block for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.S) if "curl" in block]
+
+
+def run(page, latentd, folder):
+    """[(status, method, path)] of the page's calls."""
+    front = Front(latentd, folder, None, "--model", str(DEMO / "demo.safetensors"), "--adapter-dir", str(DEMO / "adapters"),
+                  "--embedding-dir", str(DEMO / "embeddings"))
+    (folder / "bin").mkdir()
+    (folder / "bin/latentd").symlink_to(latentd)
+    work = folder / "work"
+    work.mkdir()
+    script = CURL + "\n".join(blocks(page)).replace("127.0.0.1:7860", f"127.0.0.1:{front.port}")
+    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "STATE_DIRECTORY": str(folder / "state")}
+    try:
+        done = subprocess.run(["bash", "-eu", "-c", script], cwd=work, env=env, capture_output=True, text=True, errors="replace", timeout=240)
+    finally:
+        front.stop()
+    calls = [line.split(" ", 2) for line in re.findall(rf"{MARK}(.*)", done.stderr)]
+    assert done.returncode == 0, (calls[-3:], done.stderr[-1500:], done.stdout[-1500:])
+    return [(int(code), method, re.sub(r"^http://[^/]*|\?.*$", "", url)) for code, method, url in calls]
+
+
+@pytest.fixture(scope="module")
+def calls(latentd, tmp_path_factory):
+    if not shutil.which("jq"):
+        pytest.skip("there is no jq here")
+    return {page: run(page, latentd, tmp_path_factory.mktemp("docs")) for page in PAGES}
+
+
+def test_no_command_of_the_documentation_is_refused(calls):
+    for page, made in calls.items():
+        assert made, page
+        wrong = [call for call in made if call[0] >= 400 and call[2].removeprefix("/api") not in REFUSED]
+        assert not wrong, (page, wrong)
+
+
+def test_every_route_of_the_contract_is_called(calls):
+    contract = json.loads((ROOT / "api/openapi.json").read_text())["paths"]
+    made = {(method.lower(), path) for page in calls.values() for _, method, path in page}
+    silent = [f"{method} {path}" for path, methods in contract.items() for method in methods if method in ("get", "post", "delete", "put")
+              and not any(method == verb and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), called) for verb, called in made)]
+    assert not silent, silent
