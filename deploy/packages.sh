@@ -11,7 +11,7 @@ build=(gcc cmake ninja-build pkg-config libc6-dev libmicrohttpd-dev libjansson-d
        libcurl4-gnutls-dev libjpeg62-turbo-dev libwebp-dev libwslay-dev)
 tests=("${build[@]}" g++ strace git clang clang-format libclang-rt-14-dev libcmocka-dev python3 python3-pytest
        python3-numpy python3-pil
-       chromium curl jq pngcheck libimage-exiftool-perl)
+       chromium curl jq unzip pngcheck libimage-exiftool-perl)
 
 case "${1:-}" in
     build) wanted=("${build[@]}") ;;
