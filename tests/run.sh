@@ -92,8 +92,8 @@ wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cachep
 wanted features && suite features 300 tests/features/run.sh "$build/server/latentd" --fast
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted demo && suite demo 900 tests/demo/run.sh "$build/server/latentd" --prompts 30
-wanted api && suite api 600 tests/api/run.sh "$build/server/latentd"
-wanted page && suite page 300 tests/page/run.sh "$build/server/latentd"
+wanted api && suite api 900 tests/api/run.sh "$build/server/latentd"
+wanted page && suite page 600 tests/page/run.sh "$build/server/latentd"
 wanted clients && suite clients 300 tests/clients/run.sh --installed "$build/server/latentd"
 wanted load && suite load 120 tests/load/run.sh "$build/server/latentd" --seconds 20
 wanted fault && suite fault 300 tests/fault/run.sh "$build/server/latentd"
