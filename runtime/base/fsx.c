@@ -127,6 +127,24 @@ bool ld_fsx_exists(const char *path)
     return path[0] != '\0' && stat(path, &info) == 0;
 }
 
+/* Flush the folder that holds `path`, so that its name there lasts. */
+static enum ld_code sync_parent(const char *path, struct ld_error *err)
+{
+    char parent[4096];
+    int fd;
+    const char *slash = strrchr(path, '/');
+    const size_t size = slash ? (size_t)(slash - path) : 0;
+    if (!slash)
+        (void)ld_fmt(parent, sizeof parent, ".");
+    else
+        (void)ld_fmt(parent, sizeof parent, "%.*s", size > 0 ? (int)size : 1, path);
+    if (ld_fsx_open_dir(parent, &fd, err) != LD_OK)
+        return err->code;
+    const enum ld_code code = ld_fsx_sync_dir(fd, err);
+    (void)close(fd);
+    return code;
+}
+
 enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err)
 {
     char part[4096];
@@ -138,8 +156,12 @@ enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *er
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, mode) == 0)
+        if (mkdir(part, mode) == 0) {
+            const enum ld_code code = sync_parent(part, err);
+            if (code != LD_OK)
+                return code;
             continue;
+        }
         const int os_code = errno;
         if (os_code != EEXIST)
             return fail_os(err, os_code, "creating a folder");

@@ -40,7 +40,7 @@ enum ld_code ld_fsx_open_by_parts(int dir_fd, const char *path, int *fd,
 /* Is there anything at `path`? For choosing between names; opening it may still fail. */
 bool ld_fsx_exists(const char *path);
 
-/* Create `path` and its parents where missing, with `mode`. */
+/* Create `path` and its parents where missing, with `mode`; the names of new ones are flushed. */
 enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err) LD_MUST_USE;
 
 /* All bytes or an error. */

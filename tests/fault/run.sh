@@ -7,7 +7,8 @@ set -euo pipefail
 latentd=$(realpath "${1:?usage: tests/fault/run.sh PATH-OF-latentd}")
 cd "$(dirname "$0")"
 passed=0 failed=0
-for part in "day.py $latentd" "kill.py $latentd --kills 120 --queued 2000"; do
+for part in "day.py $latentd" "kill.py $latentd --kills 120 --queued 2000" \
+    "power.py $latentd --images 300"; do
     # shellcheck disable=SC2086 # words on purpose
     if timeout 280 /usr/bin/python3 $part; then
         passed=$((passed + 1))
