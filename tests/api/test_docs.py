@@ -40,7 +40,7 @@ def run(page, latentd, folder):
     script = CURL + "\n".join(blocks(page)).replace("127.0.0.1:7860", f"127.0.0.1:{front.port}")
     env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "STATE_DIRECTORY": str(folder / "state")}
     try:
-        done = subprocess.run(["bash", "-eu", "-c", script], cwd=work, env=env, capture_output=True, text=True, errors="replace", timeout=240)
+        done = subprocess.run(["bash", "-eu", "-c", script], cwd=work, env=env, capture_output=True, text=True, errors="replace", timeout=600)  # ends a hang only
     finally:
         front.stop()
     calls = [line.split(" ", 2) for line in re.findall(rf"{MARK}(.*)", done.stderr)]
