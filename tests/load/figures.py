@@ -1,4 +1,4 @@
-"""Measures rows L1 to L6 of robustness.md: see figures.sh. Asserts what does not depend on the
+"""Measures rows H1, H3 and L1 to L6 of robustness.md: see figures.sh. Asserts what does not depend on the
 machine (bounds, shares, one job a key, estimates against what came true) and prints the rest.
 
     figures.py PATH-OF-latentd [ROW]...
@@ -10,6 +10,7 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import sqlite3
 import statistics
 import subprocess
@@ -62,7 +63,7 @@ def press(front, work, pairs=(), connections=CONNECTIONS, pause=0, seconds=SECON
         listing = str(front.folder / f"pairs-{work}")
         pathlib.Path(listing).write_text("".join(f"{key} {job}\n" for key, job in pairs))
     process = subprocess.Popen(
-        [WRK, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(pathlib.Path(__file__).with_name("press.lua")),
+        [WRK, "-t1", "--timeout", "20s", f"-c{connections}", f"-d{seconds}s", "-s", str(pathlib.Path(__file__).with_name("press.lua")),
          f"http://127.0.0.1:{front.port}", "--", work, listing, str(pause)], stdout=subprocess.PIPE, text=True)
     if background:
         return process
@@ -126,6 +127,71 @@ def rows_of_speed(latentd, wanted):
                 f"{plain['rate']:.0f}/s, 99 % {plain['late_ms']:.1f} ms (ratio {polls['rate'] / plain['rate']:.2f})")
         finally:
             front.kill()
+
+
+# ---- H1, H3: slow and half-closed clients ------------------------------------------------------------
+
+def row_slow(latentd, count=256):
+    """Slow headers from `count` connections beside 64 honest ones that each ask twenty times a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        front = Keyed(latentd, pathlib.Path(folder), "", 1)
+        slow, lives = [], {}
+        try:
+            alone = press(front, "plain", pause=50)
+            for number in range(count):
+                connection = socket.create_connection(("127.0.0.1", front.port), 5)
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+                connection.setblocking(False)
+                slow.append((connection, time.monotonic()))
+            honest = press(front, "plain", pause=50, seconds=6, background=True)
+            deadline = time.monotonic() + 25
+            while len(lives) < count and time.monotonic() < deadline:
+                for number, (connection, began) in enumerate(slow):
+                    if number in lives:
+                        continue
+                    try:
+                        connection.send(b"a")
+                        if connection.recv(100) == b"":
+                            lives[number] = time.monotonic() - began
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        lives[number] = time.monotonic() - began
+                time.sleep(0.2)
+            beside = result(honest)
+        finally:
+            for connection, _ in slow:
+                connection.close()
+            front.kill()
+    say("H1", f"{count} slow connections: closed after {min(lives.values()):.1f} to {max(lives.values()):.1f} s; 64 honest ones: "
+        f"99 % {alone['late_ms']:.1f} ms alone, {beside['late_ms']:.1f} ms beside them, {beside['errors']} failures "
+        f"in {beside['good']} calls; load {os.getloadavg()[0]:.0f}")
+    assert len(lives) == count and beside["errors"] == beside["other"] == 0
+
+
+def row_halves(latentd, count=1000):
+    def descriptors(front):
+        return len(os.listdir(f"/proc/{front.process.pid}/fd"))
+
+    with tempfile.TemporaryDirectory() as folder:
+        front = Front(latentd, pathlib.Path(folder), "", "--log-level", "error")
+        try:
+            front.get("/healthz")
+            before = descriptors(front)
+            replies = sum(front.one_reply(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", half_close=True).status == 200
+                          for _ in range(count))
+            dropped = sum(not front.raw(b"POST /v1/plan HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                                        b"Content-Length: 100\r\n\r\n{", half_close=True).startswith(b"HTTP/1.1 2")
+                          for _ in range(count))
+            deadline = time.monotonic() + 5
+            while descriptors(front) > before and time.monotonic() < deadline:
+                time.sleep(0.05)
+            after = descriptors(front)
+        finally:
+            front.kill()
+    say("H3", f"{count} clients half-closed after their request: {replies} replies; {count} in a body: {dropped} dropped; "
+        f"{before} descriptors before, {after} after")
+    assert replies == dropped == count and after <= before
 
 
 # ---- L3: a full queue -------------------------------------------------------------------------------
@@ -330,15 +396,16 @@ def row_6(latentd, keys=200, duplicates=50):
 # ---- The end ----------------------------------------------------------------------------------------
 
 def main():
-    latentd, wanted = sys.argv[1], sys.argv[2:] or ["L1", "L2", "L3", "L4", "L5", "L6"]
+    latentd, wanted = sys.argv[1], sys.argv[2:] or ["H1", "H3", "L1", "L2", "L3", "L4", "L5", "L6"]
     failed = passed = skipped = 0
-    rows = [("L3", row_3), ("L4", row_4), ("L5", row_5), ("L6", row_6)]
-    if {"L1", "L2"} & set(wanted):
-        if WRK:
-            rows.insert(0, (next(row for row in wanted if row in ("L1", "L2")), lambda path: rows_of_speed(path, wanted)))
-        else:
-            print("L1, L2  skipped: wrk is not installed (Debian: wrk)")
-            skipped += 1
+    rows = [("H3", row_halves), ("L3", row_3), ("L4", row_4), ("L5", row_5), ("L6", row_6)]
+    if {"H1", "L1", "L2"} & set(wanted) and not WRK:
+        print("H1, L1, L2  skipped: wrk is not installed (Debian: wrk)")
+        skipped += 1
+    elif {"L1", "L2"} & set(wanted):
+        rows.insert(0, (next(row for row in wanted if row in ("L1", "L2")), lambda path: rows_of_speed(path, wanted)))
+    if WRK:
+        rows.insert(0, ("H1", row_slow))
     for name, row in rows:
         if name not in wanted:
             continue
