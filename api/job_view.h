@@ -73,6 +73,8 @@ struct ld_job_view {
     uint64_t unet_rows, unet_rows_saved;
     const char *adapters_json; /* JSON array; "[]" if absent */
     const char *warnings_json; /* JSON array; "[]" if absent */
+    const char *numerics_json; /* JSON object; "{}" before the first picture */
+    uint32_t repainted;        /* pictures, or their decoding, made again in bf16 */
     const char *error_code;    /* NULL unless failed */
     const char *error_detail;
     const char *parent; /* the sweep that this job is a cell of; "" for none */

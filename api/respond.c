@@ -220,6 +220,8 @@ void ld_respond_job(const struct ld_job_view *job, struct ld_buffer *out)
     put_integer(out, "unet_rows_saved", (int64_t)job->unet_rows_saved);
     put_json(out, "adapters", job->adapters_json, "[]");
     put_json(out, "warnings", job->warnings_json, "[]");
+    put_json(out, "numerics", job->numerics_json, "{}");
+    put_integer(out, "repainted", (int64_t)job->repainted);
     if (job->error_code) {
         ld_buffer_text(out, ",\"error\":{\"code\":");
         ld_buffer_json_string(out, job->error_code);

@@ -39,6 +39,7 @@ static enum ld_code settle(struct ld_supervisor *supervisor, const struct ld_orp
         .adapters_json = "",
         .warnings_json = "",
         .resolved_json = "",
+        .numerics_json = "",
     };
     struct ld_arena arena;
     struct ld_store_freed freed;

@@ -149,6 +149,8 @@ static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slo
         .adapters_json = text_of(&arena, done.adapters),
         .warnings_json = text_of(&arena, done.warnings),
         .resolved_json = text_of(&arena, done.resolved),
+        .numerics_json = text_of(&arena, done.numerics),
+        .repainted = done.repainted,
     };
     struct ld_store_job stored;
     if (done.code == LD_OK || done.code == LD_E_CANCELLED)
@@ -188,6 +190,7 @@ static void fail_for_storage(struct ld_supervisor *supervisor, struct ld_slot *s
         .adapters_json = "",
         .warnings_json = "",
         .resolved_json = "",
+        .numerics_json = "",
     };
     ld_arena_init(&arena, "job end", 1 << 20);
     const enum ld_code code = finish(supervisor, &end, &arena, &err);

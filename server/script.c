@@ -30,7 +30,7 @@ enum deed {
 };
 
 struct orders {
-    int64_t step_ms, late_ms;
+    int64_t step_ms, late_ms, repainted;
     enum deed deed;
     int64_t at_step;
     enum ld_code code;
@@ -97,7 +97,8 @@ static bool read_deed(struct orders *orders, const char *word)
 static bool read_word(struct orders *orders, const char *word)
 {
     if (number_after(word, "step_ms=", &orders->step_ms) ||
-        number_after(word, "late_ms=", &orders->late_ms))
+        number_after(word, "late_ms=", &orders->late_ms) ||
+        number_after(word, "repainted=", &orders->repainted))
         return true;
     if (strncmp(word, "once=", 5) == 0)
         return ld_fmt(orders->once, sizeof orders->once, "%s", word + 5);
@@ -340,6 +341,8 @@ static void finish(struct script_job *job, enum ld_code code)
         .warnings_json = "",
         .adapters_json = "",
         .resolved_json = resolved.data ? resolved.data : "",
+        .numerics_json = "{\"backend\":\"script\",\"device\":\"none\",\"precision\":\"fp16\"}",
+        .repainted = (uint32_t)job->orders.repainted,
     };
     if (code != LD_OK)
         (void)LD_FAIL(&err, code, "cancelled");

@@ -12,6 +12,7 @@
  *   fail@K=CODE   the job fails with that code ("device", "gpu_out_of_memory", ...)
  *   once=FILE     misbehave only if FILE is not there yet, and make it
  *   late_ms=N     wait before the last report
+ *   repainted=N   the report says that so many pictures were painted again
  */
 #ifndef LD_SERVER_SCRIPT_H
 #define LD_SERVER_SCRIPT_H

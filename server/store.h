@@ -164,6 +164,8 @@ struct ld_store_finish {
     double done;                           /* part of the work that was done, for CANCELLED */
     uint64_t unet_rows, unet_rows_saved;
     const char *adapters_json, *warnings_json, *resolved_json; /* "" if absent */
+    const char *numerics_json;                                 /* the same (runtime/numerics.h) */
+    uint32_t repainted; /* pictures, or their decoding, made again in bf16 */
 };
 
 /*

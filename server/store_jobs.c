@@ -464,6 +464,8 @@ static void bind_finish(struct ld_db_query *query, const struct ld_store_finish 
     ld_db_bind_text(query, 12, finish->adapters_json);
     ld_db_bind_text(query, 13, finish->warnings_json);
     ld_db_bind_text(query, 14, finish->resolved_json);
+    ld_db_bind_text(query, 15, finish->numerics_json);
+    ld_db_bind_int(query, 16, (int64_t)finish->repainted);
 }
 
 struct finish_args {
@@ -567,6 +569,7 @@ static enum ld_code requeue(struct ld_store *store, const char *id, const struct
             .adapters_json = "",
             .warnings_json = "",
             .resolved_json = "",
+            .numerics_json = "",
         };
         struct ld_store_freed freed = {0};
         struct finish_args args = {&finish, &store->batch_arena, &freed};

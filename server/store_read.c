@@ -169,7 +169,9 @@ enum ld_code ld_store_load_job(struct ld_store *store, struct ld_db *db, struct 
     *seq = ld_db_int(row, 25);
     job->view.parent = column_text(row, 26, arena);
     job->view.cost = ld_db_int(row, 27);
-    if (!job->view.parent)
+    job->view.numerics_json = column_text(row, 28, arena);
+    job->view.repainted = (uint32_t)ld_db_int(row, 29);
+    if (!job->view.parent || !job->view.numerics_json)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     if (job->view.status == LD_JOB_QUEUED)
         code = ld_store_load_ahead(store, db, *seq, job, err);

@@ -120,12 +120,17 @@ static const char *const schema_3 =
     " PRIMARY KEY (tenant, day)) WITHOUT ROWID;"
     "CREATE INDEX usage_day ON usage (day);";
 
+/* What computed a job's pictures: the report's `numerics`, and how often bf16 took over. */
+static const char *const schema_4 =
+    "ALTER TABLE jobs ADD COLUMN numerics TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE jobs ADD COLUMN repainted INTEGER NOT NULL DEFAULT 0;";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
     " error_detail, text_us, sample_us, decode_us, encode_us, unet_rows, unet_rows_saved, seq,"    \
     " (SELECT parent.id FROM cells JOIN jobs AS parent ON parent.seq = cells.parent"               \
-    "  WHERE cells.child = jobs.seq), cost"
+    "  WHERE cells.child = jobs.seq), cost, numerics, repainted"
 
 const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -211,7 +216,8 @@ const char *const ld_store_sql[SQL_COUNT] = {
                        " WHEN warnings IN ('', '[]') THEN ?13"
                        " ELSE substr(warnings, 1, length(warnings) - 1) || ',' || substr(?13, 2)"
                        " END,"
-                       " request = CASE ?14 WHEN '' THEN request ELSE ?14 END"
+                       " request = CASE ?14 WHEN '' THEN request ELSE ?14 END,"
+                       " numerics = ?15, repainted = ?16"
                        " WHERE id = ?1",
     [SQL_JOB_REQUEUE] = "UPDATE jobs SET status = 0, token = 0, started = 0, attempt = ?2,"
                         " suspect = ?3 WHERE id = ?1",
@@ -310,7 +316,8 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
         const char *tables, *mark;
     } steps[LD_STORE_SCHEMA_VERSION] = {{schema_1, "PRAGMA user_version = 1"},
                                         {schema_2, "PRAGMA user_version = 2"},
-                                        {schema_3, "PRAGMA user_version = 3"}};
+                                        {schema_3, "PRAGMA user_version = 3"},
+                                        {schema_4, "PRAGMA user_version = 4"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;

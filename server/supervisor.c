@@ -72,6 +72,7 @@ static void fail_unsent(struct ld_supervisor *supervisor, const struct ld_store_
         .adapters_json = "",
         .warnings_json = "",
         .resolved_json = "",
+        .numerics_json = "",
     };
     if (ld_store_job_finish(supervisor->config.store, &end, arena, &freed, &err) != LD_OK)
         ld_log_error(LD_LOG_ERROR, "supervisor", "a job could not be ended", &err);

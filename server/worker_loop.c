@@ -258,6 +258,8 @@ static void tell_done(struct worker_job *job, const struct ld_engine_report *rep
         .resolved = text_or_empty(!job->leader                        ? told->resolved_json
                                   : resolved.failed || !resolved.data ? ""
                                                                       : resolved.data),
+        .numerics = text_or_empty(told->numerics_json),
+        .repainted = told->repainted,
     };
     struct ld_buffer payload = ld_buffer_make(ld_frame_payload_max(LD_FRAME_DONE));
     atomic_fetch_add(&job->worker->steps, 1);

@@ -269,6 +269,8 @@ void ld_message_done_encode(struct ld_buffer *out, const struct ld_message_done 
     put_span(out, message->warnings);
     put_span(out, message->adapters);
     put_span(out, message->resolved);
+    put_span(out, message->numerics);
+    put_u32(out, message->repainted);
 }
 
 enum ld_code ld_message_done_decode(struct ld_message_done *message, struct ld_span payload,
@@ -286,6 +288,10 @@ enum ld_code ld_message_done_decode(struct ld_message_done *message, struct ld_s
     message->warnings = take_json(&reader, LD_JSON_ARRAY_BEGIN, true);
     message->adapters = take_json(&reader, LD_JSON_ARRAY_BEGIN, true);
     message->resolved = take_json(&reader, LD_JSON_OBJECT_BEGIN, true);
+    message->numerics = take_json(&reader, LD_JSON_OBJECT_BEGIN, true);
+    message->repainted = take_u32(&reader);
+    if (!reader.failed)
+        reader.failed = message->repainted > 2 * LD_IMAGES_MAX; /* each picture and its decoding */
     return finish(&reader, "done", err);
 }
 

@@ -54,6 +54,8 @@ struct ld_message_done {
     struct ld_span warnings; /* JSON array */
     struct ld_span adapters; /* JSON array */
     struct ld_span resolved; /* JSON object */
+    struct ld_span numerics; /* JSON object (runtime/numerics.h) */
+    uint32_t repainted;      /* pictures, or their decoding, made again in bf16 */
 };
 
 /* The answer to PLAN; `code` LD_OK and the JSON object, or the error. */

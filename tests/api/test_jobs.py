@@ -30,6 +30,15 @@ def test_a_job_is_queued_runs_and_succeeds(front):
         assert struct.unpack(">II", body[16:24]) == (64, 64)
 
 
+def test_a_job_says_what_computed_it_and_what_bf16_took_over(front):
+    first = front.job(front.submit(tag="step_ms=200"))
+    assert first["numerics"] == {} and first["repainted"] == 0
+    for repainted in (0, 2):
+        job = front.wait(front.submit(images=2, tag=f"repainted={repainted}"))
+        assert job["numerics"] == {"backend": "script", "device": "none", "precision": "fp16"}
+        assert job["repainted"] == repainted
+
+
 def test_equal_requests_give_equal_bytes(front):
     first, second = (front.wait(front.submit(seed=77)) for _ in range(2))
     assert first["images"][0]["sha256"] == second["images"][0]["sha256"]

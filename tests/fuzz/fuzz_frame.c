@@ -4,6 +4,7 @@
  * without reading beyond its payload. The first byte chooses the sizes of the pieces; the checksum
  * is repaired where the input asks for it, so that the decoders behind it are reached.
  */
+#include "config/limits.h"
 #include "runtime/ipc/messages.h"
 
 #include <stdlib.h>
@@ -49,6 +50,8 @@ static void decode_from_worker(const struct ld_frame *frame)
         inside(payload, done.warnings);
         inside(payload, done.adapters);
         inside(payload, done.resolved);
+        inside(payload, done.numerics);
+        require(done.repainted <= 2 * LD_IMAGES_MAX);
         require((unsigned)done.code < LD_CODE_COUNT && ld_utf8_valid(done.detail));
     }
     if (ld_message_plan_answer_decode(&plan, payload, NULL) == LD_OK)

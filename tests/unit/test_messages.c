@@ -78,7 +78,7 @@ static void worker_messages_round_trip(void **state)
 
     const struct ld_message_done done = {
         LD_E_CANCELLED,   ld_span_text("cancelled"),    1, 2, 3, 4, 5, 6, ld_span_text("[\"w\"]"),
-        ld_span_text(""), ld_span_text("{\"seed\": 1}")};
+        ld_span_text(""), ld_span_text("{\"seed\": 1}"), ld_span_text("{\"backend\": \"cpu\"}"), 2};
     struct ld_message_done done2;
     ROUND_TRIP(done, done, done2);
     assert_int_equal(done2.code, LD_E_CANCELLED);
@@ -86,6 +86,7 @@ static void worker_messages_round_trip(void **state)
                 done2.encode_us == 4 && done2.unet_rows == 5 && done2.unet_rows_saved == 6);
     assert_true(ld_span_is(done2.warnings, "[\"w\"]") && done2.adapters.size == 0);
     assert_true(ld_span_is(done2.resolved, "{\"seed\": 1}"));
+    assert_true(ld_span_is(done2.numerics, "{\"backend\": \"cpu\"}") && done2.repainted == 2);
 
     const struct ld_message_plan_answer plan = {LD_OK, ld_span_text(""), ld_span_text("{}")};
     struct ld_message_plan_answer plan2;

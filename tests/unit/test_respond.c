@@ -65,6 +65,8 @@ static struct ld_job_view finished_job(const struct ld_image_view *images)
         .timings = {5, 1.5, 1000, 20, 3, -1},
         .unet_rows = 56,
         .warnings_json = "[\"w\"]",
+        .numerics_json = "{\"precision\":\"fp16\"}",
+        .repainted = 1,
     };
     return job;
 }
@@ -99,6 +101,8 @@ static void a_finished_job_says_all_and_nothing_more(void **state)
     assert_int_equal(integer_of(timings, "queue_ms"), 5);
     assert_int_equal(json_array_size(json_object_get(document, "warnings")), 1);
     assert_int_equal(json_array_size(json_object_get(document, "adapters")), 0);
+    assert_string_equal(text_of(json_object_get(document, "numerics"), "precision"), "fp16");
+    assert_int_equal(integer_of(document, "repainted"), 1);
     assert_string_equal(text_of(json_object_get(document, "links"), "cancel"),
                         "/v1/jobs/0123456789abcdefghijklmnop/cancel");
     json_decref(document);

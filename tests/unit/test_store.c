@@ -113,6 +113,8 @@ static struct ld_store_finish an_end(const struct ld_store_job *job, enum ld_job
         .adapters_json = "",
         .warnings_json = "[\"w\"]",
         .resolved_json = "{\"seed\":1}",
+        .numerics_json = "{\"precision\":\"fp16\"}",
+        .repainted = 3,
     };
 }
 
@@ -174,6 +176,8 @@ static void a_job_goes_from_queued_to_succeeded(void **state)
     assert_true(job.view.images[0].seed == UINT64_MAX);
     assert_string_equal(job.view.request_json, "{\"seed\":1}");
     assert_string_equal(job.view.warnings_json, "[\"w\"]");
+    assert_string_equal(job.view.numerics_json, "{\"precision\":\"fp16\"}");
+    assert_int_equal(job.view.repainted, 3);
     assert_true(job.view.timings.text_ms == 1.5 && job.view.timings.queue_ms >= 0);
     assert_int_equal(last_kind, LD_EVENT_DONE);
     ld_store_close(store);
