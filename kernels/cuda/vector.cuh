@@ -8,35 +8,54 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/idx.h"
 
-/* V floats in registers. The bound is unsigned for the host compiler\'s sake. */
+/* V floats in registers. The bound is unsigned for the host compiler's sake. */
 template <int V> using floats = float[static_cast<unsigned>(V)];
 
-/* V neighbouring elements: 8 take one 16-byte access, 4 one of 8 bytes, 1 is the form for any
- * offset. */
+/* V neighbouring elements as one access takes them: 8 in 16 bytes, 4 in 8, 1 for any offset. A
+ * kernel that has several on their way keeps them in this form, half the registers of floats. */
+template <class T, int V> struct raw_vector {
+    static_assert(V == 1, "vectors of 8, 4 or 1");
+    using type = T;
+};
+template <class T> struct raw_vector<T, 4> {
+    using type = uint2;
+};
+template <class T> struct raw_vector<T, 8> {
+    using type = uint4;
+};
+
+template <class T>
+static __device__ __forceinline__ void unpack_vector(floats<8> &v, const uint4 &raw)
+{
+    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+    LDK_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const float2 pair = ldk_unpack<T>(words[i]);
+        v[2 * i] = pair.x;
+        v[2 * i + 1] = pair.y;
+    }
+}
+
+template <class T>
+static __device__ __forceinline__ void unpack_vector(floats<4> &v, const uint2 &raw)
+{
+    const float2 low = ldk_unpack<T>(raw.x);
+    const float2 high = ldk_unpack<T>(raw.y);
+    v[0] = low.x;
+    v[1] = low.y;
+    v[2] = high.x;
+    v[3] = high.y;
+}
+
+template <class T> static __device__ __forceinline__ void unpack_vector(floats<1> &v, const T &raw)
+{
+    v[0] = ldk_to_f32(raw);
+}
+
 template <unsigned V, class T>
 static __device__ __forceinline__ void load_vector(float (&v)[V], const T *p)
 {
-    if constexpr (V == 8) {
-        const uint4 raw = ldk_ld<uint4>(p);
-        const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
-        LDK_UNROLL
-        for (int i = 0; i < 4; i++) {
-            const float2 pair = ldk_unpack<T>(words[i]);
-            v[2 * i] = pair.x;
-            v[2 * i + 1] = pair.y;
-        }
-    } else if constexpr (V == 4) {
-        const uint2 raw = ldk_ld<uint2>(p);
-        const float2 low = ldk_unpack<T>(raw.x);
-        const float2 high = ldk_unpack<T>(raw.y);
-        v[0] = low.x;
-        v[1] = low.y;
-        v[2] = high.x;
-        v[3] = high.y;
-    } else {
-        static_assert(V == 1, "vectors of 8, 4 or 1");
-        v[0] = ldk_to_f32(*p);
-    }
+    unpack_vector<T>(v, ldk_ld<typename raw_vector<T, static_cast<int>(V)>::type>(p));
 }
 
 template <unsigned V, class T>
