@@ -1,6 +1,7 @@
 """The machine that tests/gpu/run.sh works on: its time, its processes and their logs, its card, and
 the programs built for it, here or beforehand on another machine.
 """
+import ctypes
 import hashlib
 import json
 import os
@@ -63,7 +64,37 @@ def git_commit():
 
 
 def card():
-    """What nvidia-smi says of the first GPU, or a sentence why it says nothing."""
+    """What nvidia-smi says of the first GPU, else what the driver says, or a sentence why neither says
+    anything."""
+    found = ask_smi()
+    return (ask_driver() or found) if isinstance(found, str) else found
+
+
+def ask_driver(library="libcuda.so.1"):
+    """The same of the CUDA driver itself, for machines where nvidia-smi is missing or refuses; None."""
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError:
+        return None
+    count, device, version, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(96)
+    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR are 75 and 76 (CUDA Driver API).
+    calls = (lambda: cuda.cuInit(0), lambda: cuda.cuDeviceGetCount(ctypes.byref(count)),
+             lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
+             lambda: cuda.cuDriverGetVersion(ctypes.byref(version)),
+             lambda: cuda.cuDeviceGetName(name, len(name), device),
+             lambda: cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device),
+             lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device),
+             lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device))
+    if any(call() != 0 for call in calls) or count.value < 1:
+        return None
+    return {"gpu": name.value.decode(errors="replace"),
+            "driver": f"CUDA {version.value // 1000}.{version.value % 1000 // 10}",
+            "memory": f"{memory.value >> 20} MiB", "clock_max": "unknown",
+            "capability": f"{major.value}.{minor.value}"}
+
+
+def ask_smi():
     smi = find_tool("nvidia-smi")
     if not smi:
         return "nvidia-smi is not on this machine: a GPU and its driver are needed (--host tries the " \
@@ -176,8 +207,7 @@ class Run:
                 passed, failed, skipped = 0, 0, 1
             else:
                 passed, failed, skipped = function(self, *rest)
-        except (OSError, ValueError, KeyError, TypeError, IndexError,
-                subprocess.SubprocessError) as error:
+        except Exception as error:  # whatever it is, the next part begins
             print(f"    {type(error).__name__}: {error}")
             passed, failed, skipped = 0, 1, 0
         seconds = time.monotonic() - began
@@ -195,12 +225,21 @@ class Run:
         part = self.result_file.with_name(self.result_file.name + ".part")
         part.write_text(json.dumps(self.result, indent=1) + "\n")
         part.replace(self.result_file)
+        self.pack_logs()
 
     def pack_logs(self):
-        """One file, where the result leaves the build folder."""
+        """One file, where the result leaves the build folder; anew with every result, since whoever
+        ends this run does not ask."""
         if self.result_file.parent != self.build:
-            with tarfile.open(self.result_file.parent / "logs.tar.gz", "w:gz") as archive:
-                archive.add(self.logs, arcname="logs")
+            packed = self.result_file.parent / "logs.tar.gz"
+            part = packed.with_name(packed.name + ".part")
+            with tarfile.open(part, "w:gz") as archive:
+                for log in sorted(self.logs.iterdir()):
+                    try:
+                        archive.add(log, arcname=f"logs/{log.name}")
+                    except OSError:  # it grew while it was read
+                        continue
+            part.replace(packed)
 
     def tool(self, name):
         """A program of this run, wherever its folder is."""

@@ -52,11 +52,20 @@ def counted(status, output):
     return passed, max(failed, int(status != 0)), skipped
 
 
-def together(jobs):
-    """Sums of what these functions return, run at once."""
+def together(run, jobs):
+    """Sums of what these functions return, run at once. One that breaks counts as failed and stops no
+    other; the result is written whenever one ends."""
+    totals = (0, 0, 0) if jobs else (0, 1, 0)
     with concurrent.futures.ThreadPoolExecutor(max(1, len(jobs))) as pool:
-        results = list(pool.map(lambda job: job(), jobs))
-    return tuple(map(sum, zip(*results))) if results else (0, 1, 0)
+        for ended in concurrent.futures.as_completed([pool.submit(job) for job in jobs]):
+            try:
+                counts = ended.result()
+            except Exception as error:
+                print(f"    {type(error).__name__}: {error}", flush=True)
+                counts = 0, 1, 0
+            totals = tuple(map(sum, zip(totals, counts)))
+            run.save()
+    return totals
 
 
 # ---- Before anything runs --------------------------------------------------------------------------
@@ -194,7 +203,7 @@ def kernel_tests(run):
         command = [program, "--sizes", sizes, "--batches", batches, "--dtype", dtype, "--network",
                    network, "--seconds", str(TESTS_S)]
         jobs.append(lambda n=number, c=command: real(n, c))
-    return together(jobs)
+    return together(run, jobs)
 
 
 def golden(run):
@@ -225,7 +234,7 @@ def sanitize(run):
             status = None
         return (0, 0, 1) if status is None else (1, 0, 0) if status == 0 else (0, 1, 0)
 
-    return together([lambda c=c, p=p: one(c, p) for c, p in SANITIZED])
+    return together(run, [lambda c=c, p=p: one(c, p) for c, p in SANITIZED])
 
 
 class Pipe:
@@ -363,6 +372,7 @@ def benches(run):
     totals = [0, 0, 0]
     for name, seconds, *options in rows:
         totals = [a + b for a, b in zip(totals, bench(run, name, seconds, *options))]
+        run.save()
     return tuple(totals)
 
 
@@ -458,7 +468,6 @@ def main(words=None, parts=PARTS):
         if run.painter and run.painter.poll() is None:
             end_group(run.painter)
         run.save()
-        run.pack_logs()
     figures(run)
     print(f"results in {run.result_file}")
     print(f"{run.counts[0]} passed, {run.counts[1]} failed, {run.counts[2]} skipped")

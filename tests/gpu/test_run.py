@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import stat
+import tarfile
 import tempfile
 import time
 import unittest
@@ -57,6 +58,43 @@ class Parts(Folder):
         self.main(("one", lambda run: (1, 0, 0)),
                   ("two", lambda run: (seen.append(self.result()["passed"]), (1, 0, 0))[1]))
         self.assertEqual(seen, [1])
+
+    def test_what_runs_at_once_stops_no_other_and_is_kept_as_it_ends(self):
+        seen = []
+
+        def breaks():
+            raise AttributeError("what is not there")
+
+        def slow(run):
+            time.sleep(0.3)
+            seen.append(json.loads(run.result_file.read_text())["kernels"])
+            return 1, 0, 0
+
+        def several(run):
+            return gpu_run.together(run, [breaks, lambda: slow(run),
+                                          lambda: (run.result["kernels"].append("first"), (2, 0, 1))[1]])
+
+        self.main(("several", several), ("next", lambda run: (1, 0, 0)))
+        self.assertEqual(seen, [["first"]])
+        self.assertEqual([(p["passed"], p["failed"], p["skipped"]) for p in self.result()["parts"]],
+                         [(3, 1, 1), (1, 0, 0)])
+
+    def test_logs_are_packed_with_every_result(self):
+        names = []
+
+        def look(run):
+            with tarfile.open(self.folder / "out" / "logs.tar.gz") as archive:
+                names.extend(archive.getnames())
+            return 1, 0, 0
+
+        self.main(("one", lambda run: gpu_run.counted(*run.call("said", ["true"], 5))), ("two", look))
+        self.assertEqual(names, ["logs/said.log"])
+
+    def test_a_card_is_found_without_its_tool(self):
+        with mock.patch.object(machine, "find_tool", return_value=None), \
+                mock.patch.object(machine, "ask_driver", return_value={"capability": "9.0"}):
+            self.assertEqual(machine.card(), {"capability": "9.0"})
+        self.assertIsNone(machine.ask_driver("libno_such_driver.so"))
 
     def test_nothing_passed_is_no_success(self):
         self.assertEqual(self.main(("one", lambda run: (0, 0, 1))), 1)
