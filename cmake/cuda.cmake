@@ -3,9 +3,12 @@
 #
 # LATENTD_CUDA_ARCHS says for which chips: a list of compute capabilities without the dot, `native`
 # (the GPU of this machine), or `release` for all that are supported. The last of the list also comes as
-# PTX, from which the driver compiles for chips newer than the list when the program starts.
+# PTX, from which the driver compiles for chips newer than the list when the program starts; a release
+# has PTX for the chips between 10.x and 12.x (11.0), too. A chip that none of it fits is told by
+# ld_device_judge.
 set(LATENTD_CUDA_ARCHS "80" CACHE STRING "Chips: compute capabilities (80;90), native, or release")
 set(LATENTD_CUDA_RELEASE 80 86 89 90 100 120)
+set(LATENTD_CUDA_RELEASE_PTX 100)
 
 set(LATENTD_WITH_CUDA OFF)
 set(why "LATENTD_CUDA=OFF")
@@ -56,8 +59,11 @@ function(ld_cuda_arch_flags out)
   elseif(archs STREQUAL "release")
     set(archs ${LATENTD_CUDA_RELEASE})
   endif()
-  list(GET archs -1 newest)
   set(flags)
+  if(archs STREQUAL LATENTD_CUDA_RELEASE)
+    set(flags -gencode arch=compute_${LATENTD_CUDA_RELEASE_PTX},code=compute_${LATENTD_CUDA_RELEASE_PTX})
+  endif()
+  list(GET archs -1 newest)
   foreach(arch IN LISTS archs)
     if(NOT arch MATCHES "^[0-9]+[af]?$")
       message(FATAL_ERROR "LATENTD_CUDA_ARCHS: '${arch}' is no compute capability such as 90")

@@ -70,8 +70,12 @@ static inline int ldk_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t
                                              reinterpret_cast<cudaStream_t>(stream)));
 }
 
+/* Without need it is left out: setting an attribute may wait for copies that are under way
+ * (oneapi-src/unified-runtime, pull request 2678). */
 template <class... P> static inline int ldk_smem_optin(void (*kernel)(P...), int bytes)
 {
+    if (bytes <= 48 * 1024)
+        return 0;
     return static_cast<int>(cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
                                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                  bytes));

@@ -36,6 +36,9 @@ int ldk_rt_device_count(int32_t *count);
 int ldk_rt_versions(int32_t *driver, int32_t *runtime);
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out);
 int ldk_rt_set_device(int32_t device);
+/* 0 if the present device has code of the kernels; else what keeps it from being loaded (a build
+ * for other chips). */
+int ldk_rt_kernels_load(void);
 
 int ldk_rt_malloc(void **out, size_t bytes); /* 256-byte aligned device memory */
 int ldk_rt_free(void *memory);

@@ -244,6 +244,12 @@ bool ldk_rt_error_is_sticky(int code)
     case cudaErrorLaunchFailure:
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorMpsClientTerminated:
+#if CUDART_VERSION >= 13000
+    case cudaErrorContained:
+    case cudaErrorTensorMemoryLeak:
+#endif
     case cudaErrorUnknown:
     case cudaErrorDevicesUnavailable:
     case cudaErrorCudartUnloading:

@@ -52,6 +52,11 @@ int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
     return 0;
 }
 
+int ldk_rt_kernels_load(void)
+{
+    return LDK_OK;
+}
+
 int ldk_rt_set_device(int32_t device)
 {
     return device == 0 ? 0 : INVALID_DEVICE;

@@ -54,6 +54,12 @@ enum ld_code ld_device_judge(const struct ld_device_facts *facts, struct ld_erro
         return LD_FAIL(err, LD_E_UNSUPPORTED,
                        "the GPU (%s) has compute capability %d.%d; %d.0 or newer is needed",
                        facts->name, (int)facts->major, (int)facts->minor, CAPABILITY_MAJOR_MIN);
+    if (facts->no_kernels)
+        return LD_FAIL_OS(err, LD_E_UNSUPPORTED, facts->error,
+                          "this build has no kernels for the GPU (%s) of compute capability %d.%d; "
+                          "build with -DLATENTD_CUDA_ARCHS=%d%d",
+                          facts->name, (int)facts->major, (int)facts->minor, (int)facts->major,
+                          (int)facts->minor);
     if (mebibytes(facts->memory_free) < MEMORY_MIB_MIN)
         return LD_FAIL(err, LD_E_GPU_NOMEM,
                        "the GPU (%s) has %u of %u MiB of memory free; %d MiB are needed",
@@ -71,6 +77,7 @@ static void look_at(struct ld_device_facts *facts, int32_t device)
     struct ldk_device_info info;
     facts->device = device;
     facts->major = facts->minor = 0;
+    facts->no_kernels = false;
     facts->error = ldk_rt_device_info(device, &info);
     if (facts->error != 0)
         return;
@@ -81,6 +88,11 @@ static void look_at(struct ld_device_facts *facts, int32_t device)
     facts->memory_free = info.memory_free;
     facts->sm_count = info.sm_count;
     facts->clock_khz = info.clock_khz;
+    if (facts->major >= CAPABILITY_MAJOR_MIN) {
+        facts->error = ldk_rt_kernels_load();
+        facts->no_kernels = facts->error != LDK_OK;
+        (void)ldk_rt_last_error();
+    }
 }
 
 void ld_device_look(struct ld_device_facts *facts)

@@ -24,6 +24,7 @@ struct ld_device_facts {
     int32_t device;
     char name[LD_DEVICE_NAME_SIZE];
     int32_t major, minor; /* compute capability */
+    bool no_kernels;      /* this program has none that the chip can run */
     size_t memory_total, memory_free;
     int32_t sm_count, clock_khz; /* multiprocessors, their highest clock */
 };
@@ -34,7 +35,8 @@ void ld_device_look(struct ld_device_facts *facts);
 
 /*
  * Whether the CUDA backend can run with these facts. Pure.
- * Errors   LD_E_UNSUPPORTED (not built; no driver, too old a driver, no device, too old a device),
+ * Errors   LD_E_UNSUPPORTED (not built; no driver, too old a driver, no device, too old a device,
+ *          built for other chips),
  *          LD_E_GPU_NOMEM, LD_E_DEVICE (the driver fails in another way); the sentence names what
  *          is needed.
  */

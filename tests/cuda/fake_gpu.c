@@ -149,6 +149,11 @@ int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
     return device < fake_gpu.count ? 0 : 101;
 }
 
+int ldk_rt_kernels_load(void)
+{
+    return fake_gpu.no_kernels ? FAKE_NO_KERNEL_IMAGE : LDK_OK;
+}
+
 int ldk_rt_set_device(int32_t device)
 {
     return device < fake_gpu.count ? 0 : 101;

@@ -20,6 +20,7 @@ struct fake_gpu {
     bool refuse_capture;
     bool fail_capture;  /* the next capture ends in an error */
     bool no_moments;    /* producers leave none */
+    bool no_kernels;    /* built for other chips */
     uint32_t signature; /* another one: kernels that sum in another order */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
@@ -37,6 +38,6 @@ void fake_gpu_reset(void);
 /* Put off a piece of work: `run` gets a copy of the arguments when somebody waits. */
 int fake_gpu_enqueue(void (*run)(const void *args), const void *args, size_t bytes);
 
-enum { FAKE_ILLEGAL_ADDRESS = 700, FAKE_OUT_OF_MEMORY = 2 };
+enum { FAKE_ILLEGAL_ADDRESS = 700, FAKE_OUT_OF_MEMORY = 2, FAKE_NO_KERNEL_IMAGE = 209 };
 
 #endif

@@ -59,6 +59,9 @@ static void what_is_missing_is_named(void **state)
     facts.minor = 5;
     refuses(&facts, LD_E_UNSUPPORTED, "(Some GPU) has compute capability 7.5; 8.0 or newer");
     facts = fit;
+    facts.no_kernels = true;
+    refuses(&facts, LD_E_UNSUPPORTED, "capability 8.9; build with -DLATENTD_CUDA_ARCHS=89");
+    facts = fit;
     facts.memory_free = (size_t)1 << 30;
     refuses(&facts, LD_E_GPU_NOMEM, "1024 of 8192 MiB of memory free; 2560 MiB are needed");
     facts = fit;
@@ -98,6 +101,10 @@ static void auto_takes_a_fit_gpu_and_else_the_cpu_and_says_why(void **state)
     fake_gpu.info.major = 6;
     opens("auto", "cpu", "has compute capability 6.0");
     fake_gpu.info.major = 9;
+    fake_gpu.no_kernels = true;
+    opens("auto", "cpu", "no kernels for the GPU");
+    fake_gpu.no_kernels = false;
+    opens("auto", "cuda", "");
     fake_gpu.count_error = 100;
     fake_gpu.count = 0;
     opens("auto", "cpu", "shows no GPU");
