@@ -163,8 +163,9 @@ static enum ld_code decode_in_pieces(const struct ld_session *session, const flo
     if (code == LD_OK && asked == LD_VAE_AUTO && form != LD_VAE_FORM_WHOLE)
         ld_job_warn(job, "picture %u did not fit into memory in one piece; it was decoded in %s",
                     session->image,
-                    form == LD_VAE_FORM_STRIPS ? "strips, with the same result"
-                                               : "tiles with estimated norms");
+                    form != LD_VAE_FORM_STRIPS ? "tiles with estimated norms"
+                    : ld_model_on_host(vae)    ? "strips, with the same result"
+                                               : "strips, the same but for rounding");
     return code;
 }
 

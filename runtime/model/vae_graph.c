@@ -23,10 +23,22 @@ struct builder {
     struct ld_graph *graph;
     const struct ld_arch *arch;
     const struct ld_vae_shape *shape;
+    bool decodes;
     enum norms norms;
     int32_t folds[FOLDS_MAX]; /* what the norms of the half-size picture measured, in order */
     int32_t fold_count, fold_next;
 };
+
+/* Of a strip of any map. */
+static size_t strip_bytes(const struct builder *b)
+{
+    const struct ld_vae_shape *shape = b->shape;
+    const size_t side = b->decodes ? (size_t)ld_vae_factor(b->arch) : 1;
+    const size_t pixels = (size_t)shape->height * (size_t)shape->width * side * side;
+    const size_t part = pixels * (size_t)b->arch->vae_channels *
+                        ld_dtype_size(b->graph->act_dtype) / LD_VAE_STRIP_PART;
+    return part < LD_VAE_STRIP_BYTES ? part : LD_VAE_STRIP_BYTES;
+}
 
 /* Rows of a strip of a map with `channels`, even, so that up- and downsampling cut between pairs;
  * 0: the map is small or passes whole. */
@@ -37,8 +49,8 @@ static int32_t strip_rows(const struct builder *b, const struct ld_graph_value *
         return 0;
     if (b->shape->strip_rows > 0)
         return x->height > b->shape->strip_rows ? b->shape->strip_rows : 0;
-    const size_t rows = LD_VAE_STRIP_BYTES / row;
-    if ((size_t)x->height <= 2 * rows)
+    const size_t rows = strip_bytes(b) / row;
+    if ((size_t)x->height <= (rows < 4 ? 8 : 2 * rows))
         return 0;
     return rows < 4 ? 4 : (int32_t)(rows & ~(size_t)1);
 }
@@ -355,7 +367,7 @@ static void build(struct ld_graph *graph, const struct ld_arch *arch,
                   const struct ld_vae_shape *shape,
                   void (*half)(struct builder *b, enum ld_port port, int32_t height, int32_t width))
 {
-    struct builder b = {.graph = graph, .arch = arch, .shape = shape};
+    struct builder b = {.graph = graph, .arch = arch, .shape = shape, .decodes = half == decoder};
     if (!halves_ok(graph, shape))
         return;
     if (shape->form == LD_VAE_FORM_ESTIMATED) {

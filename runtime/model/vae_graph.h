@@ -19,10 +19,12 @@
  *   STRIPS     the same operators over strips of rows, each with a row of its neighbours; norms are
  *              measured on whole maps and applied strip by strip inside the next convolution, and
  *              results take the place of their residuals. So no normalised map and no second
- *              residual ever stands: about half of WHOLE's memory, WHOLE's bits on the CPU.
+ *              residual ever stands: about half of WHOLE's memory. WHOLE's bits on the CPU; on a
+ *              GPU its sums may be cut elsewhere (moments by tiles of what wrote them, K where a
+ *              kernel for fewer rows splits it), which moves last bits.
  *   ESTIMATED  one tile of a picture, with the norms of a sample of the picture (LD_PORT_EXTRA,
- * half its sides) that runs as the prologue: no seams, a slight shift of tone. TILE       one tile
- * by itself, its norms its own.
+ *              half its sides) that runs as the prologue: no seams, a slight shift of tone.
+ *   TILE       one tile by itself, its norms its own.
  */
 enum ld_vae_form { LD_VAE_FORM_WHOLE, LD_VAE_FORM_STRIPS, LD_VAE_FORM_ESTIMATED, LD_VAE_FORM_TILE };
 
@@ -31,9 +33,11 @@ struct ld_vae_shape {
         width; /* of the input: latent for the decoder, picture for the encoder */
     enum ld_vae_form form;
     int32_t half_height, half_width; /* ESTIMATED: of the sample */
-    int32_t strip_rows;              /* STRIPS: of a map; 0: as many as fit LD_VAE_STRIP_BYTES */
+    int32_t strip_rows;              /* STRIPS: of a map; 0: as many as fit a strip's bytes */
 };
-enum { LD_VAE_STRIP_BYTES = 16 << 20 };
+/* A strip of a map takes at most this much, and at most this part of a map as wide and high as the
+ * picture: a small picture in strips is to take less than in one piece, too. */
+enum { LD_VAE_STRIP_BYTES = 16 << 20, LD_VAE_STRIP_PART = 8 };
 
 /* Append to an initialised graph; failures are kept in it: LD_E_RANGE, LD_E_UNSUPPORTED,
  * LD_E_TOO_LARGE, LD_E_NOMEM. */

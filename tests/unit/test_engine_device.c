@@ -341,6 +341,52 @@ static void weights_that_do_not_fit_are_named(void)
     ld_engine_destroy(engine);
 }
 
+/* The device's bytes in use after a picture of twice the side has been painted and decoded as
+ * `tiling` says, where there are `bytes_max`, in an engine that has nothing else; 0 if it failed.
+ */
+static uint64_t bytes_after(enum ld_vae_tiling tiling, uint64_t bytes_max,
+                            struct listener *listener)
+{
+    struct ld_request request;
+    struct ld_engine *engine = open_engine();
+    fake_gpu.device_bytes_max = bytes_max;
+    ask(&request);
+    request.width = request.height = 2 * SIDE;
+    request.steps = 1;
+    request.vae_tiling = tiling;
+    const bool good = paint(engine, &request, listener) && listener->code == LD_OK;
+    const uint64_t bytes = fake_gpu.device_bytes;
+    ld_engine_destroy(engine);
+    fake_gpu.device_bytes_max = UINT64_MAX;
+    return good ? bytes : 0;
+}
+
+/* Room for the decoder in strips of rows, not in one piece. */
+static void a_decode_without_memory_comes_in_strips(void)
+{
+    struct listener whole;
+    struct listener strips;
+    struct listener tight;
+    fake_gpu_reset();
+    fake_gpu.no_moments = true; /* so that both forms' norms are summed alike */
+    const uint64_t more = bytes_after(LD_VAE_AUTO, UINT64_MAX, &whole);
+    const uint64_t less = bytes_after(LD_VAE_EXACT, UINT64_MAX, &strips);
+    printf("     %llu KiB in one piece, %llu in strips\n", (unsigned long long)more >> 10,
+           (unsigned long long)less >> 10);
+    report("strips take less of the device", less > 0 && less < more);
+    report("and give the same picture", strips.digest[0] == whole.digest[0] && more > 0);
+    report("in one piece it has no warning", strcmp(whole.warnings, "[]") == 0);
+    (void)bytes_after(LD_VAE_AUTO, less + (more - less) / 2, &tight);
+    report("a decode that finds too little memory comes in strips",
+           tight.code == LD_OK && tight.images == 1 && tight.digest[0] == whole.digest[0]);
+    report("and its warning says so", strstr(tight.warnings, "was decoded in strips, the same but "
+                                                             "for rounding") != NULL);
+    (void)bytes_after(LD_VAE_AUTO, less - (more - less) / 2, &tight);
+    report("where strips do not fit either, the job says what is missing",
+           tight.code == LD_E_GPU_NOMEM && strstr(tight.why, "MiB are free"));
+    fake_gpu_reset();
+}
+
 /* ---- What a picture costs -------------------------------------------------------------------- */
 
 /* Bytes that `steps` steps pass over the bus, in a request that has been run before. */
@@ -567,6 +613,7 @@ int main(int argc, char **argv)
     too_little_memory_ends_only_the_job_that_needs_it();
     memory_comes_from_what_nobody_uses();
     weights_that_do_not_fit_are_named();
+    a_decode_without_memory_comes_in_strips();
     a_warm_request_allocates_nothing_and_copies_its_latents();
     a_picture_says_which_kernels_made_it();
     what_fp16_cannot_hold_is_painted_in_bf16();

@@ -1,0 +1,64 @@
+#include "tests/cuda/networks.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static unsigned passed, failed;
+
+void network_report(const char *about, const char *claim, bool holds, double figure)
+{
+    printf("%s %s: %s (%.3g)\n", holds ? "ok  " : "FAIL", about, claim, figure);
+    *(holds ? &passed : &failed) += 1;
+}
+
+int network_end(void)
+{
+    printf("%u passed, %u failed\n", passed, failed);
+    return failed || passed == 0 ? 1 : 0;
+}
+
+void network_stop(const char *what, const struct ld_error *err)
+{
+    printf("FAIL %s: %s\n", what, err->detail);
+    exit(1);
+}
+
+void network_open(struct network *on, const char *path, const char *backend, const char *precision)
+{
+    struct ld_error err = {0};
+    const struct ld_device_choice choice = {
+        .backend = backend, .precision = precision, .threads = 1};
+    if (ld_device_open(&on->backend, &choice, NULL, &err) != LD_OK ||
+        ld_model_open(&on->model, on->backend, path, NULL, &err) != LD_OK)
+        network_stop(backend, &err);
+}
+
+void network_close(struct network *on)
+{
+    ld_model_destroy(on->model);
+    on->backend->ops->destroy(on->backend);
+}
+
+void network_fill(float *values, size_t count, uint64_t state)
+{
+    for (size_t i = 0; i < count; i++) {
+        float sum = 0;
+        for (int k = 0; k < 12; k++) {
+            state = state * 6364136223846793005U + 1442695040888963407U;
+            sum += (float)(state >> 40) * 0x1p-24F;
+        }
+        values[i] = sum - 6;
+    }
+}
+
+double network_distance(const float *a, const float *b, size_t count)
+{
+    double difference = 0;
+    double size = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += pow((double)a[i] - (double)b[i], 2);
+        size += pow((double)b[i], 2);
+    }
+    return sqrt(difference / size);
+}

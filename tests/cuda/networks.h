@@ -1,0 +1,34 @@
+/*
+ * Whole networks of one checkpoint over the host build of the CUDA kernels beside the CPU backend,
+ * for tests that compare the two: opening, reproducible inputs, distances, and a line a claim.
+ */
+#ifndef LD_TESTS_CUDA_NETWORKS_H
+#define LD_TESTS_CUDA_NETWORKS_H
+
+#include "runtime/gpu/device.h"
+#include "runtime/model/model.h"
+
+struct network {
+    struct ld_backend *backend;
+    struct ld_model *model;
+};
+
+/* `backend` "cuda" or "cpu", `precision` "fp16", "bf16" or "". Ends the program where that fails;
+ * Owner   the caller; network_close. */
+void network_open(struct network *on, const char *path, const char *backend, const char *precision);
+void network_close(struct network *on);
+
+/* Say what failed, and end the program. */
+void network_stop(const char *what, const struct ld_error *err);
+
+/* Reproducible values, roughly normal. */
+void network_fill(float *values, size_t count, uint64_t state);
+
+/* |a - b| / |b|, Euclidean. */
+double network_distance(const float *a, const float *b, size_t count);
+
+/* One line a claim; network_end prints the sums and gives the exit status. */
+void network_report(const char *about, const char *claim, bool holds, double figure);
+int network_end(void);
+
+#endif
