@@ -212,6 +212,8 @@ static void op_finish(struct model_job *job, bool stale, bool failed)
         .adapters_json = "",
         .warnings_json = "",
         .resolved_json = "",
+        .numerics_json = "{}",
+        .repainted = 1,
     };
     const enum ld_code code = ld_store_job_finish(store, &finish, &arena, &freed, NULL);
     HOLDS(code == (holds(job, token) ? LD_OK : LD_E_LEASE_LOST));
