@@ -96,7 +96,7 @@ wanted api && suite api 900 tests/api/run.sh "$build/server/latentd"
 wanted page && suite page 600 tests/page/run.sh "$build/server/latentd"
 wanted clients && suite clients 300 tests/clients/run.sh --installed "$build/server/latentd"
 wanted load && suite load 120 tests/load/run.sh "$build/server/latentd" --seconds 20
-wanted fault && suite fault 300 tests/fault/run.sh "$build/server/latentd"
+wanted fault && suite fault 420 tests/fault/run.sh "$build/server/latentd"
 
 if wanted asan || wanted fuzz; then
     start=$SECONDS
