@@ -424,9 +424,8 @@ static void put_origin(struct graph *g, const struct passes *p)
     if (is_class(g, p->origin, "EmptyLatentImage")) {
         const int64_t count = whole_input(g, p->origin, "batch_size", 1);
         ld_recipe_put_integer(&g->t->fields, "images", count);
-        if (count > 1)
-            ld_translation_warn(g->t, "batch_size: picture i has the noise of seed + i, not its "
-                                      "part of one draw for the whole batch");
+        if (count > 1 && count <= LD_IMAGES_MAX)
+            ld_recipe_put_integer(&g->t->fields, "batch.size", count);
         if (denoise < 1)
             complain_of(g, p->first, "custom_validation_failed",
                         "denoise must be 1 for a picture that begins with nothing",

@@ -258,6 +258,23 @@ static void check_init(const struct check *check)
                        "init.outpaint.top and bottom must leave %d pixels of height", LD_SIDE_MIN);
 }
 
+static void check_batch(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    if (request->batch_size == 0 && request->batch_index > 0)
+        ld_problem_add(check->problem, LD_E_INVALID, "/batch/index",
+                       "batch.index needs batch.size");
+    if (request->batch_size == 0)
+        return;
+    if (request->batch_index + request->images > request->batch_size)
+        ld_problem_add(check->problem, LD_E_RANGE, "/batch/size",
+                       "batch.size must be at least batch.index + images, %d",
+                       request->batch_index + request->images);
+    if (request->profile != LD_PROFILE_COMFY)
+        ld_problem_add(check->problem, LD_E_INVALID, "/batch",
+                       "batch is ComfyUI's: it needs profile comfy");
+}
+
 static void check_ranges(const struct check *check)
 {
     const struct ld_request *request = check->request;
@@ -287,6 +304,7 @@ static void check_ranges(const struct check *check)
                        request->hires.width > 0 ? "/hires/height" : "/hires/width",
                        "hires.width and hires.height must be given together");
     check_init(check);
+    check_batch(check);
 }
 
 /* ---- Worth a word ---------------------------------------------------------------------------- */

@@ -150,6 +150,8 @@ struct ld_request {
     const char *rating;       /* "" or a preset name */
     int32_t width, height;
     int32_t images;
+    int32_t batch_size;  /* 0: no batch; else rows of one draw of noise, of which */
+    int32_t batch_index; /* picture 0 is this one */
     int32_t steps;
     double cfg_scale;
     const char *sampler, *scheduler;

@@ -274,6 +274,7 @@ struct ld_request ld_session_request(const struct ld_session *session)
     request.seed = ld_noise_seed_of(&session->job->request, session->image);
     request.variation_seed = ld_noise_variation_seed_of(&session->job->request, session->image);
     request.images = 1;
+    request.batch_index += request.batch_size > 0 ? (int32_t)session->image : 0;
     return request;
 }
 

@@ -250,9 +250,11 @@ static void show_image(struct script_job *job, uint32_t index, bool partial, boo
     struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX);
     int64_t width;
     int64_t height;
-    const uint64_t seed = request->seed + index;
+    const bool batch = request->batch_size > 0; /* one seed, and rows that differ all the same */
+    const uint64_t row = index + (batch ? (uint64_t)request->batch_index : 0);
+    const uint64_t seed = request->seed + (batch ? 0 : index);
     ld_request_final_size(request, &width, &height);
-    if (paint(request, seed, partial || preview, &png, &err) == LD_OK) {
+    if (paint(request, request->seed + row, partial || preview, &png, &err) == LD_OK) {
         const bool lies = job->orders.deed == DEED_LIE && !preview;
         const struct ld_engine_image image = {
             .index = index,

@@ -226,7 +226,7 @@ static struct link put_empty(struct writer *w)
     const struct link node = node_open(w, "EmptyLatentImage");
     put_whole(w, "width", w->request->width);
     put_whole(w, "height", w->request->height);
-    put_whole(w, "batch_size", 1);
+    put_whole(w, "batch_size", w->request->batch_size > 0 ? w->request->batch_size : 1);
     node_close(w);
     return node;
 }

@@ -63,7 +63,8 @@ static bool steps_variation_seed(const struct ld_request *request)
 
 uint64_t ld_noise_seed_of(const struct ld_request *request, uint32_t index)
 {
-    return steps_variation_seed(request) ? request->seed : request->seed + index;
+    return steps_variation_seed(request) || request->batch_size > 0 ? request->seed
+                                                                    : request->seed + index;
 }
 
 uint64_t ld_noise_variation_seed_of(const struct ld_request *request, uint32_t index)
@@ -97,7 +98,8 @@ struct ld_noise_config ld_noise_config_of(const struct ld_request *request, uint
         .channels = channels,
         .height = height,
         .width = width,
-        .batch_count = 1,
+        .batch_count = request->batch_size > 0 ? (uint32_t)request->batch_size : 1,
+        .batch_index = request->batch_size > 0 ? (uint32_t)request->batch_index + index : 0,
     };
 }
 

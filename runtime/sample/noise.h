@@ -45,9 +45,10 @@ struct ld_noise_config {
 
 /*
  * The config of image `index` of a job: seed + index, so that it equals the single image of that
- * seed. Profile a1111 with a variation steps the variation seed instead, as that front end does.
- * Unset options follow the profile: a1111 uses `request->noise` for everything; comfy draws
- * ancestral noise from Philox and Brownian noise on the CPU.
+ * seed; or with `batch` row batch.index + index of one draw. Profile a1111 with a variation steps
+ * the variation seed instead, as that front end does. Unset options follow the profile: a1111 uses
+ * `request->noise` for everything; comfy draws ancestral noise from Philox and Brownian noise on
+ * the CPU.
  */
 struct ld_noise_config ld_noise_config_of(const struct ld_request *request, uint32_t index,
                                           int32_t channels, int32_t height, int32_t width);

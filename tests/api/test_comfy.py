@@ -481,6 +481,10 @@ def test_a_picture_to_begin_with(front):
 def test_batches_and_previews(front):
     entry = finished(front, graph(n5_batch_size=3))
     assert len(entry["outputs"]["9"]["images"]) == 3
+    job = front.get("/v1/jobs?limit=1").json["jobs"][0]
+    assert job["request"]["images"] == 3 and job["request"]["batch"] == {"size": 3}
+    assert {image["seed"] for image in job["images"]} == {job["request"]["seed"]}
+    assert not any("batch" in warning for warning in job["warnings"])
     nodes = graph()
     nodes["9"] = {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}
     assert finished(front, nodes)["outputs"]["9"]["images"][0]["type"] == "temp"

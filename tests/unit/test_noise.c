@@ -214,6 +214,40 @@ static void image_i_of_a_job_equals_the_single_image_of_its_seed(void **state)
     assert_int_equal(ld_noise_seed_of(&job, 3), 103);
 }
 
+static void row_0_of_a_batch_equals_the_single_image_and_the_others_follow(void **state)
+{
+    (void)state;
+    const enum ld_noise_stream streams[] = {LD_NOISE_ANCESTRAL, LD_NOISE_BROWNIAN, LD_NOISE_CHURN};
+    const struct ld_request single = {
+        .seed = 100, .images = 1, .noise = LD_NOISE_CPU, .profile = LD_PROFILE_COMFY};
+    struct ld_request batch = single;
+    batch.images = batch.batch_size = 3;
+    struct ld_request part = batch; /* rows 1 and 2 alone */
+    part.images = 2;
+    part.batch_index = 1;
+    for (size_t s = 0; s < 3; s++) {
+        double rows[3][2 * COUNT], other[2 * COUNT];
+        for (uint32_t i = 0; i < 3; i++) {
+            struct ld_noise_config config = ld_noise_config_of(&batch, i, C, H, W);
+            config.sigma_low = 0.03;
+            config.sigma_high = 14.6;
+            run_stream(&config, streams[s], 1, rows[i]);
+        }
+        struct ld_noise_config config = ld_noise_config_of(&single, 0, C, H, W);
+        config.sigma_low = 0.03;
+        config.sigma_high = 14.6;
+        run_stream(&config, streams[s], 1, other);
+        assert_memory_equal(rows[0], other, sizeof other / 2);
+        config = ld_noise_config_of(&part, 1, C, H, W);
+        config.sigma_low = 0.03;
+        config.sigma_high = 14.6;
+        run_stream(&config, streams[s], 1, other);
+        assert_memory_equal(rows[2], other, sizeof other / 2);
+        assert_memory_not_equal(rows[0], rows[1], sizeof other / 2);
+    }
+    assert_int_equal(ld_noise_seed_of(&batch, 2), 100);
+}
+
 static void a1111_steps_the_variation_seed_and_keeps_the_main_one(void **state)
 {
     (void)state;
@@ -392,6 +426,7 @@ int main(void)
         cmocka_unit_test(the_initial_noise_is_never_drawn_again_by_a_sampler),
         cmocka_unit_test(churn_has_its_own_stream_in_comfy_only),
         cmocka_unit_test(image_i_of_a_job_equals_the_single_image_of_its_seed),
+        cmocka_unit_test(row_0_of_a_batch_equals_the_single_image_and_the_others_follow),
         cmocka_unit_test(a1111_steps_the_variation_seed_and_keeps_the_main_one),
         cmocka_unit_test(options_name_the_generators),
         cmocka_unit_test(an_element_of_a_batch_is_a_slice_of_the_whole_stream),
