@@ -6,6 +6,8 @@
 
 #include <strings.h>
 
+enum { KEY_BYTES_MAX = 255, IDENTITY_BYTES_MAX = LD_JSON_IMAGE_BODY_BYTES_MAX };
+
 /* ---- Bodies ---------------------------------------------------------------------------------- */
 
 bool ld_dialect_body(struct ld_exchange *ex, struct ld_json_tree *tree, uint32_t values_max)
@@ -103,7 +105,44 @@ static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_err
     ld_problem_init(&problem, &ex->arena);
     (void)ld_problem_add_error(&problem, NULL, err);
     problem.retry_after_s = ld_front_retry_after(ex, err->code);
+    if (err->code == LD_E_CONFLICT)
+        problem.status = 422; /* the key came with another body */
+    else if (err->code == LD_E_NOT_FOUND)
+        problem.status = 410; /* its job was deleted */
     return ld_exchange_problem(ex, &problem);
+}
+
+/*
+ * What makes two calls the same: their translation and their pictures. Not their bytes, as a form
+ * has another boundary each time it is sent.
+ */
+static void write_identity(const struct ld_exchange *ex, const struct ld_intake *intake,
+                           struct ld_span body, struct ld_buffer *out)
+{
+    ld_buffer_bytes(out, body.data, body.size);
+    ld_buffer_format(out, "\n%s\n%s\n%s", ex->path, intake->init_sha256, intake->mask_sha256);
+}
+
+/*
+ * The caller's own key, or, of SDKs that send a call again without one but count their tries
+ * (X-Stainless-Retry-Count), a key made of what is asked for: so a call whose answer was lost on
+ * the way is not painted twice.
+ */
+static void choose_key(struct ld_exchange *ex, struct ld_intake *intake,
+                       const struct ld_buffer *whole, char key[KEY_BYTES_MAX + 1])
+{
+    const char *own = ld_exchange_header(ex, "Idempotency-Key");
+    const char *count = ld_exchange_header(ex, "X-Stainless-Retry-Count");
+    char sha256[LD_SHA256_HEX_SIZE];
+    int64_t tries;
+    if (own && *own && ld_fmt(key, KEY_BYTES_MAX + 1, "%s", own))
+        return;
+    key[0] = '\0';
+    if (!count || !ld_parse_i64(ld_span_text(count), &tries) || whole->failed)
+        return;
+    ld_sha256_hex(ld_span_of(whole->data, whole->size), sha256);
+    if (ld_fmt(key, KEY_BYTES_MAX + 1, "tries of %s", sha256))
+        intake->key_use = tries > 0 ? LD_STORE_KEY_RETRY : LD_STORE_KEY_NOTE;
 }
 
 /* Translate, check, store, queue; the job's id, or false after a refusal. */
@@ -123,10 +162,20 @@ static bool submit(struct ld_exchange *ex, const struct ld_dialect_call *call, v
     done = done && ld_intake_accept(&intake, ex->tenant, body);
     if (!done)
         (void)ld_exchange_problem(ex, &intake.native.problem);
-    if (done && ld_intake_submit(&intake, ex->tenant, "", body, id, &replayed, &err) != LD_OK) {
+    struct ld_buffer whole = ld_buffer_make(IDENTITY_BYTES_MAX);
+    char key[KEY_BYTES_MAX + 1] = "";
+    if (done) {
+        write_identity(ex, &intake, body, &whole);
+        choose_key(ex, &intake, &whole, key);
+    }
+    if (done && ld_intake_submit(&intake, ex->tenant, key, ld_span_of(whole.data, whole.size), id,
+                                 &replayed, &err) != LD_OK) {
         (void)refuse_submit(ex, &err);
         done = false;
     }
+    if (done && replayed)
+        ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
+    ld_buffer_deinit(&whole);
     ld_recipe_deinit(&recipe);
     ld_translation_deinit(&t);
     ld_intake_deinit(&intake);

@@ -26,7 +26,7 @@ struct stream {
 static void close_stream(void *pointer)
 {
     struct stream *s = pointer;
-    if (!s->ended) { /* the client left in the middle */
+    if (!s->ended && s->events && ld_event_stream_let_go(s->events)) { /* left in the middle */
         enum ld_job_status status;
         struct ld_error err;
         if (ld_front_cancel(s->ex->front, s->ex->tenant, s->job_id, false, &status, &err) != LD_OK)
@@ -167,6 +167,7 @@ enum ld_handled ld_dialect_stream(struct ld_exchange *ex, const char *job_id,
         .job_id = s->job_id,
         .after = 0, /* whatever came since the job was queued */
         .previews = true,
+        .holds = true,
         .wake = wake,
         .ctx = ex,
     };

@@ -178,6 +178,18 @@ enum ld_code ld_event_stream_open(struct ld_event_stream **out, struct ld_event_
     return LD_OK;
 }
 
+bool ld_event_stream_let_go(struct ld_event_stream *stream)
+{
+    bool last = true;
+    pthread_mutex_lock(&stream->hub->lock);
+    stream->options.holds = false;
+    for (const struct ld_event_stream *other = stream->hub->streams; other; other = other->next)
+        last = last && !(other->options.holds && strcmp(other->job_id, stream->job_id) == 0 &&
+                         strcmp(other->tenant, stream->tenant) == 0);
+    pthread_mutex_unlock(&stream->hub->lock);
+    return last;
+}
+
 void ld_event_stream_close(struct ld_event_stream *stream)
 {
     if (!stream)

@@ -37,6 +37,7 @@ struct ld_event_stream_options {
     const char *job_id; /* "" follows all of the tenant's jobs */
     uint64_t after;     /* the last event id that the client has */
     bool previews;      /* false leaves them out */
+    bool holds;         /* the job is wanted by whoever reads this: ld_event_stream_let_go */
     /* Called when the stream may have something; any thread, must be quick, must not call back. */
     void (*wake)(void *ctx);
     void *ctx;
@@ -45,6 +46,9 @@ struct ld_event_stream_options {
 enum ld_code ld_event_stream_open(struct ld_event_stream **stream, struct ld_event_hub *hub,
                                   const struct ld_event_stream_options *options,
                                   struct ld_error *err) LD_MUST_USE;
+/* Its reader has left: whether no other stream of the same job holds it (then the job may go too).
+ * Of several that leave at once the last is told so. */
+bool ld_event_stream_let_go(struct ld_event_stream *stream);
 void ld_event_stream_close(struct ld_event_stream *stream);
 
 enum ld_event_next {

@@ -58,7 +58,8 @@ struct ld_intake {
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */
     struct ld_buffer request_json, warnings_json;
-    struct ld_intake_cell *cells; /* of a sweep, each as it will run */
+    enum ld_store_key_use key_use; /* of the key that it is submitted with */
+    struct ld_intake_cell *cells;  /* of a sweep, each as it will run */
     uint32_t cell_count;
 };
 

@@ -352,6 +352,7 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .init_sha256 = intake->init_sha256,
         .mask_sha256 = intake->mask_sha256,
         .idempotency_key = key,
+        .key_use = intake->key_use,
         .body_sha256 = body_sha256,
         .queued_per_tenant_max = intake->caller->limits.queued_max,
         .queued_max = intake->front->settings->queued_max,

@@ -89,6 +89,15 @@ struct ld_store_cell {
     int64_t work, cost;
 };
 
+/* What an idempotency key is for. */
+enum ld_store_key_use {
+    LD_STORE_KEY_ONCE, /* the same key and body are the same job, whatever became of it */
+    LD_STORE_KEY_NOTE, /* a first try: a new job, which a second try may find */
+    LD_STORE_KEY_RETRY /* a second try: the job of the first, if that is recent (LD_STORE_RETRY_S)
+                          and waits, runs or has succeeded; else a new job */
+};
+enum { LD_STORE_RETRY_S = 600 };
+
 struct ld_store_submit {
     const char *tenant;
     const char *request_json;  /* canonical */
@@ -99,7 +108,8 @@ struct ld_store_submit {
     int64_t day_work_max;                  /* 0: no such limit */
     const char *init_sha256, *mask_sha256; /* of uploads, "" if none */
     const char *idempotency_key;           /* "" if none */
-    const char *body_sha256;               /* what the key is bound to */
+    enum ld_store_key_use key_use;
+    const char *body_sha256; /* what the key is bound to */
     int64_t queued_per_tenant_max, queued_max;
     const struct ld_store_cell *cells; /* of a sweep: jobs of their own, in the same transaction */
     uint32_t cell_count;

@@ -114,6 +114,11 @@ struct submit_args {
     bool *replayed;
 };
 
+static bool is_worth_waiting_for(enum ld_job_status status)
+{
+    return status == LD_JOB_QUEUED || status == LD_JOB_RUNNING || status == LD_JOB_SUCCEEDED;
+}
+
 /* `*found` when the key is known; then `id` is its job's. */
 static enum ld_code look_up_key(struct ld_store *store, const struct submit_args *args, bool *found,
                                 struct ld_error *err)
@@ -122,7 +127,9 @@ static enum ld_code look_up_key(struct ld_store *store, const struct submit_args
     struct ld_db_query *query = use(store, SQL_IDEMPOTENCY_GET, err);
     if (!query)
         return err->code;
-    const int64_t kept_us = (int64_t)LD_STORE_IDEMPOTENCY_HOURS * 3600 * 1000000;
+    const bool retry = submit->key_use == LD_STORE_KEY_RETRY;
+    const int64_t kept_s = retry ? LD_STORE_RETRY_S : (int64_t)LD_STORE_IDEMPOTENCY_HOURS * 3600;
+    const int64_t kept_us = kept_s * 1000000;
     ld_db_bind_text(query, 1, submit->tenant);
     ld_db_bind_text(query, 2, submit->idempotency_key);
     ld_db_bind_int(query, 3, ld_clock_wall_us() - kept_us);
@@ -140,6 +147,10 @@ static enum ld_code look_up_key(struct ld_store *store, const struct submit_args
     *args->replayed = true;
     struct ld_store_row row;
     code = ld_store_row_get(store, submit->tenant, args->id, &row, err);
+    if (retry && (code == LD_E_NOT_FOUND || (code == LD_OK && !is_worth_waiting_for(row.status)))) {
+        *found = *args->replayed = false;
+        return LD_OK;
+    }
     if (code == LD_E_NOT_FOUND)
         return LD_FAIL(err, code, "the job of this Idempotency-Key was deleted");
     return code;
@@ -277,7 +288,7 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
     enum ld_code code = LD_OK;
     bool found = false;
     *args->replayed = false;
-    if (*args->submit->idempotency_key)
+    if (*args->submit->idempotency_key && args->submit->key_use != LD_STORE_KEY_NOTE)
         code = look_up_key(store, args, &found, err);
     if (code != LD_OK || found)
         return code;

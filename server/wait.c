@@ -22,6 +22,8 @@ static void leave(struct waiting *waiting)
     if (waiting->cancelled || !waiting->options.cancel_on_leave)
         return;
     waiting->cancelled = true;
+    if (!ld_event_stream_let_go(waiting->stream))
+        return; /* a second try of the same call waits for it */
     if (ld_front_cancel(ex->front, ex->tenant, waiting->job_id, false, &status, &err) != LD_OK)
         return; /* ended or deleted meanwhile: nothing to take along */
 }
@@ -113,6 +115,7 @@ enum ld_handled ld_front_wait(struct ld_exchange *ex, const struct ld_wait_optio
         .tenant = ex->tenant,
         .job_id = waiting->job_id,
         .after = ld_store_event_newest(ex->front->store),
+        .holds = true,
         .wake = wake,
         .ctx = ex,
     };

@@ -192,3 +192,78 @@ def test_addresses_lead_to_the_pictures(front):
     assert url.startswith(f"http://127.0.0.1:{front.port}/v1/jobs/")
     picture = front.get(url[len(f"http://127.0.0.1:{front.port}"):])
     assert picture.status == 200 and picture.body.startswith(b"\x89PNG")
+
+
+# ---- Calls that are sent again ----
+
+
+def jobs(front):
+    return front.get("/v1/jobs?limit=100").json["jobs"]
+
+
+def tries(number):
+    return {"X-Stainless-Retry-Count": str(number), "X-Stainless-Lang": "js"}
+
+
+def test_a_second_try_of_the_sdk_is_not_painted_twice(serve):
+    front = serve()
+    fields = {"seed": None, "prompt": "a fox"}  # drawn: another painting would be another picture
+    first = generate(front, headers=tries(0), **fields)
+    second = generate(front, headers=tries(1), **fields)
+    third = generate(front, headers=tries(2), **fields)
+    assert first.status == second.status == third.status == 200
+    assert len(jobs(front)) == 1 and second.headers["Idempotent-Replayed"] == "true"
+    assert first.json["data"] == second.json["data"] == third.json["data"]
+    # The same wish uttered anew, or another one, is a picture of its own.
+    assert generate(front, headers=tries(0), **fields).json["data"] != first.json["data"]
+    assert generate(front, headers=tries(1), prompt="a hen").status == 200
+    assert generate(front, **fields).status == 200
+    assert len(jobs(front)) == 4
+    picture = [("image", png(64, 64))]
+    edits = [form(front, "/v1/images/edits", picture, headers=tries(n), prompt="a") for n in (0, 1)]
+    other = form(front, "/v1/images/edits", [("image", png(64, 32))], headers=tries(1), prompt="a")
+    assert edits[0].json["data"] == edits[1].json["data"] != other.json["data"]
+    assert len(jobs(front)) == 6
+
+
+def test_a_second_try_joins_while_the_first_is_painted(serve):
+    from test_a1111 import in_background, until
+    front = serve("step_ms=60")
+    body = json.dumps({**SMALL, "steps": 40, "seed": None}).encode()
+    head = (b"POST /v1/images/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"X-Stainless-Retry-Count: 0\r\nContent-Length: %d\r\n\r\n" % len(body))
+    lost, _ = in_background(lambda: front.raw(head + body, timeout=1.2))  # leaves in the middle
+    until(lambda: jobs(front))
+    answer = generate(front, headers=tries(1), steps=40, seed=None)
+    lost.join()
+    assert answer.status == 200 and len(jobs(front)) == 1
+    assert newest(front)["status"] == "succeeded"
+
+
+def test_a_second_try_of_what_failed_is_a_new_job(serve):
+    front = serve("step_ms=60")
+    body = json.dumps({**SMALL, "steps": 100}).encode()
+    front.raw(b"POST /v1/images/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+              b"X-Stainless-Retry-Count: 0\r\nContent-Length: %d\r\n\r\n" % len(body) + body, timeout=0.5)
+    front.wait(newest(front)["id"], ("cancelled",))
+    from test_a1111 import in_background, until
+    thread, box = in_background(lambda: generate(front, headers=tries(1), steps=100))
+    until(lambda: len(jobs(front)) == 2)
+    assert front.post("/sdapi/v1/interrupt").status == 200
+    thread.join()
+
+
+def test_an_idempotency_key_of_the_client_is_kept(front):
+    key = {"Idempotency-Key": "order-of-openai"}
+    first, second = generate(front, headers=key, seed=None), generate(front, headers=key, seed=None)
+    assert first.json["data"] == second.json["data"] and second.headers["Idempotent-Replayed"] == "true"
+    other = generate(front, headers=key, prompt="another")
+    assert other.status == 400 and "Idempotency-Key" in other.json["error"]["message"]
+
+
+def test_keys_do_not_share_their_tries(latentd, tmp_path, serve):
+    one, two = add(latentd, tmp_path, "one"), add(latentd, tmp_path, "two")
+    front = serve()
+    answers = [generate(front, headers={**tries(n), "Authorization": "Bearer " + key}, seed=None)
+               for n, key in ((0, one), (1, two))]
+    assert answers[0].json["data"] != answers[1].json["data"]
