@@ -254,3 +254,17 @@ def test_suggestions_and_subscription(front):
     assert front.get("/ai/generate-image/suggest-tags?prompt=").json == {"tags": []}
     subscription = front.get("/user/subscription").json
     assert subscription["active"] and subscription["perks"]["unlimitedImageGeneration"]
+
+
+def test_a_page_of_that_origin_gets_nothing_without_a_preflight(front):
+    """What a browser sends unasked (a simple post) is refused, and so is the asking."""
+    before = len(front.get("/v1/jobs?limit=100").json["jobs"])
+    page = {"Origin": "https://novelai.net"}
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        refused = front.post("/ai/generate-image", json.dumps(body()), headers={**page, "Content-Type": kind})
+        assert refused.status in (400, 403, 415), (kind, refused)
+    assert front.call("OPTIONS", "/ai/generate-image", headers={
+        **page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}).status == 403
+    crossed = front.post("/ai/generate-image", body(), headers={**page, "Sec-Fetch-Site": "cross-site"})
+    assert crossed.status == 403
+    assert len(front.get("/v1/jobs?limit=100").json["jobs"]) == before
