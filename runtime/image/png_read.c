@@ -110,6 +110,43 @@ static void set_limits(png_structp png_ptr, const struct ld_png_header *header, 
     }
 }
 
+/* A palette picture's colours; `count` is 0 for other pictures. libpng would paint an index beyond
+ * the palette black without a word, so the indices are looked up here. */
+struct palette {
+    png_colorp colours;
+    png_bytep alphas; /* of the first `alpha_count` colours; the others are opaque */
+    int count, alpha_count;
+};
+
+static void get_palette(const struct reader *reader, struct palette *palette)
+{
+    memset(palette, 0, sizeof *palette);
+    if (png_get_color_type(reader->png_ptr, reader->info_ptr) != PNG_COLOR_TYPE_PALETTE)
+        return;
+    (void)png_get_PLTE(reader->png_ptr, reader->info_ptr, &palette->colours, &palette->count);
+    (void)png_get_tRNS(reader->png_ptr, reader->info_ptr, &palette->alphas, &palette->alpha_count,
+                       NULL);
+}
+
+/* Indices at the end of a row's place become colours from its beginning on. */
+static void look_up(const struct reader *reader, const struct palette *palette, uint8_t *row)
+{
+    const size_t width = (size_t)reader->picture->width;
+    const size_t channels = (size_t)reader->picture->channels;
+    const uint8_t *indices = row + width * (channels - 1);
+    for (size_t x = 0; x < width; x++) {
+        const int index = indices[x];
+        if (index >= palette->count)
+            png_error(reader->png_ptr, "a pixel has a colour beyond the palette");
+        uint8_t *pixel = row + x * channels;
+        if (channels == 4)
+            pixel[3] = index < palette->alpha_count ? palette->alphas[index] : 255;
+        pixel[0] = palette->colours[index].red;
+        pixel[1] = palette->colours[index].green;
+        pixel[2] = palette->colours[index].blue;
+    }
+}
+
 /* Between png_create and png_destroy; false after libpng jumped out. */
 static bool decode(struct reader *reader)
 {
@@ -119,17 +156,26 @@ static bool decode(struct reader *reader)
         return false;
     png_set_read_fn(png_ptr, reader, on_read);
     png_read_info(png_ptr, reader->info_ptr);
-    png_set_expand(png_ptr); /* palette to RGB, grey to 8 bits, transparency to alpha */
-    png_set_scale_16(png_ptr);
-    png_set_gray_to_rgb(png_ptr);
+    struct palette palette;
+    get_palette(reader, &palette);
+    if (palette.count > 0) {
+        png_set_packing(png_ptr); /* a byte an index */
+    } else {
+        png_set_expand(png_ptr); /* grey to 8 bits, transparency to alpha */
+        png_set_scale_16(png_ptr);
+        png_set_gray_to_rgb(png_ptr);
+    }
     png_read_update_info(png_ptr, reader->info_ptr);
 
-    const size_t row = png_get_rowbytes(png_ptr, reader->info_ptr);
     picture->width = (int32_t)png_get_image_width(png_ptr, reader->info_ptr);
     picture->height = (int32_t)png_get_image_height(png_ptr, reader->info_ptr);
     picture->channels = png_get_channels(png_ptr, reader->info_ptr);
+    if (palette.count > 0)
+        picture->channels = palette.alpha_count > 0 ? 4 : 3;
+    const size_t row = (size_t)picture->width * (size_t)picture->channels;
+    const size_t decoded = png_get_rowbytes(png_ptr, reader->info_ptr); /* of a row, by libpng */
     if ((picture->channels != 3 && picture->channels != 4) ||
-        row != (size_t)picture->width * (size_t)picture->channels)
+        decoded != (palette.count > 0 ? (size_t)picture->width : row))
         png_error(png_ptr, "an unexpected row size");
     reader->bytes = row * (size_t)picture->height;
     picture->pixels = ld_block_alloc(reader->bytes);
@@ -140,7 +186,10 @@ static bool decode(struct reader *reader)
             reader->timed_out = true;
             return false;
         }
-        png_read_row(png_ptr, picture->pixels + (size_t)y * row, NULL);
+        uint8_t *place = picture->pixels + (size_t)y * row;
+        png_read_row(png_ptr, place + row - decoded, NULL);
+        if (palette.count > 0)
+            look_up(reader, &palette, place);
     }
     return true;
 }

@@ -363,58 +363,93 @@ static void ancillary_chunks_of_any_size_do_not_disturb_the_decoder(void **state
     ld_buffer_deinit(&stuffed);
 }
 
-/* Palette with transparency, 16-bit grey, 1-bit grey: made by hand, rows unfiltered. */
+/* 2 x 2 pixels by hand from rows with their filter bytes; the palette has two colours. */
+static struct ld_buffer small_picture(uint8_t depth, uint8_t type, bool transparent,
+                                      struct ld_span rows)
+{
+    const uint8_t header[13] = {0, 0, 0, 2, 0, 0, 0, 2, depth, type};
+    uint8_t packed[256];
+    struct ld_buffer png = ld_buffer_make(4096);
+    ld_buffer_bytes(&png, "\x89PNG\r\n\x1A\n", 8);
+    ld_png_put_chunk(&png, "IHDR", ld_span_of(header, 13));
+    if (type == 3)
+        ld_png_put_chunk(&png, "PLTE", ld_span_of("\x0A\x14\x1E\x28\x32\x3C", 6));
+    if (transparent)
+        ld_png_put_chunk(&png, "tRNS", ld_span_of("\x80", 1));
+    struct libdeflate_compressor *deflater = libdeflate_alloc_compressor(1);
+    const size_t size =
+        libdeflate_zlib_compress(deflater, rows.data, rows.size, packed, sizeof packed);
+    libdeflate_free_compressor(deflater);
+    ld_png_put_chunk(&png, "IDAT", ld_span_of(packed, size));
+    ld_png_put_chunk(&png, "IEND", ld_span_of("", 0));
+    return png;
+}
+
+/* Palette with and without transparency, 16-bit grey, 1-bit grey, grey with alpha. */
 static void every_legal_kind_is_expanded(void **state)
 {
     (void)state;
     const struct {
         uint8_t depth, type;
-        const char *rows; /* 2 rows of 2 pixels with their filter bytes */
+        bool transparent;
+        const char *rows;
         size_t rows_size;
         int32_t channels;
         uint8_t want[4 * 4];
     } kinds[] = {
         {8,
          3,
+         true,
          "\0\0\1\0\1\0",
          6,
          4,
          {10, 20, 30, 128, 40, 50, 60, 255, 40, 50, 60, 255, 10, 20, 30, 128}},
+        {8, 3, false, "\0\0\1\0\1\0", 6, 3, {10, 20, 30, 40, 50, 60, 40, 50, 60, 10, 20, 30}},
+        {4, 3, false, "\0\x10\0\x01", 4, 3, {40, 50, 60, 10, 20, 30, 10, 20, 30, 40, 50, 60}},
+        {1,
+         3,
+         true,
+         "\0\x40\0\xC0",
+         4,
+         4,
+         {10, 20, 30, 128, 40, 50, 60, 255, 40, 50, 60, 255, 40, 50, 60, 255}},
         {16,
          0,
+         false,
          "\0\x12\x34\xFF\xFF\0\0\0\x80\0",
          10,
          3,
          {18, 18, 18, 255, 255, 255, 0, 0, 0, 128, 128, 128}},
-        {1, 0, "\0\x40\0\x80", 4, 3, {0, 0, 0, 255, 255, 255, 255, 255, 255, 0, 0, 0}},
+        {1, 0, false, "\0\x40\0\x80", 4, 3, {0, 0, 0, 255, 255, 255, 255, 255, 255, 0, 0, 0}},
         {8,
          4,
+         false,
          "\0\7\x80\x09\xFF\0\1\2\3\4",
          10,
          4,
          {7, 7, 7, 128, 9, 9, 9, 255, 1, 1, 1, 2, 3, 3, 3, 4}},
     };
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
-        uint8_t header[13] = {0, 0, 0, 2, 0, 0, 0, 2, kinds[k].depth, kinds[k].type};
-        uint8_t packed[256];
-        struct ld_buffer png = ld_buffer_make(4096);
-        ld_buffer_bytes(&png, "\x89PNG\r\n\x1A\n", 8);
-        ld_png_put_chunk(&png, "IHDR", ld_span_of(header, 13));
-        if (kinds[k].type == 3) {
-            ld_png_put_chunk(&png, "PLTE", ld_span_of("\x0A\x14\x1E\x28\x32\x3C", 6));
-            ld_png_put_chunk(&png, "tRNS", ld_span_of("\x80", 1));
-        }
-        struct libdeflate_compressor *deflater = libdeflate_alloc_compressor(1);
-        const size_t size = libdeflate_zlib_compress(deflater, kinds[k].rows, kinds[k].rows_size,
-                                                     packed, sizeof packed);
-        libdeflate_free_compressor(deflater);
-        ld_png_put_chunk(&png, "IDAT", ld_span_of(packed, size));
-        ld_png_put_chunk(&png, "IEND", ld_span_of("", 0));
+        struct ld_buffer png = small_picture(kinds[k].depth, kinds[k].type, kinds[k].transparent,
+                                             ld_span_of(kinds[k].rows, kinds[k].rows_size));
         struct ld_picture picture;
         assert_int_equal(ld_png_read(&picture, bytes_of(&png), 0, NULL), LD_OK);
         assert_int_equal(picture.channels, kinds[k].channels);
         assert_memory_equal(picture.pixels, kinds[k].want, (size_t)(4 * picture.channels));
         ld_picture_deinit(&picture);
+        ld_buffer_deinit(&png);
+    }
+}
+
+static void a_colour_beyond_the_palette_is_damage(void **state)
+{
+    (void)state;
+    const char *const rows[] = {"\0\0\1\0\1\2", "\0\xFF\0\0\0\0"};
+    for (size_t i = 0; i < 4; i++) {
+        struct ld_buffer png = small_picture(8, 3, i % 2 != 0, ld_span_of(rows[i / 2], 6));
+        struct ld_picture picture;
+        assert_int_equal(ld_png_read(&picture, bytes_of(&png), 0, NULL), LD_E_FORMAT);
+        assert_null(picture.pixels);
         ld_buffer_deinit(&png);
     }
 }
@@ -502,6 +537,7 @@ int main(void)
         cmocka_unit_test(a_cut_or_flipped_file_never_gives_a_picture_or_a_crash),
         cmocka_unit_test(ancillary_chunks_of_any_size_do_not_disturb_the_decoder),
         cmocka_unit_test(every_legal_kind_is_expanded),
+        cmocka_unit_test(a_colour_beyond_the_palette_is_damage),
         cmocka_unit_test(exiftool_finds_our_text),
         cmocka_unit_test(exiftool_finds_our_utf8),
         cmocka_unit_test(pngcheck_has_no_complaint),
