@@ -1,7 +1,6 @@
 #include "api/dialect_comfy.h"
 
 #include "api/dialect_comfy_nodes.h"
-#include "runtime/base/id.h"
 
 #include <math.h>
 
@@ -337,19 +336,24 @@ static void find_passes(struct graph *g, struct passes *p)
 
 /* ---- A picture to begin with ----------------------------------------------------------------- */
 
-/* "ID.png", as POST /upload/image called it. */
-static bool read_image_id(struct graph *g, node_ref loader)
+static bool size_of(const struct graph *g, const char *id, int32_t *width, int32_t *height)
 {
+    return g->call->image_size && g->call->image_size(g->call->image_ctx, id, width, height);
+}
+
+/* As POST /upload/image or /upload/mask called it. */
+static bool read_picture(struct graph *g, node_ref loader)
+{
+    int32_t width, height;
+    struct ld_comfy_input *picture = &g->call->picture;
     node_ref image = input_of(g, loader, "image");
     const char *name = image ? ld_lenient_text(image, g->t->native->arena) : NULL;
-    const size_t size = name ? strcspn(name, ".") : 0;
-    char *id = size == 26 ? ld_arena_strndup(g->t->native->arena, name, size) : NULL;
-    if (!id || !ld_id_valid(ld_span_text(id))) {
+    if (!name || !ld_comfy_input_read(name, picture) ||
+        (picture->mask[0] && !size_of(g, picture->mask, &width, &height))) {
         complain_of(g, loader, "custom_validation_failed", "Invalid image file",
                     ld_span_text("image"), image ? image->text : ld_span_text(""));
         return false;
     }
-    g->call->image_id = id;
     return true;
 }
 
@@ -370,7 +374,8 @@ static void put_mask(struct graph *g, node_ref node, node_ref origin)
                     ld_span_text("mask"), ld_span_text(""));
         return;
     }
-    put_image(g->t, "init.mask", g->call->image_id);
+    const struct ld_comfy_input *picture = &g->call->picture;
+    put_image(g->t, "init.mask", picture->mask[0] ? picture->mask : picture->image);
     ld_recipe_put_string(&g->t->fields, "init.mask_from", "transparent");
 }
 
@@ -394,10 +399,9 @@ static double number_input(const struct graph *g, node_ref node, const char *nam
 static void put_init_size(struct graph *g, const struct passes *p)
 {
     int32_t own_width = 0, own_height = 0;
-    if (!g->call->image_size ||
-        !g->call->image_size(g->call->image_ctx, g->call->image_id, &own_width, &own_height)) {
+    if (!size_of(g, g->call->picture.image, &own_width, &own_height)) {
         complain_of(g, p->origin, "custom_validation_failed", "Invalid image file",
-                    ld_span_text("image"), ld_span_text(g->call->image_id));
+                    ld_span_text("image"), ld_span_text(g->call->picture.image));
         return;
     }
     double width = own_width, height = own_height;
@@ -432,9 +436,9 @@ static void put_origin(struct graph *g, const struct passes *p)
                         ld_span_text("denoise"), ld_span_text(""));
         return;
     }
-    if (!read_image_id(g, p->origin))
+    if (!read_picture(g, p->origin))
         return;
-    put_image(g->t, "init.image", g->call->image_id);
+    put_image(g->t, "init.image", g->call->picture.image);
     ld_recipe_put_double(&g->t->fields, "init.strength", denoise);
     put_init_size(g, p);
     for (uint32_t i = p->seen_first; i < p->seen_count; i++)

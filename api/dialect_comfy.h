@@ -9,6 +9,7 @@
 
 #include "api/dialect.h"
 #include "api/job_view.h"
+#include "runtime/base/id.h"
 
 enum { LD_COMFY_ID_SIZE = 64, LD_COMFY_LIST_BYTES_MAX = 1 << 20 };
 
@@ -21,6 +22,21 @@ struct ld_comfy_lists {
 bool ld_comfy_write_object_info(const struct ld_comfy_lists *lists, const char *class_type,
                                 struct ld_arena *arena, struct ld_buffer *out);
 
+/* ---- Names of pictures ----------------------------------------------------------------------- */
+
+/* What LoadImage is given: an upload ("ID.png"), or one whose transparency is another upload's
+ * ("ID_ID.png", as /upload/mask calls it). What stands behind the ending (" [input]") is not
+ * looked at. */
+struct ld_comfy_input {
+    char image[LD_ID_SIZE];
+    char mask[LD_ID_SIZE]; /* "": its own */
+};
+bool ld_comfy_input_read(const char *name, struct ld_comfy_input *input);
+void ld_comfy_input_write(const struct ld_comfy_input *input, struct ld_buffer *out);
+
+/* "JOB_N.png", a finished job's picture N. */
+bool ld_comfy_output_read(const char *name, char job[LD_ID_SIZE], uint64_t *index);
+
 /* ---- Prompts --------------------------------------------------------------------------------- */
 
 struct ld_comfy_call {
@@ -32,8 +48,8 @@ struct ld_comfy_call {
     struct ld_buffer node_errors; /* members of the object, "" if all is well */
     uint32_t node_error_count;
     const char *error_type, *error_message; /* of the whole; NULL: fine */
-    /* Of a picture that the graph starts from: its upload, and its own size. */
-    const char *image_id;
+    /* Of a picture that the graph starts from: its uploads, and the size of one. */
+    struct ld_comfy_input picture;
     bool (*image_size)(void *ctx, const char *id, int32_t *width, int32_t *height);
     void *image_ctx;
 };

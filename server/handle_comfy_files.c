@@ -1,6 +1,7 @@
 /* ComfyUI: nodes, lists, pictures in and out. */
 #include "api/multipart.h"
 #include "config/limits.h"
+#include "runtime/image/picture_header.h"
 #include "server/handle_comfy.h"
 #include "server/handlers.h"
 #include "server/names_list.h"
@@ -182,36 +183,57 @@ static enum ld_handled no_picture(struct ld_exchange *ex)
     return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such picture");
 }
 
-/* "JOB_N.png". */
+static const char no_alpha[] = "channel must be rgb or rgba; the pictures' alpha is not cut out";
+
+/* One of the caller's own; the view and what it borrows live in the arena. */
+static bool find_output(struct ld_exchange *ex, const char *name, struct ld_store_job *job,
+                        const struct ld_image_view **image)
+{
+    char id[LD_ID_SIZE];
+    struct ld_error err = {0};
+    uint64_t wanted;
+    if (!ld_comfy_output_read(name, id, &wanted) ||
+        ld_store_job_get(ex->front->store, ex->tenant, id, &ex->arena, job, &err) != LD_OK)
+        return false;
+    for (uint32_t i = 0; i < job->view.image_count; i++) {
+        *image = &job->view.images[i];
+        if ((*image)->index == wanted)
+            return true;
+    }
+    return false;
+}
+
 static enum ld_handled view_output(struct ld_exchange *ex, const char *name)
 {
     struct ld_store_job job;
-    struct ld_error err = {0};
-    uint64_t wanted;
-    const char *dot = strrchr(name, '.');
-    if (strlen(name) < LD_ID_SIZE + 1)
-        return no_picture(ex);
-    char *id = ld_arena_strndup(&ex->arena, name, LD_ID_SIZE - 1);
-    if (!id || name[LD_ID_SIZE - 1] != '_' || !dot || !ld_id_valid(ld_span_text(id)) ||
-        !ld_parse_u64(ld_span_of(name + LD_ID_SIZE, (size_t)(dot - name) - LD_ID_SIZE), &wanted) ||
-        ld_store_job_get(ex->front->store, ex->tenant, id, &ex->arena, &job, &err) != LD_OK)
-        return no_picture(ex);
-    for (uint32_t i = 0; i < job.view.image_count; i++)
-        if (job.view.images[i].index == wanted)
-            return ld_front_reply_image(ex, &job.view, &job.view.images[i]);
-    return no_picture(ex);
+    const struct ld_image_view *image;
+    return find_output(ex, name, &job, &image) ? ld_front_reply_image(ex, &job.view, image)
+                                               : no_picture(ex);
 }
 
-/* "UPLOAD.png". */
-static enum ld_handled view_input(struct ld_exchange *ex, const char *name)
+/* A picture with another one's transparency is not put together here: its colours are the one's
+ * bytes, its alpha the other's. */
+static enum ld_handled view_input(struct ld_exchange *ex, const char *name, const char *channel)
 {
-    struct ld_store_upload upload;
+    struct ld_store *store = ex->front->store;
+    struct ld_store_upload upload, mask;
+    struct ld_comfy_input input;
     struct ld_error err = {0};
     uint64_t size;
-    char *id = ld_arena_strndup(&ex->arena, name, strcspn(name, "."));
-    if (!id || !ld_id_valid(ld_span_text(id)) ||
-        ld_store_upload_get(ex->front->store, ex->tenant, id, &upload, &err) != LD_OK ||
-        ld_blob_open(ex->front->blobs, upload.sha256, &ex->reply.file_fd, &size, &err) != LD_OK)
+    const bool wants_mask = channel && strcmp(channel, "a") == 0;
+    const bool wants_colours = channel && strcmp(channel, "rgb") == 0;
+    if (!ld_comfy_input_read(name, &input) ||
+        ld_store_upload_get(store, ex->tenant, input.image, &upload, &err) != LD_OK ||
+        (input.mask[0] && ld_store_upload_get(store, ex->tenant, input.mask, &mask, &err) != LD_OK))
+        return no_picture(ex);
+    if (input.mask[0] ? !wants_mask && !wants_colours : wants_mask)
+        return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
+                                  input.mask[0]
+                                      ? "channel must be rgb (the picture) or a (its mask) "
+                                        "for a name of /upload/mask"
+                                      : no_alpha);
+    if (ld_blob_open(ex->front->blobs, input.mask[0] && wants_mask ? mask.sha256 : upload.sha256,
+                     &ex->reply.file_fd, &size, &err) != LD_OK)
         return no_picture(ex);
     ex->reply.file_offset = 0;
     ex->reply.file_size = size;
@@ -233,49 +255,155 @@ enum ld_handled ld_handle_comfy_view(struct ld_exchange *ex)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0, "filename is required");
     if (folder && *folder)
         return no_picture(ex);
-    if (channel && strcmp(channel, "rgb") != 0 && strcmp(channel, "rgba") != 0)
-        return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
-                                  "channel must be rgb or rgba; the pictures have no alpha");
+    const bool is_input = type && strcmp(type, "input") == 0;
+    if (channel && strcmp(channel, "rgb") != 0 && strcmp(channel, "rgba") != 0 &&
+        !(is_input && strcmp(channel, "a") == 0))
+        return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0, no_alpha);
     if (strlen(name) > 64)
         return no_picture(ex);
-    return type && strcmp(type, "input") == 0 ? view_input(ex, name) : view_output(ex, name);
+    return is_input ? view_input(ex, name, channel) : view_output(ex, name);
 }
 
 /* ---- Pictures in ----------------------------------------------------------------------------- */
 
-static enum ld_code find_picture(struct ld_exchange *ex, struct ld_span *png, struct ld_error *err)
+struct form {
+    struct ld_span png, original;
+};
+
+static enum ld_code read_form(struct ld_exchange *ex, struct form *form, struct ld_error *err)
 {
     struct ld_multipart reader;
     struct ld_multipart_part part;
     const char *type = ld_exchange_header(ex, "Content-Type");
     enum ld_code code = ld_multipart_open(&reader, type ? type : "", ex->body, err);
     reader.parts_max = LD_MULTIPART_FORM_PARTS_MAX;
-    *png = ld_span_of(NULL, 0);
+    memset(form, 0, sizeof *form);
     while (code == LD_OK && (code = ld_multipart_next(&reader, &part, err)) == LD_OK && part.found)
         if (ld_span_is(part.name, "image"))
-            *png = part.data;
-    if (code == LD_OK && !png->data)
+            form->png = part.data;
+        else if (ld_span_is(part.name, "original_ref"))
+            form->original = part.data;
+    if (code == LD_OK && !form->png.data)
         return LD_FAIL(err, LD_E_INVALID, "the form has no field called image");
     return code;
+}
+
+static enum ld_handled reply_name(struct ld_exchange *ex, const struct ld_comfy_input *input)
+{
+    ld_buffer_text(&ex->reply.body, "{\"name\":\"");
+    ld_comfy_input_write(input, &ex->reply.body);
+    ld_buffer_text(&ex->reply.body, "\",\"subfolder\":\"\",\"type\":\"input\"}");
+    return ld_exchange_json(ex, 200);
 }
 
 /* The name that it answers with is the upload's id: what LoadImage wants. */
 enum ld_handled ld_handle_comfy_upload(struct ld_exchange *ex)
 {
-    struct ld_span png;
+    struct form form;
     struct ld_store_upload upload = {0};
+    struct ld_comfy_input input = {.image = "", .mask = ""};
     struct ld_error err = {0};
-    if (find_picture(ex, &png, &err) != LD_OK ||
-        ld_intake_upload(ex->front, ex->tenant, png, &upload, &err) != LD_OK)
+    if (read_form(ex, &form, &err) != LD_OK ||
+        ld_intake_upload(ex->front, ex->tenant, form.png, &upload, &err) != LD_OK)
         return ld_exchange_fail(ex, &err);
-    ld_buffer_format(&ex->reply.body, "{\"name\":\"%s.png\",\"subfolder\":\"\",\"type\":\"input\"}",
-                     upload.id);
-    return ld_exchange_json(ex, 200);
+    memcpy(input.image, upload.id, sizeof input.image);
+    return reply_name(ex, &input);
 }
 
-/* A mask drawn in its editor would have to be painted into another picture's alpha. */
+/* ---- A mask for a picture -------------------------------------------------------------------- */
+
+static enum ld_code no_original(struct ld_error *err)
+{
+    return LD_FAIL(err, LD_E_INVALID, "original_ref names no picture of yours");
+}
+
+/* A finished job's picture becomes an upload too: the request that starts from it names one. */
+static enum ld_code upload_output(struct ld_exchange *ex, const char *name,
+                                  struct ld_store_upload *upload, struct ld_error *err)
+{
+    struct ld_store_job job;
+    const struct ld_image_view *image;
+    if (!find_output(ex, name, &job, &image))
+        return no_original(err);
+    struct ld_buffer bytes = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
+    enum ld_code code = ld_blob_read(ex->front->blobs, image->sha256, &bytes, err);
+    if (code == LD_OK)
+        code = ld_intake_upload(ex->front, ex->tenant, ld_span_of(bytes.data, bytes.size), upload,
+                                err);
+    ld_buffer_deinit(&bytes);
+    return code;
+}
+
+/* {"filename", "subfolder": "", "type": "output"}; of a picture that has a mask, the picture. */
+static enum ld_code find_original(struct ld_exchange *ex, struct ld_span reference,
+                                  struct ld_store_upload *upload, struct ld_error *err)
+{
+    enum { REFERENCE_DEPTH = 2, REFERENCE_VALUES = 16 };
+    struct ld_json_tree tree;
+    struct ld_comfy_input input;
+    if (!reference.data)
+        return LD_FAIL(err, LD_E_INVALID, "the form has no field called original_ref");
+    if (ld_json_scan(&tree, reference, REFERENCE_DEPTH, REFERENCE_VALUES, &ex->arena, err) !=
+            LD_OK ||
+        ld_json_root(&tree)->kind != LD_JSON_OBJECT_BEGIN)
+        return LD_FAIL(err, LD_E_INVALID,
+                       "original_ref must be an object with filename, subfolder and type");
+    const char *texts[3] = {"", "", "output"};
+    static const char *const names[] = {"filename", "subfolder", "type"};
+    for (size_t i = 0; i < 3; i++) {
+        const struct ld_json_node *node = ld_lenient_member(&tree, ld_json_root(&tree), names[i]);
+        texts[i] = node ? ld_lenient_text(node, &ex->arena) : texts[i];
+        if (!texts[i])
+            return LD_FAIL(err, LD_E_INVALID, "original_ref.%s must be a string", names[i]);
+    }
+    if (!texts[0][0])
+        return LD_FAIL(err, LD_E_INVALID, "original_ref.filename is required");
+    if (texts[1][0])
+        return no_original(err);
+    if (strcmp(texts[2], "output") == 0 || strcmp(texts[2], "temp") == 0)
+        return upload_output(ex, texts[0], upload, err);
+    if (strcmp(texts[2], "input") != 0)
+        return LD_FAIL(err, LD_E_INVALID, "original_ref.type must be input, output or temp");
+    if (!ld_comfy_input_read(texts[0], &input))
+        return no_original(err);
+    const enum ld_code code =
+        ld_store_upload_get(ex->front->store, ex->tenant, input.image, upload, err);
+    return code == LD_E_NOT_FOUND ? no_original(err) : code;
+}
+
+/* Nothing is decoded here: the kind, the size and PNG's colour type (byte 25; 4 and 6 have alpha)
+ * stand at the beginning of the file. */
+static enum ld_code check_mask(struct ld_span png, const struct ld_store_upload *original,
+                               struct ld_error *err)
+{
+    enum { COLOUR_TYPE = 25, GREY_ALPHA = 4, RGB_ALPHA = 6 };
+    struct ld_picture_header header;
+    const enum ld_code code = ld_picture_check_header(&header, png, err);
+    if (code != LD_OK)
+        return code;
+    if (header.kind != LD_PICTURE_PNG ||
+        (png.data[COLOUR_TYPE] != GREY_ALPHA && png.data[COLOUR_TYPE] != RGB_ALPHA))
+        return LD_FAIL(err, LD_E_INVALID, "image must be a PNG with alpha, which is the mask");
+    if (header.width != original->width || header.height != original->height)
+        return LD_FAIL(err, LD_E_INVALID, "image must have the original's size, %dx%d, not %dx%d",
+                       original->width, original->height, header.width, header.height);
+    return LD_OK;
+}
+
+/* The picture of original_ref with the alpha of this one, as a name of both: the job that loads it
+ * gets the picture and the mask. */
 enum ld_handled ld_handle_comfy_upload_mask(struct ld_exchange *ex)
 {
-    return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,
-                              "upload the picture with its mask as transparency to /upload/image");
+    struct form form;
+    struct ld_store_upload original = {0}, mask = {0};
+    struct ld_comfy_input input = {.image = "", .mask = ""};
+    struct ld_error err = {0};
+    if (read_form(ex, &form, &err) != LD_OK ||
+        find_original(ex, form.original, &original, &err) != LD_OK ||
+        check_mask(form.png, &original, &err) != LD_OK ||
+        ld_intake_upload(ex->front, ex->tenant, form.png, &mask, &err) != LD_OK)
+        return ld_exchange_fail(ex, &err);
+    memcpy(input.image, original.id, sizeof input.image);
+    memcpy(input.mask, mask.id, sizeof input.mask);
+    return reply_name(ex, &input);
 }

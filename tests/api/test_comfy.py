@@ -3,15 +3,19 @@ about them, numbered as there; graphs of the stock nodes, the event socket, and 
 
 import base64
 import copy
+import io
 import json
 import os
+import pathlib
 import socket
 import struct
 import time
 import uuid
 
 import pytest
+from PIL import Image, ImageChops
 
+from front import Front
 from test_images import png
 from test_keys import add, bearer
 
@@ -475,7 +479,133 @@ def test_a_picture_to_begin_with(front):
     nodes["10"]["inputs"]["image"] = "0" * 26 + ".png"
     refused = post(front, nodes)
     assert refused.status == 400 and refused.json["node_errors"]["10"]["errors"][0]["message"] == "Invalid image file"
-    assert upload(front, b"GIF89a").status == 400 and upload(front, png(), "/upload/mask").status == 400
+    assert upload(front, b"GIF89a").status == 400
+
+
+# ---- Masks ----
+
+def rgba(width=64, height=64, colour=(200, 30, 60)):
+    """Transparent on the left half."""
+    picture = Image.new("RGBA", (width, height), (*colour, 255))
+    picture.paste((*colour, 0), (0, 0, width // 2, height))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def upload_mask(front, mask, original, path="/upload/mask", headers=None):
+    parts = [] if mask is None else [b'name="image"; filename="m.png"\r\nContent-Type: image/png\r\n\r\n' + mask]
+    if original is not None:
+        text = original if isinstance(original, str) else json.dumps(original)
+        parts.append(b'name="original_ref"\r\n\r\n' + text.encode())
+    parts += [b'name="type"\r\n\r\ninput', b'name="subfolder"\r\n\r\nclipspace', b'name="overwrite"\r\n\r\ntrue']
+    form = b"".join(b"--x\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--x--\r\n"
+    return front.post(path, form, headers={"Content-Type": "multipart/form-data; boundary=x", **(headers or {})})
+
+
+def inpainting(name, masked=True, checkpoint="scripted.safetensors"):
+    nodes = graph(n3_latent_image=["12" if masked else "11", 0], n4_ckpt_name=checkpoint)
+    nodes["10"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    nodes["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    if masked:
+        nodes["12"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["11", 0], "mask": ["10", 1]}}
+    del nodes["5"]
+    return nodes
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_a_mask_for_a_picture(front, prefix):
+    original = upload(front, png(64, 64)).json["name"]
+    answer = upload_mask(front, rgba(), {"filename": original, "subfolder": "", "type": "input"}, prefix + "/upload/mask")
+    assert answer.status == 200 and (answer.json["subfolder"], answer.json["type"]) == ("", "input"), answer
+    name = answer.json["name"]
+    init = native(front, inpainting(name))["init"]
+    assert init["image"] == {"id": original[:26]} and init["mask"] == {"id": name[27:53]} != init["image"]
+    assert init["mask_from"] == "transparent"
+    assert native(front, inpainting(name + " [input]"))["init"]["mask"] == init["mask"]
+    assert "mask" not in {k for k, v in native(front, inpainting(name, masked=False))["init"].items() if v}
+    view = f"{prefix}/view?type=input&filename={name}"
+    assert front.get(view + "&channel=rgb").body == png(64, 64) and front.get(view + "&channel=a").body == rgba()
+    refused = front.get(view)
+    assert refused.status == 400 and "channel" in refused.json["error"]["message"]
+    again = upload_mask(front, rgba(colour=(1, 2, 3)), {"filename": name, "type": "input"})  # drawn anew over the same picture
+    assert again.json["name"][:26] == original[:26] and again.json["name"] != name
+
+
+def test_a_mask_for_a_finished_picture(front):
+    entry = finished(front, graph())
+    made = entry["outputs"]["9"]["images"][0]
+    for reference in (made, {"filename": made["filename"]}):  # where nothing is said it is an output
+        answer = upload_mask(front, rgba(), reference)
+        assert answer.status == 200, answer
+    request = native(front, inpainting(answer.json["name"]))
+    assert request["init"]["mask"] and (request["width"], request["height"]) == (64, 64)
+    picture = front.get(f"/view?type=input&channel=rgb&filename={answer.json['name']}")
+    assert picture.body == front.get(f"/view?filename={made['filename']}").body
+
+
+def test_masks_that_are_refused(front):
+    original = upload(front, png(64, 64)).json["name"]
+    good, nobody = {"filename": original, "type": "input"}, "0" * 26
+    cases = [(None, good, "image"), (rgba(), None, "original_ref"), (b"GIF89a", good, "PNG"), (png(64, 64), good, "alpha"),
+             (rgba(32, 64), good, "64x64"), (rgba(), "no json", "original_ref"), (rgba(), "[]", "original_ref"),
+             (rgba(), {"type": "input"}, "filename"), (rgba(), {"filename": 3}, "filename"),
+             (rgba(), {**good, "type": "models"}, "type"), (rgba(), {**good, "subfolder": "../x"}, "no picture"),
+             (rgba(), {**good, "type": "output"}, "no picture"), (rgba(), {"filename": "../../etc/passwd", "type": "input"}, "no picture"),
+             (rgba(), {"filename": nobody + ".png", "type": "input"}, "no picture"),
+             (rgba(), {"filename": nobody + "_0.png"}, "no picture")]
+    for mask, reference, word in cases:
+        answer = upload_mask(front, mask, reference)
+        assert answer.status == 400 and list(answer.json) == ["error", "node_errors"], (reference, answer)
+        assert word in answer.json["error"]["details"], (word, answer)
+    assert front.post("/upload/mask", b"{}").status == 400
+    for name in (original[:26] + "_" + nobody + ".png", nobody + "_" + original[:26] + ".png", original[:26] + "_x.png"):
+        refused = post(front, inpainting(name))
+        assert refused.status == 400 and refused.json["node_errors"]["10"]["errors"][0]["message"] == "Invalid image file", name
+        assert front.get(f"/view?type=input&channel=a&filename={name}").status == 404, name
+
+
+def test_masks_are_each_keys_own(serve, latentd, tmp_path):
+    a, b = (bearer(add(latentd, tmp_path, name)) for name in "ab")
+    front = serve()
+    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + png(64, 64) + b"\r\n--x--\r\n"
+    original = front.post("/upload/image", form, headers={"Content-Type": "multipart/form-data; boundary=x", **a}).json["name"]
+    job = front.post("/v1/jobs?wait=20", {"prompt": "a cat", "width": 64, "height": 64, "steps": 1}, headers=a).json["id"]
+    for reference in ({"filename": original, "type": "input"}, {"filename": job + "_0.png", "type": "output"}):
+        mine, theirs = (upload_mask(front, rgba(), reference, headers=key) for key in (a, b))
+        assert mine.status == 200 and theirs.status == 400 and "no picture" in theirs.json["error"]["details"], reference
+        assert post(front, inpainting(mine.json["name"]), headers=b).status == 400
+        assert front.get(f"/view?type=input&channel=rgb&filename={mine.json['name']}", headers=b).status == 404
+    assert upload_mask(front, rgba(), {"filename": original, "type": "input"}, headers={}).status == 401
+
+
+def test_what_is_painted_under_a_mask(latentd, tmp_path):
+    """The demo model: a name of two uploads paints what the one picture with that transparency does, and
+    what the native request of the two does; the opaque half stays."""
+    demo = pathlib.Path(__file__).resolve().parents[2] / "deploy/demo_model/files/demo.safetensors"
+    front = Front(latentd, tmp_path, None, "--model", str(demo))
+    try:
+        whole = rgba(colour=(40, 160, 220))
+        original = io.BytesIO()
+        Image.open(io.BytesIO(whole)).convert("RGB").save(original, "PNG")
+        names = {"own": upload(front, whole).json["name"], "original": upload(front, original.getvalue()).json["name"]}
+        names["both"] = upload_mask(front, rgba(colour=(0, 0, 0)), {"filename": names["original"], "type": "input"}).json["name"]
+        painted = {}
+        for which in ("own", "both"):
+            image = finished(front, inpainting(names[which], checkpoint="demo.safetensors"))["outputs"]["9"]["images"][0]
+            painted[which] = Image.open(io.BytesIO(front.get(f"/view?filename={image['filename']}").body)).convert("RGB")
+        request = newest(front)["request"]
+        answer = front.post("/v1/jobs", request, headers={"Accept": "image/png", "Content-Type": "application/json"})
+        assert answer.status == 200, answer
+        painted["native"] = Image.open(io.BytesIO(answer.body)).convert("RGB")
+    finally:
+        assert front.stop() == 0
+    for other in ("own", "native"):
+        assert ImageChops.difference(painted["both"], painted[other]).getbbox() is None, other
+    before = Image.open(original).convert("RGB")
+    left, right = (0, 0, 24, 64), (40, 0, 64, 64)
+    assert ImageChops.difference(painted["both"], before).crop(left).getbbox()
+    assert ImageChops.difference(painted["both"], before).crop(right).getbbox() is None
 
 
 def test_batches_and_previews(front):

@@ -18,7 +18,7 @@ from front import Front
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEMO = ROOT / "deploy/demo_model/files"
 PAGES = ["docs/api.md", "docs/clients.md", "docs/quickstart.md", "docs/from-a1111.md", "docs/from-comfyui.md", "docs/from-novelai.md"]
-REFUSED = {"/sdapi/v1/interrogate", "/controlnet/detect", "/ai/annotate-image", "/ai/encode-vibe", "/ai/augment-image", "/upload/mask"}
+REFUSED = {"/sdapi/v1/interrogate", "/controlnet/detect", "/ai/annotate-image", "/ai/encode-vibe", "/ai/augment-image"}
 MARK = "@@call "
 # curl, telling after each call what it asked and what came back
 CURL = f"""curl() {{ command curl -w '%{{stderr}}{MARK}%{{http_code}} %{{method}} %{{url}}\\n' "$@"; }}
