@@ -22,8 +22,6 @@ static bool is_under(const char *path, const char *head)
 
 enum ld_dialect ld_dialect_of_path(const char *path)
 {
-    static const char *const openai[] = {"/images/generations", "/images/edits",
-                                         "/images/variations"};
     static const char *const comfy[] = {
         "/api",       "/prompt",     "/queue",       "/history",      "/view",         "/upload",
         "/interrupt", "/free",       "/object_info", "/embeddings",   "/models",       "/ws",
@@ -31,9 +29,9 @@ enum ld_dialect ld_dialect_of_path(const char *path)
     const char *bare = begins(path, "/v1/") ? path + 3 : path;
     if (is_under(path, "/sdapi") || is_under(path, "/internal") || is_under(path, "/controlnet"))
         return LD_DIALECT_A1111;
-    for (size_t i = 0; i < sizeof openai / sizeof openai[0]; i++)
-        if (strcmp(bare, openai[i]) == 0)
-            return LD_DIALECT_OPENAI;
+    /* /v1/images and /v1/models themselves are ours. */
+    if (begins(bare, "/images/") || begins(path, "/v1/models/"))
+        return LD_DIALECT_OPENAI;
     if (is_under(path, "/ai") || is_under(path, "/user"))
         return LD_DIALECT_NOVELAI;
     for (size_t i = 0; i < sizeof comfy / sizeof comfy[0]; i++)

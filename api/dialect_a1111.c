@@ -357,8 +357,11 @@ static void put_deep_shrink(const struct body *b, const struct ld_json_node *arg
 static void put_scripts(const struct body *b)
 {
     const struct ld_json_node *scripts = member(b, "alwayson_scripts");
-    if (scripts && scripts->kind != LD_JSON_OBJECT_BEGIN)
+    if (scripts && scripts->kind != LD_JSON_OBJECT_BEGIN) {
+        if (!ld_lenient_is_empty(scripts))
+            ld_translation_refuse(b->t, "/alwayson_scripts", "alwayson_scripts must be an object");
         return;
+    }
     for (const struct ld_json_node *node = scripts ? ld_json_first(b->tree, scripts) : NULL; node;
          node = ld_json_after(b->tree, node)) {
         const struct ld_json_node *args = ld_lenient_member(b->tree, node, "args");
@@ -422,6 +425,10 @@ static void put_hires(const struct body *b)
         ld_recipe_put_string(&b->t->fields, "hires.prompt", prompt);
     if (*negative)
         ld_recipe_put_string(&b->t->fields, "hires.negative_prompt", negative);
+    const struct ld_json_node *modules = member(b, "hr_additional_modules");
+    if (modules && !ld_lenient_is_empty(modules) &&
+        !ld_json_string_is(ld_json_first(b->tree, modules), "Use same choices"))
+        ld_translation_warn(b->t, "hr_additional_modules: the second pass has the first one's");
     if (member(b, "hr_cfg"))
         ld_recipe_put_double(&b->t->fields, "hires.cfg_scale", number(b, "hr_cfg", 1));
     if (*model && strcasecmp(model, "Use same checkpoint") != 0) {
@@ -490,6 +497,18 @@ static void put_init(const struct body *b)
 
 /* ---- All of it ------------------------------------------------------------------------------- */
 
+/* Fields of the other of the two calls, which do nothing in this one. */
+static void note_the_other_calls(const struct body *b, bool image_to_image)
+{
+    static const char *const pictures[] = {"init_images", "mask", "latent_mask"};
+    if (image_to_image && ld_body_flag(b->t, b->tree, b->root, "enable_hr", false))
+        ld_translation_warn(b->t, "enable_hr: img2img has no second pass; it was ignored");
+    for (size_t i = 0; i < sizeof pictures / sizeof pictures[0] && !image_to_image; i++)
+        if (member(b, pictures[i]) && !ld_lenient_is_empty(member(b, pictures[i])))
+            ld_translation_warn(b->t, "%s: txt2img begins with nothing; it was ignored",
+                                pictures[i]);
+}
+
 static void note_the_rest(const struct body *b)
 {
     const struct ld_json_node *styles = member(b, "styles");
@@ -521,6 +540,7 @@ void ld_a1111_translate(struct ld_translation *t, const struct ld_json_tree *tre
     put_prompt(&b);
     put_scripts(&b);
     note_the_rest(&b);
+    note_the_other_calls(&b, image_to_image);
     if (image_to_image)
         put_init(&b);
     else

@@ -290,8 +290,21 @@ struct passes {
     uint32_t seen_count, seen_first; /* the first's come first */
 };
 
+/* A client may want some of the outputs only; there is one here. */
+static bool is_wanted(const struct graph *g, node_ref output)
+{
+    node_ref targets = member(g, ld_json_root(g->tree), "partial_execution_targets");
+    if (!targets || targets->kind != LD_JSON_ARRAY_BEGIN || targets->child_count == 0)
+        return true;
+    for (node_ref id = ld_json_first(g->tree, targets); id; id = ld_json_after(g->tree, id))
+        if (id->kind == LD_JSON_STRING && ld_span_equal(id->text, output->key))
+            return true;
+    return false;
+}
+
 static void find_output(struct graph *g, struct passes *p)
 {
+    node_ref wanted = NULL;
     for (node_ref node = ld_json_first(g->tree, g->nodes); node;
          node = ld_json_after(g->tree, node)) {
         node_ref class_type = member(g, node, "class_type");
@@ -303,8 +316,10 @@ static void find_output(struct graph *g, struct passes *p)
                         "a prompt has one picture here; this node asks for another one",
                         class_type->text, ld_span_text(""));
         p->output = p->output ? p->output : node;
+        wanted = !wanted && is_wanted(g, node) ? node : wanted;
     }
-    if (!p->output)
+    p->output = wanted;
+    if (!wanted)
         fail(g, "prompt_no_outputs", "Prompt has no outputs");
 }
 

@@ -125,21 +125,34 @@ static void put_model(const struct body *b)
         ld_recipe_put_string(&b->t->fields, "model", model);
 }
 
+static const struct ld_json_node *caption_of(const struct body *b, const char *key)
+{
+    const struct ld_json_node *v4 = parameter(b, key);
+    return v4 ? ld_lenient_member(&b->call->tree, v4, "caption") : NULL;
+}
+
+/* The text that later models have a second copy of. */
+static const char *base_caption(const struct body *b, const char *key)
+{
+    const struct ld_json_node *caption = caption_of(b, key);
+    return caption ? ld_body_text(b->t, &b->call->tree, caption, "base_caption", "") : "";
+}
+
 static void put_prompts(const struct body *b)
 {
-    const struct ld_json_node *v4 = parameter(b, "v4_prompt");
-    const struct ld_json_node *caption =
-        v4 ? ld_lenient_member(&b->call->tree, v4, "caption") : NULL;
+    const struct ld_json_node *caption = caption_of(b, "v4_prompt");
     const struct ld_json_node *characters =
         caption ? ld_lenient_member(&b->call->tree, caption, "char_captions") : NULL;
     if (characters && !ld_lenient_is_empty(characters))
         ld_translation_refuse(b->t, "/parameters/v4_prompt",
                               "v4_prompt: latentd has no prompts of characters");
     ld_recipe_put_string(&b->t->fields, "syntax", "novelai");
-    ld_recipe_put_string(&b->t->fields, "prompt",
-                         ld_body_text(b->t, &b->call->tree, b->root, "input", ""));
-    ld_recipe_put_string(&b->t->fields, "negative_prompt",
-                         text(b, "negative_prompt", text(b, "uc", "")));
+    ld_recipe_put_string(
+        &b->t->fields, "prompt",
+        ld_body_text(b->t, &b->call->tree, b->root, "input", base_caption(b, "v4_prompt")));
+    ld_recipe_put_string(
+        &b->t->fields, "negative_prompt",
+        text(b, "negative_prompt", text(b, "uc", base_caption(b, "v4_negative_prompt"))));
 }
 
 static void put_smea(const struct body *b, const char *sampler, bool named)
@@ -208,6 +221,15 @@ static void put_picture(const struct body *b, bool infill)
         ld_translation_warn(b->t, "extra_noise_seed: the extra noise follows seed");
 }
 
+/* Pictures that the action has no use for. */
+static void note_pictures(const struct body *b, const char *action)
+{
+    if (strcmp(action, "generate") == 0 && parameter(b, "image"))
+        ld_translation_warn(b->t, "image: action generate begins with nothing; it was ignored");
+    if (strcmp(action, "infill") != 0 && parameter(b, "mask"))
+        ld_translation_warn(b->t, "mask: action infill has masks; it was ignored");
+}
+
 static void read_stream(const struct body *b)
 {
     const char *stream = text(b, "stream", "msgpack");
@@ -243,6 +265,7 @@ void ld_novelai_translate(struct ld_translation *t, struct ld_novelai_call *call
     const char *format = text(&b, "image_format", "png");
     if (strcmp(format, "png") != 0)
         ld_recipe_put_string(&t->fields, "output.format", format);
+    note_pictures(&b, action);
     if (infill || strcmp(action, "img2img") == 0)
         put_picture(&b, infill);
     else if (strcmp(action, "generate") != 0)

@@ -1,6 +1,6 @@
 #include "api/dialect_openai.h"
 
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_header.h"
 
 #include <math.h>
 #include <strings.h>
@@ -128,10 +128,10 @@ static void put_model(const struct body *b)
  * quarter; smaller pictures keep their size. */
 static void put_own_size(const struct body *b)
 {
-    struct ld_png_header header;
+    struct ld_picture_header header;
     struct ld_error err;
     const double area_max = 1250000;
-    if (ld_png_check_header(&header, b->call->image, true, &err) != LD_OK)
+    if (ld_picture_check_header(&header, b->call->image, &err) != LD_OK)
         return; /* refused where the picture is taken */
     const double area = (double)header.width * header.height;
     const double scale = area > area_max ? sqrt(area_max / area) : 1;

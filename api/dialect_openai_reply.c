@@ -50,28 +50,30 @@ void ld_openai_write_result(const struct ld_openai_call *call, const struct ld_j
     ld_buffer_byte(out, '}');
 }
 
-static void begin_event(const struct ld_openai_call *call, const char *name, int64_t created_s,
-                        struct ld_buffer *out)
+static void begin_event(const struct ld_openai_call *call, const char *name, const char *size,
+                        int64_t created_s, struct ld_buffer *out)
 {
     const char *kind = call->kind == LD_OPENAI_GENERATE ? "image_generation" : "image_edit";
     ld_buffer_format(out, "event: %s.%s\ndata: {\"type\":\"%s.%s\",\"created_at\":%lld", kind, name,
                      kind, name, (long long)created_s);
-    put_facts(call, call->size, out);
+    put_facts(call, size, out);
 }
 
 void ld_openai_write_partial(const struct ld_openai_call *call, int64_t created_s, uint32_t index,
                              struct ld_span base64, struct ld_buffer *out)
 {
-    begin_event(call, "partial_image", created_s, out);
+    begin_event(call, "partial_image", call->size, created_s, out);
     ld_buffer_format(out, ",\"partial_image_index\":%u,\"b64_json\":\"", index);
     ld_buffer_bytes(out, base64.data, base64.size);
     ld_buffer_text(out, "\"}\n\n");
 }
 
-void ld_openai_write_completed(const struct ld_openai_call *call, int64_t created_s,
-                               struct ld_span png, struct ld_buffer *out)
+void ld_openai_write_completed(const struct ld_openai_call *call, const struct ld_image_view *image,
+                               int64_t created_s, struct ld_span png, struct ld_buffer *out)
 {
-    begin_event(call, "completed", created_s, out);
+    char size[32] = "auto";
+    (void)ld_fmt(size, sizeof size, "%dx%d", image->width, image->height);
+    begin_event(call, "completed", size, created_s, out);
     ld_buffer_byte(out, ',');
     ld_buffer_text(out, usage);
     ld_buffer_text(out, ",\"b64_json\":\"");

@@ -109,10 +109,19 @@ enum ld_handled ld_exchange_empty(struct ld_exchange *ex, int status)
     return LD_HANDLED;
 }
 
+/* OpenAI's SDKs ask under paths of ours, and under ComfyUI's /models where they were given the bare
+ * address; they name themselves and read one shape only. */
+static enum ld_dialect dialect_of(const struct ld_exchange *ex)
+{
+    const enum ld_dialect dialect = ld_dialect_of_path(ex->path);
+    const bool is_shared = dialect == LD_DIALECT_NATIVE || strcmp(ex->path, "/models") == 0;
+    return is_shared && ld_exchange_header(ex, "X-Stainless-Lang") ? LD_DIALECT_OPENAI : dialect;
+}
+
 enum ld_handled ld_exchange_problem(struct ld_exchange *ex, const struct ld_problem *problem)
 {
     const uint32_t retry_s = ld_problem_retry_after(problem);
-    const enum ld_dialect dialect = ld_dialect_of_path(ex->path);
+    const enum ld_dialect dialect = dialect_of(ex);
     ld_buffer_clear(&ex->reply.body);
     ld_dialect_write_problem(dialect, problem, ex->path, &ex->reply.body);
     if (ex->reply.body.failed) /* a sentence that needs no memory */

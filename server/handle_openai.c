@@ -61,8 +61,7 @@ static void put_preview(void *ctx, const struct ld_dialect_preview *preview, str
 static void put_image(void *ctx, const struct ld_job_view *job, const struct ld_image_view *image,
                       struct ld_span png, struct ld_buffer *out)
 {
-    (void)image;
-    ld_openai_write_completed(ctx, job->created_us / 1000000, png, out);
+    ld_openai_write_completed(ctx, image, job->created_us / 1000000, png, out);
 }
 
 static void put_failure(void *ctx, const struct ld_job_view *job, struct ld_buffer *out)
@@ -160,6 +159,10 @@ enum ld_handled ld_handle_openai_model(struct ld_exchange *ex)
                          (long long)(model->created_us / 1000000));
     }
     ld_inventory_release(ex->front->inventory, inventory);
-    return model ? ld_exchange_json(ex, 200)
-                 : ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");
+    if (model)
+        return ld_exchange_json(ex, 200);
+    struct ld_problem problem;
+    ld_problem_init(&problem, &ex->arena);
+    (void)ld_problem_add(&problem, LD_E_NOT_FOUND, "/model", "there is no such model");
+    return ld_exchange_problem(ex, &problem);
 }

@@ -318,24 +318,29 @@ static void check_header(struct ld_conn *conn, const char *method, const char *v
     }
 }
 
-/* Splits the target and finds the route; false after a refusal was queued in *result. */
-static bool find_route(struct ld_http *http, struct ld_conn *conn, const char *method,
-                       enum MHD_Result *result)
+/* Path and query; from here on a refusal has the shape of the path's dialect. */
+static bool split_target(struct ld_conn *conn)
 {
     struct ld_exchange *ex = &conn->exchange;
-    struct ld_route_match match;
     char *path = ld_arena_strdup(&ex->arena, conn->target);
-    if (!path) {
-        *result = refuse(http, conn, LD_E_NOMEM, 0, "out of memory");
+    if (!path)
         return false;
-    }
     char *question = strchr(path, '?');
     if (question) {
         *question = '\0';
         ex->query = question + 1;
     }
     ex->path = path;
-    ld_route_find(http->config.routes, http->config.route_count, method, path, &match);
+    return true;
+}
+
+/* False after a refusal was queued in *result. */
+static bool find_route(struct ld_http *http, struct ld_conn *conn, const char *method,
+                       enum MHD_Result *result)
+{
+    struct ld_exchange *ex = &conn->exchange;
+    struct ld_route_match match;
+    ld_route_find(http->config.routes, http->config.route_count, method, ex->path, &match);
     if (!match.route && match.path_known) {
         ld_exchange_set_header(ex, "Allow", ld_arena_strdup(&ex->arena, match.allow));
         if (strcmp(method, "OPTIONS") == 0) {
@@ -451,6 +456,8 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
     check_header(conn, method, version);
     if (conn->verdict.status != 0)
         return refuse(http, conn, LD_E_INVALID, conn->verdict.status, conn->verdict.sentence);
+    if (!split_target(conn))
+        return refuse(http, conn, LD_E_NOMEM, 0, "out of memory");
     if (http->config.loopback_host_only && !ld_guard_host_is_loopback(conn->verdict.host))
         return refuse(http, conn, LD_E_FORBIDDEN, 403, "Host must name this machine");
     if (find_header(ex, "Origin") && !origin_is_allowed(http, conn) &&

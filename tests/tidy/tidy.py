@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROOMS = ("config", "kernels", "runtime", "api", "server")
 PURE_FOR_API = {"runtime/params.h", "runtime/text/prompt.h", "runtime/text/bpe.h",
                 "runtime/image/png_meta.h", "runtime/image/png_read.h",
-                "runtime/image/recipe_build.h", "runtime/image/png_text.h"}
+                "runtime/image/recipe_build.h", "runtime/image/png_text.h",
+                "runtime/image/picture_header.h"}
 PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/png_meta.h",
                    "runtime/image/infotext.h", "runtime/image/recipe_build.h",
                    "runtime/image/picture_header.h", "runtime/image/zip_write.h"}
