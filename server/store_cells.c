@@ -64,8 +64,9 @@ static enum ld_code end_sweep(struct ld_store *store, const char *id,
         ld_db_bind_int(query, i, -1); /* no time of its own */
     ld_db_bind_int(query, 10, 0);
     ld_db_bind_int(query, 11, 0);
-    for (int i = 12; i <= 14; i++)
+    for (int i = 12; i <= 15; i++)
         ld_db_bind_text(query, i, "");
+    ld_db_bind_int(query, 16, 0); /* nothing repainted */
     const enum ld_code code = ld_store_step_once(query, err);
     return code == LD_OK ? ld_store_emit_status(store, id, err) : code;
 }
