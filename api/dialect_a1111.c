@@ -458,6 +458,9 @@ static void put_mask(const struct body *b)
         ld_recipe_put_integer(&b->t->fields, "init.mask_padding",
                               whole(b, "inpaint_full_res_padding", 0));
     }
+    if (!ld_body_flag(b->t, b->tree, b->root, "mask_round", true))
+        ld_translation_warn(b->t, "mask_round: a cell of the mask is painted anew or kept, never "
+                                  "in part");
     if (fill != 1)
         ld_translation_warn(b->t, "inpainting_fill: the masked area begins with the original");
 }

@@ -320,7 +320,7 @@ A1111_FIELDS = {
 IMG2IMG_FIELDS = {
     "init_images": [([PICTURE, PICTURE], "refused")], "denoising_strength": [(0.4, True), (2, "refused")],
     "resize_mode": [(1, True), (3, "warned"), (4, "refused")], "image_cfg_scale": [(1.5, True), (2, "warned")], "mask": [(PICTURE, True)],
-    "mask_blur": [(4, True)], "mask_blur_x": [(4, True)], "mask_blur_y": [(4, True)], "mask_round": [(True, True)],
+    "mask_blur": [(4, True)], "mask_blur_x": [(4, True)], "mask_blur_y": [(4, True)], "mask_round": [(True, True), (False, "warned")],
     "inpainting_fill": [(1, True), (2, "warned")], "inpaint_full_res": [(False, True)], "inpaint_full_res_padding": [(8, True)],
     "inpainting_mask_invert": [(1, True)], "initial_noise_multiplier": [(1, True), (0.5, "refused")],
     "latent_mask": [(None, True), (PICTURE, "refused")], "include_init_images": [(True, True)], "enable_hr": [(False, True), (True, "warned")],
