@@ -307,6 +307,11 @@ enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool lo
     return code;
 }
 
+enum ld_code ld_engine_find(struct ld_engine *engine, const char *name, struct ld_error *err)
+{
+    return ld_library_find(engine->library, name, err);
+}
+
 bool ld_engine_has_news(struct ld_engine *engine)
 {
     return ld_library_has_news(engine->library);

@@ -121,6 +121,10 @@ void ld_engine_cancel(struct ld_engine *engine, uint64_t handle, bool keep_parti
 enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool load,
                              struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
 
+/* Take up a model file that was put into the folder after the start. Errors as ld_registry_add. */
+enum ld_code ld_engine_find(struct ld_engine *engine, const char *name,
+                            struct ld_error *err) LD_MUST_USE;
+
 /* True once after the inventory has changed: a model came or went. */
 bool ld_engine_has_news(struct ld_engine *engine);
 

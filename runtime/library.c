@@ -200,6 +200,9 @@ static enum ld_code model_path(struct ld_library *library, const char *name, con
         *path = library->config.model_path;
         return LD_OK;
     }
+    /* One that was built while this worker started; what is not there is told by the look-up. */
+    struct ld_error ignored = {0};
+    (void)(ld_library_find(library, name, &ignored) == LD_OK);
     const struct ld_registry_entry *entry =
         ld_library_lookup(library, LD_REGISTRY_MODEL, name, err);
     if (!entry)

@@ -75,6 +75,10 @@ enum ld_code ld_library_load(struct ld_library *library, const char *name,
 /* Errors   LD_E_NOT_FOUND (it is not loaded), LD_E_CONFLICT (a job uses it). */
 enum ld_code ld_library_unload(struct ld_library *library, const char *name,
                                struct ld_error *err) LD_MUST_USE;
+/* A model file that was put into the folder after the start. What is known already is LD_OK.
+ * Errors   those of ld_registry_add. */
+enum ld_code ld_library_find(struct ld_library *library, const char *name,
+                             struct ld_error *err) LD_MUST_USE;
 /* {"name", "loaded", "resident": [{"name", "bytes", "jobs"}], "resident_bytes", "budget_bytes"} */
 void ld_library_write_residents(const struct ld_library *library, const char *name, bool loaded,
                                 struct ld_buffer *out);

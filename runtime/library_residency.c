@@ -123,6 +123,16 @@ enum ld_code ld_library_unload(struct ld_library *library, const char *name, str
     return LD_FAIL(err, LD_E_NOT_FOUND, "model '%.100s' is not loaded", name);
 }
 
+enum ld_code ld_library_find(struct ld_library *library, const char *name, struct ld_error *err)
+{
+    if (ld_registry_find(library->registry, LD_REGISTRY_MODEL, name))
+        return LD_OK;
+    const enum ld_code code =
+        ld_registry_add(library->registry, library->config.model_dir, LD_REGISTRY_MODEL, name, err);
+    library->news = library->news || code == LD_OK;
+    return code;
+}
+
 void ld_library_write_residents(const struct ld_library *library, const char *name, bool loaded,
                                 struct ld_buffer *out)
 {

@@ -176,6 +176,7 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         (code = ld_blobs_open(&front->blobs, server->state.blob_dir, blob_referenced, server,
                               err)) != LD_OK ||
         (code = ld_inventory_box_create(&front->inventory, err)) != LD_OK ||
+        (code = ld_build_create(&front->build, err)) != LD_OK ||
         (code = recall_inventory(server, err)) != LD_OK)
         return code;
     ld_arena_init(&server->arena, "manifests", LD_ARENA_PROCESS_BYTES);
@@ -518,6 +519,7 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
 static void close_all(struct server *server)
 {
     ld_http_stop(server->http);
+    ld_build_destroy(server->front.build);
     for (uint32_t i = 0; i < server->http_config.listen_count; i++)
         (void)close(server->http_config.listen_fds[i]);
     ld_supervisor_stop(server->front.supervisor);

@@ -9,6 +9,7 @@
 #include "config/manifest.h"
 #include "config/settings.h"
 #include "config/tags.h"
+#include "server/build.h"
 #include "server/events.h"
 #include "server/exchange.h"
 #include "server/inventory.h"
@@ -29,6 +30,7 @@ struct ld_front {
     struct ld_event_hub *hub;
     struct ld_supervisor *supervisor;
     struct ld_inventory_box *inventory;
+    struct ld_build *build;
     struct ld_manifests manifests;
     struct ld_tags *tags;
     struct ld_metrics *metrics;

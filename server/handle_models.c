@@ -48,7 +48,7 @@ static enum ld_handled wait_for_answer(struct ld_exchange *ex)
     return ld_exchange_json(ex, 200);
 }
 
-static enum ld_handled ask(struct ld_exchange *ex, bool load)
+static enum ld_handled ask(struct ld_exchange *ex, enum ld_model_order order)
 {
     if (ex->state)
         return wait_for_answer(ex);
@@ -68,16 +68,16 @@ static enum ld_handled ask(struct ld_exchange *ex, bool load)
     asking->json = ld_buffer_make(1 << 20);
     ex->state = asking;
     ex->state_free = end_asking;
-    ld_supervisor_model(ex->front->supervisor, name, load, take_answer, asking);
+    ld_supervisor_model(ex->front->supervisor, name, order, take_answer, asking);
     return wait_for_answer(ex);
 }
 
 enum ld_handled ld_handle_model_load(struct ld_exchange *ex)
 {
-    return ask(ex, true);
+    return ask(ex, LD_MODEL_LOAD);
 }
 
 enum ld_handled ld_handle_model_unload(struct ld_exchange *ex)
 {
-    return ask(ex, false);
+    return ask(ex, LD_MODEL_UNLOAD);
 }

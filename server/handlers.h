@@ -44,6 +44,11 @@ enum ld_handled ld_handle_wildcards(struct ld_exchange *ex);
 enum ld_handled ld_handle_model_load(struct ld_exchange *ex);
 enum ld_handled ld_handle_model_unload(struct ld_exchange *ex);
 
+/* handle_build.c */
+enum ld_handled ld_handle_build_start(struct ld_exchange *ex);
+enum ld_handled ld_handle_build_get(struct ld_exchange *ex);
+enum ld_handled ld_handle_build_cancel(struct ld_exchange *ex);
+
 /* handle_tags.c */
 enum ld_handled ld_handle_tags(struct ld_exchange *ex);
 

@@ -1,5 +1,7 @@
 #include "server/names.h"
 
+#include "runtime/model/merge.h"
+#include "runtime/model/model_write.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
 
@@ -46,4 +48,16 @@ uint32_t ld_names_evals_per_step(const char *name)
 {
     const struct ld_sampler_info *info = ld_sampler_info_find(name);
     return info && info->evals_per_step > 0 ? info->evals_per_step : 1;
+}
+
+uint32_t ld_names_merge_models(const char *op)
+{
+    enum ld_merge_op found;
+    return ld_merge_op_find(op, &found) ? ld_merge_models(found) : 0;
+}
+
+bool ld_names_is_storage(const char *word)
+{
+    enum ld_model_storage found;
+    return ld_model_storage_find(word, &found);
 }

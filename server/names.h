@@ -8,10 +8,17 @@
 
 #include "api/names.h"
 
+#include <stdint.h>
+
 /* Sampler and scheduler functions set, everything else NULL (any name is accepted). */
 struct ld_api_names ld_names_builtin(void);
 
 /* Calls of the model in one step of a sampler; 1 for an unknown one. */
 uint32_t ld_names_evals_per_step(const char *sampler);
+
+/* How many models a merge of this name takes; 0 for an unknown one. */
+uint32_t ld_names_merge_models(const char *op);
+/* Whether model files can be stored as this: "keep", "fp32", ... */
+bool ld_names_is_storage(const char *word);
 
 #endif

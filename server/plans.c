@@ -7,7 +7,7 @@ static const int64_t plan_patience_us = (int64_t)60 * 1000000;
 static const int64_t model_patience_us = (int64_t)300 * 1000000; /* a slow disk, several GiB */
 
 static void ask(struct ld_supervisor *supervisor, const char *request_json, bool is_model,
-                bool load, ld_plan_answer answer, void *ctx)
+                enum ld_model_order order, ld_plan_answer answer, void *ctx)
 {
     const size_t size = strlen(request_json) + 1;
     struct ld_plan_note *note = ld_heap_alloc(sizeof *note + size);
@@ -17,7 +17,7 @@ static void ask(struct ld_supervisor *supervisor, const char *request_json, bool
     }
     memcpy(note->request_json, request_json, size);
     note->is_model = is_model;
-    note->load = load;
+    note->order = order;
     note->answer = answer;
     note->ctx = ctx;
     note->until_us = ld_clock_monotonic_us() + (is_model ? model_patience_us : plan_patience_us);
@@ -31,13 +31,13 @@ static void ask(struct ld_supervisor *supervisor, const char *request_json, bool
 void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
                         ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, request_json, false, false, answer, ctx);
+    ask(supervisor, request_json, false, LD_MODEL_UNLOAD, answer, ctx);
 }
 
-void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name, bool load,
-                         ld_plan_answer answer, void *ctx)
+void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
+                         enum ld_model_order order, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, name, true, load, answer, ctx);
+    ask(supervisor, name, true, order, answer, ctx);
 }
 
 /* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
@@ -79,7 +79,7 @@ static struct ld_slot *ready_slot(struct ld_supervisor *supervisor)
 static bool send_model(struct ld_supervisor *supervisor, struct ld_plan_note *note)
 {
     struct ld_error err;
-    const struct ld_message_model message = {note->load, ld_span_text(note->request_json)};
+    const struct ld_message_model message = {note->order, ld_span_text(note->request_json)};
     struct ld_buffer payload = ld_buffer_make(4096);
     ld_message_model_encode(&payload, &message);
     note->number = ++supervisor->plan_next;

@@ -479,6 +479,13 @@ static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buff
     return LD_OK;
 }
 
+/* It has no files. */
+static enum ld_code find(void *ctx, const char *name, struct ld_error *err)
+{
+    (void)ctx;
+    return LD_FAIL(err, LD_E_NOT_FOUND, "there is no model '%.100s' here", name);
+}
+
 static bool has_news(void *ctx)
 {
     (void)ctx;
@@ -498,7 +505,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel,
-                                            busy,   tick, plan,      model,  has_news};
+    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel,  busy,
+                                            tick,   plan, model,     find,   has_news};
     return LD_OK;
 }

@@ -11,6 +11,7 @@
 #ifndef LD_SERVER_SUPERVISOR_H
 #define LD_SERVER_SUPERVISOR_H
 
+#include "runtime/ipc/messages.h"
 #include "server/blob.h"
 #include "server/metrics.h"
 #include "server/store.h"
@@ -66,10 +67,10 @@ bool ld_supervisor_progress(struct ld_supervisor *supervisor, const char *job_id
 typedef void (*ld_plan_answer)(void *ctx, enum ld_code code, const char *detail, const char *json);
 void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
                         ld_plan_answer answer, void *ctx);
-/* Ask every worker that is ready to load a model now, or to let it go. `answer` as above: the last
- * one's JSON object, or the first error. */
-void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name, bool load,
-                         ld_plan_answer answer, void *ctx);
+/* Ask every worker that is ready to load a model now, to let it go, or to find its new file.
+ * `answer` as above: the last one's JSON object, or the first error. */
+void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
+                         enum ld_model_order order, ld_plan_answer answer, void *ctx);
 /* Nobody waits any more: `answer` will not run after this returned. */
 void ld_supervisor_plan_drop(struct ld_supervisor *supervisor, void *ctx);
 

@@ -27,8 +27,8 @@ struct ld_cancel_note {
 
 struct ld_plan_note {
     uint64_t number; /* the frame's token; 0: not sent yet */
-    bool is_model;   /* load or unload the model called `request_json`, on every worker */
-    bool load;
+    bool is_model;   /* an order about the model called `request_json`, to every worker */
+    enum ld_model_order order;
     uint32_t waits; /* workers that have not answered yet */
     uint32_t slot;
     int64_t until_us;

@@ -547,8 +547,13 @@ static void answer_model(struct worker *worker, const struct ld_frame *frame)
     if (code == LD_OK &&
         !ld_fmt(name, sizeof name, "%.*s", (int)message.name.size, (const char *)message.name.data))
         code = LD_FAIL(&err, LD_E_RANGE, "the model's name is too long");
-    if (code == LD_OK)
-        code = worker->pipeline->model(worker->pipeline->ctx, name, message.load, &out, &err);
+    if (code == LD_OK && message.order == LD_MODEL_FIND) {
+        code = worker->pipeline->find(worker->pipeline->ctx, name, &err);
+        ld_buffer_text(&out, "{}");
+    } else if (code == LD_OK) {
+        code = worker->pipeline->model(worker->pipeline->ctx, name, message.order == LD_MODEL_LOAD,
+                                       &out, &err);
+    }
     const struct ld_message_plan_answer answer = {
         .code = code,
         .detail = text_or_empty(code == LD_OK ? "" : err.detail),

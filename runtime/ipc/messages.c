@@ -410,7 +410,7 @@ enum ld_code ld_message_cell_decode(struct ld_message_cell *message, struct ld_s
 
 void ld_message_model_encode(struct ld_buffer *out, const struct ld_message_model *message)
 {
-    put_u8(out, message->load);
+    ld_buffer_byte(out, (char)message->order);
     put_span(out, message->name);
 }
 
@@ -418,7 +418,13 @@ enum ld_code ld_message_model_decode(struct ld_message_model *message, struct ld
                                      struct ld_error *err)
 {
     struct reader reader = {payload, false};
-    message->load = take_bool(&reader);
+    const uint8_t *order = take(&reader, 1);
+    reader.failed = !order || *order >= LD_MODEL_ORDER_END;
+    message->order = LD_MODEL_UNLOAD;
+    if (!reader.failed)
+        message->order = *order == LD_MODEL_FIND   ? LD_MODEL_FIND
+                         : *order == LD_MODEL_LOAD ? LD_MODEL_LOAD
+                                                   : LD_MODEL_UNLOAD;
     message->name = take_text(&reader, LD_NAME_BYTES_MAX);
     return finish(&reader, "model", err);
 }

@@ -100,8 +100,15 @@ struct ld_message_cell {
     struct ld_span png;
 };
 
+enum ld_model_order {
+    LD_MODEL_UNLOAD,
+    LD_MODEL_LOAD,
+    LD_MODEL_FIND, /* its file is new in the folder */
+    LD_MODEL_ORDER_END
+};
+
 struct ld_message_model {
-    bool load; /* else unload */
+    enum ld_model_order order;
     struct ld_span name;
 };
 

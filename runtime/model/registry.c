@@ -114,6 +114,19 @@ const struct ld_registry_entry *ld_registry_find(const struct ld_registry *regis
     return found ? &found->entry : NULL;
 }
 
+enum ld_code ld_registry_add(struct ld_registry *registry, const char *folder,
+                             enum ld_registry_kind kind, const char *name, struct ld_error *err)
+{
+    LD_ASSERT((unsigned)kind < LD_REGISTRY_KIND_COUNT);
+    if (find(registry, kind, name))
+        return LD_OK;
+    struct ld_registry_list *list = &registry->lists[kind];
+    const enum ld_code code = ld_registry_scan_one(list, folder, kind, name, err);
+    if (code == LD_OK)
+        qsort(list->items, list->count, sizeof *list->items, by_name);
+    return code;
+}
+
 /* ---- Digests --------------------------------------------------------------------------------- */
 
 /* One file as it is, a model folder through its weight files in the order of their names. */

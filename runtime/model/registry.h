@@ -59,6 +59,17 @@ const struct ld_registry_entry *ld_registry_at(const struct ld_registry *registr
 const struct ld_registry_entry *ld_registry_find(const struct ld_registry *registry,
                                                  enum ld_registry_kind kind, const char *name);
 
+/*
+ * Take up a single file that appeared in `folder` after the scan: NAME.safetensors right in it, no
+ * link. What is known already stays as it is. Pointers to entries (not their strings) are void
+ * afterwards.
+ * Errors   LD_E_NOT_FOUND (no such file), LD_E_UNSUPPORTED (not what the folder is for),
+ *          LD_E_TOO_LARGE, LD_E_NOMEM.
+ */
+enum ld_code ld_registry_add(struct ld_registry *registry, const char *folder,
+                             enum ld_registry_kind kind, const char *name,
+                             struct ld_error *err) LD_MUST_USE;
+
 /* Digest of the whole file; hashes on the first call for a new file. Errors LD_E_IO. */
 enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,
                                 char out[LD_SHA256_HEX_SIZE], struct ld_error *err) LD_MUST_USE;

@@ -208,3 +208,30 @@ enum ld_code ld_registry_scan(struct ld_registry_list *list, const char *folder,
     ld_heap_free(walk);
     return code;
 }
+
+enum ld_code ld_registry_scan_one(struct ld_registry_list *list, const char *folder,
+                                  enum ld_registry_kind kind, const char *name,
+                                  struct ld_error *err)
+{
+    struct stat info;
+    char file[LD_REGISTRY_NAME_MAX + 16];
+    char path[PATH_SIZE];
+    if (!folder[0] || !ld_registry_name_valid(name) || strchr(name, '/') ||
+        !ld_fmt(file, sizeof file, "%s.safetensors", name) ||
+        !ld_fmt(path, sizeof path, "%s/%s", folder, file) || lstat(path, &info) != 0 ||
+        !S_ISREG(info.st_mode))
+        return LD_FAIL(err, LD_E_NOT_FOUND, "there is no file of that name");
+    struct walk *walk = ld_heap_alloc(sizeof *walk);
+    if (!walk)
+        return out_of_memory(err);
+    walk->list = list;
+    walk->kind = kind;
+    walk->root = folder;
+    walk->err = err;
+    const uint32_t before = list->count;
+    enum ld_code code = consider(walk, file, strlen(name));
+    if (code == LD_OK && list->count == before)
+        code = LD_FAIL(err, LD_E_UNSUPPORTED, "the file is not one that can be used here");
+    ld_heap_free(walk);
+    return code;
+}

@@ -23,6 +23,11 @@ struct ld_registry_list {
 enum ld_code ld_registry_scan(struct ld_registry_list *list, const char *folder,
                               enum ld_registry_kind kind, struct ld_error *err) LD_MUST_USE;
 
+/* Add NAME.safetensors, which lies right in `folder`. Errors as ld_registry_add. */
+enum ld_code ld_registry_scan_one(struct ld_registry_list *list, const char *folder,
+                                  enum ld_registry_kind kind, const char *name,
+                                  struct ld_error *err) LD_MUST_USE;
+
 /* At most LD_REGISTRY_NAME_MAX bytes of UTF-8 without control bytes or '\', no empty part, no part
  * that starts with a dot, no leading or trailing '/'. */
 bool ld_registry_name_valid(const char *name);

@@ -31,7 +31,11 @@ def blocks(page):
 
 def run(page, latentd, folder):
     """[(status, method, path)] of the page's calls, and the folder where they left their files."""
-    front = Front(latentd, folder, None, "--model", str(DEMO / "demo.safetensors"), "--adapter-dir", str(DEMO / "adapters"),
+    models = folder / "models"
+    models.mkdir()
+    for name in ("demo.safetensors", "merges.txt"):
+        shutil.copy(DEMO / name, models)  # a folder that models may be put into
+    front = Front(latentd, folder, None, "--model-dir", str(models), "--adapter-dir", str(DEMO / "adapters"),
                   "--embedding-dir", str(DEMO / "embeddings"))
     (folder / "bin").mkdir()
     (folder / "bin/latentd").symlink_to(latentd)

@@ -138,10 +138,10 @@ static void front_messages_round_trip(void **state)
     struct ld_message_cell cell2;
     ROUND_TRIP(cell, cell, cell2);
     assert_true(cell2.index == 63 && ld_span_equal(cell2.png, cell.png));
-    const struct ld_message_model model = {true, ld_span_text("a/b")};
+    const struct ld_message_model model = {LD_MODEL_FIND, ld_span_text("a/b")};
     struct ld_message_model model2;
     ROUND_TRIP(model, model, model2);
-    assert_true(model2.load && ld_span_equal(model2.name, model.name));
+    assert_true(model2.order == LD_MODEL_FIND && ld_span_equal(model2.name, model.name));
 }
 
 static void impossible_values_are_refused(void **state)
@@ -149,6 +149,9 @@ static void impossible_values_are_refused(void **state)
     (void)state;
     struct ld_message_progress progress = {ld_span_text("sample"), 0, 1, 1, 2, 0.5};
     struct ld_message_progress progress2;
+    struct ld_message_model model = {LD_MODEL_ORDER_END, ld_span_text("a")};
+    struct ld_message_model model2;
+    REFUSED(model, model, model2);
     static const double fractions[] = {-0.1, 1.1, (double)NAN, (double)INFINITY};
     for (size_t i = 0; i < 4; i++) {
         progress.fraction = fractions[i];

@@ -126,6 +126,47 @@ static void folders_become_names(void **state)
     ld_registry_close(registry);
 }
 
+static void a_file_that_comes_later_is_taken_up_by_its_name(void **state)
+{
+    (void)state;
+    char folder[300];
+    const enum ld_registry_kind kind = LD_REGISTRY_ADAPTER;
+    struct ld_error err = {0};
+    struct ld_registry *registry;
+    assert_true(ld_fmt(folder, sizeof folder, "%s/late", root));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    write_lora(fixture_path(folder, "m.safetensors"));
+    const struct ld_registry_folders folders = {
+        .folder = {"", folder, "", "", ""},
+        .cache_path = "",
+    };
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    assert_int_equal(ld_registry_count(registry, kind), 1);
+    const char *known = ld_registry_find(registry, kind, "m")->name;
+    write_lora(fixture_path(folder, "a.safetensors"));
+    write_lora(fixture_path(folder, ".hidden.safetensors"));
+    fixture_text(fixture_path(folder, "fake.safetensors"), "<html>", 6);
+    assert_int_equal(mkdir(fixture_path(folder, "sub"), 0700), 0);
+    write_lora(fixture_path(folder, "sub/ink.safetensors"));
+    assert_int_equal(
+        symlink(fixture_path(folder, "a.safetensors"), fixture_path(folder, "link.safetensors")),
+        0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ld_registry_add(registry, folder, kind, "a", &err), LD_OK);
+    assert_int_equal(ld_registry_add(registry, folder, kind, "fake", &err), LD_E_UNSUPPORTED);
+    static const char *const absent[] = {"none", "link", ".hidden", "sub/ink", "../a", "", "sub"};
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
+        assert_int_equal(ld_registry_add(registry, folder, kind, absent[i], &err), LD_E_NOT_FOUND);
+    assert_int_equal(ld_registry_add(registry, "", kind, "b", &err), LD_E_NOT_FOUND);
+    assert_int_equal(ld_registry_count(registry, kind), 2);
+    assert_string_equal(ld_registry_at(registry, kind, 0)->name, "a");
+    assert_ptr_equal(ld_registry_at(registry, kind, 1)->name, known); /* strings stay */
+    char digest[LD_SHA256_HEX_SIZE];
+    assert_int_equal(
+        ld_registry_sha256(registry, ld_registry_find(registry, kind, "a"), digest, &err), LD_OK);
+    ld_registry_close(registry);
+}
+
 static void digests_are_remembered_while_the_file_stays(void **state)
 {
     (void)state;
@@ -260,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_become_names),
+        cmocka_unit_test(a_file_that_comes_later_is_taken_up_by_its_name),
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),
         cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
         cmocka_unit_test(a_damaged_cache_is_an_empty_one),
