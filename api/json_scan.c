@@ -225,6 +225,9 @@ static enum ld_code build(struct builder *builder, uint32_t depth_max, struct ld
         if (token.kind == LD_JSON_KEY) {
             if (!resolve(&token, builder->arena, &builder->key))
                 return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+            /* The tokenizer takes it, as names of tensors may have one; no field has. */
+            if (token.escaped && memchr(builder->key.data, 0, builder->key.size))
+                return fail_at(builder->input, token.offset, "a key has a NUL in it", err);
         } else if (begins_value(token.kind)) {
             add_node(builder, &token);
         } else if (token.kind != LD_JSON_END) {

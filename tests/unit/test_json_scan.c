@@ -56,6 +56,7 @@ static void malformed_bodies_are_refused_with_their_place(void **state)
     refused("", "", "");
     refused("{\"a\":1,}", "/a", "");
     refused("{'a':1}", "", "");
+    refused("{\"a\":{\"steps\\u0000\":1}}", "", "a key has a NUL in it");
 }
 
 static void equal_keys_are_refused_however_they_are_written(void **state)
