@@ -70,10 +70,9 @@ static void refuse_unknown(struct reader *reader, const struct frame *frame,
         if (ld_field_parent(&fields[i]) == frame->object)
             ld_nearest_offer(&nearest, ld_field_key(&fields[i]));
     ld_json_pointer(reader->tree, node, pointer, sizeof pointer);
-    ld_problem_add(&reader->native->problem, LD_E_INVALID, pointer, "unknown field %.*s%s%s%s",
+    ld_problem_add(&reader->native->problem, LD_E_INVALID, pointer, "unknown field %.*s%s",
                    node->key.size > 64 ? 64 : (int)node->key.size, (const char *)node->key.data,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+                   ld_nearest_hint(&nearest));
 }
 
 /* ---- Images ---------------------------------------------------------------------------------- */

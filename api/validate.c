@@ -59,9 +59,8 @@ static void refuse_name(const struct check *check, const char *pointer, const ch
     const char *known = NULL;
     for (uint32_t i = 0; at && i < 4096 && (known = at(check->names->ctx, i)) != NULL; i++)
         ld_nearest_offer(&nearest, known);
-    ld_problem_add(check->problem, LD_E_INVALID, pointer, "there is no %s %.128s%s%s%s", kind, name,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+    ld_problem_add(check->problem, LD_E_INVALID, pointer, "there is no %s %.128s%s", kind, name,
+                   ld_nearest_hint(&nearest));
 }
 
 /* "DPM++ 2M Karras" names two things at once: the longest head that is a sampler with a tail that

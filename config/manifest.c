@@ -102,9 +102,8 @@ static enum ld_code set_word(struct builder *builder, const char *section, const
         *words[i].place = copy;
         return LD_OK;
     }
-    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown key %.64s in [%.64s]%s%s%s", key, section,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown key %.64s in [%.64s]%s", key, section,
+                   ld_nearest_hint(&nearest));
 }
 
 static enum ld_code take_entry(void *ctx, const char *section, const char *key, const char *value,
@@ -120,9 +119,8 @@ static enum ld_code take_entry(void *ctx, const char *section, const char *key, 
         struct ld_nearest nearest = ld_nearest_to(ld_span_text(section));
         for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
             ld_nearest_offer(&nearest, sections[i]);
-        return LD_FAIL(err, LD_E_NOT_FOUND, "unknown section [%.64s]%s%s%s", section,
-                       nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                       nearest.best ? "?" : "");
+        return LD_FAIL(err, LD_E_NOT_FOUND, "unknown section [%.64s]%s", section,
+                       ld_nearest_hint(&nearest));
     }
     if (builder->manifest->default_count == ITEMS_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "more than %d defaults", ITEMS_MAX);

@@ -59,3 +59,11 @@ void ld_nearest_offer(struct ld_nearest *nearest, const char *known)
         nearest->distance = distance;
     }
 }
+
+const char *ld_nearest_hint(struct ld_nearest *nearest)
+{
+    if (!nearest->best ||
+        !ld_fmt(nearest->hint, sizeof nearest->hint, "; did you mean %s?", nearest->best))
+        nearest->hint[0] = '\0';
+    return nearest->hint;
+}

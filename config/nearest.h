@@ -3,7 +3,7 @@
  *
  *     struct ld_nearest nearest = ld_nearest_to(unknown);
  *     for (...) ld_nearest_offer(&nearest, known[i]);
- *     if (nearest.best) ...
+ *     LD_FAIL(err, LD_E_NOT_FOUND, "unknown field %.64s%s", unknown, ld_nearest_hint(&nearest));
  */
 #ifndef LD_CONFIG_NEAREST_H
 #define LD_CONFIG_NEAREST_H
@@ -16,6 +16,7 @@ struct ld_nearest {
     struct ld_span wanted;
     const char *best; /* NULL: none is near enough */
     uint32_t distance;
+    char hint[LD_NEAREST_BYTES_MAX + 24];
 };
 
 /* Borrows `wanted`. A candidate is near when at most a third of its letters differ (and at most 3).
@@ -23,6 +24,8 @@ struct ld_nearest {
 struct ld_nearest ld_nearest_to(struct ld_span wanted);
 /* Borrows `known` for as long as `best` is used. Letter case, '-' and '_' do not count. */
 void ld_nearest_offer(struct ld_nearest *nearest, const char *known);
+/* "; did you mean NAME?", or "" where nothing is near; lives in `nearest`. */
+const char *ld_nearest_hint(struct ld_nearest *nearest);
 
 /* Levenshtein distance with swaps of neighbours (optimal string alignment) of two spans, at most
  * LD_NEAREST_BYTES_MAX bytes each (else UINT32_MAX). */

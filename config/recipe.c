@@ -46,9 +46,8 @@ static enum ld_code unknown(const char *section, const char *key, const char *co
     struct ld_nearest nearest = ld_nearest_to(ld_span_text(key));
     for (size_t i = 0; i < count; i++)
         ld_nearest_offer(&nearest, known[i]);
-    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown key %.64s in [%.64s]%s%s%s", key, section,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown key %.64s in [%.64s]%s", key, section,
+                   ld_nearest_hint(&nearest));
 }
 
 static enum ld_code take_head(struct parser *parser, const char *key, const char *value,

@@ -106,8 +106,7 @@ const struct ld_registry_entry *ld_library_lookup(const struct ld_library *libra
     struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
     for (uint32_t i = 0; i < ld_registry_count(library->registry, kind); i++)
         ld_nearest_offer(&nearest, ld_registry_at(library->registry, kind, i)->name);
-    (void)LD_FAIL(err, LD_E_NOT_FOUND, "there is no %s '%.100s' here%s%s%s", kinds[kind], name,
-                  nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                  nearest.best ? "?" : "");
+    (void)LD_FAIL(err, LD_E_NOT_FOUND, "there is no %s '%.100s' here%s", kinds[kind], name,
+                  ld_nearest_hint(&nearest));
     return NULL;
 }

@@ -163,9 +163,8 @@ static enum ld_code fail_unknown(const char *name, struct ld_error *err)
     for (uint32_t i = 0; i < count; i++)
         if (!(fields[i].flags & LD_FIELD_ITEM))
             ld_nearest_offer(&nearest, fields[i].path);
-    return LD_FAIL(err, LD_E_NOT_FOUND, "there is no field %.64s%s%s%s", name,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+    return LD_FAIL(err, LD_E_NOT_FOUND, "there is no field %.64s%s", name,
+                   ld_nearest_hint(&nearest));
 }
 
 enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,

@@ -7,6 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,10 +20,15 @@ typedef const struct ld_json_node *node_ref;
 
 /* ---- Refusals -------------------------------------------------------------------------------- */
 
-static bool refuse(struct ld_build_recipe *recipe, enum ld_code code, node_ref node,
-                   const char *sentence)
+static LD_PRINTF(4, 5) bool refuse(struct ld_build_recipe *recipe, enum ld_code code, node_ref node,
+                                   const char *format, ...)
 {
     char pointer[POINTER_SIZE] = "";
+    char sentence[LD_ERROR_DETAIL_SIZE];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
     if (node)
         ld_json_pointer(recipe->tree, node, pointer, sizeof pointer);
     (void)ld_problem_add(recipe->problem, code, pointer, "%s", sentence);
@@ -35,7 +43,6 @@ static bool no_memory(struct ld_build_recipe *recipe)
 /* An object whose members are all of `known` (ended by NULL). */
 static bool check_members(struct ld_build_recipe *recipe, node_ref object, const char *const *known)
 {
-    char sentence[LD_ERROR_DETAIL_SIZE];
     if (object->kind != LD_JSON_OBJECT_BEGIN)
         return refuse(recipe, LD_E_INVALID, object, "must be an object");
     for (node_ref node = ld_json_first(recipe->tree, object); node;
@@ -48,11 +55,9 @@ static bool check_members(struct ld_build_recipe *recipe, node_ref object, const
         }
         if (found)
             continue;
-        (void)ld_fmt(sentence, sizeof sentence, "unknown field %.*s%s%s%s",
-                     (int)(node->key.size < 64 ? node->key.size : 64), (const char *)node->key.data,
-                     nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                     nearest.best ? "?" : "");
-        return refuse(recipe, LD_E_INVALID, node, sentence);
+        return refuse(recipe, LD_E_INVALID, node, "unknown field %.*s%s",
+                      (int)(node->key.size < 64 ? node->key.size : 64),
+                      (const char *)node->key.data, ld_nearest_hint(&nearest));
     }
     return true;
 }
@@ -103,10 +108,9 @@ static bool add_number(struct ld_build_recipe *recipe, node_ref object, const ch
     const node_ref node = ld_json_member(recipe->tree, object, member);
     if (!node)
         return true;
-    if (!ld_json_number(node, &number) || number < low || number > high) {
-        (void)ld_fmt(text, sizeof text, "%s must be a number between %g and %g", member, low, high);
-        return refuse(recipe, LD_E_RANGE, node, text);
-    }
+    if (!ld_json_number(node, &number) || number < low || number > high)
+        return refuse(recipe, LD_E_RANGE, node, "%s must be a number between %g and %g", member,
+                      low, high);
     (void)ld_fmt(flag, sizeof flag, "--%s", member);
     (void)ld_fmt(text, sizeof text, "%.17g", number);
     return add_flag(recipe, flag, text);
@@ -126,7 +130,8 @@ static bool add_choice(struct ld_build_recipe *recipe, node_ref object, const ch
     const char *word = text_of(recipe, node);
     if (!word)
         return false;
-    return known(word) ? add_flag(recipe, flag, word) : refuse(recipe, LD_E_RANGE, node, sentence);
+    return known(word) ? add_flag(recipe, flag, word)
+                       : refuse(recipe, LD_E_RANGE, node, "%s", sentence);
 }
 
 static bool add_dtype(struct ld_build_recipe *recipe, node_ref object)
@@ -189,14 +194,12 @@ static bool input_path(struct ld_build_recipe *recipe, enum input kind, node_ref
                        char path[PATH_SIZE])
 {
     static const char *const kinds[] = {"model", "adapter", "VAE"};
-    char sentence[LD_ERROR_DETAIL_SIZE];
     const char *name = text_of(recipe, node);
     if (!name)
         return false;
     if (name[0] && is_known(recipe->inventory, kind, name) && find_file(recipe, kind, name, path))
         return true;
-    (void)ld_fmt(sentence, sizeof sentence, "there is no %s '%.100s' here", kinds[kind], name);
-    return refuse(recipe, LD_E_INVALID, node, sentence);
+    return refuse(recipe, LD_E_INVALID, node, "there is no %s '%.100s' here", kinds[kind], name);
 }
 
 /* A VAE may also be that of a model. */
@@ -222,7 +225,8 @@ static bool weight_of(struct ld_build_recipe *recipe, node_ref object, const cha
     if (!node || (ld_json_number(node, weight) && *weight >= -LD_LORA_WEIGHT_MAX &&
                   *weight <= LD_LORA_WEIGHT_MAX))
         return true;
-    return refuse(recipe, LD_E_RANGE, node, "weights must be between -4 and 4");
+    return refuse(recipe, LD_E_RANGE, node, "weights must be between -%d and %d",
+                  LD_LORA_WEIGHT_MAX, LD_LORA_WEIGHT_MAX);
 }
 
 static bool add_adapter(struct ld_build_recipe *recipe, node_ref item)
@@ -252,7 +256,8 @@ static bool add_adapters(struct ld_build_recipe *recipe, node_ref object)
     if (!list)
         return true;
     if (list->kind != LD_JSON_ARRAY_BEGIN || list->child_count > LD_LORAS_MAX)
-        return refuse(recipe, LD_E_INVALID, list, "adapters must be a list of at most 16");
+        return refuse(recipe, LD_E_INVALID, list, "adapters must be a list of at most %d",
+                      LD_LORAS_MAX);
     for (node_ref item = ld_json_first(recipe->tree, list); item;
          item = ld_json_after(recipe->tree, item))
         if (!add_adapter(recipe, item))
@@ -262,25 +267,10 @@ static bool add_adapters(struct ld_build_recipe *recipe, node_ref object)
 
 /* ---- Merging --------------------------------------------------------------------------------- */
 
-static bool is_block(struct ld_span name)
-{
-    char block[8];
-    if (ld_span_is(name, "BASE") || ld_span_is(name, "M00"))
-        return true;
-    for (unsigned i = 0; i < 12; i++) {
-        (void)ld_fmt(block, sizeof block, "IN%02u", i);
-        if (ld_span_is(name, block))
-            return true;
-        (void)ld_fmt(block, sizeof block, "OUT%02u", i);
-        if (ld_span_is(name, block))
-            return true;
-    }
-    return false;
-}
-
 static bool add_blocks(struct ld_build_recipe *recipe, node_ref object)
 {
     char pair[64];
+    const int most = ld_names_merge_weight_max();
     struct ld_buffer list = ld_buffer_make(4096);
     const node_ref blocks = ld_json_member(recipe->tree, object, "blocks");
     bool good = true;
@@ -292,12 +282,12 @@ static bool add_blocks(struct ld_build_recipe *recipe, node_ref object)
     for (node_ref node = ld_json_first(recipe->tree, blocks); good && node;
          node = ld_json_after(recipe->tree, node)) {
         double number = 0;
-        if (!is_block(node->key))
+        if (!ld_names_is_merge_block(node->key))
             good = refuse(recipe, LD_E_INVALID, node,
                           "is no block; they are BASE, IN00..IN11, M00, OUT00..OUT11");
-        else if (!ld_json_number(node, &number) || number < -4 || number > 4)
+        else if (!ld_json_number(node, &number) || fabs(number) > most)
             good = refuse(recipe, LD_E_RANGE, node,
-                          "a block's weight must be a number between -4 and 4");
+                          "a block's weight must be a number between -%d and %d", most, most);
         (void)ld_fmt(pair, sizeof pair, "%s%.*s=%.17g", list.size ? "," : "", (int)node->key.size,
                      (const char *)node->key.data, number);
         ld_buffer_text(&list, pair);
@@ -328,7 +318,6 @@ static bool add_models(struct ld_build_recipe *recipe, node_ref object, uint32_t
 
 static bool add_op(struct ld_build_recipe *recipe, node_ref object, uint32_t models)
 {
-    char sentence[96];
     const node_ref node = ld_json_member(recipe->tree, object, "op");
     if (!node) {
         const bool enough = models > 1 || ld_json_member(recipe->tree, object, "vae") ||
@@ -345,11 +334,9 @@ static bool add_op(struct ld_build_recipe *recipe, node_ref object, uint32_t mod
         return refuse(recipe, LD_E_RANGE, node,
                       "op must be weighted_sum, block_weighted_sum, sum_twice, add_difference, "
                       "cosine_a, cosine_b, ties, dare or none");
-    if (wanted != models) {
-        (void)ld_fmt(sentence, sizeof sentence, "%s takes %u model%s, not %u", op, wanted,
-                     wanted == 1 ? "" : "s", models);
-        return refuse(recipe, LD_E_INVALID, node, sentence);
-    }
+    if (wanted != models)
+        return refuse(recipe, LD_E_INVALID, node, "%s takes %u model%s, not %u", op, wanted,
+                      wanted == 1 ? "" : "s", models);
     return add_flag(recipe, "--op", op);
 }
 
@@ -358,14 +345,15 @@ static bool read_merge(struct ld_build_recipe *recipe, node_ref object)
     static const char *const known[] = {"models",   "op",        "alpha",  "beta", "blocks",
                                         "density",  "drop",      "lambda", "vae",  "text",
                                         "adapters", "dora_norm", "dtype",  NULL};
+    const int most = ld_names_merge_weight_max();
     uint32_t models = 0;
     return check_members(recipe, object, known) && add_word(recipe, "merge") &&
            add_models(recipe, object, &models) && add_op(recipe, object, models) &&
-           add_number(recipe, object, "alpha", -4, 4) &&
-           add_number(recipe, object, "beta", -4, 4) &&
+           add_number(recipe, object, "alpha", -most, most) &&
+           add_number(recipe, object, "beta", -most, most) &&
            add_number(recipe, object, "density", 0, 1) &&
            add_number(recipe, object, "drop", 0, 0.999) &&
-           add_number(recipe, object, "lambda", -4, 4) && add_blocks(recipe, object) &&
+           add_number(recipe, object, "lambda", -most, most) && add_blocks(recipe, object) &&
            add_part(recipe, object, "vae", "--vae") && add_part(recipe, object, "text", "--text") &&
            add_adapters(recipe, object) &&
            add_choice(recipe, object, "dora_norm", "--dora-norm", is_norm,

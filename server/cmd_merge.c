@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MODELS = 3, BLOCK_COUNT = 2 + 2 * LD_MERGE_BLOCKS };
+enum { MODELS = 3 };
 
 struct adapter_option {
     char path[4096];
@@ -69,38 +69,13 @@ static const char usage[] =
 
 /* ---- Block weights --------------------------------------------------------------------------- */
 
-static double *block_place(struct ld_merge_recipe *recipe, uint32_t index)
-{
-    if (index == 0)
-        return &recipe->base;
-    if (index <= LD_MERGE_BLOCKS)
-        return &recipe->in[index - 1];
-    return index == 1 + LD_MERGE_BLOCKS ? &recipe->middle
-                                        : &recipe->out[index - 2 - LD_MERGE_BLOCKS];
-}
-
-static void block_name(uint32_t index, char out[8])
-{
-    if (index == 0)
-        (void)ld_fmt(out, 8, "BASE");
-    else if (index <= LD_MERGE_BLOCKS)
-        (void)ld_fmt(out, 8, "IN%02u", (index - 1) % 100);
-    else if (index == 1 + LD_MERGE_BLOCKS)
-        (void)ld_fmt(out, 8, "M00");
-    else
-        (void)ld_fmt(out, 8, "OUT%02u", (index - 2 - LD_MERGE_BLOCKS) % 100);
-}
-
 static enum ld_code set_pair(struct ld_merge_recipe *recipe, struct ld_span name, double number,
                              struct ld_error *err)
 {
-    for (uint32_t i = 0; i < BLOCK_COUNT; i++) {
-        char block[8];
-        block_name(i, block);
-        if (ld_span_is(name, block)) {
-            *block_place(recipe, i) = number;
-            return LD_OK;
-        }
+    uint32_t place;
+    if (ld_merge_alpha_find(name, &place)) {
+        *ld_merge_alpha_at(recipe, place) = number;
+        return LD_OK;
     }
     return LD_FAIL(err, LD_E_RANGE,
                    "--blocks: '%.*s' is no block; they are BASE, IN00..IN11, M00, OUT00..OUT11",
@@ -113,7 +88,7 @@ static enum ld_code read_blocks(struct ld_merge_recipe *recipe, const char *text
 {
     uint32_t place = 0;
     bool pairs = false;
-    for (uint32_t i = 0; i <= 2 * BLOCK_COUNT; i++) {
+    for (uint32_t i = 0; i <= 2 * LD_MERGE_ALPHAS; i++) {
         const size_t size = strcspn(text, ",");
         const char *equals = memchr(text, '=', size);
         const char *start = equals ? equals + 1 : text;
@@ -126,18 +101,18 @@ static enum ld_code read_blocks(struct ld_merge_recipe *recipe, const char *text
                 set_pair(recipe, ld_span_of(text, (size_t)(equals - text)), number, err);
             if (code != LD_OK)
                 return code;
-        } else if (place < BLOCK_COUNT) {
-            *block_place(recipe, place) = number;
+        } else if (place < LD_MERGE_ALPHAS) {
+            *ld_merge_alpha_at(recipe, place) = number;
         }
         place += equals ? 0 : 1;
         if (!text[size])
             break;
         text += size + 1;
     }
-    return (pairs && place == 0) || (!pairs && place == BLOCK_COUNT)
+    return (pairs && place == 0) || (!pairs && place == LD_MERGE_ALPHAS)
                ? LD_OK
                : LD_FAIL(err, LD_E_RANGE, "--blocks takes %d numbers, or pairs NAME=NUMBER alone",
-                         BLOCK_COUNT);
+                         LD_MERGE_ALPHAS);
 }
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
@@ -254,8 +229,8 @@ static enum ld_code settle(struct options *options, const char *blocks, struct l
         recipe->alpha = recipe->op == LD_MERGE_ADD_DIFFERENCE ? 1
                         : ld_merge_is_cosine(recipe->op)      ? 0
                                                               : 0.5;
-    for (uint32_t i = 0; i < BLOCK_COUNT; i++)
-        *block_place(recipe, i) = recipe->alpha;
+    for (uint32_t i = 0; i < LD_MERGE_ALPHAS; i++)
+        *ld_merge_alpha_at(recipe, i) = recipe->alpha;
     if (options->model_count != ld_merge_models(recipe->op))
         return LD_FAIL(err, LD_E_INVALID, "%s takes %u model%s, not %u",
                        ld_merge_op_name(recipe->op), ld_merge_models(recipe->op),

@@ -209,9 +209,7 @@ static enum ld_code refuse_member(const char *member, struct ld_error *err)
     ld_nearest_offer(&nearest, "models");
     for (uint32_t i = 0; i < LIMIT_COUNT; i++)
         ld_nearest_offer(&nearest, limit_rows[i].name);
-    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown field %.64s%s%s%s", member,
-                   nearest.best ? "; did you mean " : "", nearest.best ? nearest.best : "",
-                   nearest.best ? "?" : "");
+    return LD_FAIL(err, LD_E_NOT_FOUND, "unknown field %.64s%s", member, ld_nearest_hint(&nearest));
 }
 
 enum ld_code ld_key_set(struct ld_key *key, const char *member, const char *value,

@@ -56,6 +56,17 @@ uint32_t ld_names_merge_models(const char *op)
     return ld_merge_op_find(op, &found) ? ld_merge_models(found) : 0;
 }
 
+bool ld_names_is_merge_block(struct ld_span name)
+{
+    uint32_t place;
+    return ld_merge_alpha_find(name, &place);
+}
+
+int ld_names_merge_weight_max(void)
+{
+    return LD_MERGE_WEIGHT_MAX;
+}
+
 bool ld_names_is_storage(const char *word)
 {
     enum ld_model_storage found;

@@ -18,6 +18,10 @@ uint32_t ld_names_evals_per_step(const char *sampler);
 
 /* How many models a merge of this name takes; 0 for an unknown one. */
 uint32_t ld_names_merge_models(const char *op);
+/* Whether block weights have one of this name: "BASE", "IN00", ... */
+bool ld_names_is_merge_block(struct ld_span name);
+/* Alpha, beta, lambda and block weights lie between this and its negative. */
+int ld_names_merge_weight_max(void);
 /* Whether model files can be stored as this: "keep", "fp32", ... */
 bool ld_names_is_storage(const char *word);
 

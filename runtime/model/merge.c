@@ -54,19 +54,23 @@ enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_erro
     enum ld_code code = LD_OK;
     if (recipe->op == LD_MERGE_WEIGHTED_SUM || recipe->op == LD_MERGE_ADD_DIFFERENCE ||
         recipe->op == LD_MERGE_SUM_TWICE)
-        code = check_number(recipe->alpha, -4, 4, "alpha", err);
+        code = check_number(recipe->alpha, -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX, "alpha", err);
     if (code == LD_OK && recipe->op == LD_MERGE_SUM_TWICE)
-        code = check_number(recipe->beta, -4, 4, "beta", err);
+        code = check_number(recipe->beta, -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX, "beta", err);
     if (ld_merge_is_cosine(recipe->op))
         code = check_number(recipe->alpha, -1, 1, "alpha", err);
     if (recipe->op == LD_MERGE_BLOCK_WEIGHTED) {
-        code = check_number(recipe->base, -4, 4, "the base weight", err);
+        code = check_number(recipe->base, -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX,
+                            "the base weight", err);
         if (code == LD_OK)
-            code = check_number(recipe->middle, -4, 4, "a block weight", err);
+            code = check_number(recipe->middle, -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX,
+                                "a block weight", err);
         for (int i = 0; code == LD_OK && i < LD_MERGE_BLOCKS; i++) {
-            code = check_number(recipe->in[i], -4, 4, "a block weight", err);
+            code = check_number(recipe->in[i], -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX,
+                                "a block weight", err);
             if (code == LD_OK)
-                code = check_number(recipe->out[i], -4, 4, "a block weight", err);
+                code = check_number(recipe->out[i], -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX,
+                                    "a block weight", err);
         }
     }
     if (recipe->op == LD_MERGE_TIES)
@@ -74,8 +78,43 @@ enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_erro
     if (recipe->op == LD_MERGE_DARE)
         code = check_number(recipe->drop, 0, 0.999, "drop", err);
     if (code == LD_OK && (recipe->op == LD_MERGE_TIES || recipe->op == LD_MERGE_DARE))
-        code = check_number(recipe->lambda, -4, 4, "lambda", err);
+        code =
+            check_number(recipe->lambda, -LD_MERGE_WEIGHT_MAX, LD_MERGE_WEIGHT_MAX, "lambda", err);
     return code;
+}
+
+double *ld_merge_alpha_at(struct ld_merge_recipe *recipe, uint32_t place)
+{
+    LD_ASSERT(place < LD_MERGE_ALPHAS);
+    if (place == 0)
+        return &recipe->base;
+    if (place <= LD_MERGE_BLOCKS)
+        return &recipe->in[place - 1];
+    return place == 1 + LD_MERGE_BLOCKS ? &recipe->middle
+                                        : &recipe->out[place - 2 - LD_MERGE_BLOCKS];
+}
+
+static void alpha_name(uint32_t place, char out[8])
+{
+    if (place == 0)
+        (void)ld_fmt(out, 8, "BASE");
+    else if (place <= LD_MERGE_BLOCKS)
+        (void)ld_fmt(out, 8, "IN%02u", (place - 1) % 100);
+    else if (place == 1 + LD_MERGE_BLOCKS)
+        (void)ld_fmt(out, 8, "M00");
+    else
+        (void)ld_fmt(out, 8, "OUT%02u", (place - 2 - LD_MERGE_BLOCKS) % 100);
+}
+
+bool ld_merge_alpha_find(struct ld_span name, uint32_t *place)
+{
+    char known[8];
+    for (*place = 0; *place < LD_MERGE_ALPHAS; ++*place) {
+        alpha_name(*place, known);
+        if (ld_span_is(name, known))
+            return true;
+    }
+    return false;
 }
 
 double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *name)

@@ -9,13 +9,17 @@
 #ifndef LD_MODEL_MERGE_H
 #define LD_MODEL_MERGE_H
 
-#include "runtime/base/error.h"
+#include "runtime/base/bytes.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LD_MERGE_BLOCKS = 12 };
+enum {
+    LD_MERGE_BLOCKS = 12,                      /* on the way down, and as many on the way up */
+    LD_MERGE_ALPHAS = 2 + 2 * LD_MERGE_BLOCKS, /* of block weights: BASE, IN00.., M00, OUT00.. */
+    LD_MERGE_WEIGHT_MAX = 4 /* of alpha, beta, lambda and block weights, either sign */
+};
 
 enum ld_merge_op {
     LD_MERGE_WEIGHTED_SUM,   /* (1 - alpha) A + alpha B */
@@ -54,6 +58,11 @@ uint32_t ld_merge_models(enum ld_merge_op op);
 
 /* Errors   LD_E_RANGE: a share outside 0..1 or a weight that is not finite. */
 enum ld_code ld_merge_check(const struct ld_merge_recipe *recipe, struct ld_error *err) LD_MUST_USE;
+
+/* A block weight by its place in that order, below LD_MERGE_ALPHAS. */
+double *ld_merge_alpha_at(struct ld_merge_recipe *recipe, uint32_t place);
+/* The place of "BASE", "IN00" to "IN11", "M00", "OUT00" to "OUT11"; false for any other name. */
+bool ld_merge_alpha_find(struct ld_span name, uint32_t *place);
 
 /* The alpha of a canonical tensor name under block weights. */
 double ld_merge_block_alpha(const struct ld_merge_recipe *recipe, const char *name);

@@ -181,16 +181,25 @@ static enum ld_code check_root(int fd, struct ld_error *err)
                : LD_OK;
 }
 
+static struct walk *begin_walk(struct ld_registry_list *list, const char *folder,
+                               enum ld_registry_kind kind, struct ld_error *err)
+{
+    struct walk *walk = ld_heap_alloc(sizeof *walk);
+    if (walk) {
+        walk->list = list;
+        walk->kind = kind;
+        walk->root = folder;
+        walk->err = err;
+    }
+    return walk;
+}
+
 enum ld_code ld_registry_scan(struct ld_registry_list *list, const char *folder,
                               enum ld_registry_kind kind, struct ld_error *err)
 {
-    struct walk *walk = ld_heap_alloc(sizeof *walk);
+    struct walk *walk = begin_walk(list, folder, kind, err);
     if (!walk)
         return out_of_memory(err);
-    walk->list = list;
-    walk->kind = kind;
-    walk->root = folder;
-    walk->err = err;
     ld_arena_init(&walk->arena, "folders", (size_t)8 << 20);
     enum ld_code code = ld_fsx_open_dir(folder, &walk->root_fd, err);
     if (code == LD_OK) {
@@ -221,13 +230,9 @@ enum ld_code ld_registry_scan_one(struct ld_registry_list *list, const char *fol
         !ld_fmt(path, sizeof path, "%s/%s", folder, file) || lstat(path, &info) != 0 ||
         !S_ISREG(info.st_mode))
         return LD_FAIL(err, LD_E_NOT_FOUND, "there is no file of that name");
-    struct walk *walk = ld_heap_alloc(sizeof *walk);
+    struct walk *walk = begin_walk(list, folder, kind, err);
     if (!walk)
         return out_of_memory(err);
-    walk->list = list;
-    walk->kind = kind;
-    walk->root = folder;
-    walk->err = err;
     const uint32_t before = list->count;
     enum ld_code code = consider(walk, file, strlen(name));
     if (code == LD_OK && list->count == before)

@@ -70,6 +70,25 @@ static void blocks_have_their_own_weight(void **state)
         assert_true(ld_merge_block_alpha(&recipe, cases[i].name) == cases[i].alpha);
 }
 
+static void block_weights_are_found_by_their_names(void **state)
+{
+    (void)state;
+    struct ld_merge_recipe recipe = {.op = LD_MERGE_BLOCK_WEIGHTED};
+    uint32_t place;
+    assert_true(ld_merge_alpha_find(ld_span_text("OUT11"), &place));
+    assert_int_equal(place, LD_MERGE_ALPHAS - 1);
+    assert_ptr_equal(ld_merge_alpha_at(&recipe, place), &recipe.out[11]);
+    assert_true(ld_merge_alpha_find(ld_span_text("IN00"), &place));
+    assert_ptr_equal(ld_merge_alpha_at(&recipe, place), &recipe.in[0]);
+    assert_true(ld_merge_alpha_find(ld_span_text("M00"), &place));
+    assert_ptr_equal(ld_merge_alpha_at(&recipe, place), &recipe.middle);
+    assert_true(ld_merge_alpha_find(ld_span_text("BASE"), &place));
+    assert_ptr_equal(ld_merge_alpha_at(&recipe, place), &recipe.base);
+    const char *const unknown[] = {"IN12", "OUT12", "M01", "in00", "IN0", "IN000", ""};
+    for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
+        assert_false(ld_merge_alpha_find(ld_span_text(unknown[i]), &place));
+}
+
 static void ties_trims_elects_and_averages(void **state)
 {
     (void)state;
@@ -410,6 +429,7 @@ int main(void)
         cmocka_unit_test(weighted_sums_end_at_their_inputs),
         cmocka_unit_test(a_difference_is_added),
         cmocka_unit_test(blocks_have_their_own_weight),
+        cmocka_unit_test(block_weights_are_found_by_their_names),
         cmocka_unit_test(ties_trims_elects_and_averages),
         cmocka_unit_test(dare_drops_a_share_and_rescales_the_rest),
         cmocka_unit_test(cosine_is_that_of_the_angle),
