@@ -23,13 +23,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "api"))
 from front import Front, read_events, request  # noqa: E402
 
 SUBMITTERS = 4
-WARM_SHARE = 0.3  # of the time: caches fill, threads and pools reach their size
+WARM_SHARE = 0.3  # of the time: threads and pools reach their size
+FILL_JOBS = 1000  # before the time begins: the store's page cache, 2 MiB at some 4 KiB a job, is full after 500
 
 
 class Soak:
     def __init__(self, front, seconds, rate, kill):
         self.front, self.seconds, self.rate, self.kill_s = front, seconds, rate, kill
-        self.end = time.monotonic() + seconds
+        self.end = 0.0
         self.lock = threading.Lock()
         self.acknowledged, self.refused, self.faulty, self.kills, self.errors = [], 0, 0, 0, []
         self.samples = []  # (time, front's resident bytes, worker's, descriptors)
@@ -110,6 +111,26 @@ class Soak:
 
     # ---- The rest ----
 
+    def fill(self):
+        """Brings the bounded caches to their size: flat means flat from there on, not from an empty store."""
+        def work():
+            for seed in range(FILL_JOBS // SUBMITTERS):
+                while (answer := self.front.post("/v1/jobs", request(seed=seed, steps=1))).status == 429:
+                    time.sleep(0.05)
+                if answer.status == 202:
+                    with self.lock:
+                        self.acknowledged.append(answer.json["id"])
+                else:
+                    self.note(f"fill: {answer}")
+        threads = [threading.Thread(target=work) for _ in range(SUBMITTERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for job, status in self.settle()[0]:
+            self.note(f"fill: {job} is {status}")
+        self.acknowledged.clear()
+
     def kill(self):
         due = time.monotonic() + self.kill_s
         while self.running():
@@ -140,6 +161,8 @@ class Soak:
             time.sleep(period)
 
     def run(self):
+        self.fill()
+        self.end = time.monotonic() + self.seconds
         threads = [threading.Thread(target=self.submit, args=(n,)) for n in range(SUBMITTERS)]
         threads += [threading.Thread(target=work) for work in (self.follow, self.kill, self.sample)]
         for thread in threads:
@@ -148,7 +171,7 @@ class Soak:
             thread.join()
 
     def settle(self):
-        """Every acknowledged job ends as succeeded, whatever was killed."""
+        """Every acknowledged job ends as succeeded, whatever was killed: those that did not, and the waits."""
         deadline, lost, waits = time.monotonic() + 60, [], []
         for job in self.acknowledged:
             while True:
