@@ -94,7 +94,7 @@ wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted demo && suite demo 900 tests/demo/run.sh "$build/server/latentd" --prompts 30
 wanted api && suite api 900 tests/api/run.sh "$build/server/latentd"
 wanted page && suite page 600 tests/page/run.sh "$build/server/latentd"
-wanted clients && suite clients 300 tests/clients/run.sh --installed "$build/server/latentd"
+wanted clients && suite clients 900 tests/clients/run.sh "$build/server/latentd"
 wanted load && suite load 120 tests/load/run.sh "$build/server/latentd" --seconds 20
 wanted fault && suite fault 420 tests/fault/run.sh "$build/server/latentd"
 

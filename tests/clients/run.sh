@@ -4,12 +4,9 @@
 # outside the tree; without Node.js 20 or a network it says so and is skipped.
 #
 #     tests/clients/run.sh PATH-OF-latentd [CLIENT...]     a1111 sdwebui openai comfy nekoai raw
-#     tests/clients/run.sh --installed PATH-OF-latentd     only if they were installed before
 #
 # LATENTD_CLIENTS names another cache folder.
 set -euo pipefail
-installed=0
-[ "${1:-}" != --installed ] || { installed=1; shift; }
 latentd=$(realpath "${1:?usage: tests/clients/run.sh PATH-OF-latentd [CLIENT...]}")
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,7 +21,6 @@ clients=("$@")
 needs_node
 mkdir -p "$cache"
 if ! cmp -s "$here/package-lock.json" "$cache/installed.json"; then
-    [ "$installed" -eq 0 ] || skip "not installed; tests/clients/run.sh PATH-OF-latentd installs and runs them"
     cp "$here/package.json" "$here/package-lock.json" "$cache/"
     echo "clients: installing into $cache"
     (cd "$cache" && timeout 480 npm ci --no-audit --no-fund --ignore-scripts >"$cache/npm.log" 2>&1) ||
