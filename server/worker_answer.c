@@ -1,0 +1,64 @@
+/* A worker's answers to questions: what a request would cost, which models are there. */
+#include "server/worker_internal.h"
+
+static void send_plan_answer(struct ld_worker *worker, uint64_t token,
+                             const struct ld_message_plan_answer *answer)
+{
+    struct ld_buffer payload = ld_buffer_make(1 << 20);
+    ld_message_plan_answer_encode(&payload, answer);
+    ld_worker_send(worker, LD_FRAME_PLAN_ANSWER, "", token, &payload);
+    ld_buffer_deinit(&payload);
+}
+
+void ld_worker_answer_plan(struct ld_worker *worker, const struct ld_frame *frame)
+{
+    struct ld_error err = {0};
+    struct ld_message_job message;
+    struct ld_arena arena;
+    struct ld_native native;
+    struct ld_buffer plan = ld_buffer_make(512 * 1024);
+    ld_arena_init(&arena, "plan", LD_ARENA_JOB_BYTES);
+    ld_native_init(&native, &arena);
+    enum ld_code code = ld_message_job_decode(&message, frame->payload, &err);
+    if (code == LD_OK)
+        code = ld_worker_read_request(&native, message.request, &err);
+    if (code == LD_OK)
+        code = worker->pipeline->plan(worker->pipeline->ctx, &native.request, &plan, &err);
+    const struct ld_message_plan_answer answer = {
+        .code = code,
+        .detail = ld_span_text(code == LD_OK ? "" : err.detail),
+        .plan = ld_span_of(code == LD_OK ? plan.data : "", code == LD_OK ? plan.size : 0),
+    };
+    send_plan_answer(worker, frame->token, &answer);
+    ld_buffer_deinit(&plan);
+    ld_native_deinit(&native);
+    ld_arena_deinit(&arena);
+}
+
+void ld_worker_answer_model(struct ld_worker *worker, const struct ld_frame *frame)
+{
+    struct ld_error err = {0};
+    struct ld_message_model message;
+    char name[LD_NAME_BYTES_MAX + 1];
+    struct ld_buffer out = ld_buffer_make(512 * 1024);
+    enum ld_code code = ld_message_model_decode(&message, frame->payload, &err);
+    if (code == LD_OK &&
+        !ld_fmt(name, sizeof name, "%.*s", (int)message.name.size, (const char *)message.name.data))
+        code = LD_FAIL(&err, LD_E_RANGE, "the model's name is too long");
+    if (code == LD_OK && message.order == LD_MODEL_FIND) {
+        code = worker->pipeline->find(worker->pipeline->ctx, name, &err);
+        ld_buffer_text(&out, "{}");
+    } else if (code == LD_OK) {
+        code = worker->pipeline->model(worker->pipeline->ctx, name, message.order == LD_MODEL_LOAD,
+                                       &out, &err);
+    }
+    const struct ld_message_plan_answer answer = {
+        .code = code,
+        .detail = ld_span_text(code == LD_OK ? "" : err.detail),
+        .plan = ld_span_of(code == LD_OK ? out.data : "", code == LD_OK ? out.size : 0),
+    };
+    if (worker->pipeline->has_news(worker->pipeline->ctx))
+        ld_worker_say_hello(worker); /* who asks next shall see it */
+    send_plan_answer(worker, frame->token, &answer);
+    ld_buffer_deinit(&out);
+}
