@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Proves that what was acknowledged is never lost: submitters work without pause while the server,
 its worker or both are killed at random instants. At the end every acknowledged job must have ended
-in success with exactly one whole picture, equal to that of any other job of its seed.
+in success with exactly one whole picture, equal to that of any other job of its seed; and no word of a
+prompt or key has got into logs, metrics or names of files on the way.
 
     tests/fault/kill.py LATENTD [--kills 120] [--seed 1] [--queued 0]
 
@@ -29,6 +30,7 @@ import zlib
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "api"))
 from front import Front  # noqa: E402
 
+CANARY = "canary9b2e"  # in every text that a client sends
 SUBMITTERS = 8
 SEEDS = 12
 
@@ -45,11 +47,13 @@ class Run:
         source, count = random.Random(number), 0
         while not self.stop.is_set():
             count += 1
-            seed, key = source.randrange(SEEDS), f"{number}-{count}"
-            body = {"prompt": "a cat", "width": 64, "height": 64, "steps": 3, "seed": seed}
+            seed, key = source.randrange(SEEDS), f"{CANARY}-{number}-{count}"
+            body = {"prompt": f"a cat, {CANARY}", "negative_prompt": CANARY, "user_data": {"a": CANARY},
+                    "width": 64, "height": 64, "steps": 3, "seed": seed}
             while not self.stop.is_set():
                 try:
-                    answer = self.front.post("/v1/jobs", body, headers={"Idempotency-Key": key}, timeout=5)
+                    answer = self.front.post("/v1/jobs", body, headers={"Idempotency-Key": key, "User-Agent": CANARY},
+                                             timeout=5)
                 except (OSError, http.client.HTTPException):
                     time.sleep(0.02)
                     continue
@@ -171,6 +175,14 @@ def unreferenced(front):
         cursor = f"&cursor={page['next']}"
 
 
+def check_privacy(front):
+    """Dying in the middle of anything tells nobody what was asked for."""
+    log, metrics = front.log_text(), front.get("/metrics").body.decode()
+    names = [path.name for path in front.folder.rglob("*")]
+    assert '"level":"debug"' in log and CANARY not in log, "a prompt is in the log"
+    assert CANARY not in metrics and names and not any(CANARY in name for name in names)
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("latentd")
@@ -182,7 +194,7 @@ def main():
     if arguments.queued:
         starts_with_queue(arguments.latentd, arguments.queued)
     with tempfile.TemporaryDirectory() as folder:
-        front = Front(arguments.latentd, pathlib.Path(folder), "step_ms=4")
+        front = Front(arguments.latentd, pathlib.Path(folder), "step_ms=4", "--log-level", "debug")
         run = Run(front)
         threads = [threading.Thread(target=run.submitter, args=(number,)) for number in range(SUBMITTERS)]
         for thread in threads:
@@ -205,6 +217,7 @@ def main():
             for thread in threads:
                 thread.join()
         seeds = judge(run)
+        check_privacy(front)
         left_over = unreferenced(front)
         status = front.stop()
     starts.sort()
