@@ -1,102 +1,29 @@
-#include "server/http.h"
+#include "server/http_internal.h"
 
 #include "api/dialect.h"
-#include "config/limits.h"
-#include "runtime/base/clock.h"
-#include "runtime/base/id.h"
 #include "runtime/base/log.h"
-#include "server/http_conn.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
 
 enum {
     CONNECTION_MEMORY = 40 * 1024, /* headers up to 16 KiB, their index, and the reply's headers */
-    STREAM_BLOCK = 32 * 1024,
-    HANDLER_TURNS_MAX = 64, /* wakes that came before the handler could park */
+    HANDLER_TURNS_MAX = 64,        /* wakes that came before the handler could park */
     EXCHANGE_ARENA_BYTES = 4 * LD_ARENA_REQUEST_BYTES,
     REPLY_BYTES_MAX = 64 << 20,
     STOP_PATIENCE_US = 2000 * 1000
 };
-
-struct ld_http {
-    struct ld_http_config config;
-    struct ld_conn_table *conns;
-    struct MHD_Daemon *daemons[LD_HTTP_LISTENERS_MAX];
-    uint32_t daemon_count;
-    atomic_bool quiesced;
-    atomic_uint upgraded; /* connections that left HTTP */
-};
-
-/* ---- Connections that leave HTTP ------------------------------------------------------------- */
-
-struct ld_upgraded {
-    struct ld_http *http;
-    struct MHD_UpgradeResponseHandle *library;
-};
-
-bool ld_upgraded_stopping(const struct ld_upgraded *upgraded)
-{
-    return ld_conn_table_stopping(upgraded->http->conns);
-}
-
-void ld_upgraded_end(struct ld_upgraded *upgraded)
-{
-    struct ld_http *http = upgraded->http;
-    (void)MHD_upgrade_action(upgraded->library, MHD_UPGRADE_ACTION_CLOSE);
-    ld_heap_free(upgraded);
-    atomic_fetch_sub(&http->upgraded, 1);
-}
-
-static void on_upgrade(void *ctx, struct MHD_Connection *connection, void *request,
-                       const char *early, size_t early_size, MHD_socket fd,
-                       struct MHD_UpgradeResponseHandle *library)
-{
-    struct ld_http *http = ctx;
-    struct ld_conn *conn = request;
-    struct ld_reply_upgrade *upgrade = &conn->exchange.reply.upgrade;
-    struct ld_upgraded *upgraded = ld_heap_alloc(sizeof *upgraded);
-    const struct ld_reply_upgrade taken = *upgrade;
-    (void)connection;
-    *upgrade = (struct ld_reply_upgrade){0};
-    if (!upgraded) {
-        taken.drop(taken.ctx);
-        (void)MHD_upgrade_action(library, MHD_UPGRADE_ACTION_CLOSE);
-        return;
-    }
-    *upgraded = (struct ld_upgraded){http, library};
-    atomic_fetch_add(&http->upgraded, 1);
-    ld_conn_enter(conn, LD_CONN_IDLE, 0); /* no deadline of ours holds for it */
-    taken.start(taken.ctx, fd, upgraded, ld_span_of(early, early_size));
-}
-
-static int64_t in_seconds(int64_t seconds)
-{
-    return ld_clock_monotonic_us() + seconds * 1000000;
-}
 
 static void resume_connection(void *library)
 {
     MHD_resume_connection(library);
 }
 
-static void suspend_connection(void *library)
-{
-    MHD_suspend_connection(library);
-}
-
 void ld_exchange_wake(struct ld_exchange *ex)
 {
     ld_conn_wake(ex->connection);
-}
-
-static const char *find_header(const struct ld_exchange *ex, const char *name)
-{
-    const struct ld_conn *conn = ex->connection;
-    return MHD_lookup_connection_value(conn->library, MHD_HEADER_KIND, name);
 }
 
 /* ---- One exchange ---------------------------------------------------------------------------- */
@@ -112,7 +39,7 @@ static void open_exchange(struct ld_http *http, struct ld_conn *conn)
     ex->path = "/";
     ex->began_us = ld_clock_monotonic_us();
     memcpy(ex->address, conn->address, sizeof ex->address);
-    ex->header = find_header;
+    ex->header = ld_http_find_header;
     ex->connection = conn;
     ex->reply.file_fd = -1;
     ex->reply.body = ld_buffer_make(REPLY_BYTES_MAX);
@@ -142,141 +69,6 @@ static void close_exchange(const struct ld_http *http, struct ld_conn *conn)
     ld_buffer_deinit(&conn->body);
     ld_conn_release_body(conn);
     ld_arena_deinit(&ex->arena);
-}
-
-/* ---- Replies --------------------------------------------------------------------------------- */
-
-static ssize_t read_stream(void *ctx, uint64_t position, char *out, size_t size)
-{
-    struct ld_conn *conn = ctx;
-    struct ld_exchange *ex = &conn->exchange;
-    (void)position;
-    for (;;) {
-        ld_conn_woken(conn, &ex->timed_out, &ex->hung_up);
-        ex->stopping = ld_conn_table_stopping(conn->table);
-        const ssize_t got = ex->reply.stream.read(ex->reply.stream.ctx, out, size);
-        if (got < 0)
-            return MHD_CONTENT_READER_END_OF_STREAM;
-        if (got > 0) { /* what was read before has left: a new deadline for this piece */
-            ld_conn_enter(conn, LD_CONN_REPLY, in_seconds(LD_EVENT_DEADLINE_S));
-            return got;
-        }
-        if (ex->stopping)
-            return MHD_CONTENT_READER_END_OF_STREAM;
-        if (ld_conn_park(conn, ex->park_until_us, suspend_connection))
-            return 0;
-    }
-}
-
-static struct MHD_Response *make_response(struct ld_http *http, struct ld_conn *conn)
-{
-    struct ld_reply *reply = &conn->exchange.reply;
-    struct MHD_Response *response;
-    if (reply->upgrade.start)
-        return MHD_create_response_for_upgrade(on_upgrade, http);
-    if (reply->stream.read)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, conn,
-                                                 NULL);
-    if (reply->file_fd >= 0) {
-        response = MHD_create_response_from_fd_at_offset64(reply->file_size, reply->file_fd,
-                                                           reply->file_offset);
-        if (response)
-            reply->file_fd = -1; /* the library closes it */
-        return response;
-    }
-    response = MHD_create_response_from_buffer_with_free_callback(
-        reply->body.size, reply->body.data ? reply->body.data : (char *)NULL, ld_heap_free);
-    if (response)
-        reply->body = ld_buffer_make(0);
-    return response;
-}
-
-/* What clients of a dialect read beside the body. */
-static void add_dialect_headers(const struct ld_exchange *ex, struct MHD_Response *response)
-{
-    char text[64];
-    const enum ld_dialect dialect = ld_dialect_of_path(ex->path);
-    if (dialect == LD_DIALECT_A1111 &&
-        ld_fmt(text, sizeof text, "%.4f", (double)(ld_clock_monotonic_us() - ex->began_us) / 1e6))
-        (void)MHD_add_response_header(response, "X-Process-Time", text);
-    if (dialect == LD_DIALECT_OPENAI || dialect == LD_DIALECT_NOVELAI) {
-        char id[LD_ID_SIZE];
-        ld_id_make(id);
-        if (ld_fmt(text, sizeof text, "req_%s", id))
-            (void)MHD_add_response_header(response, "X-Request-Id", text);
-    }
-}
-
-static bool origin_is_allowed(const struct ld_http *http, const struct ld_conn *conn)
-{
-    const char *origin = find_header(&conn->exchange, "Origin");
-    return origin && ld_guard_origin_allowed(ld_span_text(origin), conn->verdict.host,
-                                             http->config.cors_origins);
-}
-
-/*
- * Programs that speak NovelAI's interface name its site as their Origin. A page of that site is not
- * meant by this: browsers say that it is another site than this one (Sec-Fetch-Site, which scripts
- * cannot set; those programs pretend to be of the same one), ask beforehand (JSON needs a
- * preflight, which is refused), and are not allowed to read the answer.
- */
-static bool is_novelai_client(const struct ld_conn *conn, const char *method)
-{
-    const char *origin = find_header(&conn->exchange, "Origin");
-    const char *site = find_header(&conn->exchange, "Sec-Fetch-Site");
-    return ld_dialect_of_path(conn->target) == LD_DIALECT_NOVELAI &&
-           strcmp(origin, "https://novelai.net") == 0 && strcmp(method, "OPTIONS") != 0 &&
-           (!site || strcmp(site, "same-site") == 0);
-}
-
-static void add_headers(struct ld_http *http, struct ld_conn *conn, struct MHD_Response *response)
-{
-    struct ld_exchange *ex = &conn->exchange;
-    const struct ld_reply *reply = &ex->reply;
-    const char *origin = find_header(ex, "Origin");
-    (void)MHD_add_response_header(response, "Server", "latentd/" LATENTD_VERSION);
-    (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (reply->content_type)
-        (void)MHD_add_response_header(response, "Content-Type", reply->content_type);
-    for (uint32_t i = 0; i < reply->header_count; i++)
-        (void)MHD_add_response_header(response, reply->header_names[i], reply->header_values[i]);
-    add_dialect_headers(ex, response);
-    if (origin && reply->status != 403 && origin_is_allowed(http, conn)) {
-        (void)MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
-        (void)MHD_add_response_header(response, "Vary", "Origin");
-    }
-    if (reply->close || conn->requests >= LD_REQUESTS_PER_CONNECTION_MAX ||
-        atomic_load(&http->quiesced))
-        (void)MHD_add_response_header(response, "Connection", "close");
-}
-
-static enum MHD_Result send_reply(struct ld_http *http, struct ld_conn *conn)
-{
-    struct ld_exchange *ex = &conn->exchange;
-    struct MHD_Response *response = make_response(http, conn);
-    if (!response)
-        return MHD_NO;
-    add_headers(http, conn, response);
-    conn->stage = LD_STAGE_REPLIED;
-    ld_conn_enter(conn, LD_CONN_REPLY, in_seconds(LD_REPLY_DEADLINE_S));
-    const enum MHD_Result result =
-        MHD_queue_response(conn->library, (unsigned)ex->reply.status, response);
-    MHD_destroy_response(response);
-    ld_metrics_request(http->config.metrics, ex->route, ex->reply.status,
-                       ld_clock_monotonic_us() - ex->began_us);
-    if (ld_log_enabled(LD_LOG_DEBUG))
-        LD_LOG(LD_LOG_DEBUG, "http", "reply", ld_log_text("method", ex->method ? ex->method : ""),
-               ld_log_text("route", ex->route ? ex->route->pattern : "none"),
-               ld_log_int("status", ex->reply.status));
-    return result;
-}
-
-static enum MHD_Result refuse(struct ld_http *http, struct ld_conn *conn, enum ld_code code,
-                              int status, const char *sentence)
-{
-    (void)ld_exchange_refuse(&conn->exchange, code, status, sentence);
-    conn->exchange.reply.close = true;
-    return send_reply(http, conn);
 }
 
 /* ---- The header is there --------------------------------------------------------------------- */
@@ -347,20 +139,21 @@ static bool find_route(struct ld_http *http, struct ld_conn *conn, const char *m
             ld_exchange_set_header(ex, "Access-Control-Allow-Methods",
                                    ld_arena_strdup(&ex->arena, match.allow));
             /* Only an allowed origin comes so far; SDKs in browsers name a dozen of their own. */
-            const char *wanted = find_header(ex, "Access-Control-Request-Headers");
+            const char *wanted = ld_http_find_header(ex, "Access-Control-Request-Headers");
             ld_exchange_set_header(ex, "Access-Control-Allow-Headers",
                                    wanted ? wanted
                                           : "Authorization, Content-Type, Idempotency-Key, "
                                             "Last-Event-ID, Prefer, X-API-Key");
             (void)ld_exchange_empty(ex, 204);
-            *result = send_reply(http, conn);
+            *result = ld_http_send_reply(http, conn);
         } else {
-            *result = refuse(http, conn, LD_E_INVALID, 405, "this path does not take that method");
+            *result = ld_http_refuse(http, conn, LD_E_INVALID, 405,
+                                     "this path does not take that method");
         }
         return false;
     }
     if (!match.route) {
-        *result = refuse(http, conn, LD_E_NOT_FOUND, 404, "there is nothing at this path");
+        *result = ld_http_refuse(http, conn, LD_E_NOT_FOUND, 404, "there is nothing at this path");
         return false;
     }
     ex->route = match.route;
@@ -381,7 +174,7 @@ static bool may_sniff(const struct ld_exchange *ex)
 {
     return ld_dialect_of_path(ex->path) != LD_DIALECT_NATIVE &&
            (ex->route->body == LD_BODY_JSON || ex->route->body == LD_BODY_JSON_BIG) &&
-           !find_header(ex, "Origin");
+           !ld_http_find_header(ex, "Origin");
 }
 
 static bool type_fits(const struct ld_route *route, const char *type)
@@ -425,22 +218,23 @@ static bool admit_body(struct ld_http *http, struct ld_conn *conn, enum MHD_Resu
     const bool has_body = verdict->chunked || verdict->length > 0;
     conn->body_limit = body_limit(route);
     if (has_body && route->body == LD_BODY_NONE)
-        *result = refuse(http, conn, LD_E_INVALID, 400, "this call takes no body");
+        *result = ld_http_refuse(http, conn, LD_E_INVALID, 400, "this call takes no body");
     else if (!has_body && route->body != LD_BODY_NONE && !route->body_optional)
-        *result = refuse(http, conn, LD_E_INVALID, 400, "this call needs a body");
+        *result = ld_http_refuse(http, conn, LD_E_INVALID, 400, "this call needs a body");
     else if (has_body && !may_sniff(&conn->exchange) &&
-             !type_fits(route, find_header(&conn->exchange, "Content-Type")))
-        *result =
-            refuse(http, conn, LD_E_UNSUPPORTED, 415,
-                   route->body == LD_BODY_IMAGE
-                       ? "the content type must be image/png, image/jpeg, image/webp or "
-                         "multipart/form-data"
-                   : route->body == LD_BODY_FORM ? "the content type must be multipart/form-data"
-                                                 : "the content type must be application/json");
+             !type_fits(route, ld_http_find_header(&conn->exchange, "Content-Type")))
+        *result = ld_http_refuse(
+            http, conn, LD_E_UNSUPPORTED, 415,
+            route->body == LD_BODY_IMAGE
+                ? "the content type must be image/png, image/jpeg, image/webp or "
+                  "multipart/form-data"
+            : route->body == LD_BODY_FORM ? "the content type must be multipart/form-data"
+                                          : "the content type must be application/json");
     else if (verdict->length > conn->body_limit)
-        *result = refuse(http, conn, LD_E_TOO_LARGE, 413, "the body is too large for this call");
+        *result =
+            ld_http_refuse(http, conn, LD_E_TOO_LARGE, 413, "the body is too large for this call");
     else if (verdict->length > 0 && !ld_conn_reserve_body(conn, verdict->length))
-        *result = refuse(http, conn, LD_E_NOMEM, 503, "too many large requests at once");
+        *result = ld_http_refuse(http, conn, LD_E_NOMEM, 503, "too many large requests at once");
     else
         return true;
     return false;
@@ -455,27 +249,28 @@ static enum MHD_Result begin(struct ld_http *http, struct ld_conn *conn, const c
     ex->method = ld_arena_strdup(&ex->arena, method);
     check_header(conn, method, version);
     if (conn->verdict.status != 0)
-        return refuse(http, conn, LD_E_INVALID, conn->verdict.status, conn->verdict.sentence);
+        return ld_http_refuse(http, conn, LD_E_INVALID, conn->verdict.status,
+                              conn->verdict.sentence);
     if (!split_target(conn))
-        return refuse(http, conn, LD_E_NOMEM, 0, "out of memory");
+        return ld_http_refuse(http, conn, LD_E_NOMEM, 0, "out of memory");
     if (http->config.loopback_host_only && !ld_guard_host_is_loopback(conn->verdict.host))
-        return refuse(http, conn, LD_E_FORBIDDEN, 403, "Host must name this machine");
-    if (find_header(ex, "Origin") && !origin_is_allowed(http, conn) &&
-        !is_novelai_client(conn, method))
-        return refuse(http, conn, LD_E_FORBIDDEN, 403, "this Origin may not call");
+        return ld_http_refuse(http, conn, LD_E_FORBIDDEN, 403, "Host must name this machine");
+    if (ld_http_find_header(ex, "Origin") && !ld_http_origin_is_allowed(http, conn) &&
+        !ld_http_is_novelai_client(conn, method))
+        return ld_http_refuse(http, conn, LD_E_FORBIDDEN, 403, "this Origin may not call");
     if (!find_route(http, conn, method, &result))
         return result;
     if (!http->config.admit(ex)) {
         ex->reply.close = conn->verdict.chunked || conn->verdict.length > 0; /* it is not read */
-        return send_reply(http, conn);
+        return ld_http_send_reply(http, conn);
     }
     if (!admit_body(http, conn, &result))
         return result;
     conn->body = ld_buffer_make((size_t)conn->body_limit);
     conn->stage = LD_STAGE_BODY;
-    ld_conn_enter(
-        conn, LD_CONN_BODY,
-        in_seconds(ex->route->body == LD_BODY_JSON ? LD_BODY_DEADLINE_S : LD_UPLOAD_DEADLINE_S));
+    ld_conn_enter(conn, LD_CONN_BODY,
+                  ld_http_in_seconds(ex->route->body == LD_BODY_JSON ? LD_BODY_DEADLINE_S
+                                                                     : LD_UPLOAD_DEADLINE_S));
     return MHD_YES;
 }
 
@@ -525,13 +320,13 @@ static enum MHD_Result handle(struct ld_http *http, struct ld_conn *conn)
         ex->stopping = ld_conn_table_stopping(conn->table);
         if (ex->route->handler(ex) == LD_HANDLED) {
             /* Only a stream is read on after this; it parks by its own rules. */
-            return send_reply(http, conn);
+            return ld_http_send_reply(http, conn);
         }
-        if (ld_conn_park(conn, ex->park_until_us, suspend_connection))
+        if (ld_conn_park(conn, ex->park_until_us, ld_http_suspend))
             return MHD_YES;
         ld_clock_sleep_us(turn * 100); /* woken again and again before it could park */
     }
-    return refuse(http, conn, LD_E_BUG, 500, "the request did not come to rest");
+    return ld_http_refuse(http, conn, LD_E_BUG, 500, "the request did not come to rest");
 }
 
 static enum MHD_Result access_handler(void *ctx, struct MHD_Connection *connection, const char *url,
@@ -572,7 +367,7 @@ static void *on_target(void *ctx, const char *target, struct MHD_Connection *con
     close_exchange(ctx, conn);
     open_exchange(ctx, conn);
     conn->target_long = !ld_fmt(conn->target, sizeof conn->target, "%s", target);
-    ld_conn_enter(conn, LD_CONN_HEADER, in_seconds(LD_HEADER_DEADLINE_S));
+    ld_conn_enter(conn, LD_CONN_HEADER, ld_http_in_seconds(LD_HEADER_DEADLINE_S));
     return conn;
 }
 
@@ -585,7 +380,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **re
     if (!conn)
         return;
     close_exchange(ctx, conn);
-    ld_conn_enter(conn, LD_CONN_IDLE, in_seconds(LD_KEEP_ALIVE_S_MAX));
+    ld_conn_enter(conn, LD_CONN_IDLE, ld_http_in_seconds(LD_KEEP_ALIVE_S_MAX));
     *request = NULL;
 }
 
