@@ -23,7 +23,7 @@ HOMES = {
     r"cuda.*\.h": r"(kernels/cuda|runtime/gpu)/",
     r"cblas\.h": r"kernels/cpu/",
     r"gnutls/.*": r"runtime/base/id\.c|server/webhook\.c",
-    r"microhttpd\.h": r"server/http(_guard)?\.[ch]",
+    r"microhttpd\.h": r"server/http(_guard|_internal|_reply)?\.[ch]",
     r"jansson\.h": r"api/",
     r"png\.h": r"runtime/image/png_(read|write)\.c",
     r"(jpeglib|jerror)\.h": r"runtime/image/jpeg_read\.c",
