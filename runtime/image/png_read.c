@@ -106,7 +106,9 @@ static void set_limits(png_structp png_ptr, const struct ld_png_header *header, 
     png_set_chunk_cache_max(png_ptr, 8);
     if (flags & LD_PNG_IGNORE_CHECKSUMS) {
         png_set_crc_action(png_ptr, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
+#ifdef PNG_IGNORE_ADLER32 /* some builds of libpng cannot: Debian 13's */
         png_set_option(png_ptr, PNG_IGNORE_ADLER32, PNG_OPTION_ON);
+#endif
     }
 }
 
