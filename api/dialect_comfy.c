@@ -284,6 +284,12 @@ static void check_resizers(struct graph *g, node_ref *seen, uint32_t seen_count)
     }
 }
 
+static bool crops(const struct graph *g, node_ref scale)
+{
+    node_ref crop = input_of(g, scale, "crop");
+    return crop && ld_json_string_is(crop, "center");
+}
+
 struct passes {
     node_ref first, second, origin, output;
     node_ref seen[2 * HOPS_MAX];
@@ -347,6 +353,10 @@ static void find_passes(struct graph *g, struct passes *p)
                     "at most two samplers in a row, the first from EmptyLatentImage or LoadImage",
                     ld_span_text("latent_image"), ld_span_text(""));
     check_resizers(g, p->seen, p->seen_count);
+    for (uint32_t i = 0; p->second && i < p->seen_first; i++)
+        if (crops(g, p->seen[i]))
+            complain_of(g, p->seen[i], "value_not_in_list", "center is known behind LoadImage only",
+                        ld_span_text("crop"), ld_span_text("center"));
 }
 
 /* ---- A picture to begin with ----------------------------------------------------------------- */
@@ -357,10 +367,9 @@ static bool size_of(const struct graph *g, const char *id, int32_t *width, int32
 }
 
 /* As POST /upload/image or /upload/mask called it. */
-static bool read_picture(struct graph *g, node_ref loader)
+static bool read_picture(struct graph *g, node_ref loader, struct ld_comfy_input *picture)
 {
     int32_t width, height;
-    struct ld_comfy_input *picture = &g->call->picture;
     node_ref image = input_of(g, loader, "image");
     const char *name = image ? ld_lenient_text(image, g->t->native->arena) : NULL;
     if (!name || !ld_comfy_input_read(name, picture) ||
@@ -379,19 +388,45 @@ static void put_image(struct ld_translation *t, const char *path, const char *id
         ld_recipe_put_json(&t->fields, path, ld_span_text(json));
 }
 
-/* The mask is what the picture has no pixels for. */
+/* ComfyUI's mask is 1 where is painted anew: one minus the alpha, or a colour channel. */
+static const char *mask_from(bool alpha, bool inverted)
+{
+    return alpha ? (inverted ? "opaque" : "transparent") : (inverted ? "black" : "white");
+}
+
+/* The mask: what the picture has no pixels for, or a picture of its own. */
 static void put_mask(struct graph *g, node_ref node, node_ref origin)
 {
+    bool inverted = false;
     node_ref loader = follow(g, node, "mask");
-    if (loader != origin) {
-        complain_of(g, node, "custom_validation_failed",
-                    "the mask must be the second output of the LoadImage that gives the picture",
-                    ld_span_text("mask"), ld_span_text(""));
-        return;
+    for (int hop = 0; is_class(g, loader, "InvertMask") && hop < HOPS_MAX; hop++) {
+        inverted = !inverted;
+        loader = follow(g, loader, "mask");
     }
-    const struct ld_comfy_input *picture = &g->call->picture;
-    put_image(g->t, "init.mask", picture->mask[0] ? picture->mask : picture->image);
-    ld_recipe_put_string(&g->t->fields, "init.mask_from", "transparent");
+    if (loader == origin) {
+        const struct ld_comfy_input *picture = &g->call->picture;
+        put_image(g->t, "init.mask", picture->mask[0] ? picture->mask : picture->image);
+        ld_recipe_put_string(&g->t->fields, "init.mask_from", mask_from(true, inverted));
+    } else if (is_class(g, loader, "LoadImageMask")) {
+        struct ld_comfy_input own;
+        node_ref channel = input_of(g, loader, "channel");
+        const bool alpha = channel && ld_json_string_is(channel, "alpha");
+        if (!read_picture(g, loader, &own))
+            return;
+        const char *id = alpha && own.mask[0] ? own.mask : own.image;
+        int32_t width, height;
+        if (!size_of(g, id, &width, &height))
+            complain_of(g, loader, "custom_validation_failed", "Invalid image file",
+                        ld_span_text("image"), ld_span_text(id));
+        put_image(g->t, "init.mask", id);
+        ld_recipe_put_string(&g->t->fields, "init.mask_from", mask_from(alpha, inverted));
+    } else {
+        complain_of(
+            g, node, "custom_validation_failed",
+            "the mask must be the second output of the LoadImage that gives the picture, or "
+            "of LoadImageMask",
+            ld_span_text("mask"), ld_span_text(""));
+    }
 }
 
 static int64_t whole_input(const struct graph *g, node_ref node, const char *name,
@@ -424,6 +459,8 @@ static void put_init_size(struct graph *g, const struct passes *p)
         if (is_class(g, p->seen[i], "ImageScale")) {
             width = (double)whole_input(g, p->seen[i], "width", own_width);
             height = (double)whole_input(g, p->seen[i], "height", own_height);
+            if (crops(g, p->seen[i]))
+                ld_recipe_put_string(&g->t->fields, "init.resize", "crop");
         } else if (is_class(g, p->seen[i], "ImageScaleBy")) {
             width *= number_input(g, p->seen[i], "scale_by", 1);
             height *= number_input(g, p->seen[i], "scale_by", 1);
@@ -451,7 +488,7 @@ static void put_origin(struct graph *g, const struct passes *p)
                         ld_span_text("denoise"), ld_span_text(""));
         return;
     }
-    if (!read_picture(g, p->origin))
+    if (!read_picture(g, p->origin, &g->call->picture))
         return;
     put_image(g->t, "init.image", g->call->picture.image);
     ld_recipe_put_double(&g->t->fields, "init.strength", denoise);

@@ -14,6 +14,7 @@
 #define FILTERS "[\"nearest-exact\",\"bilinear\",\"area\",\"bicubic\",\"bislerp\"]"
 #define PIXEL_FILTERS "[\"nearest-exact\",\"bilinear\",\"area\",\"bicubic\",\"lanczos\"]"
 #define CROPS "[\"disabled\"]"
+#define PICTURE_CROPS "[\"disabled\",\"center\"]"
 #define SEED "\"seed\":[\"INT\",{\"default\":0,\"min\":0,\"max\":18446744073709551615,\"control_after_generate\":true}]"
 
 /* Names, inputs, defaults and bounds: ComfyUI nodes.py and comfy_extras, where the bounds here are
@@ -41,6 +42,10 @@ const struct ld_comfy_node ld_comfy_nodes[] = {
      REQUIRED(INT("width", "512", "64", "4096") AND INT("height", "512", "64", "4096") AND
               INT("batch_size", "1", "1", "16")), "LATENT", false},
     {"LoadImage", "Load Image", "image", REQUIRED("\"image\":[$images,{\"image_upload\":true}]"), "IMAGE,MASK", false},
+    {"LoadImageMask", "Load Image (as Mask)", "mask",
+     REQUIRED("\"image\":[$images,{\"image_upload\":true}]" AND LIST("channel", "[\"alpha\",\"red\",\"green\",\"blue\"]")),
+     "MASK", false},
+    {"InvertMask", "InvertMask", "mask", REQUIRED(LINK("mask", "MASK")), "MASK", false},
     {"VAEEncode", "VAE Encode", "latent", REQUIRED(LINK("pixels", "IMAGE") AND LINK("vae", "VAE")), "LATENT", false},
     {"SetLatentNoiseMask", "Set Latent Noise Mask", "latent/inpaint",
      REQUIRED(LINK("samples", "LATENT") AND LINK("mask", "MASK")), "LATENT", false},
@@ -53,7 +58,7 @@ const struct ld_comfy_node ld_comfy_nodes[] = {
      "LATENT", false},
     {"ImageScale", "Upscale Image", "image/upscaling",
      REQUIRED(LINK("image", "IMAGE") AND LIST("upscale_method", PIXEL_FILTERS) AND INT("width", "512", "64", "4096") AND
-              INT("height", "512", "64", "4096") AND LIST("crop", CROPS)), "IMAGE", false},
+              INT("height", "512", "64", "4096") AND LIST("crop", PICTURE_CROPS)), "IMAGE", false},
     {"ImageScaleBy", "Upscale Image By", "image/upscaling",
      REQUIRED(LINK("image", "IMAGE") AND LIST("upscale_method", PIXEL_FILTERS) AND
               FLOAT("scale_by", "1.0", "1.0", "4.0")), "IMAGE", false},

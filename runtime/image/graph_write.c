@@ -91,17 +91,24 @@ static bool given(const char *text)
 
 /* ---- Loading and patches --------------------------------------------------------------------- */
 
-static void put_loaders(struct writer *w, const struct ld_infotext_facts *facts)
+/* What a pass is painted with. */
+struct loading {
+    const char *model;
+    const struct ld_request_lora *loras;
+    uint32_t lora_count;
+};
+
+static void put_loaders(struct writer *w, const struct loading *loading)
 {
     const struct ld_request *r = w->request;
     const struct link loader = node_open(w, "CheckpointLoaderSimple");
-    put_file(w, "ckpt_name", given(facts->model_name) ? facts->model_name : r->model);
+    put_file(w, "ckpt_name", loading->model);
     node_close(w);
     w->model = loader;
     w->clip = (struct link){loader.node, 1};
     w->vae = (struct link){loader.node, 2};
-    for (uint32_t i = 0; i < r->lora_count; i++) {
-        const struct ld_request_lora *lora = &r->loras[i];
+    for (uint32_t i = 0; i < loading->lora_count; i++) {
+        const struct ld_request_lora *lora = &loading->loras[i];
         const struct link node = node_open(w, "LoraLoader");
         put_link(w, "model", w->model);
         put_link(w, "clip", w->clip);
@@ -249,6 +256,23 @@ static struct link put_decode(struct writer *w, struct link samples)
     return node;
 }
 
+/* The pixels that are painted anew, from the mask's own picture. */
+static struct link put_mask(struct writer *w)
+{
+    const struct ld_request_init *init = &w->request->init;
+    const bool alpha = init->mask_from == LD_MASK_TRANSPARENT || init->mask_from == LD_MASK_OPAQUE;
+    const struct link mask = node_open(w, "LoadImageMask");
+    put_text(w, "image", init->mask);
+    put_text(w, "channel", alpha ? "alpha" : "red");
+    node_close(w);
+    if (init->mask_from == LD_MASK_WHITE || init->mask_from == LD_MASK_TRANSPARENT)
+        return mask;
+    const struct link inverse = node_open(w, "InvertMask");
+    put_link(w, "mask", mask);
+    node_close(w);
+    return inverse;
+}
+
 /* The picture that was begun with, by its id, fitted and encoded. */
 static struct link put_init(struct writer *w)
 {
@@ -265,10 +289,7 @@ static struct link put_init(struct writer *w)
     node_close(w);
     struct link latent = put_encode(w, fitted);
     if (given(init->mask)) {
-        const struct link mask = node_open(w, "LoadImageMask");
-        put_text(w, "image", init->mask);
-        put_text(w, "channel", "red");
-        node_close(w);
+        const struct link mask = put_mask(w);
         const struct link masked = node_open(w, "SetLatentNoiseMask");
         put_link(w, "samples", latent);
         put_link(w, "mask", mask);
@@ -497,10 +518,10 @@ static struct link put_pass(struct writer *w, const struct pass *pass)
 
 /* ---- Second pass ----------------------------------------------------------------------------- */
 
-static struct link put_enlarged(struct writer *w, struct link latent)
+/* The first pass's result at the second's size: pixels or a latent, as the upscaler works on. */
+static struct link put_enlarged(struct writer *w, struct link latent, bool pixels)
 {
     const struct ld_request_hires *h = &w->request->hires;
-    const bool pixels = strncmp(h->upscaler, "pixel-", 6) == 0;
     const bool exact = h->width > 0 && h->height > 0;
     const char *method = strchr(h->upscaler, '-');
     const struct link from = pixels ? put_decode(w, latent) : latent;
@@ -522,18 +543,46 @@ static struct link put_enlarged(struct writer *w, struct link latent)
         put_number(w, "scale_by", h->scale);
     }
     node_close(w);
-    return pixels ? put_encode(w, node) : node;
+    return node;
 }
 
-static struct link put_hires(struct writer *w, const struct pass *first, struct link latent)
+/* A model or adapters of the second pass's own are loaded beside the first's, and the prompts are
+ * encoded by them. False: it goes on with the first's. */
+static bool put_second_loaders(struct writer *w, const struct ld_infotext_facts *facts,
+                               const struct loading *first)
 {
     const struct ld_request_hires *h = &w->request->hires;
+    struct loading own = *first;
+    if (!given(h->model) && !h->loras_given)
+        return false;
+    if (given(h->model))
+        own.model = given(facts->hires_model_name) ? facts->hires_model_name : h->model;
+    if (h->loras_given) {
+        own.loras = h->loras;
+        own.lora_count = h->lora_count;
+    }
+    put_loaders(w, &own);
+    put_patches(w);
+    return true;
+}
+
+static struct link put_hires(struct writer *w, const struct ld_infotext_facts *facts,
+                             const struct loading *loading, const struct pass *first,
+                             struct link latent)
+{
+    const struct ld_request *r = w->request;
+    const struct ld_request_hires *h = &r->hires;
+    const bool pixels = strncmp(h->upscaler, "pixel-", 6) == 0;
     struct pass pass = *first;
-    pass.latent = put_enlarged(w, latent);
-    if (h->prompt)
-        pass.positive = put_prompt(w, h->prompt);
-    if (h->negative_prompt)
-        pass.negative = put_negative(w, h->negative_prompt);
+    pass.latent = put_enlarged(w, latent, pixels); /* decoded by the first's VAE */
+    const bool own = put_second_loaders(w, facts, loading);
+    if (pixels)
+        pass.latent = put_encode(w, pass.latent);
+    if (own || h->prompt)
+        pass.positive = put_prompt(w, h->prompt ? h->prompt : r->prompt);
+    if (own || h->negative_prompt)
+        pass.negative =
+            put_negative(w, h->negative_prompt ? h->negative_prompt : r->negative_prompt);
     if (given(h->sampler))
         pass.sampler = h->sampler;
     if (given(h->scheduler))
@@ -549,7 +598,9 @@ void ld_infotext_write_graph(struct ld_buffer *out, const struct ld_request *req
                              const struct ld_infotext_facts *facts)
 {
     struct writer w = {.out = out, .request = request};
-    put_loaders(&w, facts);
+    const struct loading loading = {given(facts->model_name) ? facts->model_name : request->model,
+                                    request->loras, request->lora_count};
+    put_loaders(&w, &loading);
     put_patches(&w);
     struct pass pass = {.sampler = request->sampler,
                         .scheduler = request->scheduler,
@@ -561,7 +612,7 @@ void ld_infotext_write_graph(struct ld_buffer *out, const struct ld_request *req
     pass.latent = request->init.present ? put_init(&w) : put_empty(&w);
     struct link latent = put_pass(&w, &pass);
     if (request->hires.present)
-        latent = put_hires(&w, &pass, latent);
+        latent = put_hires(&w, facts, &loading, &pass, latent);
     const struct link pixels = put_decode(&w, latent);
     (void)node_open(&w, "SaveImage");
     put_link(&w, "images", pixels);

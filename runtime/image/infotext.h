@@ -37,7 +37,8 @@ void ld_infotext_write(struct ld_buffer *out, const struct ld_request *request,
 
 /*
  * An API graph that does the same, for dropping the picture into ComfyUI: stock nodes only. What
- * they cannot do (Uncond-Zero, Automatic CFG, dynamic thresholding and the like) is left out there.
+ * they cannot do (Uncond-Zero, Automatic CFG, dynamic thresholding, blurred masks and the like) is
+ * left out there.
  */
 void ld_infotext_write_graph(struct ld_buffer *out, const struct ld_request *request,
                              const struct ld_infotext_facts *facts);

@@ -28,13 +28,18 @@ void ld_recipe_fields_init(struct ld_recipe_fields *fields)
 
 /* ---- Putting --------------------------------------------------------------------------------- */
 
+static struct ld_recipe_field *find_field(struct ld_recipe_fields *fields, const char *path)
+{
+    for (size_t i = 0; i < fields->count; i++)
+        if (strcmp(fields->field[i].path, path) == 0)
+            return &fields->field[i];
+    return NULL;
+}
+
 /* Room for a value that the caller now appends to `values`; close_field ends it. */
 static struct ld_recipe_field *open_field(struct ld_recipe_fields *fields, const char *path)
 {
-    struct ld_recipe_field *field = NULL;
-    for (size_t i = 0; i < fields->count; i++)
-        if (strcmp(fields->field[i].path, path) == 0)
-            field = &fields->field[i];
+    struct ld_recipe_field *field = find_field(fields, path);
     if (!field) {
         if (fields->count == LD_RECIPE_FIELDS_MAX) {
             fields->failed = true;
@@ -141,6 +146,22 @@ bool ld_recipe_has(const struct ld_recipe_fields *fields, const char *path)
         if (strcmp(fields->field[i].path, path) == 0)
             return true;
     return false;
+}
+
+void ld_recipe_drop(struct ld_recipe_fields *fields, const char *path)
+{
+    struct ld_recipe_field *field = find_field(fields, path);
+    if (field)
+        *field = fields->field[--fields->count]; /* they are sorted at the end only */
+}
+
+void ld_recipe_drop_equal(struct ld_recipe_fields *fields, const char *path, const char *other)
+{
+    const struct ld_recipe_field *a = find_field(fields, path), *b = find_field(fields, other);
+    if (a && b &&
+        ld_span_equal(ld_span_of(fields->values.data + a->at, a->size),
+                      ld_span_of(fields->values.data + b->at, b->size)))
+        ld_recipe_drop(fields, path);
 }
 
 void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...)

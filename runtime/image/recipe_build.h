@@ -61,6 +61,11 @@ bool ld_recipe_put_seed_text(struct ld_recipe_fields *fields, const char *path,
 
 bool ld_recipe_has(const struct ld_recipe_fields *fields, const char *path);
 
+/* Take a field out again; nothing happens where it is not there. `drop_equal`: only where the other
+ * field is there with the same JSON. */
+void ld_recipe_drop(struct ld_recipe_fields *fields, const char *path);
+void ld_recipe_drop_equal(struct ld_recipe_fields *fields, const char *path, const char *other);
+
 /* A sentence for people. Silently full after LD_RECIPE_NOTES_MAX. */
 void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...) LD_PRINTF(2, 3);
 

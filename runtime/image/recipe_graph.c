@@ -31,8 +31,6 @@ static void put_word(struct reading *r, const char *path, enum ld_graph_put how,
         word[i] = (char)(c == ' ' ? '_' : c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
     }
     const char *prefix = how == LD_PUT_LATENT ? "latent-" : how == LD_PUT_PIXEL ? "pixel-" : "";
-    if (how == LD_PUT_PIXEL && size == 7 && memcmp(word, "lanczos", 7) == 0)
-        memcpy(word, "bicubic", 7); /* the nearest we have */
     if (ld_fmt(text, sizeof text, "%s%.*s", prefix, (int)size, word))
         ld_recipe_put_string(&r->fields, path, text);
 }
@@ -155,6 +153,13 @@ static void put_prompts(struct reading *r, node_ref sampler)
     if (!positive) /* a guider without a negative */
         positive = encoder_of(r, sampler, "conditioning");
     node_ref negative = encoder_of(r, sampler, "negative");
+    if (r->second) {
+        if (positive)
+            (void)put_text(r, positive, "text", "hires.prompt");
+        if (negative && ld_graph_is(negative, "CLIPTextEncode"))
+            (void)put_text(r, negative, "text", "hires.negative_prompt");
+        return;
+    }
     ld_recipe_put_string(&r->fields, "prompt", "");
     if (!positive || !put_text(r, positive, "text", "prompt"))
         ld_recipe_note(&r->fields, "the prompt was not found in the graph");
@@ -204,6 +209,7 @@ static const char *path_of(const struct reading *r, const char *path)
 {
     static const char *const seconds[][2] = {{"steps", "hires.steps"},
                                              {"cfg_scale", "hires.cfg_scale"},
+                                             {"model", "hires.model"},
                                              {"sampler", "hires.sampler"},
                                              {"scheduler", "hires.scheduler"}};
     if (!r->second || strncmp(path, "hires.", 6) == 0)
@@ -231,26 +237,34 @@ static bool put_patch(struct reading *r, node_ref node)
     return known;
 }
 
-static void put_model(struct reading *r, node_ref sampler)
+/* The last node that a sampler's model went through. */
+static node_ref model_of(struct reading *r, node_ref sampler)
 {
     node_ref at = ld_graph_follow(&r->graph, sampler, "model");
     if (!at) /* SamplerCustomAdvanced: the guider has it */
         at = ld_graph_follow(&r->graph, ld_graph_follow(&r->graph, sampler, "guider"), "model");
+    return at;
+}
+
+static void put_model(struct reading *r, node_ref sampler)
+{
+    node_ref at = model_of(r, sampler);
     for (int hop = 0; at && hop < LD_GRAPH_HOPS_MAX; hop++) {
         if (ld_graph_is(at, "LoraLoader") || ld_graph_is(at, "LoraLoaderModelOnly"))
             put_lora(r, at);
         else if (ld_graph_input(&r->graph, at, "ckpt_name"))
-            (void)put_input(r, at, "ckpt_name", "model", LD_PUT_FILE);
+            (void)put_input(r, at, "ckpt_name", path_of(r, "model"), LD_PUT_FILE);
         else if (!put_patch(r, at))
             note_class(r, at, "its patch of the model was left out");
         at = ld_graph_follow(&r->graph, at, "model");
     }
-    if (r->lora_count > 0) {
+    if (r->lora_count > 0 || r->second) {
         struct ld_buffer list = ld_buffer_make(LD_RECIPE_BYTES_MAX);
         ld_buffer_byte(&list, '[');
         ld_buffer_bytes(&list, r->loras.data, r->loras.size);
         ld_buffer_byte(&list, ']');
-        ld_recipe_put_json(&r->fields, "loras", ld_span_of(list.data, list.size));
+        ld_recipe_put_json(&r->fields, r->second ? "hires.loras" : "loras",
+                           ld_span_of(list.data, list.size));
         ld_buffer_deinit(&list);
     }
 }
@@ -337,7 +351,20 @@ static node_ref latent_origin(struct reading *r, node_ref sampler, bool take)
     return NULL;
 }
 
-static void put_second(struct reading *r, node_ref sampler)
+/* What the second pass has like the first is left to the first: both forms mean the same, and the
+ * shorter one is what people write. */
+static void drop_repeated(struct reading *r)
+{
+    static const char *const pairs[][2] = {
+        {"hires.steps", "steps"},     {"hires.cfg_scale", "cfg_scale"},
+        {"hires.sampler", "sampler"}, {"hires.scheduler", "scheduler"},
+        {"hires.prompt", "prompt"},   {"hires.negative_prompt", "negative_prompt"},
+        {"hires.model", "model"},     {"hires.loras", "loras"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        ld_recipe_drop_equal(&r->fields, pairs[i][0], pairs[i][1]);
+}
+
+static void put_second(struct reading *r, node_ref first, node_ref sampler)
 {
     static const struct {
         const char *input, *path;
@@ -355,7 +382,18 @@ static void put_second(struct reading *r, node_ref sampler)
         (void)put_input(r, ld_graph_follow(&r->graph, sampler, "sigmas"), "denoise",
                         "hires.strength", LD_PUT_NUMBER);
     }
+    node_ref guider = ld_graph_follow(&r->graph, sampler, "guider");
+    put_prompts(r, guider ? guider : sampler);
+    if (model_of(r, sampler) != model_of(r, first)) {
+        const bool first_has_adapters = r->lora_count > 0;
+        ld_buffer_clear(&r->loras);
+        r->lora_count = 0;
+        put_model(r, sampler);
+        if (r->lora_count == 0 && !first_has_adapters)
+            ld_recipe_drop(&r->fields, "hires.loras");
+    }
     (void)latent_origin(r, sampler, true);
+    drop_repeated(r);
 }
 
 static void put_latent(struct reading *r, node_ref sampler)
@@ -421,7 +459,7 @@ enum ld_code ld_recipe_from_graph(struct ld_recipe *recipe, struct ld_span json,
     put_latent(&r, first);
     put_vae(&r);
     if (second)
-        put_second(&r, second);
+        put_second(&r, first, second);
 done:
     ld_graph_index_deinit(&r.graph);
     ld_buffer_deinit(&r.loras);

@@ -608,6 +608,82 @@ def test_what_is_painted_under_a_mask(latentd, tmp_path):
     assert ImageChops.difference(painted["both"], before).crop(right).getbbox() is None
 
 
+def test_a_picture_of_its_own_as_the_mask(front):
+    picture, mask = (upload(front, body).json["name"] for body in (png(64, 64), rgba()))
+    nodes = inpainting(picture)
+    nodes["13"] = {"class_type": "LoadImageMask", "inputs": {"image": mask, "channel": "red"}}
+    nodes["12"]["inputs"]["mask"] = ["13", 0]
+    for channel, inverted, wanted in (("red", 0, "white"), ("green", 1, "black"), ("alpha", 0, "transparent"),
+                                      ("alpha", 1, "opaque"), ("blue", 2, "white")):
+        nodes["13"]["inputs"]["channel"] = channel
+        for i in range(inverted):
+            nodes[f"2{i}"] = {"class_type": "InvertMask", "inputs": {"mask": [f"2{i - 1}" if i else "13", 0]}}
+        nodes["12"]["inputs"]["mask"] = [f"2{inverted - 1}" if inverted else "13", 0]
+        init = native(front, nodes)["init"]
+        assert init["mask"] == {"id": mask[:26]} and init["mask_from"] == wanted, (channel, inverted)
+    nodes["13"]["inputs"]["image"] = "0" * 26 + ".png"
+    refused = post(front, nodes)
+    assert refused.status == 400 and refused.json["node_errors"]["13"]["errors"][0]["message"] == "Invalid image file"
+    nodes["13"]["inputs"].update(image=mask, channel="luma")
+    assert post(front, nodes).json["node_errors"]["13"]["errors"][0]["type"] == "value_not_in_list"
+
+
+def test_a_loaded_picture_is_cropped_or_stretched(front):
+    nodes = inpainting(upload(front, png(128, 64)).json["name"], masked=False)
+    nodes["12"] = {"class_type": "ImageScale", "inputs": {"image": ["10", 0], "upscale_method": "lanczos", "width": 64,
+                                                          "height": 64, "crop": "center"}}
+    nodes["11"]["inputs"]["pixels"] = ["12", 0]
+    request = native(front, nodes)
+    assert request["init"]["resize"] == "crop" and (request["width"], request["height"]) == (64, 64)
+    nodes["12"]["inputs"]["crop"] = "disabled"
+    assert native(front, nodes)["init"]["resize"] == "stretch"
+
+
+SECOND = {"scale": 1.5, "strength": 0.5, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def demo(latentd, tmp_path_factory):
+    files = pathlib.Path(__file__).resolve().parents[2] / "deploy/demo_model/files"
+    front = Front(latentd, tmp_path_factory.mktemp("demo"), None, "--model", str(files / "demo.safetensors"),
+                  "--adapter-dir", str(files / "adapters"))
+    yield front
+    assert front.stop() == 0
+
+
+@pytest.mark.parametrize("fields", [
+    {"hires": {**SECOND, "upscaler": "latent-bicubic"}},
+    {"hires": {**SECOND, "upscaler": "pixel-lanczos"}},
+    {"hires": {"width": 96, "height": 128, "strength": 0.5, "upscaler": "latent-area"}},
+    {"hires": {**SECOND, "prompt": "blue fish, (beach:1.2)", "negative_prompt": "fog", "sampler": "dpmpp_2m",
+               "scheduler": "karras", "cfg_scale": 4}},
+    {"loras": [{"name": "demo-sketch", "weight": 0.7}], "hires": {**SECOND, "loras": []}},
+    {"hires": {**SECOND, "loras": [{"name": "demo-golden", "weight": 0.7}, {"name": "demo-sketch", "text_weight": 0}]}},
+    {"deep_shrink": {"end": 0.5}, "guidance": {"rescale": 0.5}, "hires": {**SECOND, "upscaler": "pixel-area"}},
+    {"init": {"strength": 0.6}},
+    {"init": {"strength": 0.8, "mask": rgba(), "mask_from": "transparent"}},
+    {"init": {"strength": 0.8, "mask": rgba(), "mask_from": "opaque"}},
+    {"init": {"strength": 1, "mask": png(64, 64), "mask_from": "white"}, "hires": SECOND},
+    {"width": 96, "init": {"strength": 0.6, "resize": "crop"}},
+], ids=lambda fields: "+".join(fields) + ":" + ",".join(k for v in fields.values() if isinstance(v, dict) for k in v))
+def test_a_pictures_own_graph_paints_its_bytes(demo, fields):
+    fields = json.loads(json.dumps(fields, default=lambda data: {"base64": base64.b64encode(data).decode()}))
+    if "init" in fields:
+        fields["init"]["image"] = {"base64": base64.b64encode(rgba(colour=(40, 160, 220))).decode()}
+    request = {"prompt": "red cat, night sky", "negative_prompt": "snow", "width": 64, "height": 64, "steps": 3, "seed": 7,
+               "cfg_scale": 5, "sampler": "euler", "scheduler": "simple", "syntax": "comfy", **fields}
+    answer = demo.post("/v1/jobs", request, headers={"Accept": "image/png"})
+    assert answer.status == 200, answer
+    told = newest(demo)["warnings"]
+    nodes = json.loads(Image.open(io.BytesIO(answer.body)).text["prompt"])
+    made = [n for n, node in nodes.items() if node["class_type"] == "SaveImage"]
+    entry = finished(demo, nodes)
+    assert entry["status"]["status_str"] == "success", entry
+    image = entry["outputs"][made[0]]["images"][0]
+    assert newest(demo)["warnings"] == told  # of sizes; of nothing that was left out
+    assert demo.get(f"/view?filename={image['filename']}").body == answer.body
+
+
 def test_batches_and_previews(front):
     entry = finished(front, graph(n5_batch_size=3))
     assert len(entry["outputs"]["9"]["images"]) == 3

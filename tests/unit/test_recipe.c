@@ -374,6 +374,61 @@ static void our_graph_reads_back_to_the_same_request(void **state)
     ld_buffer_deinit(&out);
 }
 
+static void a_second_pass_of_its_own_is_read_back(void **state)
+{
+    (void)state;
+    struct ld_request request = full_request();
+    struct ld_infotext_facts two = facts;
+    struct ld_buffer out = ld_buffer_make(1 << 20);
+    two.hires_model_name = "sub/fine";
+    request.hires.model = "fine";
+    request.hires.upscaler = "pixel-lanczos";
+    request.hires.prompt = "close up";
+    request.hires.loras_given = true;
+    request.hires.lora_count = 1;
+    request.hires.loras[0] = (struct ld_request_lora){"ink", 0.5, (double)NAN, 0, 1};
+    ld_infotext_write_graph(&out, &request, &two);
+    struct ld_recipe r = from_graph(out.data);
+    has_text(&r, "/model", "novelai_v2");
+    has_text(&r, "/loras/1/name", "a/style");
+    lacks(&r, "/loras/2");
+    has_text(&r, "/prompt", request.prompt);
+    has_text(&r, "/hires/model", "sub/fine");
+    has_text(&r, "/hires/prompt", "close up");
+    has_text(&r, "/hires/upscaler", "pixel-lanczos");
+    has_text(&r, "/hires/loras/0/name", "ink");
+    has_number(&r, "/hires/loras/0/weight", 0.5);
+    lacks(&r, "/hires/loras/1");
+    /* What is the first pass's is left to it. */
+    lacks(&r, "/hires/negative_prompt");
+    lacks(&r, "/hires/sampler");
+    lacks(&r, "/hires/cfg_scale");
+    ld_recipe_deinit(&r);
+
+    /* No adapters, and the first pass's model and prompts. */
+    ld_buffer_clear(&out);
+    request.hires.model = "";
+    request.hires.prompt = NULL;
+    request.hires.lora_count = 0;
+    ld_infotext_write_graph(&out, &request, &facts);
+    r = from_graph(out.data);
+    lacks(&r, "/hires/model");
+    lacks(&r, "/hires/prompt");
+    assert_non_null(strstr(r.request.data, "\"loras\":[]"));
+    has_text(&r, "/loras/1/name", "a/style");
+    ld_recipe_deinit(&r);
+
+    /* Adapters that neither pass has are not mentioned. */
+    ld_buffer_clear(&out);
+    request.lora_count = 0;
+    ld_infotext_write_graph(&out, &request, &facts);
+    r = from_graph(out.data);
+    lacks(&r, "/loras");
+    lacks(&r, "/hires/loras");
+    ld_recipe_deinit(&r);
+    ld_buffer_deinit(&out);
+}
+
 static void every_scheduler_and_option_makes_a_graph(void **state)
 {
     (void)state;
@@ -539,6 +594,7 @@ int main(void)
         cmocka_unit_test(the_second_pass_names_its_model_and_adapters),
         cmocka_unit_test(values_with_commas_are_quoted_and_clip_skip_one_is_left_out),
         cmocka_unit_test(our_graph_reads_back_to_the_same_request),
+        cmocka_unit_test(a_second_pass_of_its_own_is_read_back),
         cmocka_unit_test(every_scheduler_and_option_makes_a_graph),
         cmocka_unit_test(a_stock_graph_is_read_through_its_links),
         cmocka_unit_test(graphs_that_are_none_or_go_round_end),
