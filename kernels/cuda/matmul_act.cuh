@@ -8,7 +8,7 @@
 #ifndef LDK_MATMUL_ACT_CUH
 #define LDK_MATMUL_ACT_CUH
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/vector.cuh"
 
 /* erfc(z) for z >= 0. */
 static __device__ __forceinline__ float ldk_erfc(float z)
@@ -29,12 +29,7 @@ static __device__ __forceinline__ float ldk_gelu(float v)
     return v * (v < 0.0f ? tail : 1.0f - tail);
 }
 
-/* v * sigmoid(slope * v): SiLU with slope 1, quick GELU with 1.702. */
-static __device__ __forceinline__ float ldk_gated(float v, float slope)
-{
-    return v * ldk_rcp(1.0f + ldk_expf(-slope * v));
-}
-
+/* swish with slope 1 is SiLU, with 1.702 quick GELU. */
 static __device__ __forceinline__ float ldk_gate_slope(ldk_activation activation)
 {
     return activation == LDK_ACT_QUICK_GELU ? 1.702f : 1.0f;
@@ -43,7 +38,7 @@ static __device__ __forceinline__ float ldk_gate_slope(ldk_activation activation
 static __device__ __forceinline__ float ldk_activate(float v, ldk_activation activation)
 {
     if (activation == LDK_ACT_SILU || activation == LDK_ACT_QUICK_GELU)
-        return ldk_gated(v, ldk_gate_slope(activation));
+        return swish(v, ldk_gate_slope(activation));
     return v;
 }
 

@@ -110,7 +110,7 @@ template <class Tile, class T, bool GEGLU> struct matmul_finish {
             for (int i = 0; i < Tile::MMA_M * 4; i++) {
                 LDK_UNROLL
                 for (int j = 0; j < Tile::MMA_N; j++)
-                    sum.c[i / 4][j][i % 4] = ldk_gated(sum.c[i / 4][j][i % 4], slope);
+                    sum.c[i / 4][j][i % 4] = swish(sum.c[i / 4][j][i % 4], slope);
             }
         }
     }

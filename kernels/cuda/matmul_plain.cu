@@ -7,8 +7,6 @@
  * Sums run in float32, K ascending (plain) or by lanes and a fixed tree (rows).
  * Predicted bound: plain none worth naming; rows memory, n * k weights. Time: not measured.
  */
-#include "kernels/cuda/launch.h"
-
 #include "kernels/cuda/matmul_scalar.cuh"
 #include "kernels/idx.h"
 
@@ -86,39 +84,6 @@ extern "C" int ldk_matmul_launch_plain(const ldk_matmul *m, ldk_stream stream)
 
 enum { ROW_WARPS = 8, ROW_THREADS = 32 * ROW_WARPS, ROWS_AT_ONCE = 4 };
 
-/* Eight elements as float32. */
-template <class T> static __device__ __forceinline__ void load8(const T *from, float *to)
-{
-    const uint4 v = ldk_ld<uint4>(from);
-    const uint32_t pairs[4] = {v.x, v.y, v.z, v.w};
-    LDK_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const float2 pair = ldk_unpack<T>(pairs[i]);
-        to[2 * i] = pair.x;
-        to[2 * i + 1] = pair.y;
-    }
-}
-
-template <> __device__ __forceinline__ void load8<float>(const float *from, float *to)
-{
-    LDK_UNROLL
-    for (int i = 0; i < 2; i++) {
-        const float4 v = ldk_ld<float4>(from + 4 * i);
-        to[4 * i] = v.x;
-        to[4 * i + 1] = v.y;
-        to[4 * i + 2] = v.z;
-        to[4 * i + 3] = v.w;
-    }
-}
-
-static __device__ __forceinline__ float warp_sum(float v)
-{
-    LDK_UNROLL
-    for (int lane = 16; lane > 0; lane /= 2)
-        v += __shfl_xor_sync(0xffffffffu, v, lane);
-    return v;
-}
-
 template <class X, class W>
 static __global__ void __launch_bounds__(ROW_THREADS) rows_kernel(const ldk_matmul m)
 {
@@ -133,13 +98,13 @@ static __global__ void __launch_bounds__(ROW_THREADS) rows_kernel(const ldk_matm
         static_cast<const W *>(m.w) + static_cast<size_t>(n) * static_cast<size_t>(m.w_stride);
     float sum[ROWS_AT_ONCE] = {};
     for (int32_t k = lane * 8; k < m.c0; k += 256) {
-        float b[8];
-        load8(w + k, b);
+        floats<8> b;
+        load_vector(b, w + k);
         LDK_UNROLL
         for (int r = 0; r < ROWS_AT_ONCE; r++) {
-            float a[8];
+            floats<8> a;
             const int64_t row = first + r < rows ? first + r : rows - 1;
-            load8(x + static_cast<size_t>(row) * static_cast<size_t>(m.c0) + k, a);
+            load_vector(a, x + static_cast<size_t>(row) * static_cast<size_t>(m.c0) + k);
             LDK_UNROLL
             for (int i = 0; i < 8; i++)
                 sum[r] += a[i] * b[i];

@@ -1,6 +1,6 @@
 /*
- * Vectors of activations as float32, and the nonlinearities on single values. Shared by the norms
- * and the point kernels.
+ * Vectors of activations as float32, and the nonlinearities on single values. Shared by all
+ * kernels that do not work on tensor cores.
  */
 #ifndef LDK_VECTOR_CUH
 #define LDK_VECTOR_CUH
@@ -56,6 +56,19 @@ template <unsigned V, class T>
 static __device__ __forceinline__ void load_vector(float (&v)[V], const T *p)
 {
     unpack_vector<T>(v, ldk_ld<typename raw_vector<T, static_cast<int>(V)>::type>(p));
+}
+
+/* Eight floats are two accesses. */
+template <> __device__ __forceinline__ void load_vector<8u, float>(float (&v)[8u], const float *p)
+{
+    LDK_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        const float4 four = ldk_ld<float4>(p + i);
+        v[i] = four.x;
+        v[i + 1] = four.y;
+        v[i + 2] = four.z;
+        v[i + 3] = four.w;
+    }
 }
 
 template <unsigned V, class T>

@@ -1,6 +1,5 @@
 #include "tests/cuda/networks.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -38,27 +37,4 @@ void network_close(struct network *on)
 {
     ld_model_destroy(on->model);
     on->backend->ops->destroy(on->backend);
-}
-
-void network_fill(float *values, size_t count, uint64_t state)
-{
-    for (size_t i = 0; i < count; i++) {
-        float sum = 0;
-        for (int k = 0; k < 12; k++) {
-            state = state * 6364136223846793005U + 1442695040888963407U;
-            sum += (float)(state >> 40) * 0x1p-24F;
-        }
-        values[i] = sum - 6;
-    }
-}
-
-double network_distance(const float *a, const float *b, size_t count)
-{
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        size += pow((double)b[i], 2);
-    }
-    return sqrt(difference / size);
 }

@@ -1,12 +1,13 @@
 /*
  * Whole networks of one checkpoint over the host build of the CUDA kernels beside the CPU backend,
- * for tests that compare the two: opening, reproducible inputs, distances, and a line a claim.
+ * for tests that compare the two: opening, inputs and distances, and a line a claim.
  */
 #ifndef LD_TESTS_CUDA_NETWORKS_H
 #define LD_TESTS_CUDA_NETWORKS_H
 
 #include "runtime/gpu/device.h"
 #include "runtime/model/model.h"
+#include "tests/tools/network_values.h"
 
 struct network {
     struct ld_backend *backend;
@@ -20,12 +21,6 @@ void network_close(struct network *on);
 
 /* Say what failed, and end the program. */
 void network_stop(const char *what, const struct ld_error *err);
-
-/* Reproducible values, roughly normal. */
-void network_fill(float *values, size_t count, uint64_t state);
-
-/* |a - b| / |b|, Euclidean. */
-double network_distance(const float *a, const float *b, size_t count);
 
 /* One line a claim; network_end prints the sums and gives the exit status. */
 void network_report(const char *about, const char *claim, bool holds, double figure);

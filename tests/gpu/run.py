@@ -404,8 +404,8 @@ def compare_with_torch(run):
 
 PARTS = (("device", look_at_device), ("PyTorch begins", start_torch), ("build", build),
          ("models", make_models), ("kernels", kernel_tests), ("golden cases", golden),
-         ("selftest", selftest), ("sanitizer", sanitize), ("quiet", wait_until_quiet),
-         ("bench", benches), ("step against PyTorch", compare_with_torch), ("equal bytes", equal_bytes))
+         ("selftest", selftest), ("equal bytes", equal_bytes), ("sanitizer", sanitize),
+         ("quiet", wait_until_quiet), ("bench", benches), ("step against PyTorch", compare_with_torch))
 
 
 def figures(run):

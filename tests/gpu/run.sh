@@ -28,4 +28,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-exec "${PYTHON:-python3}" tests/gpu/run.py "$@"
+# The Python that has PyTorch, where there are several.
+has_torch='import sys; from importlib.util import find_spec as f; sys.exit(not (f("torch") and f("numpy")))'
+python=${PYTHON:-python3}
+for other in "$python" python3 /usr/bin/python3; do
+    if "$other" -c "$has_torch" 2>/dev/null; then
+        python=$other
+        break
+    fi
+done
+exec "$python" tests/gpu/run.py "$@"

@@ -4,9 +4,7 @@
 #include "runtime/model/arch.h"
 #include "tests/tools/checkpoint_write.h"
 #include "tests/tools/demo_weights.h"
-#include "tests/tools/genweights.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -73,25 +71,4 @@ void network_fixture_close(struct network_fixture *fixture)
 {
     ld_model_destroy(fixture->model);
     fixture->backend->ops->destroy(fixture->backend);
-}
-
-void network_fixture_fill(float *values, size_t count, uint64_t seed)
-{
-    for (size_t i = 0; i < count; i++) {
-        double sum = 0;
-        for (uint64_t k = 0; k < 3; k++)
-            sum += ld_genweights_uniform(seed * 0x9E3779B9U, 3 * i + k);
-        values[i] = (float)sum; /* three uniforms: variance one */
-    }
-}
-
-double relative_l2(const float *a, const float *b, size_t count)
-{
-    double difference = 0;
-    double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(difference / size);
 }

@@ -3,6 +3,7 @@
 #define LD_TESTS_NETWORK_FIXTURE_H
 
 #include "runtime/model/model.h"
+#include "tests/tools/network_values.h"
 
 enum { FIXTURE_TOKENS_MAX = 231, FIXTURE_WIDTH = 64, FIXTURE_VOCABULARY = 600 };
 
@@ -20,11 +21,5 @@ void network_fixture_open_extra(struct network_fixture *fixture, uint32_t thread
 void network_fixture_open_on(struct network_fixture *fixture, struct ld_backend *backend,
                              uint32_t parts, int32_t in_channels);
 void network_fixture_close(struct network_fixture *fixture);
-
-/* Reproducible values, roughly normal, from a seed. */
-void network_fixture_fill(float *values, size_t count, uint64_t seed);
-
-/* |a - b| / |b| in the Euclidean norm. */
-double relative_l2(const float *a, const float *b, size_t count);
 
 #endif

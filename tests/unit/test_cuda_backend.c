@@ -29,8 +29,8 @@ static int fill_inputs(void **state)
     (void)state;
     fake_gpu_reset();
     for (uint32_t r = 0; r < ROWS; r++) {
-        network_fixture_fill(inputs[r], LATENT, 10 + r);
-        network_fixture_fill(contexts[r], 2 * CHUNK * FIXTURE_WIDTH, 20 + r);
+        network_fill(inputs[r], LATENT, 10 + r);
+        network_fill(contexts[r], 2 * CHUNK * FIXTURE_WIDTH, 20 + r);
     }
     return 0;
 }
@@ -325,10 +325,10 @@ static void networks_are_as_close_to_the_cpu_as_rounding_allows(void **state)
                          LD_OK);
         assert_int_equal(ld_model_encode_text(on.model, NULL, &text, text_got, &err), LD_OK);
         const double errors[] = {
-            relative_l2(got, expected, LATENT),
-            relative_l2(picture_got, picture_expected, 3 * 64 * H * W),
-            relative_l2(moments_got, moments_expected, (size_t)2 * LATENT),
-            relative_l2(text_got, text_expected, (size_t)CHUNK * FIXTURE_WIDTH),
+            network_distance(got, expected, LATENT),
+            network_distance(picture_got, picture_expected, 3 * 64 * H * W),
+            network_distance(moments_got, moments_expected, (size_t)2 * LATENT),
+            network_distance(text_got, text_expected, (size_t)CHUNK * FIXTURE_WIDTH),
         };
         print_message("%s: UNet %.2g, decoder %.2g, encoder %.2g, text %.2g\n",
                       ld_dtype_name(types[t].dtype), errors[0], errors[1], errors[2], errors[3]);
@@ -355,7 +355,7 @@ static void norms_use_what_their_writers_left(void **state)
     fake_gpu.no_moments = true;
     run_one(&on, 0, without);
     assert_int_equal(fake_gpu.norms_with_moments, stats.norms);
-    assert_true(relative_l2(with, without, LATENT) < 1e-3);
+    assert_true(network_distance(with, without, LATENT) < 1e-3);
     network_fixture_close(&on);
 }
 
@@ -404,8 +404,8 @@ static void vectors_of_a_prompt_reach_a_replay(void **state)
     struct ld_error err = {0};
     struct network_fixture on;
     struct network_fixture plain;
-    network_fixture_fill(values[0], FIXTURE_WIDTH, 5);
-    network_fixture_fill(values[1], FIXTURE_WIDTH, 6);
+    network_fill(values[0], FIXTURE_WIDTH, 5);
+    network_fill(values[1], FIXTURE_WIDTH, 6);
     open_with(&on, &(struct ld_cuda_options){0}, LD_PART_BIT(LD_PART_TEXT));
     open_with(&plain, &(struct ld_cuda_options){.no_recording = true}, LD_PART_BIT(LD_PART_TEXT));
     const struct ld_text_request request = {.ids = ids, .chunks = 1, .skip = 1, .vectors = vectors};

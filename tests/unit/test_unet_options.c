@@ -26,8 +26,8 @@ static int open_all(void **state)
 {
     (void)state;
     network_fixture_open(&fixture, 2, LD_PART_BIT(LD_PART_UNET));
-    network_fixture_fill(input, LATENT, 1);
-    network_fixture_fill(context, CHUNK * FIXTURE_WIDTH, 2);
+    network_fill(input, LATENT, 1);
+    network_fill(context, CHUNK * FIXTURE_WIDTH, 2);
     return 0;
 }
 
@@ -71,10 +71,10 @@ static void deep_shrink_by_one_changes_nothing(void **state)
                                       .shrink_up = LD_RESIZE_BICUBIC};
     run(&PLAIN, plain, NULL);
     run(&options, shrunk, NULL);
-    assert_true(relative_l2(shrunk, plain, LATENT) < 1e-6);
+    assert_true(network_distance(shrunk, plain, LATENT) < 1e-6);
     options.shrink_factor = 2;
     run(&options, shrunk, NULL);
-    assert_true(relative_l2(shrunk, plain, LATENT) > 1e-3);
+    assert_true(network_distance(shrunk, plain, LATENT) > 1e-3);
 }
 
 static void every_block_and_method_can_shrink(void **state)
@@ -112,7 +112,7 @@ static void neutral_freeu_changes_nothing(void **state)
                                           .freeu_s2 = 1};
         run(&PLAIN, plain, NULL);
         run(&options, with, NULL);
-        assert_true(relative_l2(with, plain, LATENT) < 1e-6);
+        assert_true(network_distance(with, plain, LATENT) < 1e-6);
     }
 }
 
@@ -159,7 +159,7 @@ static void the_skip_filter_is_the_transform_it_stands_for(void **state)
         double lines[2 * (7 + 7)];
         const struct ld_unet_freeu freeu = {
             .version = LD_FREEU_V1, .backbone = 1, .skip = 0.25F, .lines = lines};
-        network_fixture_fill(plane, 2 * 35, 40 + s);
+        network_fill(plane, 2 * 35, 40 + s);
         memcpy(filtered, plane, sizeof plane);
         ld_unet_freeu_skip(&freeu, filtered, 1, 2, height, width);
         for (int c = 0; c < 2; c++) {
@@ -201,7 +201,7 @@ static void perturbed_attention_changes_the_result(void **state)
     static float perturbed[LATENT];
     run(&PLAIN, plain, NULL);
     run(&(struct ld_unet_options){.middle_identity = true}, perturbed, NULL);
-    assert_true(relative_l2(perturbed, plain, LATENT) > 1e-6);
+    assert_true(network_distance(perturbed, plain, LATENT) > 1e-6);
     for (size_t i = 0; i < LATENT; i++)
         assert_true(isfinite(perturbed[i]));
 }
@@ -263,7 +263,7 @@ static void inpainting_channels_reach_every_row(void **state)
     assert_int_equal(ld_model_arch(inpaint.model)->unet_in_channels, 9);
     for (uint32_t r = 0; r < 3; r++) {
         if (r > 0) /* row 0 keeps zeros */
-            network_fixture_fill(extra[r], 5 * H * W, 70 + r);
+            network_fill(extra[r], 5 * H * W, 70 + r);
         rows[r] = (struct ld_unet_row){.x = input,
                                        .scale = 1,
                                        .t = 500,
@@ -274,8 +274,8 @@ static void inpainting_channels_reach_every_row(void **state)
     }
     struct ld_unet_request request = {.rows = rows, .row_count = 3, .height = H, .width = W};
     assert_int_equal(ld_model_unet(inpaint.model, NULL, &request, &err), LD_OK);
-    assert_true(relative_l2(together[1], together[0], LATENT) > 1e-3);
-    assert_true(relative_l2(together[2], together[1], LATENT) > 1e-3);
+    assert_true(network_distance(together[1], together[0], LATENT) > 1e-3);
+    assert_true(network_distance(together[2], together[1], LATENT) > 1e-3);
     rows[0] = rows[2];
     rows[0].eps = alone;
     request.row_count = 1;

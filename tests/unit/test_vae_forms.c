@@ -48,8 +48,8 @@ static void strips_equal_the_whole_to_the_bit(void **state)
     (void)state;
     static const int32_t sizes[][2] = {{1, 1}, {3, 5}, {8, 7}, {13, 5}};
     static const int32_t rows[] = {2, 6, 10};
-    network_fixture_fill(latent, sizeof latent / sizeof latent[0], 1);
-    network_fixture_fill(picture, sizeof picture / sizeof picture[0], 2);
+    network_fill(latent, sizeof latent / sizeof latent[0], 1);
+    network_fill(picture, sizeof picture / sizeof picture[0], 2);
     for (int level = LD_CPU_GENERIC; level <= LD_CPU_AMX; level++) {
         struct ld_backend *backend = NULL;
         struct network_fixture fixture;
