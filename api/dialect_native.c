@@ -155,6 +155,25 @@ static enum ld_code read_sigmas(struct reader *reader, const struct ld_field *fi
     return ld_request_set_sigmas(&reader->native->request, values, count, err);
 }
 
+static enum ld_code read_words(struct reader *reader, void *base, const struct ld_field *field,
+                               const struct ld_json_node *node, struct ld_error *err)
+{
+    enum ld_code code = node->child_count > 0
+                            ? LD_OK
+                            : LD_FAIL(err, LD_E_INVALID, "%s must have a word", field->path);
+    ld_field_clear_words(base, field);
+    for (const struct ld_json_node *item = ld_json_first(reader->tree, node); code == LD_OK && item;
+         item = ld_json_after(reader->tree, item)) {
+        struct ld_span word;
+        if (item->kind != LD_JSON_STRING)
+            return ld_field_refuse_kind(field, err);
+        if (!ld_json_string_text(item, reader->native->arena, &word))
+            return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+        code = ld_field_add_word(base, field, word, err);
+    }
+    return code;
+}
+
 /* A value that needs no frame of its own. */
 static enum ld_code read_plain(struct reader *reader, void *base, const struct ld_field *field,
                                const struct ld_json_node *node, struct ld_error *err)
@@ -184,6 +203,8 @@ static enum ld_code read_plain(struct reader *reader, void *base, const struct l
     case LD_JSON_ARRAY_BEGIN:
         if (field->kind == LD_FIELD_SIGMAS)
             return read_sigmas(reader, field, node, err);
+        if (field->kind == LD_FIELD_WORDS)
+            return read_words(reader, base, field, node, err);
         return ld_field_refuse_kind(field, err);
     case LD_JSON_OBJECT_BEGIN:
         if (field->kind == LD_FIELD_USER_DATA)

@@ -84,6 +84,7 @@ static void put_default(struct ld_buffer *out, const struct ld_field *field)
     case LD_FIELD_IMAGE:
     case LD_FIELD_SIZE:
     case LD_FIELD_SIGMAS:
+    case LD_FIELD_WORDS:
     case LD_FIELD_LORAS:
     case LD_FIELD_USER_DATA:
     case LD_FIELD_UNBUILT:
@@ -152,6 +153,12 @@ static void put_type(struct ld_buffer *out, const struct ld_field *field)
                          LD_SIGMAS_MIN, LD_SIGMAS_MAX);
         put_number(out, "minimum", field->min);
         put_number(out, "maximum", field->max);
+        ld_buffer_byte(out, '}');
+        break;
+    case LD_FIELD_WORDS:
+        ld_buffer_text(out, ",\"type\":\"array\",\"minItems\":1,\"uniqueItems\":true,\"items\":{"
+                            "\"type\":\"string\"");
+        put_words(out, field->words);
         ld_buffer_byte(out, '}');
         break;
     case LD_FIELD_USER_DATA:
@@ -277,7 +284,10 @@ static void write_type_column(const struct ld_field *field, struct ld_buffer *ou
         return;
     case LD_FIELD_CHOICE:
     case LD_FIELD_WORD:
+    case LD_FIELD_WORDS:
     case LD_FIELD_TRISTATE:
+        if (field->kind == LD_FIELD_WORDS)
+            ld_buffer_text(out, "list of ");
         if (field->words[0] == '\0')
             ld_buffer_text(out, "true or false");
         for (size_t pos = 0; ld_words_next(field->words, &pos, &word); first = false)

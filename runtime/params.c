@@ -56,6 +56,7 @@
         .default_number = v, .flags = f)
 #define WORD(p, m, v, w, f, d)                                                                     \
     ROW(WORD, p, d, w, "", .offset = AT(const char *, m), .default_text = v, .flags = f)
+#define WORDS(p, m, w, f, d) ROW(WORDS, p, d, w, "", .offset = AT(uint32_t, m), .flags = f)
 #define WORD_SWITCH(p, m, g, w, d)                                                                 \
     ROW(WORD, p, d, w, "", .offset = AT(const char *, m), .given_text = g, .flags = LD_FIELD_SWITCH)
 #define TEXT(p, m, hi, f, d)                                                                       \
@@ -263,6 +264,7 @@ static void set_default(void *base, const struct ld_field *field)
     case LD_FIELD_SEED:
     case LD_FIELD_SIZE:
     case LD_FIELD_SIGMAS:
+    case LD_FIELD_WORDS:
     case LD_FIELD_LORAS:
     case LD_FIELD_UNBUILT:
         break; /* zero is their default */

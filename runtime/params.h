@@ -191,6 +191,7 @@ struct ld_request {
     int32_t preview_every, preview_size;
     enum ld_preview_decoder preview_decoder;
     const char *webhook_url;   /* "": none */
+    uint32_t webhook_events;   /* bit i: word i of its row; 0: not given */
     const char *output_format; /* "png" */
     bool metadata_full;
     int32_t compression; /* 0: default, 1..12 libdeflate */
@@ -214,6 +215,7 @@ enum ld_field_kind {
     LD_FIELD_TRISTATE,  /* enum ld_tristate */
     LD_FIELD_CHOICE,    /* C enum or bool, by word */
     LD_FIELD_WORD,      /* const char *, out of `words` */
+    LD_FIELD_WORDS,     /* uint32_t, bit i: word i of `words` is in the list */
     LD_FIELD_TEXT,      /* const char * */
     LD_FIELD_NAME,      /* const char *, a name the server knows */
     LD_FIELD_PRESET,    /* const char *, name or true or false */
@@ -307,6 +309,11 @@ enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct 
                                struct ld_span value, struct ld_error *err) LD_MUST_USE;
 /* Refuse a value of the wrong kind: "steps must be an integer". Returns the code. */
 enum ld_code ld_field_refuse_kind(const struct ld_field *field, struct ld_error *err);
+/* A list of words begins anew, then takes one more; a repeated one is refused. An empty list leaves
+ * the field as if it were absent, so readers refuse it. Errors   LD_E_INVALID. */
+void ld_field_clear_words(void *base, const struct ld_field *field);
+enum ld_code ld_field_add_word(void *base, const struct ld_field *field, struct ld_span word,
+                               struct ld_error *err) LD_MUST_USE;
 /* Walk "a|b|c": false at the end; *pos starts at 0. */
 bool ld_words_next(const char *words, size_t *pos, struct ld_span *word);
 /* Sigmas: 2..151 finite values, strictly decreasing. */
@@ -324,8 +331,8 @@ bool ld_name_is_plausible(struct ld_span name);
  * As the command line gives it: `name` is a path or a flag, `value` the text after it ("true" for a
  * flag that stood alone). `--lora NAME[:WEIGHT[:TEXT_WEIGHT]][@START-END]` (also --loras) adds one
  * adapter, `--hires-loras` one of the second pass ("none": that pass has none),
- * `--sigmas 14.6,7,0`, `--size 832x1216`. Setting a member turns its object on.
- * Errors   LD_E_NOT_FOUND (no such field; names the nearest), and those of the setters.
+ * `--sigmas 14.6,7,0`, `--size 832x1216`, `--webhook-events image,done`. Setting a member turns its
+ * object on. Errors   LD_E_NOT_FOUND (no such field; names the nearest), and those of the setters.
  */
 enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,
                                  const char *name, const char *value,

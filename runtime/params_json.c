@@ -78,6 +78,19 @@ static void write_word(struct ld_buffer *out, const char *words, int32_t index)
     ld_buffer_json_span(out, word);
 }
 
+static void write_words(struct ld_buffer *out, const char *words, uint32_t chosen)
+{
+    char separator = '[';
+    for (int32_t i = 0; i < 32; i++) {
+        if (!(chosen >> i & 1))
+            continue;
+        ld_buffer_byte(out, separator);
+        write_word(out, words, i);
+        separator = ',';
+    }
+    ld_buffer_byte(out, ']');
+}
+
 static void write_sigmas(const struct ld_request *request, struct ld_buffer *out)
 {
     for (uint32_t i = 0; i < request->sigma_count; i++) {
@@ -163,6 +176,9 @@ static void write_value(const struct ld_request *request, const struct ld_field 
     case LD_FIELD_USER_DATA:
         ld_buffer_text(out, *(const char *const *)place);
         break;
+    case LD_FIELD_WORDS:
+        write_words(out, field->words, *(const uint32_t *)place);
+        break;
     case LD_FIELD_SIGMAS:
         write_sigmas(request, out);
         break;
@@ -219,6 +235,8 @@ static bool is_said(const struct ld_request *request, const struct ld_field *fie
             return text != NULL;
         return text[0] != '\0' &&
                !(neutral && field->default_text && strcmp(text, field->default_text) == 0);
+    case LD_FIELD_WORDS:
+        return *(const uint32_t *)place != 0;
     case LD_FIELD_SIGMAS:
         return request->sigma_count > 0;
     case LD_FIELD_LORAS:

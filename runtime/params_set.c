@@ -75,6 +75,8 @@ static const char *kind_wanted(const struct ld_field *field)
         return "an object with id or base64";
     case LD_FIELD_SIGMAS:
         return "an array of numbers";
+    case LD_FIELD_WORDS:
+        return "an array of words";
     case LD_FIELD_LORAS:
         return "an array of objects";
     case LD_FIELD_USER_DATA:
@@ -134,6 +136,7 @@ enum ld_code ld_field_set_integer(void *base, const struct ld_field *field, int6
     case LD_FIELD_TRISTATE:
     case LD_FIELD_CHOICE:
     case LD_FIELD_WORD:
+    case LD_FIELD_WORDS:
     case LD_FIELD_TEXT:
     case LD_FIELD_NAME:
     case LD_FIELD_PRESET:
@@ -236,6 +239,29 @@ static enum ld_code set_word(void *base, const struct ld_field *field, struct ld
             return LD_FAIL(err, LD_E_NOMEM, "out of memory");
         *(const char **)place = copy;
     }
+    return LD_OK;
+}
+
+void ld_field_clear_words(void *base, const struct ld_field *field)
+{
+    LD_ASSERT(field->kind == LD_FIELD_WORDS);
+    *(uint32_t *)place_of(base, field) = 0;
+}
+
+enum ld_code ld_field_add_word(void *base, const struct ld_field *field, struct ld_span word,
+                               struct ld_error *err)
+{
+    if (field->kind != LD_FIELD_WORDS)
+        return ld_field_refuse_kind(field, err);
+    uint32_t *words = place_of(base, field);
+    const int32_t index = word_index(field->words, word);
+    if (index < 0)
+        return fail_word(field, word, err);
+    LD_ASSERT(index < 32);
+    if (*words >> index & 1)
+        return LD_FAIL(err, LD_E_INVALID, "%s has %.*s twice", field->path, (int)word.size,
+                       (const char *)word.data);
+    *words |= (uint32_t)1 << index;
     return LD_OK;
 }
 
@@ -411,6 +437,7 @@ enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct 
     case LD_FIELD_OFFSET:
     case LD_FIELD_NUMBER:
     case LD_FIELD_BOOL:
+    case LD_FIELD_WORDS:
     case LD_FIELD_SIGMAS:
     case LD_FIELD_LORAS:
     case LD_FIELD_UNBUILT:

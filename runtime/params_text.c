@@ -47,6 +47,17 @@ static enum ld_code set_sigmas(struct ld_request *request, struct ld_span text,
     return ld_request_set_sigmas(request, values, count, err);
 }
 
+static enum ld_code set_words(struct ld_request *request, const struct ld_field *field,
+                              struct ld_span text, struct ld_error *err)
+{
+    enum ld_code code = LD_OK;
+    ld_field_clear_words(request, field);
+    do
+        code = ld_field_add_word(request, field, next_part(&text, ','), err);
+    while (code == LD_OK && text.size > 0);
+    return code;
+}
+
 /* Cuts a range of steps, "@0.2-0.8", off the end; a name may hold '@' where no range follows. */
 static bool cut_range(struct ld_span *text, double range[2])
 {
@@ -133,6 +144,8 @@ static enum ld_code set_value(struct ld_request *request, const struct ld_field 
         if ((field->kind == LD_FIELD_PRESET || field->words[0] == '\0') && parse_bool(text, &yes))
             return ld_field_set_bool(request, field, yes, err);
         return ld_field_set_text(request, field, arena, text, err);
+    case LD_FIELD_WORDS:
+        return set_words(request, field, text, err);
     case LD_FIELD_SIGMAS:
         return set_sigmas(request, text, err);
     case LD_FIELD_LORAS:

@@ -278,9 +278,11 @@ static bool check_webhook(struct ld_intake *intake)
     const char *text = intake->native.request.webhook_url;
     struct ld_webhook_url url;
     struct ld_error err = {0};
-    if (!text[0])
+    if (!text[0] && intake->native.request.webhook_events == 0)
         return true;
-    if (!settings->webhook_hosts[0])
+    if (!text[0])
+        (void)LD_FAIL(&err, LD_E_INVALID, "webhook.url is required beside webhook.events");
+    else if (!settings->webhook_hosts[0])
         (void)LD_FAIL(&err, LD_E_INVALID, "this server makes no calls to others");
     else if (ld_webhook_url_parse(&url, ld_span_text(text), &err) == LD_OK &&
              !ld_webhook_url_is_listed(&url, settings->webhook_hosts))

@@ -37,7 +37,7 @@ static enum ld_code store_event_row(struct ld_store *store, int64_t seq,
 
 enum ld_code ld_store_emit(struct ld_store *store, int64_t seq, const char *job_id,
                            const char *tenant, enum ld_event_kind kind, const char *json,
-                           struct ld_error *err)
+                           const char *request, struct ld_error *err)
 {
     struct ld_store_pending *pending = ld_arena_alloc(&store->batch_arena, sizeof *pending);
     if (!pending)
@@ -47,6 +47,7 @@ enum ld_code ld_store_emit(struct ld_store *store, int64_t seq, const char *job_
     pending->event.tenant = tenant;
     pending->event.kind = kind;
     pending->event.json = json;
+    pending->event.request = request;
     if (kind != LD_EVENT_PREVIEW) {
         const enum ld_code code = store_event_row(store, seq, &pending->event, err);
         if (code != LD_OK)
@@ -239,7 +240,8 @@ static enum ld_code run_posted(struct ld_store *store, void *args, struct ld_err
         return code;
     if (row.status != LD_JOB_RUNNING && row.status != LD_JOB_CANCELLING)
         return LD_FAIL(err, LD_E_LEASE_LOST, "the job no longer runs");
-    return ld_store_emit(store, row.seq, event->job_id, row.tenant, event->kind, event->json, err);
+    return ld_store_emit(store, row.seq, event->job_id, row.tenant, event->kind, event->json, NULL,
+                         err);
 }
 
 void ld_store_event_post(struct ld_store *store, const char *job_id, enum ld_event_kind kind,

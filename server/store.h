@@ -49,6 +49,7 @@ struct ld_store_event {
     const char *tenant;
     enum ld_event_kind kind;
     const char *json;
+    const char *request; /* the job's, canonical; NULL with progress and previews */
 };
 
 struct ld_store_config {

@@ -81,7 +81,7 @@ static enum ld_code tell_progress(struct ld_store *store, int64_t seq,
     ld_buffer_deinit(&out);
     if (!json)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    return ld_store_emit(store, seq, job->view.id, job->tenant, LD_EVENT_PROGRESS, json, err);
+    return ld_store_emit(store, seq, job->view.id, job->tenant, LD_EVENT_PROGRESS, json, NULL, err);
 }
 
 struct census {

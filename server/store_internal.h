@@ -76,11 +76,12 @@ enum ld_code ld_store_run(struct ld_store *store,
 
 /*
  * Record an event of the running operation, on the writer thread. `stored` also writes the row.
- * `json` and `tenant` must live until the transaction ends (batch arena, or the operation's own).
+ * `json`, `request` (may be NULL) and `tenant` must live until the transaction ends (batch arena,
+ * or the operation's own).
  */
 enum ld_code ld_store_emit(struct ld_store *store, int64_t seq, const char *job_id,
                            const char *tenant, enum ld_event_kind kind, const char *json,
-                           struct ld_error *err) LD_MUST_USE;
+                           const char *request, struct ld_error *err) LD_MUST_USE;
 
 /* Emit the job's status, or for a final status the whole document. */
 enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id,

@@ -74,8 +74,8 @@ enum ld_code ld_store_row_attempt(struct ld_store *store, const char *id, uint64
 /* ---- Events of a change ---------------------------------------------------------------------- */
 
 /* Moves the document into the batch arena. */
-static enum ld_code emit_document(struct ld_store *store, int64_t seq, const char *job_id,
-                                  const char *tenant, enum ld_event_kind kind,
+static enum ld_code emit_document(struct ld_store *store, int64_t seq,
+                                  const struct ld_store_job *job, enum ld_event_kind kind,
                                   const struct ld_buffer *document, struct ld_error *err)
 {
     const char *json = document->failed || !document->data
@@ -83,7 +83,8 @@ static enum ld_code emit_document(struct ld_store *store, int64_t seq, const cha
                            : ld_arena_strndup(&store->batch_arena, document->data, document->size);
     if (!json)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    return ld_store_emit(store, seq, job_id, tenant, kind, json, err);
+    return ld_store_emit(store, seq, job->view.id, job->tenant, kind, json, job->view.request_json,
+                         err);
 }
 
 enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id, struct ld_error *err)
@@ -96,11 +97,11 @@ enum ld_code ld_store_emit_status(struct ld_store *store, const char *job_id, st
         return code;
     struct ld_buffer out = ld_buffer_make(DOCUMENT_BYTES_MAX);
     ld_respond_event_status(job_id, job.view.status, job.view.position, &out);
-    code = emit_document(store, seq, job_id, job.tenant, LD_EVENT_STATUS, &out, err);
+    code = emit_document(store, seq, &job, LD_EVENT_STATUS, &out, err);
     if (code == LD_OK && ld_job_status_is_final(job.view.status)) {
         ld_buffer_clear(&out);
         ld_respond_job(&job.view, &out);
-        code = emit_document(store, seq, job_id, job.tenant, LD_EVENT_DONE, &out, err);
+        code = emit_document(store, seq, &job, LD_EVENT_DONE, &out, err);
     }
     ld_buffer_deinit(&out);
     return code;
@@ -417,11 +418,15 @@ static enum ld_code run_image(struct ld_store *store, void *pointer, struct ld_e
     ld_db_bind_int(query, 6, image->height);
     ld_db_bind_int(query, 7, (int64_t)image->seed);
     ld_db_bind_int(query, 8, image->partial ? 1 : 0);
-    if ((code = ld_store_step_once(query, err)) != LD_OK)
+    struct ld_store_job job;
+    int64_t seq;
+    if ((code = ld_store_step_once(query, err)) != LD_OK ||
+        (code = ld_store_load_by_id(store, store->writer, NULL, args->id, &store->batch_arena, &job,
+                                    &seq, err)) != LD_OK)
         return code;
     struct ld_buffer out = ld_buffer_make(4096);
     ld_respond_event_image(args->id, image, &out);
-    code = emit_document(store, row.seq, args->id, row.tenant, LD_EVENT_IMAGE, &out, err);
+    code = emit_document(store, seq, &job, LD_EVENT_IMAGE, &out, err);
     ld_buffer_deinit(&out);
     return code;
 }

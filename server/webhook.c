@@ -37,23 +37,57 @@ static void copy_member(struct ld_buffer *out, struct ld_span json, const char *
     ld_buffer_bytes(out, value.data, value.size);
 }
 
-bool ld_webhook_body(enum ld_event_kind kind, struct ld_span job_json, char *url, size_t url_size,
+/* Does the request ask for calls about `word`? Its canonical text has these words nowhere else. */
+static bool asks_for(struct ld_span request, const char *word)
+{
+    struct ld_span events;
+    char quoted[32];
+    if (!ld_json_find_span(request, "/webhook/events", &events))
+        return strcmp(word, "done") == 0;
+    LD_ASSERT(ld_fmt(quoted, sizeof quoted, "\"%s\"", word));
+    return memmem(events.data, events.size, quoted, strlen(quoted)) != NULL;
+}
+
+/* The word for what happened, if the job asked to be told; NULL: it did not. */
+static const char *word_of(const struct ld_store_event *event, struct ld_span request,
+                           char status[32])
+{
+    if (event->kind == LD_EVENT_IMAGE)
+        return asks_for(request, "image") ? "image" : NULL;
+    if ((event->kind != LD_EVENT_STATUS && event->kind != LD_EVENT_DONE) ||
+        !ld_json_find_string(ld_span_text(event->json), "/status", status, 32))
+        return NULL;
+    if (event->kind == LD_EVENT_DONE)
+        return asks_for(request, "done") || asks_for(request, status) ? "done" : NULL;
+    /* The end has its own event, with the whole document. */
+    const bool begins = strcmp(status, "queued") == 0 || strcmp(status, "running") == 0;
+    return begins && asks_for(request, status) ? status : NULL;
+}
+
+bool ld_webhook_body(const struct ld_store_event *event, char *url, size_t url_size,
                      struct ld_buffer *body)
 {
-    char id[LD_ID_SIZE];
-    if (kind != LD_EVENT_DONE ||
-        !ld_json_find_string(job_json, "/request/webhook/url", url, url_size) || !url[0] ||
-        !ld_json_find_string(job_json, "/id", id, sizeof id))
+    char status[32];
+    if (!event->request || !strstr(event->request, "\"webhook\":{"))
+        return false; /* nearly every event, and quickly */
+    const struct ld_span request = ld_span_text(event->request);
+    const struct ld_span json = ld_span_text(event->json);
+    if (!ld_json_find_string(request, "/webhook/url", url, url_size) || !url[0])
         return false;
-    ld_buffer_format(body, "{\"event\":\"done\",\"id\":\"%s\"", id);
-    copy_member(body, job_json, "/status", "status");
-    copy_member(body, job_json, "/created_at", "created_at");
-    copy_member(body, job_json, "/started_at", "started_at");
-    copy_member(body, job_json, "/finished_at", "finished_at");
-    copy_member(body, job_json, "/images", "images");
-    copy_member(body, job_json, "/error/code", "error_code");
-    copy_member(body, job_json, "/request/tag", "tag");
-    copy_member(body, job_json, "/request/user_data", "user_data");
+    const char *word = word_of(event, request, status);
+    if (!word)
+        return false;
+    ld_buffer_format(body, "{\"event\":\"%s\",\"event_id\":%llu,\"id\":\"%s\"", word,
+                     (unsigned long long)event->id, event->job_id);
+    copy_member(body, json, "/status", "status");
+    copy_member(body, json, "/created_at", "created_at");
+    copy_member(body, json, "/started_at", "started_at");
+    copy_member(body, json, "/finished_at", "finished_at");
+    copy_member(body, json, "/image", "image");
+    copy_member(body, json, "/images", "images");
+    copy_member(body, json, "/error/code", "error_code");
+    copy_member(body, request, "/tag", "tag");
+    copy_member(body, request, "/user_data", "user_data");
     ld_buffer_text(body, "}");
     return !body->failed;
 }
@@ -199,8 +233,7 @@ void ld_webhooks_post(struct ld_webhooks *webhooks, const struct ld_store_event 
     char url[LD_WEBHOOK_URL_BYTES_MAX + 1];
     struct ld_buffer message = ld_buffer_make(LD_WEBHOOK_MESSAGE_BYTES_MAX);
     struct ld_buffer body = ld_buffer_make(LD_WEBHOOK_MESSAGE_BYTES_MAX);
-    if (!webhooks ||
-        !ld_webhook_body(event->kind, ld_span_text(event->json), url, sizeof url, &body))
+    if (!webhooks || !ld_webhook_body(event, url, sizeof url, &body))
         goto done;
     ld_buffer_bytes(&message, url, strlen(url) + 1);
     ld_buffer_bytes(&message, body.data, body.size);

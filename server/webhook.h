@@ -39,10 +39,11 @@ enum {
 };
 
 /*
- * The body for a job's document: id, status, times, pictures, error code, tag and user data. False
- * if the job asked for no call at this event; else `url` is where to.
+ * The body for an event: what happened, the event's and the job's id, tag and user data; with a
+ * change its status, with a picture that picture, with the end status, times, pictures and error
+ * code. False if the job asked for no call about this; else `url` is where to.
  */
-bool ld_webhook_body(enum ld_event_kind kind, struct ld_span job_json, char *url, size_t url_size,
+bool ld_webhook_body(const struct ld_store_event *event, char *url, size_t url_size,
                      struct ld_buffer *body);
 
 /* "t=SECONDS,v1=HEX": HMAC-SHA256 over "SECONDS.BODY". */

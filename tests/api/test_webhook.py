@@ -1,5 +1,5 @@
-"""Proves that a job's end is told to a listed host, signed and without the prompt, that a failed call
-comes again, and that everything else is refused at submit. A real TLS server on loopback listens."""
+"""Proves that a job's end, or what else of its life it chose, is told to a listed host, signed and without
+the prompt, that a failed call comes again, and that everything else is refused at submit. A real TLS server on loopback listens."""
 
 import hashlib
 import hmac
@@ -90,6 +90,62 @@ def test_the_end_is_told_signed_and_without_the_prompt(hooked):
     wanted = hmac.new(SECRET.encode(), fields["t"].encode() + b"." + body, hashlib.sha256).hexdigest()
     assert fields["v1"] == wanted
     assert SECRET not in front.log_text() and SECRET not in front.get("/metrics").body.decode()
+
+
+def events_of(listener):
+    told = [json.loads(body) for *_, body in listener.calls]
+    return [entry["event"] for entry in sorted(told, key=lambda entry: entry["event_id"])], told
+
+
+def test_a_job_chooses_what_is_told(hooked):
+    front, listener, url = hooked()
+    canary = "canary8813"
+    job = front.submit(prompt=canary, images=2, tag="mine",
+                       webhook={"url": url, "events": ["done", "queued", "running", "image"]})
+    front.wait(job)
+    listener.wait(5)
+    names, told = events_of(listener)
+    assert names == ["queued", "running", "image", "image", "done"]
+    assert len({entry["event_id"] for entry in told}) == 5
+    for entry in told:
+        assert entry["id"] == job and entry["tag"] == "mine" and canary not in json.dumps(entry)
+    pictures = sorted(entry["image"]["sha256"] for entry in told if entry["event"] == "image")
+    assert pictures == sorted(image["sha256"] for image in front.job(job)["images"])
+    assert all("Latentd-Signature" in headers for _, _, headers, _ in listener.calls)
+    assert front.job(job)["request"]["webhook"] == {"url": url, "events": ["queued", "running", "image", "done"]}
+
+
+def test_an_end_of_another_kind_is_not_told(hooked):
+    front, listener, url = hooked()
+    front.wait(front.submit(webhook={"url": url, "events": ["failed", "cancelled"]}))
+    last = front.submit(webhook={"url": url, "events": ["succeeded"]})
+    front.wait(last)
+    listener.wait(1)
+    time.sleep(0.5)
+    _, told = events_of(listener)
+    assert [(entry["id"], entry["event"], entry["status"]) for entry in told] == [(last, "done", "succeeded")]
+
+
+@pytest.mark.parametrize("events, sentence", [
+    ([], "webhook.events must have a word"),
+    (["end"], "webhook.events must be one of queued, running, image, succeeded, failed, cancelled, done"),
+    (["runing"], "did you mean running?"),
+    (["done", "done"], "webhook.events has done twice"),
+    ("done", "webhook.events must be an array of words"),
+    ([1], "webhook.events must be an array of words"),
+])
+def test_events_that_are_none_are_refused_by_name(hooked, events, sentence):
+    front, _, url = hooked()
+    answer = front.post("/v1/jobs", {"prompt": "a", "webhook": {"url": url, "events": events}})
+    assert answer.status == 422 and answer.json["errors"][0]["pointer"].startswith("/webhook/events"), answer
+    assert sentence in answer.json["errors"][0]["message"], answer
+
+
+def test_events_without_a_url_are_refused(hooked):
+    front, _, _ = hooked()
+    answer = front.post("/v1/jobs", {"prompt": "a", "webhook": {"events": ["done"]}})
+    assert answer.status == 422 and answer.json["errors"] == [
+        {"pointer": "/webhook/url", "message": "webhook.url is required beside webhook.events"}], answer
 
 
 def test_a_failed_call_comes_again_and_a_redirect_is_not_followed(hooked):

@@ -183,6 +183,31 @@ static void walk_words(const struct ld_field *field)
     refuses(field, "\"\\u0000\"", "must be one of");
 }
 
+/* Every word alone, all of them, none, one twice, and what is none of them. */
+static void walk_list_of_words(const struct ld_field *field)
+{
+    char value[64];
+    struct ld_span word;
+    struct ld_buffer all = ld_buffer_make(1024);
+    for (size_t pos = 0; ld_words_next(field->words, &pos, &word);) {
+        (void)snprintf(value, sizeof value, "[\"%.*s\"]", (int)word.size, (const char *)word.data);
+        accepts(field, value);
+        (void)snprintf(value, sizeof value, "[\"%.*sx\"]", (int)word.size, (const char *)word.data);
+        refuses(field, value, "must be one of");
+        (void)snprintf(value, sizeof value, "[\"%.*s\",\"%.*s\"]", (int)word.size,
+                       (const char *)word.data, (int)word.size, (const char *)word.data);
+        refuses(field, value, "twice");
+        ld_buffer_format(&all, "%c\"%.*s\"", all.size ? ',' : '[', (int)word.size,
+                         (const char *)word.data);
+    }
+    ld_buffer_text(&all, "]");
+    accepts(field, all.data);
+    refuses(field, "[]", "must have a word");
+    refuses(field, "[1]", "array of words");
+    refuses(field, "[[]]", "array of words");
+    ld_buffer_deinit(&all);
+}
+
 /* A string of `size` bytes. */
 static void long_text(struct ld_buffer *out, size_t size)
 {
@@ -352,6 +377,7 @@ static bool takes(const struct ld_field *field, enum shape shape)
     case LD_FIELD_IMAGE:
         return shape == OBJ;
     case LD_FIELD_SIGMAS:
+    case LD_FIELD_WORDS:
     case LD_FIELD_LORAS:
         return shape == ARRAY;
     case LD_FIELD_USER_DATA:
@@ -411,6 +437,9 @@ static void every_bound_holds_below_at_and_above(void **state)
             break;
         case LD_FIELD_SIGMAS:
             walk_sigmas(field);
+            break;
+        case LD_FIELD_WORDS:
+            walk_list_of_words(field);
             break;
         case LD_FIELD_LORAS:
             walk_loras(field);

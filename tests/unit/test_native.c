@@ -310,6 +310,20 @@ static void put_random_value(const struct ld_field *field, struct ld_buffer *out
     case LD_FIELD_IMAGE:
         ld_buffer_text(out, "{\"id\":\"0123456789abcdefghijklmnop\"}");
         break;
+    case LD_FIELD_WORDS: {
+        size_t pos = 0;
+        assert_true(ld_words_next(field->words, &pos, &word));
+        ld_buffer_byte(out, '[');
+        ld_buffer_json_span(out, word);
+        while (ld_words_next(field->words, &pos, &word)) {
+            if (below(seed, 2))
+                continue;
+            ld_buffer_byte(out, ',');
+            ld_buffer_json_span(out, word);
+        }
+        ld_buffer_byte(out, ']');
+        break;
+    }
     case LD_FIELD_SIGMAS:
         ld_buffer_format(out, "[%llu.25,1.5,0.1]", (unsigned long long)(2 + below(seed, 100)));
         break;

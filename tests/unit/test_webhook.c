@@ -6,9 +6,12 @@
 #include "server/webhook.h"
 #include "server/webhook_url.h"
 
+#include "runtime/params.h"
+
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -174,25 +177,90 @@ static void addresses_are_judged_at_the_edges_of_every_range(void **state)
             fail_msg("%s was allowed", closed6[i]);
 }
 
+#define REQUEST(more)                                                                              \
+    "{\"prompt\":\"SECRET\",\"webhook\":{\"url\":\"https://a.example/\"" more "},"                 \
+    "\"tag\":\"t\",\"user_data\":{\"k\":1}}"
+#define JOB "0123456789abcdefghjkmnpqrs"
+
+static bool told(enum ld_event_kind kind, const char *json, const char *request,
+                 struct ld_buffer *body)
+{
+    const struct ld_store_event event = {
+        .id = 7, .job_id = JOB, .tenant = "", .kind = kind, .json = json, .request = request};
+    char url[LD_WEBHOOK_URL_BYTES_MAX + 1];
+    ld_buffer_clear(body);
+    const bool called = ld_webhook_body(&event, url, sizeof url, body);
+    if (called)
+        assert_string_equal(url, "https://a.example/");
+    return called;
+}
+
 static void the_body_says_how_it_ended_and_holds_no_prompt(void **state)
 {
     (void)state;
     static const char job[] =
-        "{\"id\":\"0123456789abcdefghjkmnpqrs\",\"status\":\"failed\",\"created_at\":\"now\","
-        "\"request\":{\"prompt\":\"SECRET\",\"webhook\":{\"url\":\"https://a.example/\"},"
-        "\"tag\":\"t\",\"user_data\":{\"k\":1}},\"images\":[],"
-        "\"error\":{\"code\":\"device\",\"detail\":\"SECRET\"},\"warnings\":[\"SECRET\"]}";
-    char url[LD_WEBHOOK_URL_BYTES_MAX + 1];
+        "{\"id\":\"" JOB "\",\"status\":\"failed\",\"created_at\":\"now\","
+        "\"request\":" REQUEST(
+            "") ",\"images\":[],"
+                "\"error\":{\"code\":\"device\",\"detail\":\"SECRET\"},\"warnings\":[\"SECRET\"]}";
     struct ld_buffer body = ld_buffer_make(4096);
-    assert_true(ld_webhook_body(LD_EVENT_DONE, ld_span_text(job), url, sizeof url, &body));
-    assert_string_equal(url, "https://a.example/");
+    assert_true(told(LD_EVENT_DONE, job, REQUEST(""), &body));
     assert_string_equal(body.data,
-                        "{\"event\":\"done\",\"id\":\"0123456789abcdefghjkmnpqrs\",\"status\":"
+                        "{\"event\":\"done\",\"event_id\":7,\"id\":\"" JOB "\",\"status\":"
                         "\"failed\",\"created_at\":\"now\",\"images\":[],\"error_code\":\"device\","
                         "\"tag\":\"t\",\"user_data\":{\"k\":1}}");
-    assert_false(ld_webhook_body(LD_EVENT_STATUS, ld_span_text(job), url, sizeof url, &body));
-    static const char none[] = "{\"id\":\"0123456789abcdefghjkmnpqrs\",\"request\":{}}";
-    assert_false(ld_webhook_body(LD_EVENT_DONE, ld_span_text(none), url, sizeof url, &body));
+    assert_false(told(LD_EVENT_DONE, job, "{}", &body));
+    assert_false(told(LD_EVENT_DONE, job, "{\"user_data\":{\"webhook\":{\"url\":\"x\"}}}", &body));
+    assert_false(told(LD_EVENT_DONE, job, NULL, &body));
+    ld_buffer_deinit(&body);
+}
+
+static void a_job_is_told_about_as_it_asked(void **state)
+{
+    (void)state;
+    static const struct {
+        enum ld_event_kind kind;
+        const char *json;
+        const char *words; /* that make a call of it, between blanks */
+    } events[] = {
+        {LD_EVENT_STATUS, "{\"status\":\"queued\"}", " queued "},
+        {LD_EVENT_STATUS, "{\"status\":\"running\"}", " running "},
+        {LD_EVENT_STATUS, "{\"status\":\"cancelling\"}", " "},
+        {LD_EVENT_STATUS, "{\"status\":\"succeeded\"}", " "}, /* LD_EVENT_DONE follows */
+        {LD_EVENT_PROGRESS, "{\"progress\":{}}", " "},
+        {LD_EVENT_IMAGE, "{\"image\":{\"index\":0}}", " image "},
+        {LD_EVENT_DONE, "{\"status\":\"succeeded\"}", " succeeded done "},
+        {LD_EVENT_DONE, "{\"status\":\"failed\"}", " failed done "},
+        {LD_EVENT_DONE, "{\"status\":\"cancelled\"}", " cancelled done "},
+    };
+    struct ld_span word;
+    const char *const words = ld_field_find("webhook.events")->words;
+    struct ld_buffer body = ld_buffer_make(4096);
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        for (size_t pos = 0; ld_words_next(words, &pos, &word);) {
+            char padded[32];
+            char request[256];
+            (void)snprintf(padded, sizeof padded, " %.*s ", (int)word.size,
+                           (const char *)word.data);
+            (void)snprintf(request, sizeof request, REQUEST(",\"events\":[\"%.*s\"]"),
+                           (int)word.size, (const char *)word.data);
+            if (told(events[i].kind, events[i].json, request, &body) !=
+                (strstr(events[i].words, padded) != NULL))
+                fail_msg("%s with%s", events[i].json, padded);
+        }
+        /* Without a list: every end, and nothing else. */
+        assert_int_equal(told(events[i].kind, events[i].json, REQUEST(""), &body),
+                         events[i].kind == LD_EVENT_DONE);
+    }
+    assert_true(
+        told(LD_EVENT_IMAGE, events[5].json, REQUEST(",\"events\":[\"image\",\"failed\"]"), &body));
+    assert_string_equal(body.data,
+                        "{\"event\":\"image\",\"event_id\":7,\"id\":\"" JOB
+                        "\",\"image\":{\"index\":0},\"tag\":\"t\",\"user_data\":{\"k\":1}}");
+    assert_true(told(LD_EVENT_STATUS, events[1].json, REQUEST(",\"events\":[\"running\"]"), &body));
+    assert_string_equal(body.data,
+                        "{\"event\":\"running\",\"event_id\":7,\"id\":\"" JOB
+                        "\",\"status\":\"running\",\"tag\":\"t\",\"user_data\":{\"k\":1}}");
     ld_buffer_deinit(&body);
 }
 
@@ -215,6 +283,7 @@ int main(void)
         cmocka_unit_test(everything_else_is_refused),
         cmocka_unit_test(addresses_are_judged_at_the_edges_of_every_range),
         cmocka_unit_test(the_body_says_how_it_ended_and_holds_no_prompt),
+        cmocka_unit_test(a_job_is_told_about_as_it_asked),
         cmocka_unit_test(the_signature_is_that_of_time_and_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
