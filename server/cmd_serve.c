@@ -384,7 +384,8 @@ static void tell_state(struct server *server)
            ld_log_int("connections", ld_http_connections(server->http)));
 }
 
-/* Not ready at once, no new work; what runs may end, a second signal hurries. */
+/* Not ready at once, no new work; what runs may end, a second signal hurries. In a damaged store no
+ * job can end: the next start computes them again. */
 static void drain(struct server *server, const sigset_t *set)
 {
     const int64_t until_us =
@@ -394,7 +395,8 @@ static void drain(struct server *server, const sigset_t *set)
     ld_http_quiesce(server->http);
     ld_supervisor_drain(server->front.supervisor);
     LD_LOG(LD_LOG_INFO, "serve", "draining");
-    while (!ld_supervisor_is_idle(server->front.supervisor) && ld_clock_monotonic_us() < until_us) {
+    while (!ld_supervisor_is_idle(server->front.supervisor) &&
+           !ld_store_is_broken(server->front.store) && ld_clock_monotonic_us() < until_us) {
         const int signal_number = next_signal(set, 50);
         ld_service_tell("WATCHDOG=1");
         if (signal_number == SIGTERM || signal_number == SIGINT)
@@ -463,7 +465,7 @@ static int attend(struct server *server, const sigset_t *set)
         ld_service_tell("WATCHDOG=1");
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             drain(server, set);
-            return LD_EXIT_OK;
+            return ld_store_is_broken(server->front.store) ? EXIT_TEMPFAIL : LD_EXIT_OK;
         }
         if (signal_number == SIGUSR2)
             tell_state(server);

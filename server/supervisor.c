@@ -330,6 +330,7 @@ static bool stop_workers(struct ld_supervisor *supervisor, int64_t now_us)
     }
     supervisor->stop_sent = true;
     return all_down && (ld_supervisor_settle_orphans(supervisor) ||
+                        ld_store_is_broken(supervisor->config.store) ||
                         now_us > supervisor->stop_until_us + STOP_PATIENCE_US);
 }
 

@@ -182,6 +182,25 @@ def test_a_disk_that_cannot_be_read_is_an_error_of_one_call(rig):
     it.stop()
 
 
+def test_a_server_that_cannot_read_its_jobs_ends_soon_when_told_to(rig):
+    """What runs cannot end in a damaged store, so SIGTERM does not wait for it; the next start does the job."""
+    it = rig("step_ms=40")
+    answer = it.call("POST", "/v1/jobs", request(steps=50, seed=1))
+    it.acknowledged[answer.json["id"]] = 1
+    it.shim.arm(it.front.process.pid, faults.READ, 1, error=errno.EIO, short=True, forever=True)
+    for _ in range(20):
+        it.call("GET", "/v1/jobs?limit=3")
+    began = time.monotonic()
+    assert it.front.stop() in (0, 75), it.front.log_text()[-3000:]
+    took = time.monotonic() - began
+    assert took < 10, took
+    it.shim.disarm()
+    it.front.start()
+    it.check()
+    it.stop()
+    print(f"ended {took:.1f} s after SIGTERM in the middle of a job")
+
+
 # ---- Memory (C5) ----
 
 def test_an_allocation_that_fails_is_an_error_of_one_call(rig):
