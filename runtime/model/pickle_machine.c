@@ -2,7 +2,13 @@
 
 #include <string.h>
 
-enum { STACK_MAX = 4096, MEMO_MAX = 65536, STEPS_MAX = 1000 * 1000 };
+enum {
+    STACK_MAX = 4096,
+    MEMO_PAGE = 256, /* entries; pages are made when they are needed, as most files need one */
+    MEMO_PAGES = 256,
+    MEMO_MAX = MEMO_PAGE * MEMO_PAGES,
+    STEPS_MAX = 1000 * 1000
+};
 
 struct machine {
     struct ld_arena *arena;
@@ -10,7 +16,7 @@ struct machine {
     size_t pos;
     struct ld_pickle_value *stack[STACK_MAX];
     uint32_t depth;
-    struct ld_pickle_value **memo;
+    struct ld_pickle_value **memo[MEMO_PAGES];
     uint32_t memo_next; /* for MEMOIZE */
     struct ld_error *err;
 };
@@ -171,16 +177,24 @@ static enum ld_code memoize(struct machine *machine, uint64_t index)
 {
     if (index >= MEMO_MAX || machine->depth == 0)
         return damaged(machine);
-    machine->memo[index] = machine->stack[machine->depth - 1];
+    struct ld_pickle_value ***page = &machine->memo[index / MEMO_PAGE];
+    if (!*page)
+        *page = ld_arena_calloc(machine->arena, MEMO_PAGE, sizeof **page);
+    if (!*page)
+        return LD_FAIL(machine->err, LD_E_NOMEM, "the pickle needs too much memory");
+    (*page)[index % MEMO_PAGE] = machine->stack[machine->depth - 1];
     return LD_OK;
 }
 
 static enum ld_code recall(struct machine *machine, size_t size)
 {
     uint64_t index;
-    if (!take_number(machine, size, &index) || index >= MEMO_MAX || !machine->memo[index])
+    if (!take_number(machine, size, &index) || index >= MEMO_MAX)
         return damaged(machine);
-    return push(machine, machine->memo[index]);
+    struct ld_pickle_value *const *page = machine->memo[index / MEMO_PAGE];
+    if (!page || !page[index % MEMO_PAGE])
+        return damaged(machine);
+    return push(machine, page[index % MEMO_PAGE]);
 }
 
 /* ---- Globals --------------------------------------------------------------------------------- */
@@ -505,12 +519,10 @@ enum ld_code ld_pickle_run(struct ld_arena *arena, struct ld_span bytes,
                            struct ld_pickle_value **result, struct ld_error *err)
 {
     struct machine *machine = ld_arena_alloc(arena, sizeof *machine);
-    struct ld_pickle_value **memo = ld_arena_calloc(arena, MEMO_MAX, sizeof(void *));
-    if (!machine || !memo)
+    if (!machine)
         return LD_FAIL(err, LD_E_NOMEM, "the pickle needs too much memory");
     machine->arena = arena;
     machine->bytes = bytes;
-    machine->memo = memo;
     machine->err = err;
     for (uint32_t steps = 0; steps < STEPS_MAX; steps++) {
         if (machine->pos >= bytes.size)
