@@ -364,6 +364,8 @@ void ld_request_take_delivery(struct ld_request *request, const struct ld_reques
             *(int32_t *)to = *(const int32_t *)its;
         else if (rows[i].kind == LD_FIELD_TRISTATE)
             *(enum ld_tristate *)to = *(const enum ld_tristate *)its;
+        else if (rows[i].kind == LD_FIELD_WORDS)
+            *(uint32_t *)to = *(const uint32_t *)its;
         else if (rows[i].kind == LD_FIELD_TEXT || rows[i].kind == LD_FIELD_USER_DATA)
             *(const char **)to = *(const char *const *)its;
         else if (rows[i].kind == LD_FIELD_CHOICE)

@@ -212,6 +212,32 @@ static void every_flag_can_be_set(void **state)
     assert_true(flags > 120);
 }
 
+/* Every row that changes no picture, whatever its kind; the picture stays the taker's. */
+static void delivery_is_taken_from_another_request(void **state)
+{
+    struct ld_request taker;
+    (void)state;
+    ld_request_default(&taker);
+    taker.steps = 7;
+    set("steps", "9");
+    set("priority", "3");
+    set("tag", "its");
+    set("user-data", "{}");
+    set("webhook-url", "https://a.example/");
+    set("webhook-events", "image,done");
+    set("on-disconnect", "cancel");
+    set("preview-decoder", "latent");
+    ld_request_take_delivery(&taker, &request);
+    assert_int_equal(taker.steps, 7);
+    assert_int_equal(taker.priority, 3);
+    assert_string_equal(taker.tag, "its");
+    assert_string_equal(taker.user_data, "{}");
+    assert_string_equal(taker.webhook_url, "https://a.example/");
+    assert_true(taker.webhook_events != 0 && taker.webhook_events == request.webhook_events);
+    assert_int_equal(taker.cancel_on_disconnect, LD_TRUE);
+    assert_int_equal(taker.preview_decoder, LD_PREVIEW_LATENT);
+}
+
 static void the_second_pass_is_sized_as_its_profile_rounds(void **state)
 {
     (void)state;
@@ -247,6 +273,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(slips_are_named_and_change_nothing, open_request,
                                         close_request),
         cmocka_unit_test_setup_teardown(every_flag_can_be_set, open_request, close_request),
+        cmocka_unit_test_setup_teardown(delivery_is_taken_from_another_request, open_request,
+                                        close_request),
         cmocka_unit_test_setup_teardown(the_second_pass_is_sized_as_its_profile_rounds,
                                         open_request, close_request),
     };
