@@ -326,7 +326,8 @@ struct ld_backend {
     const char *name;        /* "cpu", "cuda" */
     char description[128];   /* "AVX-512, 2 threads" */
     enum ld_dtype act_dtype; /* type of activations */
-    bool lost; /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
+    bool apart; /* what was called may still run on a device of its own until `synchronize` */
+    bool lost;  /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
     /*
      * Optional, set by the owner: called when memory is refused; gives back what nobody needs right
      * now and tells whether there was anything, then the memory is asked for again. It may free

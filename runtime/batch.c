@@ -73,6 +73,15 @@ static struct layout layout_of(const struct ld_batch *batch, struct ld_unet_midd
     return layout;
 }
 
+/* While the device computes: the noise that the samplers will want next. A session with several
+ * rows is asked as often; the second time there is nothing left to draw. */
+static void draw_ahead(void *ctx)
+{
+    const struct ld_batch *batch = ctx;
+    for (uint32_t i = 0; i < batch->count; i++)
+        ld_pass_ahead(batch->sessions[i]->pass);
+}
+
 enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory,
                           const struct ld_cancel *interrupt, struct ld_error *err)
 {
@@ -111,6 +120,7 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
         .width = first->width,
         .options = batch->rows[0]->options,
         .cancel = interrupt,
+        .meanwhile = {.act = draw_ahead, .ctx = batch},
     };
     if (ld_model_unet(ld_session_pass(first)->model->model,
                       ld_session_stage(first)->variant.variant, &request, err) != LD_OK)

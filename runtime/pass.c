@@ -7,7 +7,7 @@
 #include <math.h>
 
 enum { SMEA_BLOCK = 3 };       /* the first block on a halved map, as in deep shrink */
-enum { LATENT_TENSORS = 136 }; /* sampler slots, history, Brownian path, guidance, rows, twins */
+enum { LATENT_TENSORS = 137 }; /* sampler slots, history, Brownian path, guidance, rows, twins */
 
 struct ld_pass {
     struct ld_pass_config config;
@@ -423,6 +423,12 @@ struct ld_pass_row *ld_pass_rows(struct ld_pass *pass, uint32_t *count)
 {
     *count = pass->open ? pass->row_count : 0;
     return pass->rows;
+}
+
+void ld_pass_ahead(struct ld_pass *pass)
+{
+    if (pass->open)
+        ld_noise_ahead(pass->noise, pass->eval.noise_to);
 }
 
 void ld_pass_row_done(struct ld_pass *pass, struct ld_pass_row *row, const float *output,

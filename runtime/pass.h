@@ -73,6 +73,10 @@ enum ld_pass_status ld_pass_open(struct ld_pass *pass, struct ld_error *err);
 /* Rows of the open call; some may be done. */
 struct ld_pass_row *ld_pass_rows(struct ld_pass *pass, uint32_t *count);
 
+/* For whoever waits for the open call's rows: draws the noise that the sampler will ask for when
+ * they are done. Changes no byte of it. */
+void ld_pass_ahead(struct ld_pass *pass);
+
 /* The network's output for one row, [4, height, width]. With options.middle_qkv, `attention`
  * [tokens]: for every key the mean over heads of the sum over queries of the softmax. */
 void ld_pass_row_done(struct ld_pass *pass, struct ld_pass_row *row, const float *output,

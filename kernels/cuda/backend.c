@@ -208,8 +208,8 @@ enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cud
     struct ld_cuda *cuda = ld_heap_alloc(sizeof *cuda);
     if (!cuda)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the CUDA backend");
-    cuda->base =
-        (struct ld_backend){.ops = &operator_table, .name = "cuda", .act_dtype = options->dtype};
+    cuda->base = (struct ld_backend){
+        .ops = &operator_table, .name = "cuda", .act_dtype = options->dtype, .apart = true};
     cuda->options = *options;
     cuda->dtype = options->dtype == LD_DTYPE_F16 ? LDK_F16 : LDK_BF16;
     if (options->recording_bytes_max == 0)

@@ -321,6 +321,8 @@ enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_ru
                 *err = ending;
         }
     }
+    if (code == LD_OK && run->backend->apart && run->meanwhile.act)
+        run->meanwhile.act(run->meanwhile.ctx);
     return code == LD_OK ? ops->synchronize(run->backend, err) : code;
 }
 

@@ -15,6 +15,14 @@ struct ld_graph_tap_sink {
                  int32_t height, int32_t width);
 };
 
+/* What the calling thread does while a device of its own computes, before it waits for it; not
+ * called where there is none (ld_backend.apart), since nothing would be saved. `act` may be NULL.
+ */
+struct ld_meanwhile {
+    void (*act)(void *ctx);
+    void *ctx;
+};
+
 /* Everything is borrowed for the call. */
 struct ld_graph_run {
     struct ld_backend *backend;
@@ -25,7 +33,8 @@ struct ld_graph_run {
     const void *in[LD_PORT_COUNT];
     float *out[LD_PORT_COUNT];
     bool skip_prologue; /* the persistent values still hold what the same context gave */
-    const struct ld_cancel *cancel;      /* looked at between operators; NULL: never */
+    const struct ld_cancel *cancel; /* looked at between operators; NULL: never */
+    struct ld_meanwhile meanwhile;
     const struct ld_graph_tap_sink *tap; /* NULL: none. Slow, for tests */
 };
 

@@ -109,6 +109,7 @@ struct ld_unet_request {
     int32_t height, width;
     struct ld_unet_options options;
     const struct ld_cancel *cancel; /* NULL: runs to its end */
+    struct ld_meanwhile meanwhile;
 };
 
 /* Errors   LD_E_RANGE, LD_E_TOO_LARGE, LD_E_CANCELLED, and as ld_model_load. */

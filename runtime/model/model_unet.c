@@ -153,6 +153,7 @@ enum ld_code ld_model_unet(struct ld_model *model, struct ld_variant *variant,
     const bool changed = gather(request, arch, &sizes, &rows);
     bind(&run, &rows);
     run.cancel = request->cancel;
+    run.meanwhile = request->meanwhile;
     run.skip_prologue = !changed && plan->context_owner == serial;
     plan->context_owner = 0; /* an error leaves half-written keys and values */
     code = ld_model_run(model, plan, &run, err);

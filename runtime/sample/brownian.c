@@ -202,6 +202,11 @@ static const float *value_at(struct ld_brownian *tree, double t)
     return oldest->w;
 }
 
+void ld_brownian_ahead(struct ld_brownian *tree, double sigma)
+{
+    (void)value_at(tree, on_grid(sigma));
+}
+
 enum ld_code ld_brownian_increment(struct ld_brownian *tree, double a, double b, float *out,
                                    struct ld_error *err)
 {

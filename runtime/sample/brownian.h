@@ -46,6 +46,10 @@ enum ld_code ld_brownian_create(struct ld_brownian **out, struct ld_arena *arena
 enum ld_code ld_brownian_draw(struct ld_brownian *tree, double from, double to, float *zeta,
                               struct ld_error *err) LD_MUST_USE;
 
+/* Work out W at `sigma` now, for a draw to come; that gives the same bytes. Without memory nothing
+ * happens, and the draw tells. */
+void ld_brownian_ahead(struct ld_brownian *tree, double sigma);
+
 /* W(b) - W(a), not normalised. Errors LD_E_NOMEM. */
 enum ld_code ld_brownian_increment(struct ld_brownian *tree, double a, double b, float *out,
                                    struct ld_error *err) LD_MUST_USE;

@@ -13,6 +13,9 @@ struct generator {
     enum ld_noise_kind kind;
     struct ld_mt19937 mt;
     struct ld_philox philox;
+    bool asked;   /* somebody draws from it */
+    float *ahead; /* one image, the next draw where `ready` */
+    bool ready;
 };
 
 struct ld_noise {
@@ -247,6 +250,46 @@ static enum ld_code draw_brownian(struct ld_noise *noise, double from, double to
     return ld_brownian_draw(noise->tree, from, to, noise->scratch, err);
 }
 
+/* One image of this draw of the whole batch. */
+static void draw_image(const struct ld_noise *noise, struct generator *g, float *out)
+{
+    const size_t count = noise->count;
+    generator_draw(g, out, count * noise->config.batch_count, count * noise->config.batch_index,
+                   count);
+}
+
+/* The generator's next tensor, drawn ahead or now; good until the next draw. */
+static const float *draw_next(struct ld_noise *noise, struct generator *g)
+{
+    g->asked = true;
+    if (g->ready) {
+        g->ready = false;
+        return g->ahead;
+    }
+    draw_image(noise, g, noise->scratch);
+    return noise->scratch;
+}
+
+static void draw_ahead(struct ld_noise *noise, struct generator *g)
+{
+    if (!g->asked || g->ready)
+        return;
+    if (!g->ahead)
+        g->ahead = ld_arena_calloc(noise->arena, noise->count, sizeof(float));
+    if (!g->ahead)
+        return;
+    draw_image(noise, g, g->ahead);
+    g->ready = true;
+}
+
+void ld_noise_ahead(struct ld_noise *noise, double to)
+{
+    draw_ahead(noise, &noise->ancestral);
+    draw_ahead(noise, &noise->churn);
+    if (noise->tree && to > 0)
+        ld_brownian_ahead(noise->tree, to);
+}
+
 static enum ld_code draw(void *state, enum ld_noise_stream stream, double from, double to,
                          double *out, size_t count, struct ld_error *err)
 {
@@ -254,17 +297,17 @@ static enum ld_code draw(void *state, enum ld_noise_stream stream, double from, 
     const struct ld_noise_config *c = &noise->config;
     if (count != noise->count)
         return LD_FAIL(err, LD_E_SHAPE, "the latent has not the size of its noise");
+    const float *drawn = noise->scratch;
     if (stream == LD_NOISE_BROWNIAN) {
         const enum ld_code code = draw_brownian(noise, from, to, err);
         if (code != LD_OK)
             return code;
     } else {
         const bool own = stream == LD_NOISE_CHURN && c->profile == LD_PROFILE_COMFY;
-        generator_draw(own ? &noise->churn : &noise->ancestral, noise->scratch,
-                       count * c->batch_count, count * c->batch_index, count);
+        drawn = draw_next(noise, own ? &noise->churn : &noise->ancestral);
     }
     for (size_t i = 0; i < count; i++)
-        out[i] = (double)noise->scratch[i];
+        out[i] = (double)drawn[i];
     return LD_OK;
 }
 

@@ -77,6 +77,13 @@ enum ld_code ld_noise_initial(struct ld_noise *noise, double *out, size_t count,
 struct ld_noise_source ld_noise_source_of(struct ld_noise *noise);
 
 /*
+ * Draw now what the sampler is likely to ask for next, while something else computes: a tensor of
+ * each stream that it has drawn from, and the tree's point at `to` (0: none is wanted). The bytes
+ * of no draw change. Where memory is missing, the draw itself will tell.
+ */
+void ld_noise_ahead(struct ld_noise *noise, double to);
+
+/*
  * ComfyUI's noise for a latent batch: one CPU generator over the whole batch, or, with a list of
  * batch indices, image after image from draw 0 and the listed ones picked.
  *

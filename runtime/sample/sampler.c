@@ -184,6 +184,7 @@ enum ld_sampler_status ld_sampler_next(struct ld_sampler *s, struct ld_sampler_e
             .step = s->ask_step,
             .call = s->call,
             .needs_uncond = (s->row->info.traits & LD_SAMPLER_CFG_PP) != 0,
+            .noise_to = s->kind->noise_to ? s->kind->noise_to(s) : s->sigma_next,
         };
     return s->status;
 }

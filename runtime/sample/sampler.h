@@ -81,6 +81,7 @@ struct ld_sampler_eval {
     uint32_t step;     /* index of the step this evaluation belongs to, 0-based */
     uint32_t call;     /* counter of denoiser calls, 0-based */
     bool needs_uncond; /* accept needs the unconditional output (CFG++) */
+    double noise_to;   /* where Brownian noise drawn after this evaluation leads to; 0: nowhere */
 };
 
 struct ld_sampler;

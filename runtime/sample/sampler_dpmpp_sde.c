@@ -29,6 +29,17 @@ static enum ld_code go_to(struct ld_sampler *s, double target, double *dst, doub
     return code;
 }
 
+static double middle_of(const struct ld_sampler *s)
+{
+    const double r = s->options.r;
+    return exp((1 - r) * log(s->sigma) + r * log(s->sigma_next));
+}
+
+static double noise_to(const struct ld_sampler *s)
+{
+    return s->phase == 0 && s->sigma_next > 0 ? middle_of(s) : s->sigma_next;
+}
+
 static enum ld_code dpmpp_sde_step(struct ld_sampler *s, struct ld_error *err)
 {
     if (s->sigma_next == 0) {
@@ -37,7 +48,7 @@ static enum ld_code dpmpp_sde_step(struct ld_sampler *s, struct ld_error *err)
     }
     const double r = s->options.r;
     if (s->phase == 0) {
-        const double middle = exp((1 - r) * log(s->sigma) + r * log(s->sigma_next));
+        const double middle = middle_of(s);
         LD_COMBINE(s, s->slot[FIRST], {1, s->denoised});
         const enum ld_code code = go_to(s, middle, s->slot[X2], 0, 1, err);
         ld_sampler_ask(s, s->slot[X2], middle);
@@ -47,4 +58,5 @@ static enum ld_code dpmpp_sde_step(struct ld_sampler *s, struct ld_error *err)
     return go_to(s, s->sigma_next, s->x, 1 - f, f, err);
 }
 
-const struct ld_sampler_kind ld_kind_dpmpp_sde = {.slots = SLOTS, .step = dpmpp_sde_step};
+const struct ld_sampler_kind ld_kind_dpmpp_sde = {
+    .slots = SLOTS, .noise_to = noise_to, .step = dpmpp_sde_step};

@@ -30,6 +30,9 @@ struct ld_sampler_kind {
     enum ld_code (*begin)(struct ld_sampler *s, struct ld_error *err);
     /* At the start of a step: must ask. NULL asks at x and sigma. */
     enum ld_code (*open)(struct ld_sampler *s, struct ld_error *err);
+    /* The sigma that noise drawn after the evaluation at hand leads to; NULL: sigma_next. Only a
+     * hint, for drawing it ahead. */
+    double (*noise_to)(const struct ld_sampler *s);
     /* An estimate has arrived (s->denoised, s->uncond); s->phase counts those of this step. */
     enum ld_code (*step)(struct ld_sampler *s, struct ld_error *err);
 };

@@ -1,9 +1,10 @@
 /*
  * Times what a sampler's step costs the host: turning x into the rows of a guided UNet call, their
  * results into an estimate, and that into the next x. The network is a stand-in that answers at
- * once. Prints one line a sampler: median and slowest of its steps, CPU time in milliseconds,
- * without the first one. What a step in the graph could save is this and the bytes that pass the
- * bus (decision 0013).
+ * once. Prints one line a sampler, CPU time in milliseconds without the first call: the median of
+ * what is drawn ahead while a GPU computes, then median and slowest of the rest, which the GPU
+ * waits for. What a step in the graph could save is the rest and the bytes that pass the bus
+ * (decision 0013).
  *
  *     bench_host_step [WIDTH HEIGHT [STEPS]]     pixels; 1024 1024 20 by default
  */
@@ -48,6 +49,7 @@ static bool time_sampler(const char *name, int32_t width, int32_t height, int32_
                          const float *eps, float *x)
 {
     static int64_t times[CALLS_MAX];
+    static int64_t ahead[CALLS_MAX];
     static const double weight = 1;
     const size_t count = (size_t)4 * (size_t)(width / 8) * (size_t)(height / 8);
     struct ld_error err = {0};
@@ -73,13 +75,19 @@ static bool time_sampler(const char *name, int32_t width, int32_t height, int32_
         const int64_t start_us = cpu_us();
         if (ld_pass_open(pass, &err) != LD_PASS_ROWS)
             break;
+        const int64_t opened_us = cpu_us();
+        ld_pass_ahead(pass);
+        ahead[calls] = cpu_us() - opened_us;
         answer(pass, eps, x, count);
         good = ld_pass_close(pass, &err) == LD_OK;
-        times[calls++] = cpu_us() - start_us;
+        times[calls] = cpu_us() - start_us - ahead[calls];
+        calls++;
     }
     if (good && calls > 1) {
         qsort(times + 1, calls - 1, sizeof *times, compare);
-        printf("%-22s %4u calls  median %7.3f ms  slowest %7.3f ms\n", name, (unsigned)calls,
+        qsort(ahead + 1, calls - 1, sizeof *ahead, compare);
+        printf("%-22s %4u calls  ahead %7.3f ms  then median %7.3f ms  slowest %7.3f ms\n", name,
+               (unsigned)calls, (double)ahead[1 + (calls - 1) / 2] / 1e3,
                (double)times[1 + (calls - 1) / 2] / 1e3, (double)times[calls - 1] / 1e3);
     } else {
         printf("%-22s %s\n", name, err.detail);

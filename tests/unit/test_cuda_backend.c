@@ -123,6 +123,44 @@ static void a_plan_is_walked_recorded_and_replayed_with_equal_bits(void **state)
     network_fixture_close(&on);
 }
 
+struct meanwhile {
+    const float *eps;
+    uint32_t calls, early; /* before the result was there */
+};
+
+static void count_call(void *ctx)
+{
+    struct meanwhile *seen = ctx;
+    seen->calls++;
+    seen->early += seen->eps[0] == 0 && memcmp(seen->eps, seen->eps + 1, (LATENT - 1) * 4) == 0;
+}
+
+static void the_caller_works_once_a_run_while_the_device_computes(void **state)
+{
+    (void)state;
+    static float eps[LATENT];
+    static float quiet[LATENT];
+    struct ld_error err = {0};
+    struct network_fixture on;
+    struct meanwhile seen = {.eps = eps};
+    const struct ld_unet_row row = row_of(0, eps);
+    const struct ld_unet_request request = {.rows = &row,
+                                            .row_count = 1,
+                                            .height = H,
+                                            .width = W,
+                                            .meanwhile = {.act = count_call, .ctx = &seen}};
+    open_unet(&on);
+    run_one(&on, 0, quiet);
+    for (uint32_t i = 1; i <= 4; i++) { /* walked, recorded, replayed */
+        memset(eps, 0, sizeof eps);
+        assert_int_equal(ld_model_unet(on.model, NULL, &request, &err), LD_OK);
+        assert_int_equal(seen.calls, i);
+        assert_int_equal(seen.early, i);
+        assert_memory_equal(eps, quiet, sizeof eps);
+    }
+    network_fixture_close(&on);
+}
+
 static void keys_and_values_are_computed_once_a_prompt(void **state)
 {
     (void)state;
@@ -536,6 +574,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fill_inputs, nothing_is_left)
         TEST(a_plan_is_walked_recorded_and_replayed_with_equal_bits),
+        TEST(the_caller_works_once_a_run_while_the_device_computes),
         TEST(keys_and_values_are_computed_once_a_prompt),
         TEST(a_replay_takes_its_own_inputs),
         TEST(no_run_allocates_once_a_plan_has_been_walked),

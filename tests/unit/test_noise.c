@@ -359,6 +359,73 @@ static void seed_resize_keeps_the_small_noise_in_the_middle(void **state)
             }
 }
 
+/* ---- Drawing ahead --------------------------------------------------------------------------- */
+
+enum { AHEAD_DRAWS = 12 };
+
+/* A mixed run of all three streams; `ahead`: what comes next is drawn before it is asked for, with
+ * the right guess of the tree's next point or a wrong one. */
+static void run_mixed(const struct ld_noise_config *config, bool ahead, double *out)
+{
+    static const enum ld_noise_stream streams[] = {LD_NOISE_ANCESTRAL, LD_NOISE_BROWNIAN,
+                                                   LD_NOISE_CHURN, LD_NOISE_ANCESTRAL};
+    struct ld_arena arena;
+    struct ld_noise *noise;
+    ld_arena_init(&arena, "test", 1 << 20);
+    assert_int_equal(ld_noise_create(&noise, &arena, config, NULL), LD_OK);
+    const struct ld_noise_source source = ld_noise_source_of(noise);
+    for (size_t d = 0; d < AHEAD_DRAWS; d++) {
+        const double from = 14.0 - (double)d;
+        const double to = 13.0 - (double)d;
+        for (size_t times = 0; ahead && times < 1 + d % 2; times++)
+            ld_noise_ahead(noise, d % 3 == 0 ? 0 : d % 3 == 1 ? to : to + 0.25);
+        assert_int_equal(
+            source.draw(source.state, streams[d % 4], from, to, out + d * COUNT, COUNT, NULL),
+            LD_OK);
+    }
+    ld_arena_deinit(&arena);
+}
+
+static void drawing_ahead_changes_no_draw(void **state)
+{
+    (void)state;
+    static const enum ld_profile profiles[] = {LD_PROFILE_COMFY, LD_PROFILE_A1111};
+    static const enum ld_noise_kind kinds[] = {LD_NOISE_PHILOX, LD_NOISE_CPU};
+    static double plain[AHEAD_DRAWS * COUNT];
+    static double ahead[AHEAD_DRAWS * COUNT];
+    for (size_t k = 0; k < 8; k++) {
+        struct ld_noise_config config = config_make(profiles[k % 2], kinds[k / 2 % 2]);
+        config.batch_count = k / 4 ? 3 : 1;
+        config.batch_index = k / 4 ? 2 : 0;
+        run_mixed(&config, false, plain);
+        run_mixed(&config, true, ahead);
+        assert_memory_equal(plain, ahead, sizeof plain);
+    }
+}
+
+/* Memory tells: each stream that draws ahead keeps one tensor, the tree its nodes. */
+static void only_what_somebody_draws_is_drawn_ahead(void **state)
+{
+    (void)state;
+    double out[COUNT];
+    struct ld_arena arena;
+    struct ld_noise *noise;
+    const struct ld_noise_config config = config_make(LD_PROFILE_COMFY, LD_NOISE_CPU);
+    ld_arena_init(&arena, "test", 1 << 20);
+    assert_int_equal(ld_noise_create(&noise, &arena, &config, NULL), LD_OK);
+    const struct ld_noise_source source = ld_noise_source_of(noise);
+    const void *const mark = ld_arena_alloc(&arena, 16);
+    ld_noise_ahead(noise, 7.0);
+    const char *const after = ld_arena_alloc(&arena, 16);
+    assert_ptr_equal(after, (const char *)mark + 16);
+    assert_int_equal(source.draw(source.state, LD_NOISE_ANCESTRAL, 14.0, 13.0, out, COUNT, NULL),
+                     LD_OK);
+    ld_noise_ahead(noise, 7.0);
+    const char *const later = ld_arena_alloc(&arena, 16);
+    assert_ptr_equal(later, after + 16 + COUNT * sizeof(float));
+    ld_arena_deinit(&arena);
+}
+
 /* ---- Brownian tree --------------------------------------------------------------------------- */
 
 static void the_tree_does_not_depend_on_the_order_of_questions(void **state)
@@ -432,6 +499,8 @@ int main(void)
         cmocka_unit_test(an_element_of_a_batch_is_a_slice_of_the_whole_stream),
         cmocka_unit_test(a_variation_of_strength_one_is_the_other_noise),
         cmocka_unit_test(seed_resize_keeps_the_small_noise_in_the_middle),
+        cmocka_unit_test(drawing_ahead_changes_no_draw),
+        cmocka_unit_test(only_what_somebody_draws_is_drawn_ahead),
         cmocka_unit_test(the_tree_does_not_depend_on_the_order_of_questions),
         cmocka_unit_test(failures_are_told_and_nothing_is_drawn),
     };
