@@ -225,7 +225,6 @@ static void delivery_is_taken_from_another_request(void **state)
     set("user-data", "{}");
     set("webhook-url", "https://a.example/");
     set("webhook-events", "image,done");
-    set("on-disconnect", "cancel");
     set("preview-decoder", "latent");
     ld_request_take_delivery(&taker, &request);
     assert_int_equal(taker.steps, 7);
@@ -234,7 +233,6 @@ static void delivery_is_taken_from_another_request(void **state)
     assert_string_equal(taker.user_data, "{}");
     assert_string_equal(taker.webhook_url, "https://a.example/");
     assert_true(taker.webhook_events != 0 && taker.webhook_events == request.webhook_events);
-    assert_int_equal(taker.cancel_on_disconnect, LD_TRUE);
     assert_int_equal(taker.preview_decoder, LD_PREVIEW_LATENT);
 }
 
