@@ -51,6 +51,7 @@ ROOMS = [
     ("tests/static", "The CUDA kernels proven by their compiler's words."),
     ("tests/demo", "The demo model judged by its pictures."),
     ("tests/tidy", "Rules that a machine can check."),
+    ("tests/fresh", "A first run on a machine that has nothing."),
     ("tests", "The test commands."),
 ]
 
