@@ -29,7 +29,7 @@
 enum {
     EXIT_CONFIG = 78,   /* EX_CONFIG */
     EXIT_TEMPFAIL = 75, /* EX_TEMPFAIL: the supervisor of this process starts it again */
-    HTTP_THREADS = 8,   /* as many submits share a flush */
+    HTTP_THREADS = 8,
     WORKER_ARGS_MAX = 256,
     UPKEEP_PERIOD_S = 60,
     EXPIRE_BATCH = 100,

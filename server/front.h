@@ -63,6 +63,7 @@ struct ld_intake {
     enum ld_store_key_use key_use; /* of the key that it is submitted with */
     struct ld_intake_cell *cells;  /* of a sweep, each as it will run */
     uint32_t cell_count;
+    struct ld_intake_submission *submission; /* between begin and end of a submit */
 };
 
 /* In the exchange's arena, with its caller's limits. */
@@ -82,6 +83,17 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
 enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
                               struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
                               struct ld_error *err) LD_MUST_USE;
+
+/*
+ * The same in two halves: begin, do something else until `told` (ld_store_submit_begin), end. The
+ * intake, `tenant`, `key` and the exchange stay as they are in between.
+ */
+enum ld_code ld_intake_submit_begin(struct ld_intake *intake, const char *tenant, const char *key,
+                                    struct ld_span body, void (*told)(void *ctx), void *ctx,
+                                    struct ld_error *err) LD_MUST_USE;
+bool ld_intake_submit_is_known(const struct ld_intake *intake);
+enum ld_code ld_intake_submit_end(struct ld_intake *intake, char id[LD_ID_SIZE], bool *replayed,
+                                  struct ld_error *err) LD_MUST_USE;
 
 /* Check a picture of a stranger by its header and store it as an upload.
  * Errors   LD_E_UNSUPPORTED (not a PNG that is taken here), LD_E_TOO_LARGE, those of the store. */

@@ -1,9 +1,16 @@
 #include "server/handlers.h"
 
 #include "api/respond.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "server/front.h"
 
-enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
+enum {
+    LIST_DEFAULT = 20,
+    LIST_MAX = 100,
+    KEY_BYTES_MAX = 255,
+    PATIENCE_US = 60 * 1000 * 1000 /* of a parked submit; then it looks and parks again */
+};
 
 /* ---- POST /v1/jobs --------------------------------------------------------------------------- */
 
@@ -79,55 +86,134 @@ static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_err
     return ld_exchange_problem(ex, &problem);
 }
 
-static enum ld_handled wait_or_reply(struct ld_exchange *ex, struct submitted *submitted,
-                                     const struct ld_request *request)
+/*
+ * A submit waits parked for its flush: a thread that waited for it itself would let all its other
+ * connections wait too, and a flush would carry no more submits than there are threads.
+ */
+struct submitting {
+    struct ld_exchange *ex;
+    struct ld_intake intake;
+    struct submitted *submitted;
+};
+
+static void free_submitting(struct submitting *s)
 {
-    const int64_t seconds =
-        ld_front_wait_seconds(ex, submitted->wants_png ? ex->front->settings->wait_s : 0);
-    const bool cancels = request->cancel_on_disconnect == LD_UNSET
-                             ? seconds > 0
-                             : request->cancel_on_disconnect == LD_TRUE;
-    const struct ld_wait_options options = {
+    ld_intake_deinit(&s->intake);
+    ld_heap_free(s->submitted);
+    ld_heap_free(s);
+}
+
+static bool is_cancelled_by_leaving(const struct ld_request *request, int64_t seconds)
+{
+    return request->cancel_on_disconnect == LD_UNSET ? seconds > 0
+                                                     : request->cancel_on_disconnect == LD_TRUE;
+}
+
+static int64_t seconds_to_wait(struct ld_exchange *ex, const struct submitted *submitted)
+{
+    return ld_front_wait_seconds(ex, submitted->wants_png ? ex->front->settings->wait_s : 0);
+}
+
+/* The client left before it could be told: the job is in the queue or it is not. */
+static void abandon_submit(void *state)
+{
+    struct submitting *s = state;
+    struct ld_exchange *ex = s->ex;
+    struct ld_error err;
+    enum ld_job_status status;
+    const enum ld_code code =
+        ld_intake_submit_end(&s->intake, s->submitted->id, &s->submitted->replayed, &err);
+    if (code == LD_OK && !s->submitted->replayed &&
+        is_cancelled_by_leaving(&s->intake.native.request, seconds_to_wait(ex, s->submitted)) &&
+        ld_front_cancel(ex->front, ex->tenant, s->submitted->id, false, &status, &err) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "http", "a job without a caller was not cancelled", &err);
+    free_submitting(s);
+}
+
+static void wake(void *ctx)
+{
+    ld_exchange_wake(ctx);
+}
+
+static struct ld_wait_options wait_options(struct ld_exchange *ex, struct submitted *submitted,
+                                           const struct ld_request *request)
+{
+    const int64_t seconds = seconds_to_wait(ex, submitted);
+    if (submitted->replayed)
+        ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
+    if (seconds > 0)
+        ld_exchange_set_header(ex, "Preference-Applied", "wait");
+    return (struct ld_wait_options){
         .job_id = submitted->id,
         .seconds = seconds,
-        .cancel_on_leave = cancels,
+        .cancel_on_leave = is_cancelled_by_leaving(request, seconds),
         /* Who does not wait is told that his job was taken, however quickly it ended. */
         .ended = seconds > 0 || submitted->replayed ? reply_ended : reply_queued,
         .timed_out = reply_queued,
         .ctx = submitted,
         .ctx_free = ld_heap_free,
     };
-    if (submitted->replayed)
-        ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
-    if (seconds > 0)
-        ld_exchange_set_header(ex, "Preference-Applied", "wait");
-    return ld_front_wait(ex, &options);
 }
 
-static enum ld_handled submit(struct ld_exchange *ex, struct ld_intake *intake, const char *key)
+static enum ld_handled end_submit(struct ld_exchange *ex)
 {
     struct ld_error err = {0};
+    struct submitting *s = ex->state;
+    struct submitted *submitted = s->submitted;
+    if (!ex->stopping && !ld_intake_submit_is_known(&s->intake)) {
+        ex->park_until_us = ld_clock_monotonic_us() + PATIENCE_US;
+        return LD_PARKED;
+    }
+    ex->state = NULL;
+    ex->state_free = NULL;
+    const enum ld_code code =
+        ld_intake_submit_end(&s->intake, submitted->id, &submitted->replayed, &err);
+    s->submitted = NULL; /* the wait's */
+    const struct ld_wait_options options =
+        code == LD_OK ? wait_options(ex, submitted, &s->intake.native.request)
+                      : (struct ld_wait_options){0};
+    free_submitting(s);
+    if (code == LD_OK)
+        return ld_front_wait(ex, &options);
+    const bool replayed = submitted->replayed;
+    ld_heap_free(submitted);
+    return refuse_submit(ex, &err, replayed);
+}
+
+static enum ld_handled begin_submit(struct ld_exchange *ex, const char *key)
+{
+    struct ld_error err = {0};
+    struct submitting *s = ld_heap_alloc(sizeof *s);
     struct submitted *submitted = ld_heap_alloc(sizeof *submitted);
-    if (!submitted)
+    if (!s || !submitted) {
+        ld_heap_free(s);
+        ld_heap_free(submitted);
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    }
+    s->ex = ex;
+    s->submitted = submitted;
     submitted->wants_png = ld_exchange_accepts(ex, "image/png", false);
-    if (!ld_intake_accept(intake, ex->tenant, ex->body)) {
-        ld_heap_free(submitted);
-        return ld_exchange_problem(ex, &intake->native.problem);
+    ld_intake_init(&s->intake, ex);
+    if (!ld_intake_accept(&s->intake, ex->tenant, ex->body)) {
+        const enum ld_handled handled = ld_exchange_problem(ex, &s->intake.native.problem);
+        free_submitting(s);
+        return handled;
     }
-    if (ld_intake_submit(intake, ex->tenant, key, ex->body, submitted->id, &submitted->replayed,
-                         &err) != LD_OK) {
-        const bool replayed = submitted->replayed;
-        ld_heap_free(submitted);
-        return refuse_submit(ex, &err, replayed);
+    if (ld_intake_submit_begin(&s->intake, ex->tenant, key, ex->body, wake, ex, &err) != LD_OK) {
+        free_submitting(s);
+        return refuse_submit(ex, &err, false);
     }
-    return wait_or_reply(ex, submitted, &intake->native.request);
+    ex->state = s;
+    ex->state_free = abandon_submit;
+    return end_submit(ex);
 }
 
 enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
 {
     if (ld_front_is_waiting(ex))
         return ld_front_wait_again(ex);
+    if (ex->state)
+        return end_submit(ex);
     if (atomic_load(&ex->front->draining))
         return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
     const char *key = ld_exchange_header(ex, "Idempotency-Key");
@@ -136,11 +222,7 @@ enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
                                   "Idempotency-Key must have 1 to 255 printable characters");
     if (ld_front_wait_seconds(ex, 0) < 0)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0, "wait must be a number of seconds");
-    struct ld_intake intake;
-    ld_intake_init(&intake, ex);
-    const enum ld_handled handled = submit(ex, &intake, key ? key : "");
-    ld_intake_deinit(&intake);
-    return handled;
+    return begin_submit(ex, key ? key : "");
 }
 
 /* ---- Looking at jobs ------------------------------------------------------------------------- */

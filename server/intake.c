@@ -327,23 +327,28 @@ static int64_t day_work(const struct ld_key_limits *limits)
     return limits->day_max * 1000000 / LD_WORK_UNIT_PIXELS;
 }
 
-enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
-                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
-                              struct ld_error *err)
-{
+/* What the store borrows until the end of a submit. */
+struct ld_intake_submission {
+    struct ld_store_submission *stored;
+    struct ld_store_submit submit;
     char body_sha256[LD_SHA256_HEX_SIZE];
     struct ld_store_cell cells[LD_SWEEP_CELLS_MAX];
+};
+
+static void fill_submission(const struct ld_intake *intake, const char *tenant, const char *key,
+                            struct ld_span body, struct ld_intake_submission *out)
+{
     for (uint32_t i = 0; i < intake->cell_count; i++) {
         const struct ld_intake_cell *cell = &intake->cells[i];
-        cells[i] = (struct ld_store_cell){
+        out->cells[i] = (struct ld_store_cell){
             .request_json = cell->request_json.data,
             .warnings_json = cell->warnings_json.size > 2 ? cell->warnings_json.data : "",
             .work = cell->work,
             .cost = cell->cost,
         };
     }
-    ld_sha256_hex(body, body_sha256);
-    const struct ld_store_submit submit = {
+    ld_sha256_hex(body, out->body_sha256);
+    out->submit = (struct ld_store_submit){
         .tenant = tenant,
         .request_json = intake->request_json.data,
         .warnings_json = intake->native.warnings.count ? intake->warnings_json.data : "",
@@ -355,24 +360,67 @@ enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, cons
         .mask_sha256 = intake->mask_sha256,
         .idempotency_key = key,
         .key_use = intake->key_use,
-        .body_sha256 = body_sha256,
+        .body_sha256 = out->body_sha256,
         .queued_per_tenant_max = intake->caller->limits.queued_max,
-        .queued_max = intake->front->settings->queued_max,
-        .cells = cells,
+        .queued_max = atomic_load(&intake->front->settings)->queued_max,
+        .cells = out->cells,
         .cell_count = intake->cell_count,
     };
-    const enum ld_code code = ld_store_submit(intake->front->store, &submit, id, replayed, err);
+}
+
+enum ld_code ld_intake_submit_begin(struct ld_intake *intake, const char *tenant, const char *key,
+                                    struct ld_span body, void (*told)(void *ctx), void *ctx,
+                                    struct ld_error *err)
+{
+    LD_ASSERT(!intake->submission);
+    struct ld_intake_submission *made = ld_heap_alloc(sizeof *made);
+    if (!made)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    fill_submission(intake, tenant, key, body, made);
+    const enum ld_code code =
+        ld_store_submit_begin(&made->stored, intake->front->store, &made->submit, told, ctx, err);
+    if (code == LD_OK)
+        intake->submission = made;
+    else
+        ld_heap_free(made);
+    return code;
+}
+
+bool ld_intake_submit_is_known(const struct ld_intake *intake)
+{
+    return ld_store_submit_is_known(intake->submission->stored);
+}
+
+static enum ld_count count_of(const struct ld_intake *intake, bool replayed)
+{
+    return replayed                                 ? LD_COUNT_REPLAYED
+           : intake->native.request.upscale.present ? LD_COUNT_SUBMITTED_UPSCALE
+           : intake->mask_sha256[0]                 ? LD_COUNT_SUBMITTED_MASK
+           : intake->init_sha256[0]                 ? LD_COUNT_SUBMITTED_IMAGE
+                                                    : LD_COUNT_SUBMITTED_TEXT;
+}
+
+enum ld_code ld_intake_submit_end(struct ld_intake *intake, char id[LD_ID_SIZE], bool *replayed,
+                                  struct ld_error *err)
+{
+    LD_ASSERT(intake->submission);
+    const enum ld_code code = ld_store_submit_end(intake->submission->stored, id, replayed, err);
+    ld_heap_free(intake->submission);
+    intake->submission = NULL;
     if (code == LD_E_QUEUE_FULL)
         ld_metrics_add(intake->front->metrics, LD_COUNT_REJECTED, 1);
     else if (code == LD_OK)
-        ld_metrics_add(intake->front->metrics,
-                       *replayed                                ? LD_COUNT_REPLAYED
-                       : intake->native.request.upscale.present ? LD_COUNT_SUBMITTED_UPSCALE
-                       : intake->mask_sha256[0]                 ? LD_COUNT_SUBMITTED_MASK
-                       : intake->init_sha256[0]                 ? LD_COUNT_SUBMITTED_IMAGE
-                                                                : LD_COUNT_SUBMITTED_TEXT,
-                       1);
+        ld_metrics_add(intake->front->metrics, count_of(intake, *replayed), 1);
     if (code == LD_OK && !*replayed)
         ld_supervisor_wake(intake->front->supervisor);
     return code;
+}
+
+enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
+                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
+                              struct ld_error *err)
+{
+    const enum ld_code code = ld_intake_submit_begin(intake, tenant, key, body, NULL, NULL, err);
+    *replayed = false;
+    return code == LD_OK ? ld_intake_submit_end(intake, id, replayed, err) : code;
 }

@@ -182,6 +182,8 @@ static void *writer_main(void *arg)
                 ld_heap_free(first);
             } else {
                 first->done = true;
+                if (first->told)
+                    first->told(first->ctx);
             }
             first = next;
         }
@@ -201,21 +203,42 @@ static void append_op(struct ld_store *store, struct ld_store_op *op)
     pthread_cond_signal(&store->ops_ready);
 }
 
+enum ld_code ld_store_begin(struct ld_store *store, struct ld_store_op *op, struct ld_error *err)
+{
+    if (atomic_load(&store->broken))
+        return LD_FAIL(err, LD_E_IO, "the job store is damaged");
+    pthread_mutex_lock(&store->ops_lock);
+    append_op(store, op);
+    pthread_mutex_unlock(&store->ops_lock);
+    return LD_OK;
+}
+
+bool ld_store_is_done(struct ld_store *store, const struct ld_store_op *op)
+{
+    pthread_mutex_lock(&store->ops_lock);
+    const bool done = op->done;
+    pthread_mutex_unlock(&store->ops_lock);
+    return done;
+}
+
+enum ld_code ld_store_await(struct ld_store *store, struct ld_store_op *op, struct ld_error *err)
+{
+    pthread_mutex_lock(&store->ops_lock);
+    while (!op->done)
+        pthread_cond_wait(&store->ops_done, &store->ops_lock);
+    pthread_mutex_unlock(&store->ops_lock);
+    if (op->code != LD_OK && err)
+        *err = op->err;
+    return op->code;
+}
+
 enum ld_code ld_store_run(struct ld_store *store,
                           enum ld_code (*run)(struct ld_store *, void *, struct ld_error *),
                           void *args, struct ld_error *err)
 {
     struct ld_store_op op = {.run = run, .args = args};
-    if (atomic_load(&store->broken))
-        return LD_FAIL(err, LD_E_IO, "the job store is damaged");
-    pthread_mutex_lock(&store->ops_lock);
-    append_op(store, &op);
-    while (!op.done)
-        pthread_cond_wait(&store->ops_done, &store->ops_lock);
-    pthread_mutex_unlock(&store->ops_lock);
-    if (op.code != LD_OK && err)
-        *err = op.err;
-    return op.code;
+    const enum ld_code code = ld_store_begin(store, &op, err);
+    return code == LD_OK ? ld_store_await(store, &op, err) : code;
 }
 
 enum ld_code ld_store_flush(struct ld_store *store, struct ld_error *err)

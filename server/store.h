@@ -125,6 +125,21 @@ struct ld_store_submit {
 enum ld_code ld_store_submit(struct ld_store *store, const struct ld_store_submit *submit,
                              char id[LD_ID_SIZE], bool *replayed, struct ld_error *err) LD_MUST_USE;
 
+/*
+ * The same in two halves, so that one thread can have many submits in the air and they share a
+ * flush. `submit` and its texts are borrowed until the end; `told` is called once, on the writer
+ * thread, when the outcome is known, and must not call the store. Every submission is ended; the
+ * end waits for the outcome if need be, and frees it.
+ * Errors   LD_E_IO, LD_E_NOMEM: nothing was begun.
+ */
+struct ld_store_submission;
+enum ld_code ld_store_submit_begin(struct ld_store_submission **out, struct ld_store *store,
+                                   const struct ld_store_submit *submit, void (*told)(void *ctx),
+                                   void *ctx, struct ld_error *err) LD_MUST_USE;
+bool ld_store_submit_is_known(const struct ld_store_submission *submission);
+enum ld_code ld_store_submit_end(struct ld_store_submission *submission, char id[LD_ID_SIZE],
+                                 bool *replayed, struct ld_error *err) LD_MUST_USE;
+
 /* A job with what the server needs beside the view. Texts in the arena given to the call. */
 struct ld_store_job {
     struct ld_job_view view;

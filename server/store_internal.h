@@ -24,7 +24,10 @@ struct ld_store_op {
     enum ld_code code;
     struct ld_error err;
     bool done;
-    bool posted; /* nobody waits: the writer frees it, and its event text with it */
+    bool posted;             /* nobody waits: the writer frees it, and its event text with it */
+    void (*told)(void *ctx); /* instead of waiting; with ops_lock held, so that it is over before
+                                the owner can free anything */
+    void *ctx;
     struct ld_store_op *next;
 };
 
@@ -73,6 +76,14 @@ struct ld_store {
 enum ld_code ld_store_run(struct ld_store *store,
                           enum ld_code (*run)(struct ld_store *, void *, struct ld_error *),
                           void *args, struct ld_error *err) LD_MUST_USE;
+
+/* The same in two halves: the owner does something else meanwhile. An operation that was begun must
+ * be awaited before it is freed. Errors   LD_E_IO (damaged store): nothing was begun. */
+enum ld_code ld_store_begin(struct ld_store *store, struct ld_store_op *op,
+                            struct ld_error *err) LD_MUST_USE;
+bool ld_store_is_done(struct ld_store *store, const struct ld_store_op *op);
+enum ld_code ld_store_await(struct ld_store *store, struct ld_store_op *op,
+                            struct ld_error *err) LD_MUST_USE;
 
 /*
  * Record an event of the running operation, on the writer thread. `stored` also writes the row.

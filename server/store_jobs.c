@@ -313,6 +313,50 @@ enum ld_code ld_store_submit(struct ld_store *store, const struct ld_store_submi
     return ld_store_run(store, run_submit, &args, err);
 }
 
+struct ld_store_submission {
+    struct ld_store *store;
+    struct ld_store_op op;
+    struct submit_args args;
+    char id[LD_ID_SIZE];
+    bool replayed;
+};
+
+enum ld_code ld_store_submit_begin(struct ld_store_submission **out, struct ld_store *store,
+                                   const struct ld_store_submit *submit, void (*told)(void *ctx),
+                                   void *ctx, struct ld_error *err)
+{
+    LD_ASSERT(submit->priority >= 0 && submit->priority < 10);
+    struct ld_store_submission *made = ld_heap_alloc(sizeof *made);
+    *out = NULL;
+    if (!made)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    made->store = store;
+    made->args = (struct submit_args){submit, made->id, &made->replayed};
+    made->op =
+        (struct ld_store_op){.run = run_submit, .args = &made->args, .told = told, .ctx = ctx};
+    const enum ld_code code = ld_store_begin(store, &made->op, err);
+    if (code == LD_OK)
+        *out = made;
+    else
+        ld_heap_free(made);
+    return code;
+}
+
+bool ld_store_submit_is_known(const struct ld_store_submission *submission)
+{
+    return ld_store_is_done(submission->store, &submission->op);
+}
+
+enum ld_code ld_store_submit_end(struct ld_store_submission *submission, char id[LD_ID_SIZE],
+                                 bool *replayed, struct ld_error *err)
+{
+    const enum ld_code code = ld_store_await(submission->store, &submission->op, err);
+    memcpy(id, submission->id, LD_ID_SIZE);
+    *replayed = submission->replayed;
+    ld_heap_free(submission);
+    return code;
+}
+
 /* ---- Claim and lease ------------------------------------------------------------------------- */
 
 struct claim_args {

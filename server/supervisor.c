@@ -13,7 +13,8 @@ enum {
     POLL_MS_MAX = 500,
     FRAMES_PER_TURN = 256, /* then the other workers get their turn */
     CLAIM_RETRY_US = 1000 * 1000,
-    STOP_PATIENCE_US = 3 * 1000 * 1000,
+    STOP_PATIENCE_US = 3 * 1000 * 1000, /* with both the end comes within 5 s of the drain's */
+    ORPHAN_PATIENCE_US = 1000 * 1000,
     START_PATIENCE_US = 900 * 1000 * 1000 /* hashing and loading many models from a slow disk */
 };
 
@@ -331,7 +332,7 @@ static bool stop_workers(struct ld_supervisor *supervisor, int64_t now_us)
     supervisor->stop_sent = true;
     return all_down && (ld_supervisor_settle_orphans(supervisor) ||
                         ld_store_is_broken(supervisor->config.store) ||
-                        now_us > supervisor->stop_until_us + STOP_PATIENCE_US);
+                        now_us > supervisor->stop_until_us + ORPHAN_PATIENCE_US);
 }
 
 static void *supervisor_main(void *arg)

@@ -8,8 +8,10 @@
 #include "server/store.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -309,6 +311,46 @@ static void a_job_cancelled_while_it_waits_again_keeps_what_was_asked_for(void *
         assert_int_equal(job.view.image_count, keep ? 1 : 0);
         ld_store_close(store);
     }
+}
+
+static atomic_int told_count;
+
+static void note_told(void *ctx)
+{
+    (void)ctx;
+    (void)atomic_fetch_add(&told_count, 1);
+}
+
+/* One thread has sixteen in the air; some are ended at once, some when they are known. */
+static void submits_in_two_halves_are_each_told_once(void **state)
+{
+    (void)state;
+    struct ld_store *store = open_store();
+    struct ld_error err = {0};
+    enum { COUNT = 16 };
+    struct ld_store_submission *under_way[COUNT];
+    struct ld_store_submit submits[COUNT];
+    char ids[COUNT][LD_ID_SIZE];
+    bool replayed;
+    atomic_store(&told_count, 0);
+    for (int i = 0; i < COUNT; i++) {
+        submits[i] = a_submit("t");
+        submits[i].queued_per_tenant_max = COUNT - 1; /* the last is one too many */
+        assert_int_equal(
+            ld_store_submit_begin(&under_way[i], store, &submits[i], note_told, NULL, &err), LD_OK);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        struct ld_store_job job;
+        while (i % 2 && !ld_store_submit_is_known(under_way[i]))
+            sched_yield();
+        const enum ld_code code = ld_store_submit_end(under_way[i], ids[i], &replayed, &err);
+        assert_int_equal(code, i < COUNT - 1 ? LD_OK : LD_E_QUEUE_FULL);
+        assert_false(replayed);
+        if (code == LD_OK)
+            get(store, ids[i], &job);
+    }
+    assert_int_equal(atomic_load(&told_count), COUNT);
+    ld_store_close(store);
 }
 
 /* ---- Quotas, keys, deletion ------------------------------------------------------------------ */
@@ -691,6 +733,7 @@ int main(void)
         STORE_TEST(attempts_are_counted_and_exhausted),
         STORE_TEST(cancelling_ends_in_cancelled_whatever_the_worker_says),
         STORE_TEST(a_job_cancelled_while_it_waits_again_keeps_what_was_asked_for),
+        STORE_TEST(submits_in_two_halves_are_each_told_once),
         STORE_TEST(quotas_hold_at_their_bounds),
         STORE_TEST(an_idempotency_key_names_one_job),
         STORE_TEST(a_deleted_job_is_gone_and_frees_its_blobs),
