@@ -7,7 +7,7 @@ static const float LOGVAR_MIN = -30.0F;
 static const float LOGVAR_MAX = 20.0F;
 
 /* One run of one half: the whole picture in one of its forms, or a tile. `half` [C, ...] is the
- * sample of half the sides of form ESTIMATED, `first` tells that its norms have yet to be measured.
+ * sample of form ESTIMATED, `first` tells that its norms have yet to be measured.
  */
 struct vae_run {
     enum ld_part part;
@@ -60,9 +60,13 @@ enum { TILE = 64, OVERLAP = 16 };
  * picture evenly, with an inside that no neighbour reaches in the deep levels. */
 enum { BLOCK = 8 };
 
-static int32_t half_of(int32_t side)
+/* Side of the sample of a side: half of it, and at least a tile's, which takes no more memory than
+ * the tiles do and leaves less of a small picture out. */
+static int32_t sample_of(int32_t side)
 {
-    return (side + 1) / 2;
+    const int32_t half = (side + 1) / 2;
+    const int32_t tile = side < TILE ? side : TILE;
+    return half > tile ? half : tile;
 }
 
 /* A half of the VAE over a picture in tiles. All tiles have one size, the last ones move inwards,
@@ -159,27 +163,30 @@ static enum ld_code run_tiles(struct ld_model *model, struct tiling *t, struct l
     return LD_OK;
 }
 
-/* Where the sample's cell `at` comes from: blocks of BLOCK cells, spread evenly over the side. */
+/* Where the sample's cell `at` comes from: blocks of BLOCK cells, spread evenly over the side; the
+ * side itself where all of it is in the sample. */
 static int32_t sampled_cell(int32_t at, int32_t side)
 {
     const int32_t block = side < BLOCK ? side : BLOCK;
-    const int32_t last = (half_of(side) - 1) / block;
+    if (sample_of(side) == side)
+        return at;
+    const int32_t last = (sample_of(side) - 1) / block;
     const int32_t begin =
         last ? (int32_t)((int64_t)(at / block) * (side - block) / last) : (side - block) / 2;
     return begin + at % block;
 }
 
 /*
- * A sample of the input with half its sides, for norms that are to fit the whole picture: blocks at
- * the picture's own scale. A picture shrunk by averaging has other variances than the whole, and
+ * A sample of the input, for norms that are to fit the whole picture: blocks at the picture's own
+ * scale. A picture shrunk by averaging has other variances than the whole, and
  * norms measured on it shift every tone (docs/high-resolution.md has figures).
  */
 static enum ld_code make_half(struct tiling *t, float **half, size_t *half_bytes,
                               struct ld_error *err)
 {
     const size_t f = (size_t)t->in_factor;
-    const size_t height = (size_t)half_of(t->height) * f;
-    const size_t width = (size_t)half_of(t->width) * f;
+    const size_t height = (size_t)sample_of(t->height) * f;
+    const size_t width = (size_t)sample_of(t->width) * f;
     const size_t in_width = (size_t)t->width * f;
     const size_t in_plane = (size_t)t->height * f * in_width;
     *half_bytes = (size_t)t->in_channels * height * width * sizeof(float);
@@ -192,7 +199,7 @@ static enum ld_code make_half(struct tiling *t, float **half, size_t *half_bytes
     for (size_t c = 0; c < (size_t)t->in_channels; c++)
         for (size_t y = 0; y < height; y++) {
             const size_t from = (size_t)sampled_cell((int32_t)(y / f), t->height) * f + y % f;
-            for (size_t x = 0; x < (size_t)half_of(t->width); x++)
+            for (size_t x = 0; x < (size_t)sample_of(t->width); x++)
                 memcpy(*half + (c * height + y) * width + x * f,
                        t->in + c * in_plane + from * in_width +
                            (size_t)sampled_cell((int32_t)x, t->width) * f,

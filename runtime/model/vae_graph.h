@@ -3,7 +3,7 @@
  *
  * Decoder  in LD_PORT_X [B, 4, h, w] with LD_PORT_SCALE [B] (1 / 0.18215 for a sampler's latent);
  *          out LD_PORT_OUT [B, 3, 8h, 8w], not clamped; 0 is black plus white halves: (y + 1) / 2.
- *          ESTIMATED: a sample of the latent, half its sides, in LD_PORT_EXTRA.
+ *          ESTIMATED: a sample of the latent in LD_PORT_EXTRA.
  * Encoder  in LD_PORT_X [B, 3, H, W] in [-1, 1]; out LD_PORT_OUT [B, 8, H/8, W/8]: four mean
  *          planes, then four logvar planes, not clamped.
  * (8 is 2^(levels - 1).) Source: model.md 2.2.
@@ -22,8 +22,9 @@
  *              residual ever stands: about half of WHOLE's memory. WHOLE's bits on the CPU; on a
  *              GPU its sums may be cut elsewhere (moments by tiles of what wrote them, K where a
  *              kernel for fewer rows splits it), which moves last bits.
- *   ESTIMATED  one tile of a picture, with the norms of a sample of the picture (LD_PORT_EXTRA,
- *              half its sides) that runs as the prologue: no seams, a slight shift of tone.
+ *   ESTIMATED  one tile of a picture, with the norms of a sample of the picture (LD_PORT_EXTRA:
+ *              half its sides, at least a tile) that runs as the prologue: no seams, a slight
+ *              shift of tone.
  *   TILE       one tile by itself, its norms its own.
  */
 enum ld_vae_form { LD_VAE_FORM_WHOLE, LD_VAE_FORM_STRIPS, LD_VAE_FORM_ESTIMATED, LD_VAE_FORM_TILE };

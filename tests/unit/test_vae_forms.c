@@ -1,7 +1,7 @@
 /*
  * Proves that a picture in strips is the picture in one piece, bit for bit, at every CPU level this
  * machine has, for sizes that cut unevenly; that tiles blend to about the same picture, on a smooth
- * latent nearer with the norms of the picture at half its size than with their own; and that strips
+ * latent nearer with the norms of a sample of the picture than with their own; and that strips
  * take less memory.
  */
 #include "runtime/model/arch.h"
@@ -121,7 +121,7 @@ static void tiles_with_the_picture_s_norms_are_nearer(void **state)
     decode(fixture.model, H, W, LD_VAE_FORM_ESTIMATED, parts);
     const double estimated = apart(parts, whole, count);
     assert_true(plain > 0 && estimated > 0); /* they are tiles indeed */
-    assert_true(estimated < plain);
+    assert_true(estimated < 0.5 * plain);
     assert_true(estimated < 0.5 * size);
     /* What was measured for one picture does not stay for the next. */
     memcpy(whole, parts, count * sizeof(float));
