@@ -24,6 +24,11 @@ if ! apt-cache show libclang-rt-14-dev >/dev/null 2>&1; then
     wanted=("${wanted[@]/libclang-rt-14-dev/libclang-rt-dev}")
 fi
 
+# Ubuntu, which the CUDA images are built on, has the same library under another name.
+if grep -qs '^ID=ubuntu' /etc/os-release; then
+    wanted=("${wanted[@]/libjpeg62-turbo-dev/libjpeg-turbo8-dev}")
+fi
+
 missing=()
 for package in "${wanted[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
