@@ -158,9 +158,10 @@ static enum ld_code read_sigmas(struct reader *reader, const struct ld_field *fi
 static enum ld_code read_words(struct reader *reader, void *base, const struct ld_field *field,
                                const struct ld_json_node *node, struct ld_error *err)
 {
-    enum ld_code code = node->child_count > 0
-                            ? LD_OK
-                            : LD_FAIL(err, LD_E_INVALID, "%s must have a word", field->path);
+    enum ld_code code =
+        node->child_count > 0
+            ? LD_OK
+            : LD_FAIL(err, LD_E_INVALID, "%s must have at least one word", field->path);
     ld_field_clear_words(base, field);
     for (const struct ld_json_node *item = ld_json_first(reader->tree, node); code == LD_OK && item;
          item = ld_json_after(reader->tree, item)) {

@@ -4,18 +4,12 @@
 #include "api/respond.h"
 #include "runtime/base/clock.h"
 
-static struct ld_db_query *use(struct ld_store *store, enum ld_store_sql_index statement,
-                               struct ld_error *err)
-{
-    return ld_db_use(store->writer, (uint32_t)statement, err);
-}
-
 enum ld_code ld_store_cells_bind(struct ld_store *store, const char *id,
                                  char (*cell_ids)[LD_ID_SIZE], uint32_t count, struct ld_error *err)
 {
     enum ld_code code = LD_OK;
     for (uint32_t i = 0; code == LD_OK && i < count; i++) {
-        struct ld_db_query *query = use(store, SQL_CELL_INSERT, err);
+        struct ld_db_query *query = ld_store_use(store, SQL_CELL_INSERT, err);
         if (!query)
             return err->code;
         ld_db_bind_text(query, 1, id);
@@ -52,7 +46,7 @@ enum ld_code ld_store_cells_judge(struct ld_store *store, const struct ld_job_vi
 static enum ld_code end_sweep(struct ld_store *store, const char *id,
                               const struct ld_store_verdict *verdict, struct ld_error *err)
 {
-    struct ld_db_query *query = use(store, SQL_JOB_FINISH, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_JOB_FINISH, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, id);
@@ -107,7 +101,7 @@ static enum ld_code sweep_of(struct ld_store *store, int64_t child_seq, const ch
 {
     bool row;
     *id = "";
-    struct ld_db_query *query = use(store, SQL_CELL_PARENT, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_CELL_PARENT, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, child_seq);

@@ -85,6 +85,14 @@ bool ld_store_is_done(struct ld_store *store, const struct ld_store_op *op);
 enum ld_code ld_store_await(struct ld_store *store, struct ld_store_op *op,
                             struct ld_error *err) LD_MUST_USE;
 
+/* A statement of the writer's connection, ready to be bound; NULL: it cannot be had, err says why.
+ */
+static inline struct ld_db_query *
+ld_store_use(struct ld_store *store, enum ld_store_sql_index statement, struct ld_error *err)
+{
+    return ld_db_use(store->writer, (uint32_t)statement, err);
+}
+
 /*
  * Record an event of the running operation, on the writer thread. `stored` also writes the row.
  * `json`, `request` (may be NULL) and `tenant` must live until the transaction ends (batch arena,

@@ -12,12 +12,6 @@
 static const int64_t day_us = INT64_C(24) * 3600 * 1000000;
 static const double rate_memory_us = 300e6; /* older jobs say less and less */
 
-static struct ld_db_query *use(struct ld_store *store, enum ld_store_sql_index statement,
-                               struct ld_error *err)
-{
-    return ld_db_use(store->writer, (uint32_t)statement, err);
-}
-
 static struct ld_fair_share share_of(const struct ld_store *store, const char *tenant)
 {
     struct ld_fair_share share = {LD_FAIR_WEIGHT_DEFAULT, LD_RUNNING_PER_KEY_MAX};
@@ -31,7 +25,7 @@ static struct ld_fair_share share_of(const struct ld_store *store, const char *t
 enum ld_code ld_store_share_join(struct ld_store *store, const char *tenant, int64_t cost,
                                  struct ld_error *err)
 {
-    struct ld_db_query *query = use(store, SQL_SHARE_JOIN, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_SHARE_JOIN, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, tenant);
@@ -44,7 +38,7 @@ static enum ld_code move(struct ld_store *store, const char *tenant, int64_t que
                          int64_t running, int64_t cost, int64_t vtime, int64_t turns,
                          struct ld_error *err)
 {
-    struct ld_db_query *query = use(store, SQL_SHARE_MOVE, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_SHARE_MOVE, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, tenant);
@@ -84,14 +78,14 @@ enum ld_code ld_store_share_ended(struct ld_store *store, const char *tenant, in
 enum ld_code ld_store_shares_recount(struct ld_store *store, struct ld_error *err)
 {
     bool row = false;
-    struct ld_db_query *query = use(store, SQL_SHARES_RESET, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_SHARES_RESET, err);
     enum ld_code code = query ? ld_store_step_once(query, err) : err->code;
-    if (code != LD_OK || !(query = use(store, SQL_SHARES_LEAST, err)))
+    if (code != LD_OK || !(query = ld_store_use(store, SQL_SHARES_LEAST, err)))
         return err->code;
     code = ld_db_step(query, &row, err);
     atomic_store(&store->fair_now, code == LD_OK && row ? ld_db_int(query, 0) : 0);
     ld_db_done(query);
-    if (code != LD_OK || !(query = use(store, SQL_SHARES_COUNT, err)))
+    if (code != LD_OK || !(query = ld_store_use(store, SQL_SHARES_COUNT, err)))
         return err->code;
     ld_db_bind_int(query, 1, atomic_load(&store->fair_now));
     return ld_store_step_once(query, err);
@@ -147,9 +141,9 @@ static enum ld_code take_first(struct ld_store *store, const struct waiting *wai
                                int32_t chosen, const struct ld_fair_worker *worker,
                                char id[LD_ID_SIZE], bool *row, bool *found, struct ld_error *err)
 {
-    struct ld_db_query *query =
-        use(store, ld_fair_is_oldest_turn(waiting->turns[chosen]) ? SQL_JOB_OLDEST : SQL_JOB_FIRST,
-            err);
+    struct ld_db_query *query = ld_store_use(
+        store, ld_fair_is_oldest_turn(waiting->turns[chosen]) ? SQL_JOB_OLDEST : SQL_JOB_FIRST,
+        err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, waiting->tenants[chosen]);
@@ -355,7 +349,7 @@ int64_t ld_store_day(int64_t wall_us)
 enum ld_code ld_store_usage_add(struct ld_store *store, const char *tenant, int64_t at_us,
                                 const struct ld_store_usage *more, struct ld_error *err)
 {
-    struct ld_db_query *query = use(store, SQL_USAGE_ADD, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_USAGE_ADD, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, tenant);

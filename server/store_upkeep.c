@@ -2,12 +2,6 @@
 
 #include "runtime/base/clock.h"
 
-static struct ld_db_query *use(struct ld_store *store, enum ld_store_sql_index statement,
-                               struct ld_error *err)
-{
-    return ld_db_use(store->writer, (uint32_t)statement, err);
-}
-
 /* ---- Hashes that lost a reference ------------------------------------------------------------ */
 
 static enum ld_code add_freed(struct ld_store_freed *freed, const char *sha256,
@@ -40,7 +34,7 @@ enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld
 {
     bool row;
     enum ld_code code;
-    struct ld_db_query *query = use(store, SQL_IMAGES_OF_JOB, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_IMAGES_OF_JOB, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, seq);
@@ -51,7 +45,7 @@ enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld
     ld_db_done(query);
     if (code != LD_OK)
         return code;
-    if (!(query = use(store, SQL_IMAGES_DELETE, err)))
+    if (!(query = ld_store_use(store, SQL_IMAGES_DELETE, err)))
         return err->code;
     ld_db_bind_int(query, 1, seq);
     return ld_store_step_once(query, err);
@@ -82,7 +76,7 @@ static enum ld_code cancel_one(struct ld_store *store, const struct cancel_args 
     if (ends && !args->keep_partial &&
         (code = ld_store_images_drop(store, row.seq, &store->batch_arena, &freed, err)) != LD_OK)
         return code;
-    struct ld_db_query *query = use(store, SQL_JOB_CANCEL, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_JOB_CANCEL, err);
     if (!query)
         return err->code;
     *args->status = ends ? LD_JOB_CANCELLED : LD_JOB_CANCELLING;
@@ -151,7 +145,7 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
     enum ld_code code = ld_store_row_get(store, args->tenant, args->id, &row, err);
     /* Those who follow the job must hear of its end: a cancelled document is the last event. */
     if (code == LD_OK && !ld_job_status_is_final(row.status)) {
-        struct ld_db_query *cancel = use(store, SQL_JOB_CANCEL, err);
+        struct ld_db_query *cancel = ld_store_use(store, SQL_JOB_CANCEL, err);
         if (!cancel)
             return err->code;
         ld_db_bind_text(cancel, 1, args->id);
@@ -168,7 +162,7 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
         (code = add_freed(args->freed, job.mask_sha256, args->arena, err)) != LD_OK ||
         (code = ld_store_images_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK)
         return code;
-    struct ld_db_query *query = use(store, SQL_JOB_DELETE, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_JOB_DELETE, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, args->id);
@@ -239,7 +233,7 @@ static enum ld_code expire_job(struct ld_store *store, const struct old_job *job
         code = ld_store_images_drop(store, job->seq, args->arena, args->freed, err);
     static const enum ld_store_sql_index steps[] = {SQL_EVENTS_DELETE, SQL_EXPIRE_JOB};
     for (size_t i = 0; i < 2 && code == LD_OK; i++) {
-        struct ld_db_query *query = use(store, steps[i], err);
+        struct ld_db_query *query = ld_store_use(store, steps[i], err);
         if (!query)
             return err->code;
         ld_db_bind_int(query, 1, job->seq);
@@ -282,7 +276,7 @@ static enum ld_code expire_by_age(struct ld_store *store, const struct expire_ar
     const struct ld_store_retention *retention = args->retention;
     struct old_job *jobs;
     uint32_t count;
-    struct ld_db_query *query = use(store, SQL_EXPIRE_LIST, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_EXPIRE_LIST, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, retention->finished_before_us);
@@ -303,7 +297,7 @@ static enum ld_code expire_by_bytes(struct ld_store *store, const struct expire_
     struct old_job *jobs;
     uint32_t count;
     bool row;
-    struct ld_db_query *query = use(store, SQL_TENANT_BYTES, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_TENANT_BYTES, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, retention->result_bytes_per_tenant_max);
@@ -315,7 +309,7 @@ static enum ld_code expire_by_bytes(struct ld_store *store, const struct expire_
     ld_db_done(query);
     if (code != LD_OK || !tenant)
         return code;
-    if (!(query = use(store, SQL_TENANT_OLDEST, err)))
+    if (!(query = ld_store_use(store, SQL_TENANT_OLDEST, err)))
         return err->code;
     ld_db_bind_text(query, 1, tenant);
     ld_db_bind_int(query, 2, retention->jobs_max);
@@ -338,7 +332,7 @@ static enum ld_code expire_uploads(struct ld_store *store, const struct expire_a
     uint32_t count = 0;
     bool row;
     enum ld_code code;
-    struct ld_db_query *query = use(store, SQL_UPLOADS_EXPIRE_LIST, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_UPLOADS_EXPIRE_LIST, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, args->retention->finished_before_us);
@@ -350,7 +344,7 @@ static enum ld_code expire_uploads(struct ld_store *store, const struct expire_a
     }
     ld_db_done(query);
     for (uint32_t i = 0; i < count && code == LD_OK; i++) {
-        if (!(query = use(store, SQL_UPLOAD_DELETE, err)))
+        if (!(query = ld_store_use(store, SQL_UPLOAD_DELETE, err)))
             return err->code;
         ld_db_bind_text(query, 1, ids[i]);
         ld_db_bind_int(query, 2, args->retention->finished_before_us);
@@ -378,7 +372,7 @@ static enum ld_code run_expire(struct ld_store *store, void *pointer, struct ld_
                   {SQL_IDEMPOTENCY_EXPIRE, ld_clock_wall_us() - kept_us},
                   {SQL_USAGE_EXPIRE, usage_from}};
     for (size_t i = 0; i < sizeof sweeps / sizeof sweeps[0] && code == LD_OK; i++) {
-        struct ld_db_query *query = use(store, sweeps[i].statement, err);
+        struct ld_db_query *query = ld_store_use(store, sweeps[i].statement, err);
         if (!query)
             return err->code;
         ld_db_bind_int(query, 1, sweeps[i].before_us);
@@ -409,7 +403,7 @@ static enum ld_code run_upload(struct ld_store *store, void *pointer, struct ld_
     const struct upload_args *args = pointer;
     struct ld_store_upload *upload = args->upload;
     bool row;
-    struct ld_db_query *query = use(store, SQL_UPLOAD_PUT, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_UPLOAD_PUT, err);
     if (!query)
         return err->code;
     (void)ld_fmt(upload->id, sizeof upload->id, "%.*s", LD_ID_LENGTH, upload->sha256);
@@ -423,7 +417,7 @@ static enum ld_code run_upload(struct ld_store *store, void *pointer, struct ld_
     enum ld_code code = ld_store_step_once(query, err);
     if (code != LD_OK)
         return code;
-    if (!(query = use(store, SQL_UPLOAD_BY_SHA, err)))
+    if (!(query = ld_store_use(store, SQL_UPLOAD_BY_SHA, err)))
         return err->code;
     ld_db_bind_text(query, 1, args->tenant);
     ld_db_bind_text(query, 2, upload->sha256);
@@ -448,7 +442,7 @@ struct note_args {
 static enum ld_code run_note(struct ld_store *store, void *pointer, struct ld_error *err)
 {
     const struct note_args *args = pointer;
-    struct ld_db_query *query = use(store, SQL_NOTE_PUT, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_NOTE_PUT, err);
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, args->name);

@@ -28,25 +28,26 @@ void ld_recipe_fields_init(struct ld_recipe_fields *fields)
 
 /* ---- Putting --------------------------------------------------------------------------------- */
 
-static struct ld_recipe_field *find_field(struct ld_recipe_fields *fields, const char *path)
+/* The field's place; `count` where it is not there. */
+static size_t find_field(const struct ld_recipe_fields *fields, const char *path)
 {
-    for (size_t i = 0; i < fields->count; i++)
-        if (strcmp(fields->field[i].path, path) == 0)
-            return &fields->field[i];
-    return NULL;
+    size_t i = 0;
+    while (i < fields->count && strcmp(fields->field[i].path, path) != 0)
+        i++;
+    return i;
 }
 
 /* Room for a value that the caller now appends to `values`; close_field ends it. */
 static struct ld_recipe_field *open_field(struct ld_recipe_fields *fields, const char *path)
 {
-    struct ld_recipe_field *field = find_field(fields, path);
-    if (!field) {
-        if (fields->count == LD_RECIPE_FIELDS_MAX) {
-            fields->failed = true;
-            return NULL;
-        }
-        field = &fields->field[fields->count++];
+    const size_t at = find_field(fields, path);
+    if (at == LD_RECIPE_FIELDS_MAX) {
+        fields->failed = true;
+        return NULL;
     }
+    if (at == fields->count)
+        fields->count++;
+    struct ld_recipe_field *field = &fields->field[at];
     field->path = path;
     field->at = fields->values.size;
     return field;
@@ -142,24 +143,23 @@ bool ld_recipe_put_seed_text(struct ld_recipe_fields *fields, const char *path, 
 
 bool ld_recipe_has(const struct ld_recipe_fields *fields, const char *path)
 {
-    for (size_t i = 0; i < fields->count; i++)
-        if (strcmp(fields->field[i].path, path) == 0)
-            return true;
-    return false;
+    return find_field(fields, path) < fields->count;
 }
 
 void ld_recipe_drop(struct ld_recipe_fields *fields, const char *path)
 {
-    struct ld_recipe_field *field = find_field(fields, path);
-    if (field)
-        *field = fields->field[--fields->count]; /* they are sorted at the end only */
+    const size_t at = find_field(fields, path);
+    if (at < fields->count)
+        fields->field[at] = fields->field[--fields->count]; /* they are sorted at the end only */
 }
 
 void ld_recipe_drop_equal(struct ld_recipe_fields *fields, const char *path, const char *other)
 {
-    const struct ld_recipe_field *a = find_field(fields, path), *b = find_field(fields, other);
-    if (a && b &&
-        ld_span_equal(ld_span_of(fields->values.data + a->at, a->size),
+    if (!ld_recipe_has(fields, path) || !ld_recipe_has(fields, other))
+        return;
+    const struct ld_recipe_field *a = &fields->field[find_field(fields, path)];
+    const struct ld_recipe_field *b = &fields->field[find_field(fields, other)];
+    if (ld_span_equal(ld_span_of(fields->values.data + a->at, a->size),
                       ld_span_of(fields->values.data + b->at, b->size)))
         ld_recipe_drop(fields, path);
 }

@@ -6,13 +6,13 @@
 static const float LOGVAR_MIN = -30.0F;
 static const float LOGVAR_MAX = 20.0F;
 
-/* One run of one half: the whole picture in one of its forms, or a tile. `half` [C, ...] is the
+/* One run of one half: the whole picture in one of its forms, or a tile. `sample` [C, ...] is the
  * sample of form ESTIMATED, `first` tells that its norms have yet to be measured.
  */
 struct vae_run {
     enum ld_part part;
     struct ld_vae_shape shape;
-    const float *in, *half;
+    const float *in, *sample;
     const float *scale; /* NULL for the encoder */
     bool first;
     const struct ld_cancel *cancel;
@@ -35,7 +35,7 @@ static enum ld_code run_one(struct ld_model *model, const struct vae_run *vae, s
     if (code != LD_OK)
         return code;
     run.in[LD_PORT_X] = vae->in;
-    run.in[LD_PORT_EXTRA] = vae->half;
+    run.in[LD_PORT_EXTRA] = vae->sample;
     run.in[LD_PORT_SCALE] = vae->scale;
     run.out[LD_PORT_OUT] = vae->out;
     run.skip_prologue = vae->shape.form == LD_VAE_FORM_ESTIMATED && !vae->first;
@@ -181,26 +181,26 @@ static int32_t sampled_cell(int32_t at, int32_t side)
  * scale. A picture shrunk by averaging has other variances than the whole, and
  * norms measured on it shift every tone (docs/high-resolution.md has figures).
  */
-static enum ld_code make_half(struct tiling *t, float **half, size_t *half_bytes,
-                              struct ld_error *err)
+static enum ld_code make_sample(struct tiling *t, float **sample, size_t *sample_bytes,
+                                struct ld_error *err)
 {
     const size_t f = (size_t)t->in_factor;
     const size_t height = (size_t)sample_of(t->height) * f;
     const size_t width = (size_t)sample_of(t->width) * f;
     const size_t in_width = (size_t)t->width * f;
     const size_t in_plane = (size_t)t->height * f * in_width;
-    *half_bytes = (size_t)t->in_channels * height * width * sizeof(float);
-    *half = ld_block_alloc(*half_bytes);
-    if (!*half)
+    *sample_bytes = (size_t)t->in_channels * height * width * sizeof(float);
+    *sample = ld_block_alloc(*sample_bytes);
+    if (!*sample)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the picture in tiles");
-    t->run.half = *half;
-    t->run.shape.half_height = (int32_t)height;
-    t->run.shape.half_width = (int32_t)width;
+    t->run.sample = *sample;
+    t->run.shape.sample_height = (int32_t)height;
+    t->run.shape.sample_width = (int32_t)width;
     for (size_t c = 0; c < (size_t)t->in_channels; c++)
         for (size_t y = 0; y < height; y++) {
             const size_t from = (size_t)sampled_cell((int32_t)(y / f), t->height) * f + y % f;
             for (size_t x = 0; x < (size_t)sample_of(t->width); x++)
-                memcpy(*half + (c * height + y) * width + x * f,
+                memcpy(*sample + (c * height + y) * width + x * f,
                        t->in + c * in_plane + from * in_width +
                            (size_t)sampled_cell((int32_t)x, t->width) * f,
                        f * sizeof(float));
@@ -221,8 +221,8 @@ static enum ld_code in_tiles(struct ld_model *model, struct tiling *t, struct ld
                              (size_t)t->out_factor * sizeof(float);
     const size_t weight_bytes = (size_t)t->height * (size_t)t->width * (size_t)t->out_factor *
                                 (size_t)t->out_factor * sizeof(float);
-    float *half = NULL;
-    size_t half_bytes = 0;
+    float *sample = NULL;
+    size_t sample_bytes = 0;
     enum ld_code code = LD_OK;
     t->tile_in = ld_block_alloc(in_bytes);
     t->tile_out = ld_block_alloc(out_bytes);
@@ -232,10 +232,10 @@ static enum ld_code in_tiles(struct ld_model *model, struct tiling *t, struct ld
     if (code == LD_OK)
         memset(t->weights, 0, weight_bytes);
     if (code == LD_OK && t->run.shape.form == LD_VAE_FORM_ESTIMATED)
-        code = make_half(t, &half, &half_bytes, err);
+        code = make_sample(t, &sample, &sample_bytes, err);
     if (code == LD_OK)
         code = run_tiles(model, t, err);
-    ld_block_free(half, half_bytes);
+    ld_block_free(sample, sample_bytes);
     ld_block_free(t->weights, weight_bytes);
     ld_block_free(t->tile_out, out_bytes);
     ld_block_free(t->tile_in, in_bytes);

@@ -16,8 +16,8 @@ static bool key_equal(const struct ld_plan_key *a, const struct ld_plan_key *b)
         return a->clip.chunks == b->clip.chunks && a->clip.skip == b->clip.skip;
     return a->vae.batch == b->vae.batch && a->vae.height == b->vae.height &&
            a->vae.width == b->vae.width && a->vae.form == b->vae.form &&
-           a->vae.half_height == b->vae.half_height && a->vae.half_width == b->vae.half_width &&
-           a->vae.strip_rows == b->vae.strip_rows;
+           a->vae.sample_height == b->vae.sample_height &&
+           a->vae.sample_width == b->vae.sample_width && a->vae.strip_rows == b->vae.strip_rows;
 }
 
 void ld_plan_build(struct ld_graph *graph, const struct ld_arch *arch,

@@ -355,8 +355,8 @@ static void encoder(struct builder *b, enum ld_port port, int32_t height, int32_
 static bool halves_ok(struct ld_graph *graph, const struct ld_vae_shape *shape)
 {
     if (shape->form == LD_VAE_FORM_ESTIMATED &&
-        (shape->half_height < 1 || shape->half_height > SIDE_MAX || shape->half_width < 1 ||
-         shape->half_width > SIDE_MAX))
+        (shape->sample_height < 1 || shape->sample_height > SIDE_MAX || shape->sample_width < 1 ||
+         shape->sample_width > SIDE_MAX))
         ld_graph_fail(graph, LD_E_RANGE, "the half-size picture's size is out of range");
     if (shape->form != LD_VAE_FORM_WHOLE && shape->batch != 1)
         ld_graph_fail(graph, LD_E_RANGE, "a picture in parts is one picture");
@@ -373,7 +373,7 @@ static void build(struct ld_graph *graph, const struct ld_arch *arch,
     if (shape->form == LD_VAE_FORM_ESTIMATED) {
         b.norms = NORMS_RECORDED;
         graph->in_prologue = true;
-        half(&b, LD_PORT_EXTRA, shape->half_height, shape->half_width);
+        half(&b, LD_PORT_EXTRA, shape->sample_height, shape->sample_width);
         graph->in_prologue = false;
         b.norms = NORMS_REPLAYED;
     }

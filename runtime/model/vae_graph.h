@@ -33,8 +33,8 @@ struct ld_vae_shape {
     int32_t batch, height,
         width; /* of the input: latent for the decoder, picture for the encoder */
     enum ld_vae_form form;
-    int32_t half_height, half_width; /* ESTIMATED: of the sample */
-    int32_t strip_rows;              /* STRIPS: of a map; 0: as many as fit a strip's bytes */
+    int32_t sample_height, sample_width; /* of ESTIMATED */
+    int32_t strip_rows;                  /* STRIPS: of a map; 0: as many as fit a strip's bytes */
 };
 /* A strip of a map takes at most this much, and at most this part of a map as wide and high as the
  * picture: a small picture in strips is to take less than in one piece, too. */

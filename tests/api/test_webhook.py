@@ -127,7 +127,7 @@ def test_an_end_of_another_kind_is_not_told(hooked):
 
 
 @pytest.mark.parametrize("events, sentence", [
-    ([], "webhook.events must have a word"),
+    ([], "webhook.events must have at least one word"),
     (["end"], "webhook.events must be one of queued, running, image, succeeded, failed, cancelled, done"),
     (["runing"], "did you mean running?"),
     (["done", "done"], "webhook.events has done twice"),

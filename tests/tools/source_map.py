@@ -92,7 +92,7 @@ SAYS = {
     "server/jobs.c": "Jobs as replies show them: live progress, documents, image bytes",
     "server/plans.c": "Questions of cost on their way to a worker and back",
     "server/routes.c": "The table of routes with scope and kind of body",
-    "server/store_jobs.c": "Writes of a job's way: submit, claim, finish, requeue, cancel, delete",
+    "server/store_jobs.c": "Writes of a job's way: claim, lease, pictures, finish, requeue, recover",
     "server/store_read.c": "Reads: jobs, lists, events, uploads",
     "server/store_sqlite.c": "Connections, statements and errors of SQLite",
     "server/store_upkeep.c": "Expiry, uploads, notes, references of blobs",

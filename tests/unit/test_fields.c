@@ -202,7 +202,7 @@ static void walk_list_of_words(const struct ld_field *field)
     }
     ld_buffer_text(&all, "]");
     accepts(field, all.data);
-    refuses(field, "[]", "must have a word");
+    refuses(field, "[]", "must have at least one word");
     refuses(field, "[1]", "array of words");
     refuses(field, "[[]]", "array of words");
     ld_buffer_deinit(&all);
