@@ -1,5 +1,6 @@
 #include "server/cmd_generate_args.h"
 
+#include "config/folders.h"
 #include "runtime/base/arena.h"
 
 #include <math.h>
@@ -161,6 +162,9 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
         if (code != LD_OK)
             return code;
     }
+    struct ld_engine_config *engine = &args->engine;
+    ld_folders_beside(engine->model_dir, arena, &engine->adapter_dir, &engine->embedding_dir,
+                      &engine->vae_dir, &engine->wildcard_dir);
     return LD_OK;
 }
 

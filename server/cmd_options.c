@@ -1,5 +1,6 @@
 #include "server/cmd_options.h"
 
+#include "config/folders.h"
 #include "runtime/base/log.h"
 
 #include <stdlib.h>
@@ -110,6 +111,10 @@ enum ld_code ld_cmd_options_read(struct ld_cmd_options *options, int argc, char 
     enum ld_code code = read_file(options, config, err);
     if (code == LD_OK)
         code = ld_settings_load_environment(&options->settings, err);
+    struct ld_settings *settings = &options->settings;
+    if (code == LD_OK)
+        ld_folders_beside(settings->model_dir, &options->arena, &settings->adapter_dir,
+                          &settings->embedding_dir, &settings->vae_dir, &settings->wildcard_dir);
     return code;
 }
 

@@ -55,7 +55,7 @@ enum ld_code ld_registry_open(struct ld_registry **out, const struct ld_registry
         list->arena = &registry->arena;
         if (!folder || !folder[0])
             continue;
-        code = ld_registry_scan(list, folder, (enum ld_registry_kind)kind, err);
+        code = ld_registry_scan(list, folders, (enum ld_registry_kind)kind, err);
         if (list->count)
             qsort(list->items, list->count, sizeof *list->items, by_name);
         drop_doubles(list);

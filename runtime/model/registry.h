@@ -42,7 +42,7 @@ struct ld_registry;
 
 /*
  * Scan all folders (a few levels deep, no symbolic links out of them, files that are not what the
- * folder is for are left out).
+ * folder is for are left out). They may lie in one another: each file belongs to the innermost.
  * Owner    returns owned; ld_registry_close.
  * Errors   LD_E_NOT_FOUND (a configured folder does not exist), LD_E_FORBIDDEN (a folder that
  *          everybody may write to), LD_E_IO, LD_E_NOMEM.

@@ -18,6 +18,11 @@ struct walk {
     enum ld_registry_kind kind;
     const char *root;
     int root_fd;
+    struct place {
+        dev_t device;
+        ino_t inode;
+    } others[LD_REGISTRY_KIND_COUNT]; /* the folders of the other kinds */
+    uint32_t other_count;
     struct {
         const char *path; /* "" is the root itself */
         uint32_t depth;
@@ -130,6 +135,14 @@ static enum ld_code queue_folder(struct walk *walk, const char *relative, uint32
     return LD_OK;
 }
 
+static bool is_of_another_kind(const struct walk *walk, const struct stat *folder)
+{
+    for (uint32_t i = 0; i < walk->other_count; i++)
+        if (walk->others[i].device == folder->st_dev && walk->others[i].inode == folder->st_ino)
+            return true;
+    return false;
+}
+
 static enum ld_code visit(struct walk *walk, int folder_fd, const char *folder, const char *name,
                           uint32_t depth)
 {
@@ -141,6 +154,8 @@ static enum ld_code visit(struct walk *walk, int folder_fd, const char *folder, 
         !ld_fmt(relative, sizeof relative, "%s%s%s", folder, folder[0] ? "/" : "", name))
         return LD_OK;
     if (S_ISDIR(info.st_mode)) {
+        if (is_of_another_kind(walk, &info))
+            return LD_OK;
         if (walk->kind == LD_REGISTRY_MODEL &&
             ld_fmt(path, sizeof path, "%s/%s", walk->root, relative) &&
             ld_registry_is_model_folder(path))
@@ -194,12 +209,25 @@ static struct walk *begin_walk(struct ld_registry_list *list, const char *folder
     return walk;
 }
 
-enum ld_code ld_registry_scan(struct ld_registry_list *list, const char *folder,
-                              enum ld_registry_kind kind, struct ld_error *err)
+static void note_others(struct walk *walk, const struct ld_registry_folders *folders)
 {
+    struct stat info;
+    for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++) {
+        const char *folder = folders->folder[kind];
+        if (kind != (int)walk->kind && folder && folder[0] && stat(folder, &info) == 0)
+            walk->others[walk->other_count++] = (struct place){info.st_dev, info.st_ino};
+    }
+}
+
+enum ld_code ld_registry_scan(struct ld_registry_list *list,
+                              const struct ld_registry_folders *folders, enum ld_registry_kind kind,
+                              struct ld_error *err)
+{
+    const char *folder = folders->folder[kind];
     struct walk *walk = begin_walk(list, folder, kind, err);
     if (!walk)
         return out_of_memory(err);
+    note_others(walk, folders);
     ld_arena_init(&walk->arena, "folders", (size_t)8 << 20);
     enum ld_code code = ld_fsx_open_dir(folder, &walk->root_fd, err);
     if (code == LD_OK) {

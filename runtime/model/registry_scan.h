@@ -19,9 +19,11 @@ struct ld_registry_list {
     uint32_t count, capacity;
 };
 
-/* Add what `folder` holds for `kind`. Errors as ld_registry_open. */
-enum ld_code ld_registry_scan(struct ld_registry_list *list, const char *folder,
-                              enum ld_registry_kind kind, struct ld_error *err) LD_MUST_USE;
+/* Add what the folder of `kind` holds; folders of other kinds inside it are none of its business.
+ * Errors as ld_registry_open. */
+enum ld_code ld_registry_scan(struct ld_registry_list *list,
+                              const struct ld_registry_folders *folders, enum ld_registry_kind kind,
+                              struct ld_error *err) LD_MUST_USE;
 
 /* Add NAME.safetensors, which lies right in `folder`. Errors as ld_registry_add. */
 enum ld_code ld_registry_scan_one(struct ld_registry_list *list, const char *folder,

@@ -126,6 +126,30 @@ static void folders_become_names(void **state)
     ld_registry_close(registry);
 }
 
+static void a_folder_inside_another_belongs_to_its_own_kind(void **state)
+{
+    (void)state;
+    char outer[300];
+    char inner[320];
+    struct ld_error err = {0};
+    struct ld_registry *registry;
+    assert_true(ld_fmt(outer, sizeof outer, "%s/nested", root));
+    assert_true(ld_fmt(inner, sizeof inner, "%s/adapters", outer));
+    assert_int_equal(mkdir(outer, 0700) | mkdir(inner, 0700), 0);
+    assert_int_equal(mkdir(fixture_path(outer, "more"), 0700), 0);
+    write_lora(fixture_path(inner, "in.safetensors"));
+    write_lora(fixture_path(outer, "more/out.safetensors"));
+    struct ld_registry_folders folders = {.folder = {"", outer, "", "", ""}, .cache_path = ""};
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_ADAPTER), 2);
+    ld_registry_close(registry);
+    folders.folder[LD_REGISTRY_WILDCARD] = inner;
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_ADAPTER), 1);
+    assert_non_null(ld_registry_find(registry, LD_REGISTRY_ADAPTER, "more/out"));
+    ld_registry_close(registry);
+}
+
 static void a_file_that_comes_later_is_taken_up_by_its_name(void **state)
 {
     (void)state;
@@ -301,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_become_names),
+        cmocka_unit_test(a_folder_inside_another_belongs_to_its_own_kind),
         cmocka_unit_test(a_file_that_comes_later_is_taken_up_by_its_name),
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),
         cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
