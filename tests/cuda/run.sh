@@ -23,11 +23,13 @@ configure() { # folder, then options; nothing if it is configured
     [ -f "$folder/build.ninja" ] || cmake -S . -B "$folder" -G Ninja -DLATENTD_CUDA=OFF "$@"
 }
 
-# flavour NAME FOLDER TARGET LABEL OPTION...: the OPTIONs configure FOLDER if it is new.
-flavour() {
-    local name=$1 folder=$2 target=$3 label=$4 log=$logs/cuda-$1.log p f s status built start=$SECONDS
+# flavours NAME FOLDER TARGETS LABELS OPTION...: the OPTIONs configure FOLDER if it is new. What shares a
+# folder is built and run together, so that no core waits for the last file or program of each flavour.
+flavours() {
+    local name=$1 folder=$2 targets=$3 labels=$4 log="$logs/cuda-${1// /-}.log" p f s status built start=$SECONDS
     shift 4
-    if ! { configure "$folder" "$@" && cmake --build "$folder" -j "$jobs" --target "$target"; } >"$log" 2>&1
+    # shellcheck disable=SC2086 # targets are words
+    if ! { configure "$folder" "$@" && cmake --build "$folder" -j "$jobs" --target $targets; } >"$log" 2>&1
     then
         grep -E 'error|Error|FAILED' "$log" | head -n 20 | cut -c1-300
         echo "FAIL $name: the build failed; its log is $log"
@@ -35,14 +37,14 @@ flavour() {
         return
     fi
     built=$((SECONDS - start)) start=$SECONDS
-    timeout --kill-after=10 400 ctest --test-dir "$folder" --output-on-failure -j "$jobs" -L "^$label\$" \
-        >"$log" 2>&1
+    timeout --kill-after=10 $((400 * $(wc -w <<<"$name"))) ctest --test-dir "$folder" --output-on-failure -j "$jobs" \
+        -L "^($labels)\$" >"$log" 2>&1
     status=$?
     read -r p f s < <(/usr/bin/python3 tests/count.py "$log")
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ $((p + f)) -eq 0 ]; then f=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    printf '%-6s %3d passed %3d failed %3d skipped  built in %d s, ran %d s\n' \
+    printf '%-9s %3d passed %3d failed %3d skipped  built in %d s, ran %d s\n' \
         "$name" "$p" "$f" "$s" "$built" $((SECONDS - start))
     if [ "$f" -gt 0 ]; then
         grep -E 'FAIL|ERROR|WARNING: |runtime error|latentd host kernels|Timeout' "$log" | head -n 30 |
@@ -56,14 +58,19 @@ clang_build=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COM
 
 mkdir -p "$logs"
 [ $# -eq 0 ] && set -- asan tsan msan
+gcc='' targets='' labels='' clang=''
+with_gcc() { # flavour, target, label
+    gcc+="${gcc:+ }$1" targets+="${targets:+ }$2" labels+="${labels:+|}$3"
+}
 for name in "$@"; do
     case $name in
-        plain) flavour plain "$build" cuda_kernel_tests cuda_kernels "${gcc_build[@]}" ;;
-        asan) flavour asan "$build" cuda_kernel_tests_asan cuda_kernels_asan "${gcc_build[@]}" ;;
-        tsan) flavour tsan "$build" cuda_kernel_tests_tsan cuda_kernels_tsan "${gcc_build[@]}" ;;
-        msan) flavour msan "$(dirname "$build")/msan" cuda_kernel_tests cuda_kernels "${clang_build[@]}" ;;
+        plain) with_gcc plain cuda_kernel_tests cuda_kernels ;;
+        asan | tsan) with_gcc "$name" "cuda_kernel_tests_$name" "cuda_kernels_$name" ;;
+        msan) clang=msan ;;
         *) echo "usage: tests/cuda/run.sh [plain|asan|tsan|msan]..." >&2; exit 2 ;;
     esac
 done
+[ -n "$gcc" ] && flavours "$gcc" "$build" "$targets" "$labels" "${gcc_build[@]}"
+[ -n "$clang" ] && flavours msan "$(dirname "$build")/msan" cuda_kernel_tests cuda_kernels "${clang_build[@]}"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -6,7 +6,12 @@
  * instead.
  *
  *     test_real [--sizes 512x512,1024x1024] [--batches 1,2,4,8,32] [--dtype f16|bf16]
- *               [--seconds N] [--network unet|vae] [--tiny]
+ *               [--seconds N] [--network unet|vae] [--tiny] [--races]
+ *
+ * --races leaves out what shows a race detector nothing new: runs made only to compare bits (the
+ * same again, an image alone, whose shapes the operators' own tests have), and all but the first
+ * number of splits of a tile, which is an argument of one and the same kernel. Blocks run one after
+ * the other on the host, so that the detector sees races inside a block alone.
  *
  * One JSON object a line for each operator, then the usual summary. What `--seconds` cut off counts
  * as skipped, never as passed.
@@ -50,7 +55,7 @@ struct options {
     int32_t batches[BATCHES_MAX];
     int32_t batch_count;
     enum ldk_dtype dtype;
-    bool vae, tiny;
+    bool vae, tiny, races;
     double seconds;
 };
 
@@ -185,11 +190,23 @@ static void examine_company(struct job *job, void *y, size_t bytes, const unsign
     }
 }
 
-static void examine_variants(struct job *job, const char *size, void *y, size_t bytes, void *host)
+/* The variants are listed by tile: "64x128 k/4" comes after "64x128 k/2". */
+static bool splits_again(const struct ldk_variant *variants, int32_t v)
+{
+    const char *split = strstr(variants[v].name, " k/");
+    return v > 0 && split && strstr(variants[v - 1].name, " k/") &&
+           strncmp(variants[v].name, variants[v - 1].name,
+                   (size_t)(split - variants[v].name) + 1) == 0;
+}
+
+static void examine_variants(struct job *job, const char *size, bool races, void *y, size_t bytes,
+                             void *host)
 {
     struct ldk_variant variants[VARIANTS_MAX];
     const int32_t count = job_variants(job, variants, VARIANTS_MAX);
     for (int32_t v = 0; v < count; v++) {
+        if (races && splits_again(variants, v))
+            continue;
         job_set_variant(job, variants[v].number);
         (void)examine(job, size, variants[v].name, y, bytes, host);
     }
@@ -213,11 +230,12 @@ static void examine_op(struct real *real, const struct layer *layer, uint32_t op
     if (!first || !again) {
         hc_skip("not enough host memory");
     } else if (examine(&job, size, "auto", y, bytes, first)) {
-        if (batch == REPEAT_BATCH) {
+        const bool races = real->options.races;
+        if (batch == REPEAT_BATCH && !races)
             examine_repeats(&job, y, bytes, first, again);
-            examine_variants(&job, size, y, bytes, again);
-        }
-        if (batch > REPEAT_BATCH && batch <= COMPANY_BATCH)
+        if (batch == REPEAT_BATCH)
+            examine_variants(&job, size, races, y, bytes, again);
+        if (batch > REPEAT_BATCH && batch <= COMPANY_BATCH && !races)
             examine_company(&job, y, bytes, first, again);
     }
     free(again);
@@ -380,6 +398,10 @@ static bool read_options(struct options *o, int argc, char **argv)
             o->tiny = true;
             continue;
         }
+        if (strcmp(argv[i], "--races") == 0) {
+            o->races = true;
+            continue;
+        }
         if (strcmp(argv[i], "--sizes") == 0)
             ok = read_sizes(value, o);
         else if (strcmp(argv[i], "--batches") == 0)
@@ -405,7 +427,7 @@ int main(int argc, char **argv)
     if (!real || !read_options(&real->options, argc, argv)) {
         (void)fprintf(stderr,
                       "usage: test_real [--sizes WxH,...] [--batches N,...] [--dtype f16|bf16] "
-                      "[--seconds N] [--network unet|vae] [--tiny]\n");
+                      "[--seconds N] [--network unet|vae] [--tiny] [--races]\n");
         return 2;
     }
     real->start_us = ld_clock_monotonic_us();
