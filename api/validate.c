@@ -308,10 +308,32 @@ static void check_ranges(const struct check *check)
 
 /* ---- Worth a word ---------------------------------------------------------------------------- */
 
+/* What is given to something that is off. */
+static void warn_idle(const struct check *check)
+{
+    const struct ld_request *request = check->request;
+    const bool full = request->cfg_scale != 1.0;
+    const struct {
+        const char *field, *without;
+        bool acts;
+    } rows[] = {
+        {"smea_scale", "smea", request->smea != LD_SMEA_OFF},
+        {"variation.seed", "variation.strength", request->variation_strength > 0},
+        {"guidance.sag_blur", "guidance.sag", request->guidance.sag != 0},
+        {"guidance.rescale", "a cfg_scale other than 1", full},
+        {"guidance.dynamic_threshold", "a cfg_scale other than 1", full},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (!rows[i].acts && ld_request_has(request, rows[i].field))
+            ld_warnings_add(check->warnings, "%s has no effect without %s", rows[i].field,
+                            rows[i].without);
+}
+
 static void warn(const struct check *check)
 {
     const struct ld_request *request = check->request;
     struct ld_warnings *warnings = check->warnings;
+    warn_idle(check);
     if (request->width % LD_SIDE_STEP_ADVISED || request->height % LD_SIDE_STEP_ADVISED)
         ld_warnings_add(warnings, "width and height are best multiples of %d",
                         LD_SIDE_STEP_ADVISED);

@@ -196,7 +196,7 @@ bool ld_field_flag_name(const struct ld_field *field, char *out, size_t out_size
 bool ld_field_flag_is_switch(const struct ld_field *field)
 {
     return field->kind == LD_FIELD_BOOL || field->kind == LD_FIELD_OBJECT_ON ||
-           field->kind == LD_FIELD_PRESET ||
+           (field->kind == LD_FIELD_PRESET && !(field->flags & LD_FIELD_NAMED)) ||
            (field->kind == LD_FIELD_TRISTATE && field->words[0] == '\0');
 }
 

@@ -87,7 +87,7 @@ static bool is_switch(const char *name)
     return field && ld_field_flag_is_switch(field);
 }
 
-/* "true", "false" and preset words may follow a switch; anything else is the next argument. */
+/* "true" and "false" may follow a switch; anything else is the next argument. */
 static bool is_switch_value(const char *text)
 {
     return text && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0);
@@ -129,9 +129,14 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
     args->key = "";
     ld_request_default(&args->request);
     bool has_prompt = false;
+    bool flags_end = false; /* after "--", as everywhere: a prompt may begin with a dash */
     for (int i = 1; i < argc; i++) {
         char name[96];
-        const bool flag = argv[i][0] == '-' && argv[i][1] != '\0';
+        const bool flag = !flags_end && argv[i][0] == '-' && argv[i][1] != '\0';
+        if (flag && strcmp(argv[i], "--") == 0) {
+            flags_end = true;
+            continue;
+        }
         if (!flag) {
             if (has_prompt)
                 return LD_FAIL(err, LD_E_INVALID,

@@ -25,6 +25,7 @@ struct frame {
     size_t pos;          /* TEXT: next byte; CAPTURE: where its value starts in the output */
     uint32_t pick, pick_end; /* SELECT: the picks still to come */
     uint32_t depth;
+    const struct ld_wildcard_list *list; /* TEXT: the list that it is a line of, or NULL */
 };
 
 struct variable {
@@ -189,11 +190,23 @@ static enum ld_code spend(struct evaluator *e, size_t bytes)
     return LD_OK;
 }
 
+/* The frames on the stack are those that `frame` lies in: a list that is there twice leads to
+ * itself. */
+static enum ld_code fail_too_deep(const struct evaluator *e, const struct frame *frame)
+{
+    for (uint32_t i = e->stack_count; frame->list && i-- > 0;)
+        if (e->stack[i].list == frame->list)
+            return LD_FAIL(e->err, LD_E_TOO_LARGE,
+                           "the wildcard \"%.128s\" leads to itself; they may nest %d deep",
+                           frame->list->pattern, LD_WILDCARD_DEPTH);
+    return LD_FAIL(e->err, LD_E_TOO_LARGE, "wildcards and variants nest deeper than %d",
+                   LD_WILDCARD_DEPTH);
+}
+
 static enum ld_code push(struct evaluator *e, struct frame frame)
 {
     if (frame.depth > LD_WILDCARD_DEPTH)
-        return LD_FAIL(e->err, LD_E_TOO_LARGE, "wildcards and variants nest deeper than %d",
-                       LD_WILDCARD_DEPTH);
+        return fail_too_deep(e, &frame);
     LD_ASSERT(e->stack_count < sizeof e->stack / sizeof e->stack[0]);
     e->stack[e->stack_count++] = frame;
     return spend(e, frame.kind == FRAME_TEXT ? frame.text.size : 0);
@@ -288,7 +301,11 @@ static enum ld_code enter_list(struct evaluator *e, const struct ld_wildcard_men
                    : LD_OK;
     }
     code = choose(e, mention->sampler, list->count, &chosen);
-    return code == LD_OK ? push_text(e, list->values[chosen], depth) : code;
+    const struct frame line = {.kind = FRAME_TEXT,
+                               .text = code == LD_OK ? list->values[chosen] : written,
+                               .depth = depth,
+                               .list = list};
+    return code == LD_OK ? push(e, line) : code;
 }
 
 static struct variable *find_variable(struct evaluator *e, struct ld_span name)

@@ -1,11 +1,15 @@
 """Keeps docs/features.md honest: every row of the sheet has its line there and no other row is named,
-every test and picture that the page names is in the tree, and every feature has a picture.
+every test and picture that the page names is in the tree, every command is one that the program
+takes, and every feature has a picture.
 
-    faults(names)   # sentences; none where all is well
+    faults(names)     # sentences; none where all is well
+    unread(latentd)   # of the commands that the program does not take
 """
 
 import pathlib
 import re
+import shlex
+import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "features.md"
@@ -32,6 +36,25 @@ def tests_of(cell):
     for name in re.findall(r"`([\w/]+\.(?:c|py|sh))`", cell):
         folder, _, file = name.rpartition("/") if "/" in name else (folder, "", name)
         yield f"{folder}/{file}"
+
+
+def commands(text=None):
+    """The `paint ...` of every row as the flags of `latentd generate`."""
+    for cells in lines_of(PAGE.read_text() if text is None else text, "| Row |"):
+        found = re.search(r"`(?:[^`]*; )?paint ([^`]+)`", cells[2])
+        if found:
+            yield cells[0].strip("`"), shlex.split(found[1].replace("\\|", "|"))
+
+
+def unread(latentd, text=None):
+    """The rows whose command line is refused as such. The model is not there: nothing is painted."""
+    found = []
+    for name, flags in commands(text):
+        done = subprocess.run([latentd, "generate", "--model", "absent-model", *flags],
+                              capture_output=True, text=True)
+        if done.returncode == 0 or re.search("second prompt|no field|needs a value|must be", done.stderr):
+            found.append(f"the command of {name} is refused: {done.stderr.strip()[:200]}")
+    return found
 
 
 def faults(names, text=None):

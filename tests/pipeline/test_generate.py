@@ -96,6 +96,20 @@ UPSCALERS = ("latent-bislerp", "latent-nearest", "latent-nearest-exact", "latent
              "pixel-nearest-exact", "pixel-bilinear", "pixel-bicubic", "pixel-area", "pixel-lanczos")
 
 
+def test_a_prompt_stands_beside_every_kind_of_flag(latentd, tmp_path):
+    """Each line is read whole: what it then fails on is the model, or what it would have known."""
+    for line in (("cat", "--quality-tags", "--undesired", "heavy"), ("--rating", "general", "cat"),
+                 ("--undesired", "none", "--quality-tags", "cat"), ("--quality-tags=v2", "cat"),
+                 ("--steps", "2", "--", "--cat"), ("--wildcards", "cat")):
+        done = subprocess.run([latentd, "generate", "--model", str(tmp_path / "absent"), *line],
+                              capture_output=True, text=True)
+        assert done.returncode != 0 and ("absent" in done.stderr or "this model has no such" in
+                                         done.stderr), (line, done.stderr)
+        assert "second prompt" not in done.stderr, (line, done.stderr)
+    done = subprocess.run([latentd, "generate", "cat", "--", "dog"], capture_output=True, text=True)
+    assert "'dog' is a second prompt" in done.stderr
+
+
 def test_every_upscaler_makes_its_own_second_pass(generate, tmp_path, png):
     seen = set()
     for upscaler in UPSCALERS:

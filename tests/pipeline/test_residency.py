@@ -181,12 +181,15 @@ def test_bad_input_fails_its_own_job_with_one_sentence(serve, adapter_dir, tmp_p
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "self.txt").write_text("a __self__\n")
+    (lists / "there.txt").write_text("__back__\n")
+    (lists / "back.txt").write_text("{1$$__there__|__there__}\n")
     server = serve("--adapter-dir", str(adapter_dir), "--wildcard-dir", str(lists))
     plain = paint(server)[1]
     for fields, words in (
             ({"loras": [{"name": "sdxl"}]}, "sdxl"),
             ({"loras": [{"name": "cut"}]}, "cut"),
-            ({"prompt": "__self__", "wildcards": True}, "nest deeper than 16"),
+            ({"prompt": "__self__", "wildcards": True}, 'wildcard "self" leads to itself'),
+            ({"negative_prompt": "__there__", "wildcards": True}, "leads to itself"),
             ({"init": {"image": {"base64": "AAAA"}}}, "not a PNG")):
         # Beside it a good job, which must not notice.
         beside = json.loads(server.post("/v1/jobs", {**SMALL, "steps": 4})[2])["id"]

@@ -273,6 +273,11 @@ static void advice_is_given_without_refusing(void **state)
         {"{\"prompt\":\"\",\"cfg_scale\":1,\"negative_prompt\":\"x\"}", "no effect"},
         {"{\"prompt\":\"\",\"seed\":4294967296}", "32 bits"},
         {"{\"prompt\":\"\",\"sampler_options\":{\"ensd\":31337}}", "a1111 only"},
+        {"{\"prompt\":\"\",\"smea_scale\":2}", "no effect without smea"},
+        {"{\"prompt\":\"\",\"variation\":{\"seed\":9}}", "without variation.strength"},
+        {"{\"prompt\":\"\",\"guidance\":{\"sag_blur\":4}}", "without guidance.sag"},
+        {"{\"prompt\":\"\",\"cfg_scale\":1,\"guidance\":{\"rescale\":0.5}}",
+         "cfg_scale other than 1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fixture f;
@@ -286,6 +291,14 @@ static void advice_is_given_without_refusing(void **state)
     }
     struct fixture f;
     assert_int_equal(check(&f, "{\"prompt\":\"\"}", NULL), LD_OK);
+    assert_int_equal(f.native.warnings.count, 0);
+    close_fixture(&f);
+    assert_int_equal(
+        check(&f,
+              "{\"prompt\":\"\",\"smea\":\"on\",\"smea_scale\":2,\"variation\":{\"seed\":9,"
+              "\"strength\":0.1},\"guidance\":{\"sag\":1,\"sag_blur\":4,\"rescale\":0.5}}",
+              NULL),
+        LD_OK);
     assert_int_equal(f.native.warnings.count, 0);
     close_fixture(&f);
 }
