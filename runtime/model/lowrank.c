@@ -4,53 +4,26 @@
 
 #include <string.h>
 
-enum { WIDTH = 16, STEP = 2 * WIDTH };
+#define PRODUCT product_4
+#define WIDTH   4
+#include "runtime/model/lowrank_product.h"
+#define PRODUCT product_8
+#define WIDTH   8
+#include "runtime/model/lowrank_product.h"
+#define PRODUCT product_16
+#define WIDTH   16
+#include "runtime/model/lowrank_product.h"
 
-/* The compiler splits this into whatever the target has; two of them hide the latency of sums. */
-typedef float vector __attribute__((vector_size(WIDTH * sizeof(float))));
-
-static inline __attribute__((always_inline)) void product(float *dst, const float *up,
-                                                          const float *down, const size_t rows,
-                                                          size_t rank, size_t columns)
-{
-    size_t j = 0;
-    for (; j + STEP <= columns; j += STEP) {
-        vector sums[LD_LOWRANK_ROWS][2];
-        memset(sums, 0, sizeof sums);
-        for (size_t a = 0; a < rank; a++) {
-            vector left;
-            vector right;
-            memcpy(&left, down + a * columns + j, sizeof left);
-            memcpy(&right, down + a * columns + j + WIDTH, sizeof right);
-            for (size_t i = 0; i < rows; i++) {
-                sums[i][0] += up[i * rank + a] * left;
-                sums[i][1] += up[i * rank + a] * right;
-            }
-        }
-        for (size_t i = 0; i < rows; i++)
-            memcpy(dst + i * columns + j, sums[i], sizeof sums[i]);
-    }
-    for (; j < columns; j++) {
-        for (size_t i = 0; i < rows; i++) {
-            float sum = 0;
-            for (size_t a = 0; a < rank; a++)
-                sum += up[i * rank + a] * down[a * columns + j];
-            dst[i * columns + j] = sum;
-        }
-    }
-}
-
-/* The number of rows is a constant in each call, so that the sums stay in registers. */
-static inline __attribute__((always_inline)) void
-by_rows(float *dst, const float *up, const float *down, size_t rows, size_t rank, size_t columns)
-{
-    if (rows == LD_LOWRANK_ROWS) {
-        product(dst, up, down, LD_LOWRANK_ROWS, rank, columns);
-        return;
-    }
-    for (size_t i = 0; i < rows; i++)
-        product(dst + i * columns, up + i * rank, down, 1, rank, columns);
-}
+/* All rows at once where there are as many as the constant says, else one by one. */
+#define BY_ROWS(product)                                                                           \
+    do {                                                                                           \
+        if (rows == LD_LOWRANK_ROWS) {                                                             \
+            product(dst, up, down, LD_LOWRANK_ROWS, rank, columns);                                \
+            return;                                                                                \
+        }                                                                                          \
+        for (size_t i = 0; i < rows; i++)                                                          \
+            product(dst + i * columns, up + i * rank, down, 1, rank, columns);                     \
+    } while (0)
 
 #if defined(__x86_64__)
 
@@ -58,13 +31,13 @@ __attribute__((target("avx512f"))) static void rows_avx512(float *dst, const flo
                                                            const float *down, size_t rows,
                                                            size_t rank, size_t columns)
 {
-    by_rows(dst, up, down, rows, rank, columns);
+    BY_ROWS(product_16);
 }
 
 __attribute__((target("avx2"))) static void
 rows_avx2(float *dst, const float *up, const float *down, size_t rows, size_t rank, size_t columns)
 {
-    by_rows(dst, up, down, rows, rank, columns);
+    BY_ROWS(product_8);
 }
 
 #endif
@@ -83,5 +56,5 @@ void ld_lowrank_rows(float *dst, const float *up, const float *down, size_t rows
         return;
     }
 #endif
-    by_rows(dst, up, down, rows, rank, columns);
+    BY_ROWS(product_4);
 }
