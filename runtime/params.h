@@ -239,8 +239,7 @@ enum ld_field_flag {
     LD_FIELD_SWITCH = 1 << 8,   /* `given_*` when its object is given without it */
     LD_FIELD_MEMBER = 1 << 9,   /* lies in an object */
     LD_FIELD_ITEM = 1 << 10,    /* lies in struct ld_request_lora */
-    LD_FIELD_NAMED =
-        1 << 11 /* a preset without one that `true` would mean: its flag takes a name */
+    LD_FIELD_NAMED = 1 << 11    /* a preset that is chosen by name only; `true` means none */
 };
 
 struct ld_field {
