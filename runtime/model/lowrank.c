@@ -1,12 +1,8 @@
 #include "runtime/model/lowrank.h"
 
 #include "runtime/base/error.h"
-
-#include <string.h>
-
-#define PRODUCT product_4
-#define WIDTH   4
 #include "runtime/model/lowrank_product.h"
+
 #define PRODUCT product_8
 #define WIDTH   8
 #include "runtime/model/lowrank_product.h"

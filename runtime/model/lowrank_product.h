@@ -2,9 +2,19 @@
  * The product of lowrank.h for one width of vector. Included once for each width, with
  *     PRODUCT  the name of the function
  *     WIDTH    numbers in a register of the target: wider types would live in memory
- * `rows` is a constant in each call, so that the sums of two vectors a row stay in registers:
- * enough of them to hide the latency of adding, and no more than the target has.
+ * and without them for the four of every target. `rows` is a constant in each call, so that the
+ * sums of two vectors a row stay in registers: enough of them to hide the latency of adding, and no
+ * more than the target has.
  */
+#include "runtime/model/lowrank.h"
+
+#include <string.h>
+
+#ifndef PRODUCT
+#define PRODUCT product_4
+#define WIDTH   4
+#endif
+
 static inline __attribute__((always_inline)) void PRODUCT(float *dst, const float *up,
                                                           const float *down, const size_t rows,
                                                           size_t rank, size_t columns)
