@@ -229,7 +229,7 @@ enum ld_handled ld_handle_a1111_flags(struct ld_exchange *ex)
     return reply_text(ex, "{\"api\":true,\"nowebui\":true}");
 }
 
-/* The workers watch their folders themselves. */
+/* Folders are read when a worker starts: the answer that clients wait for, and nothing new. */
 enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex)
 {
     return reply_text(ex, "null");
