@@ -503,9 +503,7 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
         code = LD_FAIL(err, LD_E_FORBIDDEN,
                        "as root it listens on loopback only; run it as a user of its own");
     if (code == LD_OK)
-        code = ld_state_check_folder(settings->model_dir, "models.dir", err);
-    if (code == LD_OK)
-        code = ld_state_check_folder(settings->adapter_dir, "models.adapter_dir", err);
+        code = ld_state_check_models(settings, err);
     if (code == LD_OK)
         code = ld_probe_backend(settings->backend, err);
     if (code == LD_OK && geteuid() == 0)

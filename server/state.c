@@ -57,6 +57,36 @@ enum ld_code ld_state_check_folder(const char *path, const char *setting, struct
     return LD_OK;
 }
 
+enum ld_code ld_state_check_models(const struct ld_settings *settings, struct ld_error *err)
+{
+    const struct {
+        const char *setting, *flag, *path;
+    } folders[] = {{"models.dir", "--model-dir", settings->model_dir},
+                   {"models.adapter_dir", "--adapter-dir", settings->adapter_dir},
+                   {"models.embedding_dir", "--embedding-dir", settings->embedding_dir},
+                   {"models.vae_dir", "--vae-dir", settings->vae_dir},
+                   {"models.wildcard_dir", "--wildcard-dir", settings->wildcard_dir},
+                   {"models.manifest_dir", "--manifest-dir", settings->manifest_dir}};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        const char *path = folders[i].path;
+        if (!path[0])
+            continue;
+        const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const int os_code = errno;
+        if (fd < 0)
+            return LD_FAIL_OS(err, LD_E_INVALID, os_code,
+                              "%s (%s) names the folder '%.300s', which %s", folders[i].setting,
+                              folders[i].flag, path,
+                              os_code == ENOENT    ? "does not exist"
+                              : os_code == ENOTDIR ? "is not a folder"
+                                                   : "cannot be read");
+        (void)close(fd);
+        if (ld_state_check_folder(path, folders[i].setting, err) != LD_OK)
+            return err->code;
+    }
+    return LD_OK;
+}
+
 static enum ld_code lock(struct ld_state *state, struct ld_error *err)
 {
     char path[4200];

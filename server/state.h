@@ -32,4 +32,10 @@ enum ld_code ld_state_place(struct ld_state *state, const struct ld_settings *se
 enum ld_code ld_state_check_folder(const char *path, const char *setting,
                                    struct ld_error *err) LD_MUST_USE;
 
+/* Every folder of models, adapters and their kin that is set: there, readable, and not writable by
+ * everyone. Without one the workers could never start, and the server would wait for them in vain.
+ * Errors   LD_E_INVALID (names setting, flag and folder), LD_E_FORBIDDEN. */
+enum ld_code ld_state_check_models(const struct ld_settings *settings,
+                                   struct ld_error *err) LD_MUST_USE;
+
 #endif

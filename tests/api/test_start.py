@@ -65,6 +65,34 @@ def test_folders_writable_by_everyone_are_refused(latentd, tmp_path):
     assert refused.returncode == 78 and "everyone" in refused.stderr
 
 
+FOLDERS = {"model": "models.dir", "adapter": "models.adapter_dir", "embedding": "models.embedding_dir",
+           "vae": "models.vae_dir", "wildcard": "models.wildcard_dir", "manifest": "models.manifest_dir"}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("checked", [False, True], ids=["start", "check"])
+def test_a_folder_that_is_not_there_is_said_at_once(latentd, tmp_path, kind, checked):
+    """Also by --check-config; an empty folder, or one that nobody named, is none of that."""
+    def start(folder):
+        return run(latentd, "serve", "--port", "0", "--state-dir", str(tmp_path / "state"), "--script", "",
+                   f"--{kind}-dir", str(folder), *(["--check-config"] if checked else []))
+    missing = tmp_path / "missing"
+    refused = start(missing)
+    assert refused.returncode == 78, refused
+    assert refused.stderr.splitlines()[-1] == (f"latentd: {FOLDERS[kind]} (--{kind}-dir) names the folder "
+                                               f"'{missing}', which does not exist")
+    missing.write_text("a file")
+    refused = start(missing)
+    assert refused.returncode == 78 and refused.stderr.splitlines()[-1].endswith("which is not a folder")
+    missing.unlink()
+    missing.mkdir()
+    if checked:
+        assert start(missing).returncode == 0
+    missing.chmod(0o777)
+    refused = start(missing)
+    assert refused.returncode == 78 and "everyone" in refused.stderr.splitlines()[-1]
+
+
 def test_a_taken_port_is_said(latentd, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
