@@ -329,6 +329,18 @@ static void warn_idle(const struct check *check)
                             rows[i].without);
 }
 
+static bool is_blank(const char *text)
+{
+    return !text || text[strspn(text, " \t\r\n")] == '\0';
+}
+
+/* Whether some pass has words to steer away from; presets have been placed by now. */
+static bool has_negative(const struct ld_request *request)
+{
+    return !is_blank(request->negative_prompt) ||
+           (request->hires.present && !is_blank(request->hires.negative_prompt));
+}
+
 static void warn(const struct check *check)
 {
     const struct ld_request *request = check->request;
@@ -343,6 +355,9 @@ static void warn(const struct check *check)
     if (request->cfg_scale == 1.0 && request->negative_prompt[0] &&
         ld_request_has(request, "negative_prompt"))
         ld_warnings_add(warnings, "with cfg_scale 1 the negative prompt has no effect");
+    if (request->guidance.perp_neg != 0 && !has_negative(request))
+        ld_warnings_add(warnings, "guidance.perp_neg has no effect without a negative prompt, and "
+                                  "takes a third row of each step");
     if (request->hires.width > 0 && ld_request_has(request, "hires.scale"))
         ld_warnings_add(warnings, "hires.width and hires.height replace hires.scale");
     if (request->noise == LD_NOISE_CPU && request->seed > UINT32_MAX)

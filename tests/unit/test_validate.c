@@ -278,6 +278,11 @@ static void advice_is_given_without_refusing(void **state)
         {"{\"prompt\":\"\",\"guidance\":{\"sag_blur\":4}}", "without guidance.sag"},
         {"{\"prompt\":\"\",\"cfg_scale\":1,\"guidance\":{\"rescale\":0.5}}",
          "cfg_scale other than 1"},
+        {"{\"prompt\":\"\",\"guidance\":{\"perp_neg\":1}}", "no effect without a negative prompt"},
+        {"{\"prompt\":\"\",\"negative_prompt\":\" \\n\",\"guidance\":{\"perp_neg\":1}}",
+         "third row"},
+        {"{\"prompt\":\"\",\"hires\":{\"scale\":2},\"guidance\":{\"perp_neg\":1}}",
+         "no effect without a negative prompt"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fixture f;
@@ -301,6 +306,17 @@ static void advice_is_given_without_refusing(void **state)
         LD_OK);
     assert_int_equal(f.native.warnings.count, 0);
     close_fixture(&f);
+    static const char *const acting[] = {
+        "{\"prompt\":\"\",\"negative_prompt\":\"x\",\"guidance\":{\"perp_neg\":1}}",
+        "{\"prompt\":\"\",\"hires\":{\"scale\":2,\"negative_prompt\":\"x\"},\"guidance\":{\"perp_"
+        "neg\":1}}",
+        "{\"prompt\":\"\",\"guidance\":{\"perp_neg\":0}}",
+    };
+    for (size_t i = 0; i < sizeof acting / sizeof acting[0]; i++) {
+        assert_int_equal(check(&f, acting[i], NULL), LD_OK);
+        assert_int_equal(f.native.warnings.count, 0);
+        close_fixture(&f);
+    }
 }
 
 int main(void)
