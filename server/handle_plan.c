@@ -40,11 +40,8 @@ static void take_answer(void *ctx, enum ld_code code, const char *detail, const 
 
 static int64_t queue_eta_ms(struct ld_exchange *ex)
 {
-    struct ld_error err;
-    int64_t cost_ahead;
     const double rate = ld_store_rate(ex->front->store);
-    if (ld_store_forecast(ex->front->store, ex->tenant, &cost_ahead, &err) != LD_OK)
-        return -1;
+    const int64_t cost_ahead = ld_store_forecast(ex->front->store, ex->tenant);
     if (cost_ahead == 0)
         return 0;
     return rate > 0 ? (int64_t)((double)cost_ahead * 1000 / rate) : -1;

@@ -51,14 +51,14 @@ static uint32_t seconds_to_midnight(void)
 
 uint32_t ld_front_retry_after(struct ld_exchange *ex, enum ld_code code)
 {
-    struct ld_error err;
     double own;
     double any;
     if (code == LD_E_RATE)
         return seconds_to_midnight();
     if (code != LD_E_QUEUE_FULL)
         return 0;
-    if (ld_store_drain_seconds(ex->front->store, ex->tenant, &own, &any, &err) != LD_OK || any < 0)
+    ld_store_drain_seconds(ex->front->store, ex->tenant, &own, &any);
+    if (any < 0)
         return 30; /* nothing measured */
     const double seconds = own >= 0 ? own : any;
     return seconds > 3600 ? 3600 : (uint32_t)seconds + 1;

@@ -83,6 +83,7 @@ static enum ld_code simple(struct ld_store *store, enum ld_store_sql_index state
 static void run_op(struct ld_store *store, struct ld_store_op *op)
 {
     struct ld_store_pending *last = store->pending_last;
+    ld_store_ahead_begin(store);
     op->code = simple(store, SQL_SAVE, &op->err);
     if (op->code != LD_OK)
         return;
@@ -95,6 +96,7 @@ static void run_op(struct ld_store *store, struct ld_store_op *op)
         return;
     }
     struct ld_error ignored;
+    ld_store_ahead_undo(store);
     if (simple(store, SQL_UNSAVE, &ignored) == LD_OK)
         (void)(simple(store, SQL_RELEASE, &ignored) == LD_OK);
     store->pending_last = last;
@@ -119,6 +121,14 @@ static void count_queued(struct ld_store *store)
         ld_db_done(query);
 }
 
+/* Where it fails, readers see the standings of before, and the next commit tries again. */
+static void show_standings(struct ld_store *store)
+{
+    struct ld_error err = {0};
+    if (ld_store_ahead_show(store, &err) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "store", "positions in the queue are those of before", &err);
+}
+
 /* All operations of a batch succeed or fail on disk together. */
 static void run_batch(struct ld_store *store, struct ld_store_op *first)
 {
@@ -130,9 +140,11 @@ static void run_batch(struct ld_store *store, struct ld_store_op *first)
         code = simple(store, SQL_COMMIT, &err);
     }
     if (code == LD_OK) {
+        show_standings(store);
         hand_out_events(store);
     } else {
         struct ld_error ignored;
+        ld_store_ahead_forget(store);
         (void)(simple(store, SQL_ROLLBACK, &ignored) == LD_OK);
         for (struct ld_store_op *op = first; op; op = op->next) {
             op->code = code;
@@ -376,6 +388,8 @@ static enum ld_code start(struct ld_store *store, struct ld_error *err)
         code = begin_boot(store, err);
     if (code == LD_OK)
         code = ld_store_recover(store, err);
+    if (code == LD_OK)
+        code = ld_store_ahead_show(store, err);
     if (code != LD_OK)
         return code;
     count_queued(store);
@@ -409,6 +423,8 @@ enum ld_code ld_store_open(struct ld_store **out, const struct ld_store_config *
     enum ld_code code =
         ld_db_open(&store->writer, config->path, false, ld_store_sql, SQL_COUNT, err);
     if (code == LD_OK)
+        code = ld_store_ahead_create(store, err);
+    if (code == LD_OK)
         code = start(store, err);
     if (code != LD_OK) {
         ld_store_close(store);
@@ -435,6 +451,7 @@ void ld_store_close(struct ld_store *store)
     for (uint32_t i = 0; i < LD_STORE_READERS; i++)
         ld_db_close(store->readers[i]);
     ld_db_close(store->writer);
+    ld_store_ahead_destroy(store);
     ld_arena_deinit(&store->batch_arena);
     (void)pthread_cond_destroy(&store->reader_free);
     (void)pthread_mutex_destroy(&store->readers_lock);

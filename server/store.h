@@ -288,13 +288,11 @@ enum ld_code ld_store_standing(struct ld_store *store, const char *tenant,
 double ld_store_rate(struct ld_store *store);
 
 /* Cost that lies before a job which the tenant would submit now. */
-enum ld_code ld_store_forecast(struct ld_store *store, const char *tenant, int64_t *cost_ahead,
-                               struct ld_error *err) LD_MUST_USE;
+int64_t ld_store_forecast(struct ld_store *store, const char *tenant);
 
 /* Seconds until a place in the tenant's own queue, and in the whole queue, is likely to be free;
  * negative: nothing is known. */
-enum ld_code ld_store_drain_seconds(struct ld_store *store, const char *tenant, double *own,
-                                    double *any, struct ld_error *err) LD_MUST_USE;
+void ld_store_drain_seconds(struct ld_store *store, const char *tenant, double *own, double *any);
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 

@@ -31,6 +31,9 @@ struct ld_store_op {
     struct ld_store_op *next;
 };
 
+/* How the keys with waiting jobs stand (store_ahead.c). */
+struct ld_store_ahead;
+
 /* An event of the running transaction; handed out after its commit. */
 struct ld_store_pending {
     struct ld_store_event event;
@@ -44,6 +47,7 @@ struct ld_store {
     struct ld_db *writer;
     struct ld_arena batch_arena; /* lives for one transaction */
     struct ld_store_pending *pending_first, *pending_last;
+    struct ld_store_ahead *ahead; /* readers see a part of it, under its own lock */
     int64_t queued_by_priority[10];
     double rate_busy_us, rate_cost; /* of the jobs that ended lately */
     int64_t rate_at_us;             /* the last end, monotonic */
@@ -158,6 +162,25 @@ enum ld_code ld_store_shares_recount(struct ld_store *store, struct ld_error *er
 /* The job whose turn it is, if it may start on this worker. */
 enum ld_code ld_store_choose(struct ld_store *store, const struct ld_fair_worker *worker,
                              char id[LD_ID_SIZE], bool *found, struct ld_error *err) LD_MUST_USE;
+
+/* What the operator's settings give a key. */
+struct ld_fair_share ld_store_share_of(const struct ld_store *store, const char *tenant);
+
+/* ---- How long it still takes (store_ahead.c) -------------------------------------------------- */
+
+/* Between the opening of the writer's connection and its end. Errors   LD_E_NOMEM. */
+enum ld_code ld_store_ahead_create(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
+void ld_store_ahead_destroy(struct ld_store *store);
+
+/* On the writer: a key's row has changed, and with it what all running jobs cost. */
+enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
+                                   int64_t running_cost_change, struct ld_error *err) LD_MUST_USE;
+/* An operation begins; it was undone; more than one key's row may have changed. */
+void ld_store_ahead_begin(struct ld_store *store);
+void ld_store_ahead_undo(struct ld_store *store);
+void ld_store_ahead_forget(struct ld_store *store);
+/* A transaction was committed: readers see it from now on. */
+enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 
 /* Position and what is ahead of a waiting job, into its view. */
 enum ld_code ld_store_load_ahead(struct ld_store *store, struct ld_db *db, int64_t seq,

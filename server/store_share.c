@@ -1,6 +1,6 @@
 /*
- * The store's side of the fair queue (fair.h): how every key stands, whose turn it is, how long a
- * waiting job still waits, and what each key has used.
+ * The store's side of the fair queue (fair.h): how every key stands, whose turn it is, and what
+ * each key has used.
  */
 #include "server/store_internal.h"
 
@@ -12,7 +12,7 @@
 static const int64_t day_us = INT64_C(24) * 3600 * 1000000;
 static const double rate_memory_us = 300e6; /* older jobs say less and less */
 
-static struct ld_fair_share share_of(const struct ld_store *store, const char *tenant)
+struct ld_fair_share ld_store_share_of(const struct ld_store *store, const char *tenant)
 {
     struct ld_fair_share share = {LD_FAIR_WEIGHT_DEFAULT, LD_RUNNING_PER_KEY_MAX};
     if (store->config.share)
@@ -31,7 +31,8 @@ enum ld_code ld_store_share_join(struct ld_store *store, const char *tenant, int
     ld_db_bind_text(query, 1, tenant);
     ld_db_bind_int(query, 2, atomic_load(&store->fair_now));
     ld_db_bind_int(query, 3, cost);
-    return ld_store_step_once(query, err);
+    const enum ld_code code = ld_store_step_once(query, err);
+    return code == LD_OK ? ld_store_ahead_follow(store, tenant, 0, err) : code;
 }
 
 static enum ld_code move(struct ld_store *store, const char *tenant, int64_t queued,
@@ -48,13 +49,14 @@ static enum ld_code move(struct ld_store *store, const char *tenant, int64_t que
     ld_db_bind_int(query, 5, running * cost);
     ld_db_bind_int(query, 6, vtime);
     ld_db_bind_int(query, 7, turns);
-    return ld_store_step_once(query, err);
+    const enum ld_code code = ld_store_step_once(query, err);
+    return code == LD_OK ? ld_store_ahead_follow(store, tenant, running * cost, err) : code;
 }
 
 enum ld_code ld_store_share_claimed(struct ld_store *store, const char *tenant, int64_t cost,
                                     struct ld_error *err)
 {
-    const struct ld_fair_share share = share_of(store, tenant);
+    const struct ld_fair_share share = ld_store_share_of(store, tenant);
     return move(store, tenant, -1, 1, cost, ld_fair_charge(cost, share.weight), 1, err);
 }
 
@@ -70,7 +72,7 @@ enum ld_code ld_store_share_unqueue(struct ld_store *store, const struct ld_stor
 enum ld_code ld_store_share_ended(struct ld_store *store, const char *tenant, int64_t cost,
                                   double unused, struct ld_error *err)
 {
-    const struct ld_fair_share share = share_of(store, tenant);
+    const struct ld_fair_share share = ld_store_share_of(store, tenant);
     const int64_t back = (int64_t)((double)cost * unused);
     return move(store, tenant, 0, -1, cost, -ld_fair_charge(back, share.weight), 0, err);
 }
@@ -78,6 +80,7 @@ enum ld_code ld_store_share_ended(struct ld_store *store, const char *tenant, in
 enum ld_code ld_store_shares_recount(struct ld_store *store, struct ld_error *err)
 {
     bool row = false;
+    ld_store_ahead_forget(store);
     struct ld_db_query *query = ld_store_use(store, SQL_SHARES_RESET, err);
     enum ld_code code = query ? ld_store_step_once(query, err) : err->code;
     if (code != LD_OK || !(query = ld_store_use(store, SQL_SHARES_LEAST, err)))
@@ -120,7 +123,7 @@ static enum ld_code load_waiting(struct ld_store *store, struct ld_db *db, struc
             code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
             break;
         }
-        const struct ld_fair_share share = share_of(store, tenant);
+        const struct ld_fair_share share = ld_store_share_of(store, tenant);
         waiting->keys[waiting->count] = (struct ld_fair_key){
             .vtime = ld_db_int(query, 1),
             .weight = share.weight,
@@ -180,108 +183,7 @@ enum ld_code ld_store_choose(struct ld_store *store, const struct ld_fair_worker
     }
 }
 
-/* ---- How long it still takes ----------------------------------------------------------------- */
-
-static enum ld_code load_own_ahead(struct ld_db *db, const struct ld_store_job *job, int64_t seq,
-                                   int64_t *count, int64_t *cost, struct ld_error *err)
-{
-    bool row;
-    struct ld_db_query *query = ld_db_use(db, SQL_JOBS_AHEAD, err);
-    if (!query)
-        return err->code;
-    ld_db_bind_text(query, 1, job->tenant);
-    ld_db_bind_int(query, 2, job->priority);
-    ld_db_bind_int(query, 3, seq);
-    const enum ld_code code = ld_db_step(query, &row, err);
-    *count = code == LD_OK && row ? ld_db_int(query, 0) : 0;
-    *cost = code == LD_OK && row ? ld_db_int(query, 1) : 0;
-    ld_db_done(query);
-    return code;
-}
-
-static enum ld_code load_running_cost(struct ld_db *db, int64_t *cost, struct ld_error *err)
-{
-    bool row;
-    struct ld_db_query *query = ld_db_use(db, SQL_SHARES_RUNNING, err);
-    if (!query)
-        return err->code;
-    const enum ld_code code = ld_db_step(query, &row, err);
-    *cost = code == LD_OK && row ? ld_db_int(query, 1) : 0;
-    ld_db_done(query);
-    return code;
-}
-
-/* What lies before a job of `tenant` that has `own_cost` of its own before it. */
-static void look_ahead(const struct ld_store *store, const struct waiting *waiting,
-                       const char *tenant, int64_t own_cost, struct ld_job_view *view)
-{
-    int64_t start = atomic_load(&store->fair_now); /* of the job, in virtual time */
-    int64_t weight = LD_FAIR_WEIGHT_DEFAULT;
-    for (uint32_t i = 0; i < waiting->count; i++) {
-        if (strcmp(waiting->tenants[i], tenant) != 0)
-            continue;
-        start = waiting->keys[i].vtime;
-        weight = waiting->keys[i].weight;
-        view->running_max_reached = waiting->keys[i].running >= waiting->keys[i].running_max;
-    }
-    start += ld_fair_charge(own_cost, weight);
-    view->position = view->own_ahead;
-    view->cost_ahead += own_cost;
-    for (uint32_t i = 0; i < waiting->count; i++) {
-        int64_t cost;
-        if (strcmp(waiting->tenants[i], tenant) == 0)
-            continue;
-        view->position += ld_fair_ahead(&waiting->keys[i], start, &cost);
-        view->cost_ahead += cost;
-    }
-}
-
-static enum ld_code load_ahead(struct ld_store *store, struct ld_db *db, const char *tenant,
-                               int64_t own_cost, struct ld_job_view *view, struct ld_error *err)
-{
-    struct ld_arena arena;
-    struct waiting *waiting = NULL;
-    int64_t running_cost = 0;
-    enum ld_code code = load_running_cost(db, &running_cost, err);
-    ld_arena_init(&arena, "waiting keys", 4 << 20);
-    if (code == LD_OK)
-        code = load_waiting(store, db, &arena, &waiting, err);
-    view->cost_ahead = running_cost / 2; /* those that run are half through, on average */
-    if (code == LD_OK)
-        look_ahead(store, waiting, tenant, own_cost, view);
-    ld_arena_deinit(&arena);
-    return code;
-}
-
-enum ld_code ld_store_load_ahead(struct ld_store *store, struct ld_db *db, int64_t seq,
-                                 struct ld_store_job *job, struct ld_error *err)
-{
-    int64_t own_cost = 0;
-    const enum ld_code code = load_own_ahead(db, job, seq, &job->view.own_ahead, &own_cost, err);
-    return code == LD_OK ? load_ahead(store, db, job->tenant, own_cost, &job->view, err) : code;
-}
-
-enum ld_code ld_store_forecast(struct ld_store *store, const char *tenant, int64_t *cost_ahead,
-                               struct ld_error *err)
-{
-    bool row = false;
-    struct ld_job_view view = {0};
-    struct ld_db *reader = ld_store_reader_take(store);
-    struct ld_db_query *query = ld_db_use(reader, SQL_SHARE_GET, err);
-    enum ld_code code = query ? LD_OK : err->code;
-    int64_t own_cost = 0;
-    if (query) {
-        ld_db_bind_text(query, 1, tenant);
-        code = ld_db_step(query, &row, err);
-        own_cost = code == LD_OK && row ? ld_db_int(query, 3) : 0;
-        ld_db_done(query);
-    }
-    if (code == LD_OK)
-        code = load_ahead(store, reader, tenant, own_cost, &view, err);
-    ld_store_reader_give(store, reader);
-    *cost_ahead = view.cost_ahead;
-    return code;
-}
+/* ---- What is done in a second ----------------------------------------------------------------- */
 
 /* Busy time is what lies between the last end and this one, as far as this job ran in it. */
 void ld_store_rate_note(struct ld_store *store, int64_t claimed_us, int64_t cost)
@@ -303,40 +205,6 @@ void ld_store_rate_note(struct ld_store *store, int64_t claimed_us, int64_t cost
 double ld_store_rate(struct ld_store *store)
 {
     return (double)atomic_load(&store->rate_milli) / 1000.0;
-}
-
-enum ld_code ld_store_drain_seconds(struct ld_store *store, const char *tenant, double *own,
-                                    double *any, struct ld_error *err)
-{
-    struct ld_arena arena;
-    struct waiting *waiting = NULL;
-    const double rate = ld_store_rate(store);
-    double weights = 0;
-    double own_weight = 0;
-    double own_mean = 0;
-    double cost = 0;
-    double queued = 0;
-    *own = *any = -1;
-    ld_arena_init(&arena, "waiting keys", 4 << 20);
-    struct ld_db *reader = ld_store_reader_take(store);
-    const enum ld_code code = load_waiting(store, reader, &arena, &waiting, err);
-    ld_store_reader_give(store, reader);
-    for (uint32_t i = 0; code == LD_OK && i < waiting->count; i++) {
-        const struct ld_fair_key *key = &waiting->keys[i];
-        weights += (double)key->weight;
-        cost += (double)key->queued_cost;
-        queued += (double)key->queued;
-        if (strcmp(waiting->tenants[i], tenant) == 0) {
-            own_weight = (double)key->weight;
-            own_mean = (double)key->queued_cost / (double)key->queued;
-        }
-    }
-    if (rate > 0 && queued > 0)
-        *any = cost / queued / rate;
-    if (rate > 0 && own_weight > 0)
-        *own = own_mean / (rate * own_weight / weights);
-    ld_arena_deinit(&arena);
-    return code;
 }
 
 /* ---- Usage ----------------------------------------------------------------------------------- */
