@@ -270,6 +270,9 @@ struct ld_ops {
                                   struct ld_weight **out, struct ld_error *);
     void (*weight_destroy)(struct ld_backend *, struct ld_weight *);
     size_t (*weight_bytes)(const struct ld_weight *); /* resident bytes */
+    /* Optional. What weight_bytes would say of a weight of this description before there is one: a
+     * pure function of its numbers, whose data nobody looks at. */
+    size_t (*weight_plan_bytes)(struct ld_backend *, const struct ld_weight_desc *);
 
     /* Device memory for activations: 64-byte aligned on the CPU, 256 on a GPU; released as a whole.
      */
@@ -326,6 +329,7 @@ struct ld_backend {
     const char *name;        /* "cpu", "cuda" */
     char description[128];   /* "AVX-512, 2 threads" */
     enum ld_dtype act_dtype; /* type of activations */
+    size_t memory_bytes;     /* all that the device has; 0: no bound of its own */
     bool apart; /* what was called may still run on a device of its own until `synchronize` */
     bool lost;  /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
     /*

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FACTOR = 8, SIDE_MAX = 8192, TEXT_TOKENS = 77, JSON_MAX = 16 << 10, ALIGN = 256 };
+enum { FACTOR = 8, SIDE_MAX = 8192, TEXT_TOKENS = 77, JSON_MAX = 16 << 10 };
 
 struct plan_options {
     int32_t width, height, batch;
@@ -33,29 +33,16 @@ struct budget {
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
-static size_t rounded(size_t bytes)
-{
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
-
-/* As the backend lays a slot out: matrix, phase kernels, bias twice. */
+/* As the backend lays a slot out. */
 static size_t slot_bytes(const struct ld_weight_slot *slot)
 {
-    struct ldk_pack pack;
     const struct ld_weight_desc desc = {.kind = slot->kind,
                                         .rows = slot->rows,
                                         .k = slot->k,
                                         .kernel = slot->kernel,
                                         .upsampled = slot->upsampled,
                                         .part_count = slot->part_count};
-    const size_t rows = (size_t)slot->rows * slot->part_count;
-    if (slot->kind == LD_WEIGHT_VECTOR)
-        return rounded(rows * sizeof(float));
-    if (slot->kind == LD_WEIGHT_TABLE)
-        return rounded(rows * (size_t)slot->k * sizeof(uint16_t));
-    ldk_pack_plan(&pack, &desc, LDK_F16, slot->upsampled && slot->kernel == 3);
-    return rounded(pack.data_bytes) + rounded(pack.phase_bytes) + rounded(pack.bias_bytes) +
-           rounded(pack.bias_bytes / 2);
+    return ldk_pack_weight_bytes(&desc, LDK_F16, true);
 }
 
 /* ---- Networks -------------------------------------------------------------------------------- */

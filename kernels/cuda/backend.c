@@ -137,6 +137,7 @@ static const struct ld_ops operator_table = {
     .weight_create = ld_cuda_weight_create,
     .weight_destroy = ld_cuda_weight_destroy,
     .weight_bytes = ld_cuda_weight_bytes,
+    .weight_plan_bytes = ld_cuda_weight_plan_bytes,
     .memory_alloc = memory_alloc,
     .memory_free = memory_free,
     .workspace_bytes = ld_cuda_workspace_bytes,
@@ -178,8 +179,10 @@ static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)
                              "asking the device", err);
     if (code == LD_OK)
         code = ld_cuda_check(cuda, ldk_rt_stream_create(&cuda->stream, 0), "a stream", err);
-    if (code == LD_OK)
-        describe(cuda, &info);
+    if (code != LD_OK)
+        return code;
+    cuda->base.memory_bytes = info.memory_total;
+    describe(cuda, &info);
     return code;
 }
 

@@ -125,6 +125,7 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
                                    struct ld_weight **out, struct ld_error *err);
 void ld_cuda_weight_destroy(struct ld_backend *backend, struct ld_weight *weight);
 size_t ld_cuda_weight_bytes(const struct ld_weight *weight);
+size_t ld_cuda_weight_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc);
 void ld_cuda_weights_deinit(struct ld_cuda *cuda);
 
 /* ---- backend_stage.c ------------------------------------------------------------------------- */

@@ -15,11 +15,6 @@ static const size_t SLAB_BYTES_MAX = (size_t)64 << 20;
 static const size_t RING_BYTES = (size_t)16 << 20;
 enum { ROWS_PER_TASK = 16 };
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + LD_CUDA_ALIGN - 1) & ~(size_t)(LD_CUDA_ALIGN - 1);
-}
-
 /* ---- Slabs ----------------------------------------------------------------------------------- */
 
 static enum ld_code add_slab(struct ld_cuda *cuda, size_t bytes, struct ld_error *err)
@@ -250,11 +245,9 @@ static enum ld_code create_matrix(struct ld_cuda *cuda, struct ld_weight *weight
     unsigned char *at = NULL;
     ldk_pack_plan(&source.pack, desc, cuda->dtype, phase);
     const struct ldk_pack *pack = &source.pack;
-    const size_t phase_at = round_up(pack->data_bytes);
-    const size_t bias_at = phase_at + round_up(pack->phase_bytes);
-    const size_t bias16_at = bias_at + round_up(pack->bias_bytes);
+    const struct ldk_pack_places places = ldk_pack_places_of(pack);
     const size_t bias16_bytes = pack->bias_bytes / 2;
-    weight->bytes = bias16_at + round_up(bias16_bytes);
+    weight->bytes = places.bytes;
     const size_t rows_padded = (size_t)pack->rows_padded;
     enum ld_code code =
         reserve_lines(cuda, pack->line > rows_padded ? pack->line : rows_padded, err);
@@ -270,22 +263,22 @@ static enum ld_code create_matrix(struct ld_cuda *cuda, struct ld_weight *weight
         source.rows = LDK_PACK_PHASES * pack->rows_padded;
         source.row_bytes = pack->phase_row_bytes;
         source.fill = fill_phase;
-        code = send(cuda, &source, at + phase_at, err);
+        code = send(cuda, &source, at + places.phase, err);
     }
     source.rows = 1;
     if (code == LD_OK) {
         source.row_bytes = pack->bias_bytes;
         source.fill = fill_bias;
-        code = send(cuda, &source, at + bias_at, err);
+        code = send(cuda, &source, at + places.bias, err);
     }
     if (code == LD_OK) {
         source.row_bytes = bias16_bytes;
         source.fill = fill_bias16;
-        code = send(cuda, &source, at + bias16_at, err);
+        code = send(cuda, &source, at + places.bias16, err);
     }
-    weight->matrix = ldk_pack_weight(pack, at, pack->phase_bytes > 0 ? at + phase_at : NULL,
-                                     (const float *)(const void *)(at + bias_at));
-    weight->matrix.bias16 = at + bias16_at;
+    weight->matrix = ldk_pack_weight(pack, at, pack->phase_bytes > 0 ? at + places.phase : NULL,
+                                     (const float *)(const void *)(at + places.bias));
+    weight->matrix.bias16 = at + places.bias16;
     return code;
 }
 
@@ -300,7 +293,7 @@ static enum ld_code create_plain(struct ld_cuda *cuda, struct ld_weight *weight,
                             .row_bytes = table ? (size_t)desc->k * ld_dtype_size(LD_DTYPE_F16)
                                                : (size_t)weight->facts.rows * sizeof(float),
                             .fill = table ? fill_table : fill_vector};
-    weight->bytes = round_up((size_t)source.rows * source.row_bytes);
+    weight->bytes = ldk_pack_weight_bytes(desc, cuda->dtype, false);
     enum ld_code code = reserve_lines(cuda, (size_t)desc->k, err);
     if (code == LD_OK)
         code = place(cuda, weight, &at, err);
@@ -347,6 +340,12 @@ void ld_cuda_weight_destroy(struct ld_backend *backend, struct ld_weight *weight
 size_t ld_cuda_weight_bytes(const struct ld_weight *weight)
 {
     return weight->bytes;
+}
+
+size_t ld_cuda_weight_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc)
+{
+    const struct ld_cuda *cuda = ld_cuda_of(backend);
+    return ldk_pack_weight_bytes(desc, cuda->dtype, !cuda->options.no_phase);
 }
 
 void ld_cuda_weights_deinit(struct ld_cuda *cuda)

@@ -4,6 +4,7 @@
  */
 #include "kernels/cuda/pack.h"
 
+#include "kernels/check.h"
 #include "kernels/idx.h"
 
 #include <string.h>
@@ -54,6 +55,33 @@ void ldk_pack_plan(struct ldk_pack *pack, const struct ld_weight_desc *desc, enu
     size_t decoded = (size_t)pack->k * (size_t)pack->taps;
     size_t sums = LDK_PACK_PHASE_TAPS * (size_t)pack->k_padded;
     pack->line = decoded + (decoded > sums ? decoded : sums);
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + LDK_PACK_ALIGN - 1) / LDK_PACK_ALIGN * LDK_PACK_ALIGN;
+}
+
+struct ldk_pack_places ldk_pack_places_of(const struct ldk_pack *pack)
+{
+    struct ldk_pack_places places;
+    places.phase = round_up(pack->data_bytes);
+    places.bias = places.phase + round_up(pack->phase_bytes);
+    places.bias16 = places.bias + round_up(pack->bias_bytes);
+    places.bytes = places.bias16 + round_up(pack->bias_bytes / 2);
+    return places;
+}
+
+size_t ldk_pack_weight_bytes(const struct ld_weight_desc *desc, enum ldk_dtype dtype, bool phase)
+{
+    struct ldk_pack pack;
+    const size_t rows = (size_t)ld_weight_facts_of(desc).rows;
+    if (desc->kind == LD_WEIGHT_VECTOR)
+        return round_up(rows * sizeof(float));
+    if (desc->kind == LD_WEIGHT_TABLE)
+        return round_up(rows * (size_t)desc->k * ld_dtype_size(host_dtype(dtype)));
+    ldk_pack_plan(&pack, desc, dtype, phase && desc->upsampled && desc->kernel == 3);
+    return ldk_pack_places_of(&pack).bytes;
 }
 
 int32_t ldk_pack_source_row(const struct ldk_pack *pack, int32_t row)

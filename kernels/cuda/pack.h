@@ -28,6 +28,9 @@ extern "C" {
 /* Rows and K are padded to this many elements: a 16-byte vector, one n8 block of the MMA. */
 enum { LDK_PACK_UNIT = 8, LDK_PACK_PHASES = 4, LDK_PACK_PHASE_TAPS = 4 };
 
+/* Of every piece on the device, in bytes. */
+enum { LDK_PACK_ALIGN = 256 };
+
 struct ldk_pack {
     int32_t rows, rows_padded; /* all parts together */
     int32_t k, k_padded;
@@ -49,6 +52,17 @@ struct ldk_pack {
  */
 void ldk_pack_plan(struct ldk_pack *pack, const struct ld_weight_desc *desc, enum ldk_dtype dtype,
                    bool phase);
+
+/* Where the pieces of a packed matrix lie behind its data, each at a multiple of LDK_PACK_ALIGN,
+ * and the bytes of the whole. The bias stands twice: in float32, and in the weight's own type for
+ * libraries. */
+struct ldk_pack_places {
+    size_t phase, bias, bias16, bytes;
+};
+struct ldk_pack_places ldk_pack_places_of(const struct ldk_pack *pack);
+
+/* Bytes of a weight of any kind on the device. `phase` as above, and only where it applies. */
+size_t ldk_pack_weight_bytes(const struct ld_weight_desc *desc, enum ldk_dtype dtype, bool phase);
 
 /* Packed rows [first, first + count) of 0..rows_padded into dst (count * row_bytes). `line` is
  * scratch of pack->line floats, one per thread. */

@@ -114,38 +114,6 @@ static const char *part_name(enum ld_part part)
     return names[part];
 }
 
-/* Build the smallest graph of `key` for the slots it lists. */
-static enum ld_code list_slots(struct ld_model *model, const struct ld_plan_key *key,
-                               struct ld_error *err)
-{
-    struct ld_graph graph;
-    ld_graph_init(&graph, model->backend->act_dtype, &model->parts[key->part].layout);
-    ld_plan_build(&graph, ld_model_arch(model), key);
-    enum ld_code code = ld_graph_finish(&graph, err);
-    ld_graph_deinit(&graph);
-    return code;
-}
-
-/*
- * Every slot that any shape or option of the part can ask for, so that a pack is filled once and an
- * overlay is not needed afterwards: all text layers, and the middle block's lone V projection.
- */
-static enum ld_code list_all_slots(struct ld_model *model, enum ld_part part, struct ld_error *err)
-{
-    const int32_t side = ld_vae_factor(ld_model_arch(model));
-    struct ld_plan_key key = {.part = part,
-                              .unet = {1, 1, 1, 1},
-                              .vae = {.batch = 1, .height = side, .width = side},
-                              .clip = {.chunks = 1, .skip = 1}};
-    enum ld_code code = list_slots(model, &key, err);
-    if (code == LD_OK && part == LD_PART_UNET) {
-        key.options.middle_identity = true;
-        code = list_slots(model, &key, err);
-    }
-    model->parts[part].listed = code == LD_OK;
-    return code;
-}
-
 /* The backend knows how much of one piece is missing; people want to know what for. */
 static enum ld_code name_part(const struct ld_model *model, enum ld_part part, struct ld_error *err)
 {
@@ -167,7 +135,9 @@ enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_
         return LD_FAIL(err, LD_E_NOT_FOUND, "the model has no %s", part_name(part));
     enum ld_code code = LD_OK;
     if (!state->listed)
-        code = list_all_slots(model, part, err);
+        code = ld_plan_list_slots(&state->layout, ld_model_arch(model), model->backend->act_dtype,
+                                  part, err);
+    state->listed = state->listed || code == LD_OK;
     if (code == LD_OK)
         code = ld_weight_pack_fill(&state->pack, &state->layout, model->weights, NULL, err);
     return code == LD_E_GPU_NOMEM ? name_part(model, part, err) : code;

@@ -53,8 +53,7 @@ static void clamp_logvar(float *moments, size_t plane)
 
 /* ---- Tiles ----------------------------------------------------------------------------------- */
 
-/* Sides of a tile and what neighbours share of it, in latent cells (kernels.md 3). */
-enum { TILE = 64, OVERLAP = 16 };
+enum { TILE = LD_VAE_TILE_SIDE, OVERLAP = LD_VAE_TILE_OVERLAP };
 
 /* Side of the pieces that form ESTIMATED measures its norms on: small enough that they cover the
  * picture evenly, with an inside that no neighbour reaches in the deep levels. */

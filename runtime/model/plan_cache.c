@@ -33,6 +33,35 @@ void ld_plan_build(struct ld_graph *graph, const struct ld_arch *arch,
         ld_vae_build_encoder(graph, arch, &key->vae);
 }
 
+/* The slots that the smallest graph of `key` lists. */
+static enum ld_code list_slots(struct ld_weight_layout *layout, const struct ld_arch *arch,
+                               enum ld_dtype act_dtype, const struct ld_plan_key *key,
+                               struct ld_error *err)
+{
+    struct ld_graph graph;
+    ld_graph_init(&graph, act_dtype, layout);
+    ld_plan_build(&graph, arch, key);
+    const enum ld_code code = ld_graph_finish(&graph, err);
+    ld_graph_deinit(&graph);
+    return code;
+}
+
+enum ld_code ld_plan_list_slots(struct ld_weight_layout *layout, const struct ld_arch *arch,
+                                enum ld_dtype act_dtype, enum ld_part part, struct ld_error *err)
+{
+    const int32_t side = ld_vae_factor(arch);
+    struct ld_plan_key key = {.part = part,
+                              .unet = {1, 1, 1, 1},
+                              .vae = {.batch = 1, .height = side, .width = side},
+                              .clip = {.chunks = 1, .skip = 1}};
+    enum ld_code code = list_slots(layout, arch, act_dtype, &key, err);
+    if (code == LD_OK && part == LD_PART_UNET) {
+        key.options.middle_identity = true;
+        code = list_slots(layout, arch, act_dtype, &key, err);
+    }
+    return code;
+}
+
 /* ---- Plans ----------------------------------------------------------------------------------- */
 
 void ld_plan_cache_init(struct ld_plan_cache *cache, struct ld_backend *backend, size_t bytes_max)

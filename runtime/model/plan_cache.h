@@ -49,6 +49,15 @@ void ld_plan_build(struct ld_graph *graph, const struct ld_arch *arch,
                    const struct ld_plan_key *key);
 
 /*
+ * Every slot that any shape or option of the part can ask for, so that a pack is filled once and an
+ * overlay is not needed afterwards: all text layers, and the middle block's lone V projection.
+ * Errors   those of building a graph.
+ */
+enum ld_code ld_plan_list_slots(struct ld_weight_layout *layout, const struct ld_arch *arch,
+                                enum ld_dtype act_dtype, enum ld_part part,
+                                struct ld_error *err) LD_MUST_USE;
+
+/*
  * The plan for `key`, built if there is none. It stays valid until the next call.
  * Errors   those of building the graph, LD_E_NOMEM.
  */

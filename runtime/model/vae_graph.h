@@ -40,6 +40,9 @@ struct ld_vae_shape {
  * picture: a small picture in strips is to take less than in one piece, too. */
 enum { LD_VAE_STRIP_BYTES = 16 << 20, LD_VAE_STRIP_PART = 8 };
 
+/* Side of a tile, and what neighbours share of it, in latent cells (kernels.md 3). */
+enum { LD_VAE_TILE_SIDE = 64, LD_VAE_TILE_OVERLAP = 16 };
+
 /* Append to an initialised graph; failures are kept in it: LD_E_RANGE, LD_E_UNSUPPORTED,
  * LD_E_TOO_LARGE, LD_E_NOMEM. */
 void ld_vae_build_decoder(struct ld_graph *graph, const struct ld_arch *arch,

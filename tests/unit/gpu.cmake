@@ -48,3 +48,7 @@ endif()
 ld_unit_test(test_vae_forms ld_runtime ld_test_tools)
 target_sources(test_vae_forms PRIVATE unit/network_fixture.c)
 set_tests_properties(unit/test_vae_forms PROPERTIES TIMEOUT 700) # under sanitizers
+
+# The least memory of a picture, beside what runs take.
+ld_unit_test(test_model_need ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
+target_sources(test_model_need PRIVATE unit/network_fixture.c)
