@@ -189,8 +189,9 @@ enum ld_code ld_store_load_by_id(struct ld_store *store, struct ld_db *db, const
     if (!query)
         return err->code;
     ld_db_bind_text(query, 1, id);
+    ld_db_bind_text(query, 2, tenant);
     enum ld_code code = ld_db_step(query, &row, err);
-    if (code == LD_OK && (!row || (tenant && strcmp(tenant, ld_db_text(query, 1)) != 0)))
+    if (code == LD_OK && !row)
         code = LD_FAIL(err, LD_E_NOT_FOUND, "there is no such job");
     if (code == LD_OK)
         code = ld_store_load_job(store, db, query, arena, job, seq, err);

@@ -192,7 +192,9 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_JOB_INSERT] = "INSERT INTO jobs (id, tenant, status, priority, work, created, request,"
                        " warnings, init_sha256, mask_sha256, cost)"
                        " VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-    [SQL_JOB_BY_ID] = "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ?1",
+    /* another tenant's job is left where its tenant is read: that takes as long as an absent one */
+    [SQL_JOB_BY_ID] =
+        "SELECT " JOB_COLUMNS " FROM jobs WHERE id = ?1 AND (?2 IS NULL OR tenant = ?2)",
     [SQL_JOB_LIST] = "SELECT " JOB_COLUMNS " FROM jobs"
                      " WHERE tenant = ?1 AND seq < ?2 AND (?3 < 0 OR status = ?3)"
                      " AND NOT EXISTS (SELECT 1 FROM cells WHERE child = jobs.seq)"
