@@ -12,6 +12,7 @@ import pathlib
 import re
 import sqlite3
 import sys
+import threading
 import time
 
 import pytest
@@ -215,6 +216,91 @@ def test_an_allocation_that_fails_is_an_error_of_one_call(rig):
     it.check()
     it.stop()
     print(f"{len(places)} of {total} allocations of a scenario, {it.refused} answers of 5xx, 0 ends")
+
+
+# ---- Threads, processes, pipes (C5) ----
+
+def come_up(latentd, shim, folder):
+    """A started front, or its exit status and what it said: one of the two within 20 seconds."""
+    front = Front.__new__(Front)
+    front.latentd, front.folder, front.script, front.flags, front.env = latentd, folder, "step_ms=1", (), shim.env
+    log, late = folder / "front.log", threading.Event()
+    log.write_bytes(b"")
+
+    def give_up():
+        late.set()
+        front.process.kill()
+
+    timer = threading.Timer(20, give_up)
+    timer.start()
+    try:
+        front.start()
+        return front, ""
+    except AssertionError as error:
+        assert not late.is_set() and "not ready" not in str(error), f"neither up nor ended: {log.read_text()[-3000:]}"
+        return None, log.read_text()
+    finally:
+        timer.cancel()
+
+
+def test_a_thread_or_a_pipe_that_cannot_be_made_at_the_start_is_one_sentence_or_made_later(latentd, library, tmp_path):
+    (tmp_path / "state").mkdir(mode=0o700)
+    shim = faults.Shim(library, tmp_path, tmp_path / "state")
+    shim.arm(faults.ANY, faults.MAKE, 0)
+    front, _ = come_up(latentd, shim, tmp_path)
+    total = shim.count
+    front.wait(front.submit(steps=1, seed=1))
+    assert front.stop() == 0
+    ended = worked = 0
+    for at in range(1, total + 1):
+        shim.arm(faults.ANY, faults.MAKE, at, error=errno.EMFILE)
+        front, said = come_up(latentd, shim, tmp_path)
+        assert shim.injected == 1, at
+        shim.disarm()
+        if front:
+            assert front.wait(front.submit(steps=1, seed=1))["status"] == "succeeded"
+            assert front.stop() == 0
+            worked += 1
+        else:
+            sentences = [line for line in said.splitlines() if line.startswith("latentd: ")]
+            assert len(sentences) == 1, (at, said)
+            ended += 1
+    shim.close()
+    assert total >= 8 and ended > 0
+    print(f"{total} threads, processes, pipes and the like of a start: {ended} ended with a sentence, {worked} came up all the same")
+
+
+def test_a_thread_or_a_pipe_that_cannot_be_made_while_it_runs_ends_nothing(rig):
+    it = rig()
+    front = it.front
+
+    def lose_a_worker():
+        """The worker dies in the middle of a job, and the job is done by the next one."""
+        answer = it.call("POST", "/v1/jobs", request(steps=2, seed=3))
+        if answer and answer.status == 202:
+            it.acknowledged[answer.json["id"]] = 3
+        for pid in front.worker_pids():
+            os.kill(pid, 9)
+        it.scenario(patience=20)
+
+    it.shim.arm(faults.ANY, faults.MAKE, 0)
+    lose_a_worker()
+    time.sleep(1)
+    total = it.shim.count
+    hit = 0
+    for at in range(1, total + 1):
+        for forever in (False, True):
+            it.shim.arm(faults.ANY, faults.MAKE, at, error=errno.EAGAIN, forever=forever)
+            lose_a_worker()
+            time.sleep(0.5)
+            hit += it.shim.injected > 0
+            it.shim.disarm()
+            assert front.process.poll() is None, (at, front.log_text()[-3000:])
+            front.wait_ready()
+            it.check()
+    it.stop()
+    assert total >= 2 and hit >= total
+    print(f"{total} threads, processes, pipes and the like of a worker's replacement, {hit} faults: 0 ends, 0 lost")
 
 
 # ---- The clock (C7) ----

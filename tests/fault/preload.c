@@ -2,16 +2,19 @@
  * What a disk, a memory and a clock may do, between a program and the C library: loaded with
  * LD_PRELOAD and steered by a control page that the test maps too (shim.py has the same layout).
  *
- *   - The n-th call of the chosen kinds on a file below FAULT_DIR, or the n-th allocation, fails,
- *     once or from then on, in the one process that `pid` names.
+ *   - The n-th call of the chosen kinds on a file below FAULT_DIR, or the n-th allocation, or the
+ *     n-th thread, process, pipe or the like that is made, fails, once or from then on, in the one
+ *     process that `pid` names or, where it is -1, in all.
  *   - CLOCK_REALTIME is turned by `clock_us`, in all processes; the monotonic clock never is.
  *   - With FAULT_LOG every change below FAULT_DIR is written there, in order, for power.py.
  */
 #define _GNU_SOURCE
 #define _LARGEFILE64_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,14 +22,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 1, WRITE = 2, SYNC = 4, NAME = 8, READ = 16, ALLOC = 32 };
+enum { OPEN = 1, WRITE = 2, SYNC = 4, NAME = 8, READ = 16, ALLOC = 32, MAKE = 64 };
 
 struct control {
     _Atomic int32_t pid, kinds;
@@ -90,10 +96,16 @@ static bool at_path(int dir, const char *path, char out[1024])
     return snprintf(out, 1024, "%s/%s", base, path) < 1024 && is_ours(out);
 }
 
+static bool armed(int kind)
+{
+    const int32_t pid = atomic_load(&control->pid);
+    return (atomic_load(&control->kinds) & kind) && (pid == -1 || pid == getpid());
+}
+
 /* True when this call is the one (or one of those) to fail; errno is set. */
 static bool fails(int kind)
 {
-    if (!(atomic_load(&control->kinds) & kind) || atomic_load(&control->pid) != getpid())
+    if (!armed(kind))
         return false;
     const int64_t n = atomic_fetch_add(&control->count, 1) + 1;
     const int64_t at = atomic_load(&control->fail_at);
@@ -102,11 +114,6 @@ static bool fails(int kind)
     atomic_fetch_add(&control->injected, 1);
     errno = atomic_load(&control->error);
     return true;
-}
-
-static bool armed(int kind)
-{
-    return (atomic_load(&control->kinds) & kind) && atomic_load(&control->pid) == getpid();
 }
 
 /* ---- The journal of changes: "TIME_US OP SIZE OFFSET PATH\0[PATH\0]" and SIZE bytes ---------- */
@@ -336,6 +343,47 @@ void *calloc(size_t count, size_t size)
 void *realloc(void *object, size_t size)
 {
     return no_memory() ? NULL : __libc_realloc(object, size);
+}
+
+/* ---- Threads, processes and what joins them -------------------------------------------------- */
+
+/* The C library's own function of that name. */
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attributes,
+                   void *(*run)(void *), void *restrict arg)
+{
+    return fails(MAKE) ? EAGAIN : NEXT(pthread_create)(thread, attributes, run, arg);
+}
+pid_t fork(void)
+{
+    return fails(MAKE) ? -1 : NEXT(fork)();
+}
+int posix_spawn(pid_t *restrict pid, const char *restrict path,
+                const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *restrict attributes, char *const argv[], char *const env[])
+{
+    return fails(MAKE) ? EAGAIN : NEXT(posix_spawn)(pid, path, actions, attributes, argv, env);
+}
+int pipe(int ends[2])
+{
+    return fails(MAKE) ? -1 : NEXT(pipe)(ends);
+}
+int pipe2(int ends[2], int flags)
+{
+    return fails(MAKE) ? -1 : NEXT(pipe2)(ends, flags);
+}
+int socketpair(int domain, int type, int protocol, int ends[2])
+{
+    return fails(MAKE) ? -1 : NEXT(socketpair)(domain, type, protocol, ends);
+}
+int eventfd(unsigned int value, int flags)
+{
+    return fails(MAKE) ? -1 : NEXT(eventfd)(value, flags);
+}
+int epoll_create1(int flags)
+{
+    return fails(MAKE) ? -1 : NEXT(epoll_create1)(flags);
 }
 
 /* ---- The clock ------------------------------------------------------------------------------- */

@@ -6,8 +6,9 @@ import pathlib
 import struct
 import subprocess
 
-OPEN, WRITE, SYNC, NAME, READ, ALLOC = 1, 2, 4, 8, 16, 32
+OPEN, WRITE, SYNC, NAME, READ, ALLOC, MAKE = 1, 2, 4, 8, 16, 32, 64
 DISK = OPEN | WRITE | SYNC | NAME
+ANY = -1  # instead of a process id
 
 # struct control of preload.c.
 PID, KINDS, COUNT, FAIL_AT, FOREVER, ERROR, SHORT, INJECTED, CLOCK = 0, 4, 8, 16, 24, 28, 32, 40, 48
