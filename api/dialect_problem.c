@@ -38,10 +38,14 @@ int ld_dialect_status(enum ld_dialect dialect, const struct ld_problem *problem)
     return status;
 }
 
+/* The classes that its clients see: one of them is what its own device throws when it is full. */
 static void write_a1111(const struct ld_problem *problem, int status, struct ld_buffer *out)
 {
-    ld_buffer_format(
-        out, "{\"error\":\"%s\",\"detail\":", status == 422 ? "ValidationError" : "HTTPException");
+    const bool memory = strcmp(ld_problem_name(problem), "gpu_out_of_memory") == 0;
+    ld_buffer_format(out, "{\"error\":\"%s\",\"detail\":",
+                     memory          ? "OutOfMemoryError"
+                     : status == 422 ? "ValidationError"
+                                     : "HTTPException");
     if (status == 404 && ld_problem_status(problem) == 422)
         ld_buffer_text(out, "\"Sampler not found\"");
     else

@@ -102,8 +102,10 @@ void ld_engine_destroy(struct ld_engine *engine);
 /* Why `auto` took the CPU though this build can use a GPU; "" otherwise. Owned by the engine. */
 const char *ld_engine_note(const struct ld_engine *engine);
 
-/* JSON object {"backend", "device", "models": [...], "adapters": [...], "embeddings": [...],
- * "vaes": [...], "wildcards": [...]}: what this worker has; owned by the engine. */
+/* JSON object {"backend", "device", "memory", "models": [...], "adapters": [...], "embeddings":
+ * [...], "vaes": [...], "wildcards": [...]}: what this worker has; owned by the engine. "memory"
+ * tells what pictures take of a device with a bound (ld_library_write_memory), and is absent
+ * without one. */
 const char *ld_engine_inventory(const struct ld_engine *engine);
 
 /* Take a job; `handle` names it for cancel. The callbacks run in later ticks. */

@@ -79,6 +79,7 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
     ld_buffer_json_string(out, library->backend->name);
     ld_buffer_text(out, ",\"device\":");
     ld_buffer_json_string(out, library->backend->description);
+    ld_library_write_memory(library, out);
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
         if (write_kind(library, (enum ld_registry_kind)kind, keys[kind], out, err) != LD_OK)
             return err->code;

@@ -3,9 +3,10 @@
 #define LD_RUNTIME_LIBRARY_STATE_H
 
 #include "runtime/library.h"
+#include "runtime/model/model_need.h"
 #include "runtime/model/registry.h"
 
-enum { LD_RESIDENTS_MAX = 4, LD_VAES_MAX = 8, LD_VARIANTS_MAX = 64 };
+enum { LD_RESIDENTS_MAX = 4, LD_VAES_MAX = 8, LD_VARIANTS_MAX = 64, LD_NEEDS_MAX = 8 };
 
 struct ld_variant_entry {
     char key[LD_SHA256_HEX_SIZE]; /* of model, adapters in order, weights */
@@ -34,6 +35,12 @@ struct ld_resident_entry {
     bool loaded;
 };
 
+/* What a picture takes of the device by a model of these widths. */
+struct ld_need_entry {
+    struct ld_arch arch;
+    struct ld_need need;
+};
+
 struct ld_library {
     struct ld_arena arena;
     struct ld_engine_config config; /* texts copied into the arena */
@@ -46,6 +53,8 @@ struct ld_library {
     struct ld_taesd *preview_decoder; /* NULL: not asked for yet */
     struct ld_variant_entry variants[LD_VARIANTS_MAX];
     size_t variant_bytes_max;
+    struct ld_need_entry needs[LD_NEEDS_MAX]; /* made once, for every inventory */
+    uint32_t need_count;
     uint64_t clock, next_serial;
     struct ld_buffer inventory;
     bool news; /* a model came or went since ld_library_has_news */
@@ -69,6 +78,11 @@ enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident
 /* library_inventory.c: what the folders hold, as JSON. */
 enum ld_code ld_library_write_inventory(struct ld_library *library,
                                         struct ld_error *err) LD_MUST_USE;
+
+/* library_memory.c: a member `"memory"` of it, {"bytes": what the device has, "default": name,
+ * "needs": [{"models": [name], "steps": [[positions, bytes]]}]} with the steps of
+ * model/model_need.h; nothing where the device has no bound of its own. */
+void ld_library_write_memory(struct ld_library *library, struct ld_buffer *out);
 
 /* library_inventory.c: a file of the folders by its name. NULL: LD_E_NOT_FOUND, with the nearest
  * name that there is. */

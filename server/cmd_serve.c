@@ -74,12 +74,18 @@ static bool blob_referenced(void *ctx, const char *sha256)
            referenced;
 }
 
-static void on_inventory(void *ctx, const char *json)
+static void take_inventory(struct server *server, const char *json)
 {
-    struct server *server = ctx;
     struct ld_error err;
     if (ld_inventory_set(server->front.inventory, json, &err) != LD_OK)
         ld_log_error(LD_LOG_ERROR, "serve", "the inventory of a worker was not taken", &err);
+}
+
+static void on_inventory(void *ctx, uint32_t worker, const char *json)
+{
+    struct server *server = ctx;
+    ld_capacity_set(server->front.capacity, worker, json);
+    take_inventory(server, json);
 }
 
 /* What the last worker said, so that listings are answered before the next one is up. */
@@ -91,7 +97,7 @@ static enum ld_code recall_inventory(struct server *server, struct ld_error *err
     const enum ld_code code =
         ld_store_note_get(server->front.store, "inventory", &arena, &json, err);
     if (code == LD_OK && *json)
-        on_inventory(server, json);
+        take_inventory(server, json);
     ld_arena_deinit(&arena);
     return code;
 }
@@ -176,6 +182,8 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         (code = ld_blobs_open(&front->blobs, server->state.blob_dir, blob_referenced, server,
                               err)) != LD_OK ||
         (code = ld_inventory_box_create(&front->inventory, err)) != LD_OK ||
+        (code = ld_capacity_create(&front->capacity, (uint32_t)settings->worker_processes, err)) !=
+            LD_OK ||
         (code = ld_build_create(&front->build, err)) != LD_OK ||
         (code = recall_inventory(server, err)) != LD_OK)
         return code;
@@ -530,6 +538,7 @@ static void close_all(struct server *server)
     ld_keyring_close(server->front.keys);
     ld_meter_destroy(server->front.meter);
     ld_metrics_destroy(server->front.metrics);
+    ld_capacity_destroy(server->front.capacity);
     ld_inventory_box_destroy(server->front.inventory);
     ld_tags_destroy(server->front.tags);
     ld_arena_deinit(&server->arena);

@@ -272,7 +272,7 @@ static bool take_hello(struct ld_supervisor *supervisor, struct ld_slot *slot,
             LD_OK)
             ld_log_error(LD_LOG_WARN, "supervisor", "the inventory was not stored", &ignored);
         if (supervisor->config.on_inventory)
-            supervisor->config.on_inventory(supervisor->config.ctx, inventory.data);
+            supervisor->config.on_inventory(supervisor->config.ctx, slot->index, inventory.data);
     }
     ld_buffer_deinit(&inventory);
     const bool again = slot->state == LD_SLOT_READY;

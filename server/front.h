@@ -10,6 +10,7 @@
 #include "config/settings.h"
 #include "config/tags.h"
 #include "server/build.h"
+#include "server/capacity.h"
 #include "server/events.h"
 #include "server/exchange.h"
 #include "server/inventory.h"
@@ -30,6 +31,7 @@ struct ld_front {
     struct ld_event_hub *hub;
     struct ld_supervisor *supervisor;
     struct ld_inventory_box *inventory;
+    struct ld_capacity *capacity;
     struct ld_build *build;
     struct ld_manifests manifests;
     struct ld_tags *tags;
@@ -59,6 +61,7 @@ struct ld_intake {
     struct ld_api_context context;
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */
+    bool unpainted;            /* only its texts are looked at: any size will do */
     struct ld_buffer request_json, warnings_json;
     enum ld_store_key_use key_use; /* of the key that it is submitted with */
     struct ld_intake_cell *cells;  /* of a sweep, each as it will run */

@@ -158,6 +158,7 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     ex->state = planning;
     ex->state_free = end_planning;
     ld_intake_init(&intake, ex);
+    intake.unpainted = tokens_only;
     const bool accepted = ld_intake_accept(&intake, ex->tenant, body);
     if (accepted) {
         planning->work_units = intake.cell_count ? 0 : ld_request_work(&intake.native.request);

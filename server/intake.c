@@ -178,6 +178,17 @@ static bool settle_pictures(struct ld_intake *intake, const char *tenant)
 
 /* ---- Sweeps ---------------------------------------------------------------------------------- */
 
+/* A picture that no worker's device can hold is refused before it waits for one. */
+static bool check_capacity(const struct ld_intake *intake, const struct ld_request *request,
+                           struct ld_problem *problem)
+{
+    struct ld_error err = {0};
+    if (intake->unpainted || ld_capacity_check(intake->front->capacity, request, &err) == LD_OK)
+        return true;
+    (void)ld_problem_add_error(problem, err.pointer, &err);
+    return false;
+}
+
 /* A cell as it will run: what was given with the cell's values, then defaults and checks. `cell` is
  * initialised; its problem tells what is wrong. */
 static void settle_cell(const struct ld_intake *intake, const struct ld_request *given,
@@ -206,6 +217,8 @@ static void settle_cell(const struct ld_intake *intake, const struct ld_request 
     if (allowed && cell->request.images != 1)
         (void)ld_problem_add(&cell->problem, LD_E_INVALID, "/images",
                              "a sweep paints one picture a cell; images must be 1");
+    else if (allowed)
+        (void)check_capacity(intake, &cell->request, &cell->problem);
 }
 
 /* Estimated cost in UNet rows of one unit of area: two rows a call unless the negative pass is
@@ -306,9 +319,12 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
         !ld_rights_apply(intake->caller, intake->inventory, &native->request, intake->arena,
                          &native->problem))
         return false;
+    const bool sweeps = native->request.sweep[0] != '\0'; /* whose cells count, one by one */
+    if (!sweeps && !check_capacity(intake, &native->request, &native->problem))
+        return false;
     if (!settle_pictures(intake, tenant))
         return false;
-    if (native->request.sweep[0] && !settle_sweep(intake, &given))
+    if (sweeps && !settle_sweep(intake, &given))
         return false;
     if (!check_webhook(intake))
         return false;

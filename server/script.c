@@ -30,7 +30,7 @@ enum deed {
 };
 
 struct orders {
-    int64_t step_ms, late_ms, repainted;
+    int64_t step_ms, late_ms, repainted, memory_mib;
     enum deed deed;
     int64_t at_step;
     enum ld_code code;
@@ -52,6 +52,7 @@ struct script {
     int fd;
     uint64_t next_handle;
     struct script_job jobs[JOBS_MAX];
+    struct ld_buffer inventory;
 };
 
 /* ---- Orders ---------------------------------------------------------------------------------- */
@@ -98,7 +99,8 @@ static bool read_word(struct orders *orders, const char *word)
 {
     if (number_after(word, "step_ms=", &orders->step_ms) ||
         number_after(word, "late_ms=", &orders->late_ms) ||
-        number_after(word, "repainted=", &orders->repainted))
+        number_after(word, "repainted=", &orders->repainted) ||
+        number_after(word, "memory_mib=", &orders->memory_mib))
         return true;
     if (strncmp(word, "once=", 5) == 0)
         return ld_fmt(orders->once, sizeof orders->once, "%s", word + 5);
@@ -274,17 +276,38 @@ static void show_image(struct script_job *job, uint32_t index, bool partial, boo
 
 /* ---- The pipeline ---------------------------------------------------------------------------- */
 
+/* A device of so many MiB, of which a picture takes 100, and one more for every 1024 positions. */
+static void write_memory(int64_t mib, struct ld_buffer *out)
+{
+    enum { LEAST_MIB = 100, STEPS = 256 };
+    ld_buffer_format(out,
+                     ",\"memory\":{\"bytes\":%lld,\"default\":\"scripted\",\"needs\":[{"
+                     "\"models\":[\"scripted\"],\"steps\":[[64,%d]",
+                     (long long)(mib << 20), LEAST_MIB << 20);
+    for (int i = 1; i <= STEPS; i++)
+        ld_buffer_format(out, ",[%d,%d]", i * 1024, (LEAST_MIB + i) << 20);
+    ld_buffer_text(out, "]}]}");
+}
+
 static const char *inventory(void *ctx)
 {
-    (void)ctx;
-    return "{\"backend\":\"script\",\"device\":\"none\",\"models\":[{\"name\":\"scripted\","
-           "\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-           "\"loaded\":true,\"detail\":{\"kind\":\"model\",\"prediction\":\"eps\"}}],\"adapters\":["
-           "{\"name\":"
-           "\"ink\",\"sha256\":\"00\",\"bytes\":8,\"created_us\":0,\"detail\":{\"families\":"
-           "[\"lora\"],\"rank\":{\"min\":4,\"max\":8},\"trigger_words\":\"ink\"}}],"
-           "\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,\"created_us\":0,"
-           "\"detail\":{\"vectors\":2,\"width\":768}}],\"vaes\":[],\"wildcards\":[]}";
+    struct script *script = ctx;
+    struct ld_buffer *out = &script->inventory;
+    ld_buffer_clear(out);
+    ld_buffer_text(out, "{\"backend\":\"script\",\"device\":\"none\"");
+    if (script->defaults.memory_mib > 0)
+        write_memory(script->defaults.memory_mib, out);
+    ld_buffer_text(
+        out,
+        ",\"models\":[{\"name\":\"scripted\","
+        "\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
+        "\"loaded\":true,\"detail\":{\"kind\":\"model\",\"prediction\":\"eps\"}}],\"adapters\":["
+        "{\"name\":"
+        "\"ink\",\"sha256\":\"00\",\"bytes\":8,\"created_us\":0,\"detail\":{\"families\":"
+        "[\"lora\"],\"rank\":{\"min\":4,\"max\":8},\"trigger_words\":\"ink\"}}],"
+        "\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,\"created_us\":0,"
+        "\"detail\":{\"vectors\":2,\"width\":768}}],\"vaes\":[],\"wildcards\":[]}");
+    return out->failed ? "{}" : out->data;
 }
 
 static enum ld_code submit(void *ctx, const struct ld_engine_job *job, uint64_t *handle,
@@ -500,6 +523,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
     if (!script)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     script->fd = fd;
+    script->inventory = ld_buffer_make(1 << 20);
     (void)read_orders(&script->defaults, text, &others);
     if (others > 0) {
         ld_heap_free(script);

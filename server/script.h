@@ -12,6 +12,8 @@
  *   fail@K=CODE   the job fails with that code ("device", "gpu_out_of_memory", ...)
  *   once=FILE     misbehave only if FILE is not there yet, and make it
  *   late_ms=N     wait before the last report
+ *   memory_mib=N  its device has so much, and a picture of P latent positions takes 100 + P / 1024
+ *                 (the worker's own script alone)
  *   repainted=N   the report says that so many pictures were painted again
  */
 #ifndef LD_SERVER_SCRIPT_H

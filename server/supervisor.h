@@ -33,8 +33,8 @@ struct ld_supervisor_config {
     int64_t hang_us;    /* no activity for so long: replaced */
     int64_t lease_us;   /* not heard for so long: replaced */
     int64_t storage_us; /* how long a result waits for a full disk */
-    /* A worker said what it has; on the supervisor's thread. May be NULL. */
-    void (*on_inventory)(void *ctx, const char *inventory_json);
+    /* Worker `index` said what it has; on the supervisor's thread. May be NULL. */
+    void (*on_inventory)(void *ctx, uint32_t index, const char *inventory_json);
     void *ctx;
 };
 
