@@ -37,10 +37,23 @@ static enum ld_code shape_error(struct ld_error *err, const char *what)
     return LD_FAIL(err, LD_E_SHAPE, "%s", what);
 }
 
+/* The parts' rows make up the weight's, each has some. */
+static bool parts_add_up(const struct ld_weight_desc *desc)
+{
+    int64_t rows = 0;
+    for (uint32_t i = 0; i < desc->part_count; i++) {
+        const int32_t of_part = ld_weight_part_rows(desc, i);
+        if (of_part < 1)
+            return false;
+        rows += of_part;
+    }
+    return rows == desc->rows;
+}
+
 enum ld_code ld_check_weight(const struct ld_weight_desc *desc, struct ld_error *err)
 {
     if (desc->part_count < 1 || desc->part_count > LD_WEIGHT_PARTS_MAX)
-        return shape_error(err, "a weight has between 1 and 3 parts");
+        return LD_FAIL(err, LD_E_SHAPE, "a weight has between 1 and %d parts", LD_WEIGHT_PARTS_MAX);
     bool conv = desc->kind == LD_WEIGHT_CONV;
     if (conv && desc->kernel != 1 && desc->kernel != 3)
         return shape_error(err, "a convolution kernel is 1x1 or 3x3");
@@ -49,6 +62,8 @@ enum ld_code ld_check_weight(const struct ld_weight_desc *desc, struct ld_error 
         return shape_error(err, "weight dimensions are out of range");
     if (desc->part_count > 1 && desc->kind != LD_WEIGHT_LINEAR && desc->kind != LD_WEIGHT_VECTOR)
         return shape_error(err, "only linear and vector weights are stacked from parts");
+    if (!parts_add_up(desc))
+        return shape_error(err, "the parts of a weight have not its number of rows");
     if (desc->kind == LD_WEIGHT_GEGLU && desc->rows % 2 != 0)
         return shape_error(err, "a GEGLU weight has an even number of rows");
     if (desc->kind == LD_WEIGHT_VECTOR && desc->k != 1)
@@ -65,9 +80,24 @@ enum ld_code ld_check_weight(const struct ld_weight_desc *desc, struct ld_error 
 struct ld_weight_facts ld_weight_facts_of(const struct ld_weight_desc *desc)
 {
     return (struct ld_weight_facts){.kind = desc->kind,
-                                    .rows = desc->rows * (int32_t)desc->part_count,
+                                    .rows = desc->rows,
                                     .k = desc->k,
                                     .kernel = desc->kind == LD_WEIGHT_CONV ? desc->kernel : 1};
+}
+
+int32_t ld_weight_part_rows(const struct ld_weight_desc *desc, uint32_t part)
+{
+    return desc->part_count == 1 && desc->parts[0].rows == 0 ? desc->rows : desc->parts[part].rows;
+}
+
+uint32_t ld_weight_part_of(const struct ld_weight_desc *desc, int32_t row, int32_t *within)
+{
+    uint32_t part = 0;
+    LD_ASSERT(row >= 0 && row < desc->rows);
+    while (row >= ld_weight_part_rows(desc, part))
+        row -= ld_weight_part_rows(desc, part++);
+    *within = row;
+    return part;
 }
 
 struct ld_conv_shape ld_conv_shape_of(const struct ld_conv2d *op)

@@ -24,6 +24,11 @@ struct ld_weight_facts {
 /* Facts that a description leads to. The description has passed ld_check_weight. */
 struct ld_weight_facts ld_weight_facts_of(const struct ld_weight_desc *desc);
 
+/* Of such a description: the rows of a part; the part that holds stacked row `row`, and in `within`
+ * which of its own rows that is. */
+int32_t ld_weight_part_rows(const struct ld_weight_desc *desc, uint32_t part);
+uint32_t ld_weight_part_of(const struct ld_weight_desc *desc, int32_t row, int32_t *within);
+
 /* Sizes of a convolution: input channels, the (upsampled) map, the output. */
 struct ld_conv_shape {
     int32_t cin;

@@ -32,10 +32,12 @@ struct ld_weight; /* packed by and for one backend */
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
-enum { LD_WEIGHT_PARTS_MAX = 3 };
+/* The largest stack: a timestep projection of each residual block, five a level and two in the
+ * middle, of the eight levels that a UNet may have. */
+enum { LD_WEIGHT_PARTS_MAX = 42 };
 
 enum ld_weight_kind {
-    LD_WEIGHT_LINEAR, /* parts are [rows, k]; stacked along rows (q, k, v become one) */
+    LD_WEIGHT_LINEAR, /* parts are [part rows, k]; stacked along rows (q, k, v become one) */
     LD_WEIGHT_GEGLU,  /* one part [2n, k]: value rows first, gate rows second */
     LD_WEIGHT_CONV,   /* one part [rows, k, kernel, kernel]; kernel 1 or 3 */
     LD_WEIGHT_VECTOR, /* norm gains and shifts, biases; k = 1, kept as float32 */
@@ -46,12 +48,13 @@ enum ld_weight_kind {
 struct ld_weight_part {
     const void *data;
     enum ld_dtype dtype;
-    float scale; /* multiplies every element (fp8 files with scale_weight); 0 means 1 */
+    float scale;  /* multiplies every element (fp8 files with scale_weight); 0 means 1 */
+    int32_t rows; /* of a stack's part; 0 in a weight of one part, in a bias */
 };
 
 struct ld_weight_desc {
     enum ld_weight_kind kind;
-    int32_t rows; /* output features of ONE part (all parts are equal) */
+    int32_t rows; /* output features, all parts together */
     int32_t k;    /* input features (Cin for a convolution) */
     int32_t kernel;
     bool upsampled; /* a convolution that reads an upsampled map: phase kernels may pay off */

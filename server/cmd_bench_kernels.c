@@ -123,12 +123,15 @@ static double moved_bytes(const struct kernels *k, const struct ld_graph_op *op)
         return element * (double)a->batch * (double)a->heads * (double)a->head_dim *
                (2.0 * (double)a->q_rows + 2.0 * (double)a->kv_rows);
     }
-    for (int i = 0; i < LD_GRAPH_INPUTS_MAX; i++)
-        bytes += (double)at(k, op->in[i].value)->bytes; /* values[0] has none */
+    for (int i = 0; i < LD_GRAPH_INPUTS_MAX; i++) {
+        const struct ld_graph_value *x = at(k, op->in[i].value); /* values[0] has no bytes */
+        const bool slice = op->kind == LD_GRAPH_CONV2D && i == LD_IN_ROW_ADD && x->bytes > 0;
+        bytes += slice ? (double)x->batch * (double)at(k, op->out)->channels * sizeof(float)
+                       : (double)x->bytes;
+    }
     if (op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR) {
         const struct ld_weight_slot *w = &k->layout.slots[op->weight[0]];
-        bytes += element * (double)w->rows * (double)w->part_count * (double)w->k *
-                 (double)(w->kernel * w->kernel);
+        bytes += element * (double)w->rows * (double)w->k * (double)(w->kernel * w->kernel);
     }
     return bytes;
 }
@@ -270,12 +273,7 @@ static enum ld_code make_weight(struct kernels *k, int32_t slot_index, struct ld
     const size_t fan_in = (size_t)slot->k * (size_t)(slot->kernel * slot->kernel);
     const size_t values = (size_t)slot->rows * fan_in;
     const float scale = vector ? 0.1F : 1 / sqrtf((float)fan_in);
-    struct ld_weight_desc desc = {.kind = slot->kind,
-                                  .rows = slot->rows,
-                                  .k = slot->k,
-                                  .kernel = slot->kernel,
-                                  .upsampled = slot->upsampled,
-                                  .part_count = slot->part_count};
+    struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     uint16_t *data = ld_heap_calloc(values + (size_t)slot->rows, sizeof *data);
     if (!data)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory for weights of %zu values", values);
@@ -284,8 +282,9 @@ static enum ld_code make_weight(struct kernels *k, int32_t slot_index, struct ld
     for (size_t i = 0; i < (size_t)slot->rows; i++)
         data[values + i] = ld_f16_from_f32(0.1F * k->noise[i % CHUNK]);
     for (uint32_t p = 0; p < slot->part_count; p++) {
-        desc.parts[p] = (struct ld_weight_part){.data = data, .dtype = LD_DTYPE_F16};
-        if (slot->bias[p])
+        desc.parts[p].data = data;
+        desc.parts[p].dtype = LD_DTYPE_F16;
+        if (slot->parts[p].bias)
             desc.bias[p] = (struct ld_weight_part){.data = data + values, .dtype = LD_DTYPE_F16};
     }
     const enum ld_code code = k->backend->ops->weight_create(k->backend, &desc, out, err);
@@ -393,14 +392,14 @@ static enum ld_code measure_ceilings(struct kernels *k, struct ld_error *err)
     const bool gpu = strcmp(k->backend->name, "cpu") != 0;
     const int32_t side = gpu ? 8192 : 1024;
     struct ld_graph network = k->graph;
-    const char *const name = "ceiling.weight";
+    const struct ld_weight_slot_part part = {.weight = "ceiling.weight", .rows = side};
     const int32_t slot =
         ld_weight_layout_slot(&k->layout, &(struct ld_weight_slot){.kind = LD_WEIGHT_LINEAR,
                                                                    .rows = side,
                                                                    .k = side,
                                                                    .kernel = 1,
                                                                    .part_count = 1,
-                                                                   .weight = {name}});
+                                                                   .parts = &part});
     if (slot < 0)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory");
     ld_graph_init(&k->graph, k->backend->act_dtype, &k->layout);

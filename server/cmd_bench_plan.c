@@ -23,6 +23,7 @@ struct plan_options {
 struct network {
     const char *name;
     size_t weights, activations, persistent, workspace;
+    uint32_t operators; /* of one run, without what is kept from run to run */
 };
 
 struct budget {
@@ -36,12 +37,7 @@ struct budget {
 /* As the backend lays a slot out. */
 static size_t slot_bytes(const struct ld_weight_slot *slot)
 {
-    const struct ld_weight_desc desc = {.kind = slot->kind,
-                                        .rows = slot->rows,
-                                        .k = slot->k,
-                                        .kernel = slot->kernel,
-                                        .upsampled = slot->upsampled,
-                                        .part_count = slot->part_count};
+    const struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     return ldk_pack_weight_bytes(&desc, LDK_F16, true);
 }
 
@@ -60,6 +56,7 @@ static enum ld_code price(struct network *network, const struct ld_arch *arch,
     if (code == LD_OK) {
         network->activations = graph.scratch_bytes;
         network->persistent = graph.persistent_bytes;
+        network->operators = graph.op_count - graph.prologue_count;
         network->workspace = ops ? ld_graph_workspace_bytes(&graph, ops) : 0;
         network->weights = 0;
         for (uint32_t i = 0; i < layout.count; i++)
@@ -132,9 +129,10 @@ static void write_json(const struct plan_options *options, const struct budget *
     ld_buffer_format(out,
                      "{\"width\":%d,\"height\":%d,\"batch\":%d,\"weight_bytes\":%zu,"
                      "\"arena_bytes\":%zu,\"vae_peak_bytes\":%zu,\"context_bytes\":%zu,"
-                     "\"workspace_bytes\":",
+                     "\"step_operators\":%u,\"workspace_bytes\":",
                      (int)options->width, (int)options->height, (int)options->batch,
-                     budget->weights, budget->arena, budget->decoder.activations, budget->context);
+                     budget->weights, budget->arena, budget->decoder.activations, budget->context,
+                     budget->unet.operators);
     if (budget->has_workspace)
         ld_buffer_format(out, "%zu", budget->workspace);
     else
@@ -155,8 +153,8 @@ static void write_text(const struct plan_options *options, const struct budget *
                      mebibytes(budget->weights), mebibytes(budget->unet.weights),
                      mebibytes(budget->text.weights), mebibytes(budget->decoder.weights),
                      mebibytes(budget->encoder.weights));
-    ld_buffer_format(out, "  arena       %8.1f  (a step of %d rows)\n", mebibytes(budget->arena),
-                     2 * (int)options->batch);
+    ld_buffer_format(out, "  arena       %8.1f  (a step of %d rows, %u operators)\n",
+                     mebibytes(budget->arena), 2 * (int)options->batch, budget->unet.operators);
     ld_buffer_format(out, "  VAE peak    %8.1f  (decoding, in the same arena)\n",
                      mebibytes(budget->decoder.activations));
     ld_buffer_format(out, "  context     %8.1f  (keys and values of the prompts)\n",

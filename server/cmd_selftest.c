@@ -154,28 +154,26 @@ static void build(struct ld_graph *graph)
     ld_graph_planes_out(graph, h, LD_PORT_OUT);
 }
 
-static struct ld_weight_part part_of(const float *data)
+static void set_part(struct ld_weight_part *part, const float *data)
 {
-    return (struct ld_weight_part){.data = data, .dtype = LD_DTYPE_F32};
+    part->data = data;
+    part->dtype = LD_DTYPE_F32;
 }
 
 /* The data behind a slot, by its first tensor's name. */
 static void describe(const struct operands *o, const struct ld_weight_slot *slot,
                      struct ld_weight_desc *desc)
 {
-    *desc = (struct ld_weight_desc){.kind = slot->kind,
-                                    .rows = slot->rows,
-                                    .k = slot->k,
-                                    .kernel = slot->kernel,
-                                    .part_count = slot->part_count};
+    const char *name = slot->parts[0].weight;
+    *desc = ld_weight_slot_desc(slot);
     if (slot->kind == LD_WEIGHT_CONV) {
-        desc->parts[0] = part_of(o->conv);
-        desc->bias[0] = part_of(o->conv_bias);
+        set_part(&desc->parts[0], o->conv);
+        set_part(&desc->bias[0], o->conv_bias);
     } else if (slot->kind == LD_WEIGHT_LINEAR) {
         for (int p = 0; p < 3; p++)
-            desc->parts[p] = part_of(o->qkv[p]);
+            set_part(&desc->parts[p], o->qkv[p]);
     } else {
-        desc->parts[0] = part_of(strcmp(slot->weight[0], "norm.weight") == 0 ? o->gamma : o->beta);
+        set_part(&desc->parts[0], strcmp(name, "norm.weight") == 0 ? o->gamma : o->beta);
     }
 }
 

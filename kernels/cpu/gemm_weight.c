@@ -58,7 +58,8 @@ static bool parts_fit(const struct ld_weight_desc *desc, float *line, size_t row
         const unsigned char *src = part->data;
         if (known(part->dtype))
             continue;
-        for (int32_t r = 0; r < desc->rows; r++, src += row * ld_dtype_size(part->dtype)) {
+        const int32_t rows = ld_weight_part_rows(desc, p);
+        for (int32_t r = 0; r < rows; r++, src += row * ld_dtype_size(part->dtype)) {
             ld_dtype_to_f32(line, src, part->dtype, row);
             if (!row_fits(line, row, fits))
                 return false;
@@ -105,8 +106,10 @@ static int32_t panel_row(const struct pack *pack, int32_t panel, int32_t n)
 static const unsigned char *stored_row(const struct pack *pack, int32_t row, unsigned char *raw,
                                        float *line)
 {
-    const struct ld_weight_part *part = &pack->desc->parts[row / pack->desc->rows];
-    size_t at = (size_t)(row % pack->desc->rows) * pack->row;
+    int32_t within;
+    const struct ld_weight_part *part =
+        &pack->desc->parts[ld_weight_part_of(pack->desc, row, &within)];
+    size_t at = (size_t)within * pack->row;
     const unsigned char *src = (const unsigned char *)part->data + at * ld_dtype_size(part->dtype);
     if (part->dtype == pack->weight->dtype)
         return src;

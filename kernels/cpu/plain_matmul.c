@@ -27,7 +27,8 @@ enum ld_code ld_plain_weight_pack(struct ld_cpu_backend *cpu, const struct ld_we
     float *dst = weight->data;
     for (uint32_t p = 0; p < desc->part_count; p++) {
         size_t item = ld_dtype_size(desc->parts[p].dtype);
-        for (size_t r = 0; r < (size_t)desc->rows; r++, dst += row) {
+        const size_t part_rows = (size_t)ld_weight_part_rows(desc, p);
+        for (size_t r = 0; r < part_rows; r++, dst += row) {
             const unsigned char *src = desc->parts[p].data;
             ld_dtype_to_f32(line, src + r * row * item, desc->parts[p].dtype, row);
             for (size_t c = 0; c < k; c++)

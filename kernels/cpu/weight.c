@@ -44,12 +44,14 @@ static enum ld_code create_row_vectors(struct ld_weight *weight, const struct ld
     weight->bias = at;
     if (has_scale)
         weight->row_scale = has_bias ? at + rows : at;
+    int32_t first = 0;
     for (uint32_t i = 0; i < desc->part_count; i++) {
-        size_t first = i * (size_t)desc->rows;
+        const int32_t part_rows = ld_weight_part_rows(desc, i);
         if (desc->bias[i].data != NULL)
-            decode_vector(weight->bias + first, &desc->bias[i], desc->rows);
-        for (size_t r = 0; has_scale && r < (size_t)desc->rows; r++)
+            decode_vector(weight->bias + first, &desc->bias[i], part_rows);
+        for (int32_t r = 0; has_scale && r < part_rows; r++)
             weight->row_scale[first + r] = part_scale(&desc->parts[i]);
+        first += part_rows;
     }
     if (!has_bias)
         weight->bias = NULL;
@@ -65,8 +67,8 @@ static enum ld_code create_vector(struct ld_weight *weight, const struct ld_weig
     if (weight->data == NULL)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight vector");
     float *dst = weight->data;
-    for (uint32_t i = 0; i < desc->part_count; i++)
-        decode_vector(dst + i * (size_t)desc->rows, &desc->parts[i], desc->rows);
+    for (uint32_t i = 0; i < desc->part_count; dst += ld_weight_part_rows(desc, i++))
+        decode_vector(dst, &desc->parts[i], ld_weight_part_rows(desc, i));
     return LD_OK;
 }
 

@@ -211,8 +211,11 @@ static void fill_vector(const struct source *source, int32_t first, int32_t coun
     (void)count;
     (void)line;
     float *at = dst;
-    for (uint32_t p = 0; p < source->desc->part_count; p++, at += source->desc->rows)
-        decode(&source->desc->parts[p], 0, (size_t)source->desc->rows, at);
+    for (uint32_t p = 0; p < source->desc->part_count; p++) {
+        const int32_t rows = ld_weight_part_rows(source->desc, p);
+        decode(&source->desc->parts[p], 0, (size_t)rows, at);
+        at += rows;
+    }
 }
 
 /* One row: the bias as float32. */

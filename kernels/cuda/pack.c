@@ -36,7 +36,7 @@ void ldk_pack_plan(struct ldk_pack *pack, const struct ld_weight_desc *desc, enu
     LD_ASSERT(conv || desc->kind == LD_WEIGHT_LINEAR || desc->kind == LD_WEIGHT_GEGLU);
     LD_ASSERT(desc->rows > 0 && desc->k > 0 && desc->part_count > 0);
     LD_ASSERT(!phase || (conv && desc->kernel == 3));
-    *pack = (struct ldk_pack){.rows = desc->rows * (int32_t)desc->part_count,
+    *pack = (struct ldk_pack){.rows = desc->rows,
                               .k = desc->k,
                               .k_padded = padded(desc->k),
                               .taps = conv ? desc->kernel * desc->kernel : 1,
@@ -103,9 +103,10 @@ struct source {
 static struct source source_of(const struct ldk_pack *pack, const struct ld_weight_desc *desc,
                                int32_t row)
 {
-    const struct ld_weight_part *part = &desc->parts[row / desc->rows];
+    int32_t within;
+    const struct ld_weight_part *part = &desc->parts[ld_weight_part_of(desc, row, &within)];
     size_t elements = (size_t)pack->k * (size_t)pack->taps;
-    size_t at = (size_t)(row % desc->rows) * elements * ld_dtype_size(part->dtype);
+    size_t at = (size_t)within * elements * ld_dtype_size(part->dtype);
     return (struct source){.data = (const unsigned char *)part->data + at,
                            .dtype = part->dtype,
                            .scale = part->scale == 0.0f ? 1.0f : part->scale};
@@ -218,11 +219,14 @@ void ldk_pack_bias(const struct ldk_pack *pack, const struct ld_weight_desc *des
 {
     for (int32_t row = 0; row < pack->rows_padded; row++) {
         int32_t from = ldk_pack_source_row(pack, row);
-        const struct ld_weight_part *part = from < 0 ? NULL : &desc->bias[from / desc->rows];
         dst[row] = 0.0f;
-        if (part == NULL || part->data == NULL)
+        if (from < 0)
             continue;
-        size_t at = (size_t)(from % desc->rows) * ld_dtype_size(part->dtype);
+        int32_t within;
+        const struct ld_weight_part *part = &desc->bias[ld_weight_part_of(desc, from, &within)];
+        if (part->data == NULL)
+            continue;
+        size_t at = (size_t)within * ld_dtype_size(part->dtype);
         ld_dtype_to_f32(&dst[row], (const unsigned char *)part->data + at, part->dtype, 1);
         dst[row] *= part->scale == 0.0f ? 1.0f : part->scale;
     }

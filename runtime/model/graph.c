@@ -365,15 +365,8 @@ static size_t op_workspace(const struct ld_graph *graph, const struct ld_graph_o
                            const struct ld_ops *ops)
 {
     struct ld_weight_desc weight = {.kind = LD_WEIGHT_VECTOR};
-    if (op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR) {
-        const struct ld_weight_slot *slot = &graph->layout->slots[op->weight[0]];
-        weight = (struct ld_weight_desc){.kind = slot->kind,
-                                         .rows = slot->rows,
-                                         .k = slot->k,
-                                         .kernel = slot->kernel,
-                                         .upsampled = slot->upsampled,
-                                         .part_count = slot->part_count};
-    }
+    if (op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR)
+        weight = ld_weight_slot_desc(&graph->layout->slots[op->weight[0]]);
     if (op->kind == LD_GRAPH_CONV2D)
         return ops->workspace_bytes(LD_WORKSPACE_CONV2D, &op->u.conv2d, &weight);
     if (op->kind == LD_GRAPH_LINEAR)

@@ -10,18 +10,24 @@ static const float LAYER_NORM_EPSILON = 1e-5F; /* likewise every LayerNorm */
 
 static int32_t vector_slot(struct ld_graph *graph, const char *name, int32_t rows)
 {
+    const struct ld_weight_slot_part part = {.weight = name, .rows = rows};
     const struct ld_weight_slot slot = {
-        .kind = LD_WEIGHT_VECTOR, .rows = rows, .k = 1, .part_count = 1, .weight = {name}};
+        .kind = LD_WEIGHT_VECTOR, .rows = rows, .k = 1, .part_count = 1, .parts = &part};
     return ld_weight_layout_slot(graph->layout, &slot);
 }
 
+/* `rows` of each part, NULL where they share them evenly. */
 static int32_t matrix_slot(struct ld_graph *graph, struct ld_weight_slot slot,
-                           const char *const *names, bool bias)
+                           const char *const *names, const int32_t *rows, bool bias)
 {
-    for (uint32_t p = 0; p < slot.part_count; p++) {
-        slot.weight[p] = ld_graph_name(graph, "%s.weight", names[p]);
-        slot.bias[p] = bias ? ld_graph_name(graph, "%s.bias", names[p]) : NULL;
-    }
+    struct ld_weight_slot_part parts[LD_WEIGHT_PARTS_MAX];
+    LD_ASSERT(slot.part_count <= LD_WEIGHT_PARTS_MAX);
+    for (uint32_t p = 0; p < slot.part_count; p++)
+        parts[p] = (struct ld_weight_slot_part){
+            .weight = ld_graph_name(graph, "%s.weight", names[p]),
+            .bias = bias ? ld_graph_name(graph, "%s.bias", names[p]) : NULL,
+            .rows = rows ? rows[p] : slot.rows / (int32_t)slot.part_count};
+    slot.parts = parts;
     return ld_weight_layout_slot(graph->layout, &slot);
 }
 
@@ -115,7 +121,8 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
     op.in[LD_IN_X1].value = args->x1;
     op.in[LD_IN_RESIDUAL] =
         (struct ld_graph_input){.value = args->residual, .row = args->residual_row};
-    op.in[LD_IN_ROW_ADD].value = args->row_add;
+    op.in[LD_IN_ROW_ADD] =
+        (struct ld_graph_input){.value = args->row_add, .column = args->row_add_column};
     op.out = ld_graph_value(graph, x0.batch, (height + pad_before - 2) / stride + 1,
                             (width + pad_before - 2) / stride + 1, args->channels);
     op.weight[0] = matrix_slot(graph,
@@ -125,7 +132,7 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
                                                        .kernel = 3,
                                                        .upsampled = args->up_height > 0,
                                                        .part_count = 1},
-                               &name, !args->no_bias);
+                               &name, NULL, !args->no_bias);
     op.u.conv2d = (struct ld_conv2d){.c0 = x0.channels,
                                      .c1 = c1,
                                      .batch = x0.batch,
@@ -136,7 +143,7 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
                                      .stride = stride,
                                      .pad_before = pad_before,
                                      .pad_after = 1,
-                                     .row_add_stride = args->row_add ? args->channels : 0};
+                                     .row_add_stride = ld_graph_at(graph, args->row_add)->channels};
     const struct ld_graph_value *out = ld_graph_at(graph, op.out);
     /* On top of a residual of the same size; of a part of a larger one the rest stays. */
     if (args->residual != args->x0 && args->residual != args->x1 &&
@@ -161,21 +168,24 @@ int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, 
     x0.height = args->x0_rows ? args->x0_rows : x0.height;
     const int32_t c1 = ld_graph_at(graph, args->x1)->channels;
     const int32_t rows = x0.batch * x0.height * x0.width;
+    int32_t channels = 0;
+    for (uint32_t p = 0; p < count; p++)
+        channels += args->widths ? args->widths[p] : args->channels;
     struct ld_graph_op op;
     memset(&op, 0, sizeof op);
     op.kind = LD_GRAPH_LINEAR;
-    op.out = ld_graph_value(graph, x0.batch, x0.height, x0.width, (int32_t)count * args->channels);
+    op.out = ld_graph_value(graph, x0.batch, x0.height, x0.width, channels);
     op.in[LD_IN_X0] = (struct ld_graph_input){.value = args->x0, .row = args->x0_row};
     op.in[LD_IN_X1].value = args->x1;
     op.in[LD_IN_RESIDUAL].value = args->residual;
     op.weight[0] =
         matrix_slot(graph,
                     (struct ld_weight_slot){.kind = geglu ? LD_WEIGHT_GEGLU : LD_WEIGHT_LINEAR,
-                                            .rows = geglu ? 2 * args->channels : args->channels,
+                                            .rows = geglu ? 2 * channels : channels,
                                             .k = x0.channels + c1,
                                             .kernel = 1,
                                             .part_count = count},
-                    names, !args->no_bias);
+                    names, args->widths, !args->no_bias);
     op.u.linear = (struct ld_linear){.c0 = x0.channels,
                                      .c1 = c1,
                                      .rows = rows,
@@ -185,8 +195,7 @@ int32_t ld_graph_linear_stack(struct ld_graph *graph, const char *const *names, 
                                      .f32 = x0.wide};
     if (x0.wide)
         ld_graph_widen(graph, op.out);
-    op.macs = (uint64_t)rows * (uint64_t)(x0.channels + c1) * (uint64_t)args->channels * count *
-              (geglu ? 2 : 1);
+    op.macs = (uint64_t)rows * (uint64_t)(x0.channels + c1) * (uint64_t)channels * (geglu ? 2 : 1);
     ld_graph_push(graph, &op);
     return op.out;
 }
@@ -416,8 +425,9 @@ void ld_graph_copy_rows(struct ld_graph *graph, int32_t from, int32_t from_row, 
 
 static int32_t table_slot(struct ld_graph *graph, const char *name, int32_t rows, int32_t channels)
 {
+    const struct ld_weight_slot_part part = {.weight = name, .rows = rows};
     const struct ld_weight_slot slot = {
-        .kind = LD_WEIGHT_TABLE, .rows = rows, .k = channels, .part_count = 1, .weight = {name}};
+        .kind = LD_WEIGHT_TABLE, .rows = rows, .k = channels, .part_count = 1, .parts = &part};
     return ld_weight_layout_slot(graph->layout, &slot);
 }
 

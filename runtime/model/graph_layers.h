@@ -30,7 +30,8 @@ struct ld_conv_args {
     int32_t stride;              /* 0 means 1 */
     bool pad_end_only;           /* the VAE encoder's downsampling: zeros right and below only */
     int32_t up_height, up_width; /* nearest upsampling first; 0: none */
-    int32_t row_add;             /* [batch, 1, 1, channels] */
+    int32_t row_add;             /* [batch, 1, 1, ...] float32, `channels` of it from ... */
+    int32_t row_add_column;      /* ... this column on */
     int32_t residual;
     int32_t x0_row, x0_rows; /* only these rows of x0; 0 rows: all */
     int32_t residual_row;    /* first row of the residual that is read */
@@ -41,7 +42,8 @@ int32_t ld_graph_conv(struct ld_graph *graph, const char *name, const struct ld_
 
 struct ld_linear_args {
     int32_t x0, x1;
-    int32_t channels; /* of one part of the result */
+    int32_t channels;      /* of the result; of one part of a stack's */
+    const int32_t *widths; /* channels of each part where they differ; NULL: `channels` each */
     enum ld_activation activation;
     int32_t residual;
     bool no_bias;

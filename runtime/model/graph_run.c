@@ -24,8 +24,8 @@ static const void *input(const struct runner *runner, const struct ld_graph_op *
     const uint8_t *base = value_at(runner, op->in[which].value);
     const struct ld_graph_value *v = &runner->graph->values[op->in[which].value];
     const size_t row = (size_t)v->width * (size_t)v->channels;
-    return base ? base + ((size_t)op->in[which].row * row + (size_t)op->in[which].column) *
-                             runner->element
+    const size_t element = v->wide ? sizeof(float) : runner->element;
+    return base ? base + ((size_t)op->in[which].row * row + (size_t)op->in[which].column) * element
                 : NULL;
 }
 

@@ -17,12 +17,7 @@ _Static_assert(sizeof sides / sizeof sides[0] <= LD_NEED_STEPS_MAX, "every side 
 
 static size_t slot_bytes(struct ld_backend *backend, const struct ld_weight_slot *slot)
 {
-    const struct ld_weight_desc desc = {.kind = slot->kind,
-                                        .rows = slot->rows,
-                                        .k = slot->k,
-                                        .kernel = slot->kernel,
-                                        .upsampled = slot->upsampled,
-                                        .part_count = slot->part_count};
+    const struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     return backend->ops->weight_plan_bytes(backend, &desc);
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/model/weights_private.h"
 
+#include "kernels/ops.h"
+
 #include <string.h>
 
 enum {
@@ -7,7 +9,7 @@ enum {
      */
     BLOCK_BYTES_MIN = 64 * 1024,
     /* Made tensors whose memory is used again: what one packed weight consists of at most. */
-    PLACES = 8,
+    PLACES = 2 * LD_WEIGHT_PARTS_MAX,
     CHANGES_MAX = 64
 };
 

@@ -150,7 +150,7 @@ static enum ld_code take_part(const struct ld_safetensors *file, const struct na
                               const struct ld_weight_slot *slot, bool bias,
                               struct ld_weight_part *part, struct ld_error *err)
 {
-    const char *name = bias ? slot->bias[0] : slot->weight[0];
+    const char *name = bias ? slot->parts[0].bias : slot->parts[0].weight;
     const struct ld_st_tensor *tensor = find(file, naming, name);
     if (!tensor)
         return LD_FAIL(err, LD_E_UNSUPPORTED, "the TAESD decoder lacks the tensor %s", name);
@@ -171,14 +171,9 @@ static enum ld_code pack_slot(struct ld_taesd *taesd, const struct ld_safetensor
 {
     struct ld_weight_pack *pack = &taesd->pack;
     const struct ld_weight_slot *slot = &taesd->layout.slots[index];
-    struct ld_weight_desc desc = {.kind = slot->kind,
-                                  .rows = slot->rows,
-                                  .k = slot->k,
-                                  .kernel = slot->kernel,
-                                  .upsampled = slot->upsampled,
-                                  .part_count = 1};
+    struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     enum ld_code code = take_part(file, naming, slot, false, &desc.parts[0], err);
-    if (code == LD_OK && slot->bias[0])
+    if (code == LD_OK && slot->parts[0].bias)
         code = take_part(file, naming, slot, true, &desc.bias[0], err);
     if (code == LD_OK)
         code = pack->backend->ops->weight_create(pack->backend, &desc, &pack->weights[index], err);

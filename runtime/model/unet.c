@@ -9,7 +9,12 @@
 
 #define PREFIX "model.diffusion_model."
 
-enum { RES_PER_LEVEL = 2, BLOCKS_MAX = LD_LEVELS_MAX * (RES_PER_LEVEL + 1) };
+enum {
+    RES_PER_LEVEL = 2,
+    BLOCKS_MAX = LD_LEVELS_MAX * (RES_PER_LEVEL + 1),
+    RESBLOCKS_MAX = LD_LEVELS_MAX * (2 * RES_PER_LEVEL + 1) + 2
+};
+_Static_assert((int)RESBLOCKS_MAX <= (int)LD_WEIGHT_PARTS_MAX, "one stack holds all projections");
 static const double OUTPUT_EPSILON = 1e-5; /* model.md 2.1 */
 
 /* ---- Options --------------------------------------------------------------------------------- */
@@ -107,10 +112,44 @@ static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *sk
 
 /* ---- Inputs ---------------------------------------------------------------------------------- */
 
-/* Timestep vector: sinusoid, two linear layers, and the SiLU that every ResBlock starts with. */
+/* The residual blocks' projections of the timestep, stacked in the order of the blocks. */
+struct time_stack {
+    const char *names[RESBLOCKS_MAX];
+    int32_t widths[RESBLOCKS_MAX];
+    uint32_t count;
+};
+
+static void stack_block(struct ld_unet_builder *builder, struct time_stack *stack,
+                        const char *block, int32_t level)
+{
+    const struct ld_arch *arch = builder->arch;
+    stack->names[stack->count] = ld_graph_name(builder->graph, PREFIX "%s.emb_layers.1", block);
+    stack->widths[stack->count++] = arch->unet_channels * arch->unet_multipliers[level];
+}
+
+static void stack_blocks(struct ld_unet_builder *builder, struct time_stack *stack)
+{
+    struct ld_graph *graph = builder->graph;
+    const int32_t last = builder->arch->unet_levels - 1;
+    for (int32_t level = 0; level <= last; level++)
+        for (int32_t r = 0; r < RES_PER_LEVEL; r++)
+            stack_block(
+                builder, stack,
+                ld_graph_name(graph, "input_blocks.%d.0", 1 + level * (RES_PER_LEVEL + 1) + r),
+                level);
+    stack_block(builder, stack, "middle_block.0", last);
+    stack_block(builder, stack, "middle_block.2", last);
+    for (int32_t index = 0; index < (last + 1) * (RES_PER_LEVEL + 1); index++)
+        stack_block(builder, stack, ld_graph_name(graph, "output_blocks.%d.0", index),
+                    last - index / (RES_PER_LEVEL + 1));
+}
+
+/* Timestep vector: sinusoid, two linear layers, the SiLU that every ResBlock starts with; and what
+ * the blocks make of it, all at once. */
 static void build_time(struct ld_unet_builder *builder)
 {
     struct ld_graph *graph = builder->graph;
+    struct time_stack stack = {.count = 0};
     const int32_t channels = builder->arch->unet_channels;
     int32_t h = ld_graph_timestep(graph, LD_PORT_T, builder->shape->batch, channels);
     h = ld_graph_linear(
@@ -119,7 +158,10 @@ static void build_time(struct ld_unet_builder *builder)
     h = ld_graph_linear(graph, PREFIX "time_embed.2",
                         &(struct ld_linear_args){.x0 = h, .channels = 4 * channels});
     ld_graph_tap(graph, "time_embed");
-    builder->temb = ld_graph_silu(graph, h);
+    h = ld_graph_silu(graph, h);
+    stack_blocks(builder, &stack);
+    builder->time = ld_graph_linear_stack(
+        graph, stack.names, stack.count, &(struct ld_linear_args){.x0 = h, .widths = stack.widths});
 }
 
 static int32_t build_conv_in(struct ld_unet_builder *builder)
@@ -244,7 +286,8 @@ static int32_t build_up(struct ld_unet_builder *builder, struct skips *skips, in
 void ld_unet_build(struct ld_graph *graph, const struct ld_arch *arch,
                    const struct ld_unet_shape *shape, const struct ld_unet_options *options)
 {
-    struct ld_unet_builder builder = {graph, arch, shape, options, LD_GRAPH_NONE, LD_GRAPH_NONE};
+    struct ld_unet_builder builder = {
+        .graph = graph, .arch = arch, .shape = shape, .options = options};
     struct skips skips = {.count = 0};
     check(graph, arch, shape, options);
     if (graph->failed != LD_OK)
@@ -257,6 +300,8 @@ void ld_unet_build(struct ld_graph *graph, const struct ld_arch *arch,
     int32_t h = build_down(&builder, &skips);
     h = build_middle(&builder, h);
     h = build_up(&builder, &skips, h);
+    LD_ASSERT(graph->failed != LD_OK ||
+              builder.time_column == ld_graph_at(graph, builder.time)->channels);
     h = ld_graph_group_norm(graph, PREFIX "out.0", h, LD_GRAPH_NONE, OUTPUT_EPSILON, true);
     h = ld_graph_conv(graph, PREFIX "out.2",
                       &(struct ld_conv_args){.x0 = h, .channels = LD_LATENT_CHANNELS});

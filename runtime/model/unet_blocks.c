@@ -13,13 +13,14 @@ int32_t ld_unet_resblock(struct ld_unet_builder *builder, const char *name, int3
 {
     struct ld_graph *graph = builder->graph;
     const int32_t in_channels = ld_graph_at(graph, x0)->channels + ld_graph_at(graph, x1)->channels;
-    const int32_t time =
-        ld_graph_linear(graph, ld_graph_name(graph, "%s.emb_layers.1", name),
-                        &(struct ld_linear_args){.x0 = builder->temb, .channels = channels});
     int32_t h = ld_graph_group_norm(graph, ld_graph_name(graph, "%s.in_layers.0", name), x0, x1,
                                     RESBLOCK_EPSILON, true);
     h = ld_graph_conv(graph, ld_graph_name(graph, "%s.in_layers.2", name),
-                      &(struct ld_conv_args){.x0 = h, .channels = channels, .row_add = time});
+                      &(struct ld_conv_args){.x0 = h,
+                                             .channels = channels,
+                                             .row_add = builder->time,
+                                             .row_add_column = builder->time_column});
+    builder->time_column += channels;
     h = ld_graph_group_norm(graph, ld_graph_name(graph, "%s.out_layers.0", name), h, LD_GRAPH_NONE,
                             RESBLOCK_EPSILON, true);
     int32_t skip = x0;

@@ -10,11 +10,12 @@ struct ld_unet_builder {
     const struct ld_arch *arch;
     const struct ld_unet_shape *shape;
     const struct ld_unet_options *options;
-    int32_t temb;    /* SiLU of the timestep vector [B, 1, 1, 4 * channels] */
-    int32_t context; /* [B, 1, T, width] */
+    int32_t time;        /* every residual block's projection of the timestep [B, 1, 1, ...] ... */
+    int32_t time_column; /* ... and where in it that of the next block begins */
+    int32_t context;     /* [B, 1, T, width] */
 };
 
-/* x1 joins x0 on channels, or LD_GRAPH_NONE. */
+/* x1 joins x0 on channels, or LD_GRAPH_NONE. Takes the next block's columns of `time`. */
 int32_t ld_unet_resblock(struct ld_unet_builder *builder, const char *name, int32_t x0, int32_t x1,
                          int32_t channels);
 

@@ -34,33 +34,58 @@ static bool reserve_slot(struct ld_weight_layout *layout)
     return true;
 }
 
+/* Parts and their names in the layout's arena; NULL when out of memory. */
+static const struct ld_weight_slot_part *copy_parts(struct ld_weight_layout *layout,
+                                                    const struct ld_weight_slot *slot)
+{
+    struct ld_weight_slot_part *parts =
+        ld_arena_calloc(&layout->arena, slot->part_count, sizeof *parts);
+    for (uint32_t p = 0; parts && p < slot->part_count; p++) {
+        const struct ld_weight_slot_part *part = &slot->parts[p];
+        parts[p] = (struct ld_weight_slot_part){
+            .weight = ld_arena_strdup(&layout->arena, part->weight),
+            .bias = part->bias ? ld_arena_strdup(&layout->arena, part->bias) : NULL,
+            .rows = part->rows};
+        if (!parts[p].weight || (part->bias && !parts[p].bias))
+            return NULL;
+    }
+    return parts;
+}
+
 int32_t ld_weight_layout_slot(struct ld_weight_layout *layout, const struct ld_weight_slot *slot)
 {
     LD_ASSERT(slot->part_count >= 1 && slot->part_count <= LD_WEIGHT_PARTS_MAX);
     for (uint32_t i = 0; i < layout->count; i++) {
         const struct ld_weight_slot *known = &layout->slots[i];
         if (known->kind == slot->kind && known->part_count == slot->part_count &&
-            strcmp(known->weight[0], slot->weight[0]) == 0)
+            strcmp(known->parts[0].weight, slot->parts[0].weight) == 0)
             return (int32_t)i;
     }
     if (!reserve_slot(layout))
         return -1;
     struct ld_weight_slot *added = &layout->slots[layout->count];
     *added = *slot;
-    for (uint32_t p = 0; p < slot->part_count; p++) {
-        added->weight[p] = ld_arena_strdup(&layout->arena, slot->weight[p]);
-        if (slot->bias[p])
-            added->bias[p] = ld_arena_strdup(&layout->arena, slot->bias[p]);
-        if (!added->weight[p] || (slot->bias[p] && !added->bias[p]))
-            return -1;
-    }
-    return (int32_t)layout->count++;
+    added->parts = copy_parts(layout, slot);
+    return added->parts ? (int32_t)layout->count++ : -1;
 }
 
-static uint64_t part_values(const struct ld_weight_slot *slot)
+struct ld_weight_desc ld_weight_slot_desc(const struct ld_weight_slot *slot)
+{
+    struct ld_weight_desc desc = {.kind = slot->kind,
+                                  .rows = slot->rows,
+                                  .k = slot->k,
+                                  .kernel = slot->kernel,
+                                  .upsampled = slot->upsampled,
+                                  .part_count = slot->part_count};
+    for (uint32_t p = 0; p < slot->part_count; p++)
+        desc.parts[p].rows = slot->parts[p].rows;
+    return desc;
+}
+
+static uint64_t part_values(const struct ld_weight_slot *slot, uint32_t part)
 {
     const uint64_t side = slot->kind == LD_WEIGHT_CONV ? (uint64_t)slot->kernel : 1;
-    return (uint64_t)slot->rows * (uint64_t)slot->k * side * side;
+    return (uint64_t)slot->parts[part].rows * (uint64_t)slot->k * side * side;
 }
 
 uint64_t ld_weight_layout_values(const struct ld_weight_layout *layout)
@@ -69,7 +94,8 @@ uint64_t ld_weight_layout_values(const struct ld_weight_layout *layout)
     for (uint32_t i = 0; i < layout->count; i++) {
         const struct ld_weight_slot *slot = &layout->slots[i];
         for (uint32_t p = 0; p < slot->part_count; p++)
-            values += part_values(slot) + (slot->bias[p] ? (uint64_t)slot->rows : 0);
+            values +=
+                part_values(slot, p) + (slot->parts[p].bias ? (uint64_t)slot->parts[p].rows : 0);
     }
     return values;
 }
@@ -125,7 +151,9 @@ static enum ld_code take_part(const struct ld_weights *weights, const char *name
     if (!ld_dtype_is_float(view->dtype))
         return LD_FAIL(err, LD_E_UNSUPPORTED, "the tensor %s is of type %s, which no weight can be",
                        name, ld_dtype_name(view->dtype));
-    *part = (struct ld_weight_part){.data = view->data, .dtype = view->dtype, .scale = view->scale};
+    part->data = view->data;
+    part->dtype = view->dtype;
+    part->scale = view->scale;
     return LD_OK;
 }
 
@@ -135,19 +163,15 @@ static enum ld_code pack_slot(struct ld_weight_pack *pack, const struct ld_weigh
 {
     struct ld_weight_view views[2 * LD_WEIGHT_PARTS_MAX];
     uint32_t view_count = 0;
-    struct ld_weight_desc desc = {.kind = slot->kind,
-                                  .rows = slot->rows,
-                                  .k = slot->k,
-                                  .kernel = slot->kernel,
-                                  .upsampled = slot->upsampled,
-                                  .part_count = slot->part_count};
+    struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     enum ld_code code = LD_OK;
     for (uint32_t p = 0; code == LD_OK && p < slot->part_count; p++) {
-        code = take_part(weights, slot->weight[p], part_values(slot), &views[view_count],
+        const struct ld_weight_slot_part *part = &slot->parts[p];
+        code = take_part(weights, part->weight, part_values(slot, p), &views[view_count],
                          &desc.parts[p], err);
         view_count += code == LD_OK;
-        if (code == LD_OK && slot->bias[p]) {
-            code = take_part(weights, slot->bias[p], (uint64_t)slot->rows, &views[view_count],
+        if (code == LD_OK && part->bias) {
+            code = take_part(weights, part->bias, (uint64_t)part->rows, &views[view_count],
                              &desc.bias[p], err);
             view_count += code == LD_OK;
         }
@@ -162,8 +186,8 @@ static enum ld_code pack_slot(struct ld_weight_pack *pack, const struct ld_weigh
 static bool is_edited(const struct ld_weights *weights, const struct ld_weight_slot *slot)
 {
     for (uint32_t p = 0; p < slot->part_count; p++)
-        if (ld_weights_is_edited(weights, slot->weight[p]) ||
-            (slot->bias[p] && ld_weights_is_edited(weights, slot->bias[p])))
+        if (ld_weights_is_edited(weights, slot->parts[p].weight) ||
+            (slot->parts[p].bias && ld_weights_is_edited(weights, slot->parts[p].bias)))
             return true;
     return false;
 }

@@ -15,14 +15,19 @@
 
 /* ---- Layout ---------------------------------------------------------------------------------- */
 
-/* Names are canonical single-file names, borrowed from the layout's arena. */
+/* Canonical single-file names. */
+struct ld_weight_slot_part {
+    const char *weight, *bias; /* bias NULL: none */
+    int32_t rows;
+};
+
+/* Names and parts are borrowed from the layout's arena. */
 struct ld_weight_slot {
     enum ld_weight_kind kind;
-    int32_t rows, k, kernel; /* of one part, as in struct ld_weight_desc */
+    int32_t rows, k, kernel; /* as in struct ld_weight_desc; rows of all parts together */
     bool upsampled;          /* likewise */
     uint32_t part_count;
-    const char *weight[LD_WEIGHT_PARTS_MAX];
-    const char *bias[LD_WEIGHT_PARTS_MAX]; /* NULL: none */
+    const struct ld_weight_slot_part *parts;
 };
 
 /* Owned by one thread. Slots keep their index for the layout's life. */
@@ -37,9 +42,12 @@ void ld_weight_layout_deinit(struct ld_weight_layout *layout);
 
 /*
  * The index of the slot with the same first tensor, kind and number of parts; a new one if there is
- * none. Names are copied. -1 when out of memory.
+ * none. Parts and names are copied. -1 when out of memory.
  */
 int32_t ld_weight_layout_slot(struct ld_weight_layout *layout, const struct ld_weight_slot *slot);
+
+/* What the backend is told of a slot, all but the data. */
+struct ld_weight_desc ld_weight_slot_desc(const struct ld_weight_slot *slot);
 
 /* Values in all slots, biases included. */
 uint64_t ld_weight_layout_values(const struct ld_weight_layout *layout);

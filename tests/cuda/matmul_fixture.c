@@ -41,6 +41,14 @@ static float *normal(size_t count, float deviation, uint64_t seed)
     return values;
 }
 
+/* The row that is added lies within wider ones: neither its start nor its stride is a vector's. */
+enum { ROW_ADD_COLUMN = 1 };
+
+static int32_t row_add_stride(const struct matmul_case *c)
+{
+    return c->rows + 3;
+}
+
 static enum ldk_dtype weight_dtype(const struct matmul_case *c)
 {
     return c->dtype == LDK_F32 ? c->w_dtype : c->dtype;
@@ -98,6 +106,21 @@ static const void *pack_phases(struct run *r, const struct ld_weight_desc *desc,
     return device;
 }
 
+/* The weight's rows as one part, or as a stack of parts of different widths. */
+static void cut_parts(const struct run *r, size_t row, struct ld_weight_desc *desc)
+{
+    const int32_t parts = r->c->parts > 0 ? r->c->parts : 1;
+    int32_t first = 0;
+    desc->part_count = (uint32_t)parts;
+    for (int32_t p = 0; p < parts; p++) {
+        const int32_t end = desc->rows * (p + 1) * (p + 1) / (parts * parts);
+        desc->parts[p] = (struct ld_weight_part){
+            .data = r->w + (size_t)first * row, .dtype = LD_DTYPE_F32, .rows = end - first};
+        desc->bias[p] = (struct ld_weight_part){.data = r->bias + first, .dtype = LD_DTYPE_F32};
+        first = end;
+    }
+}
+
 static struct ldk_weight make_weight(struct run *r)
 {
     const struct matmul_case *c = r->c;
@@ -109,10 +132,8 @@ static struct ldk_weight make_weight(struct run *r)
                                                                            : LD_WEIGHT_LINEAR,
                                   .rows = c->rows,
                                   .k = r->cin,
-                                  .kernel = is_conv(c) ? c->kernel : 1,
-                                  .part_count = 1};
-    desc.parts[0] = (struct ld_weight_part){.data = r->w, .dtype = LD_DTYPE_F32};
-    desc.bias[0] = (struct ld_weight_part){.data = r->bias, .dtype = LD_DTYPE_F32};
+                                  .kernel = is_conv(c) ? c->kernel : 1};
+    cut_parts(r, row, &desc);
     ldk_pack_plan(&r->pack, &desc, weight_dtype(c), c->phase);
     float *line = zeros(r->pack.line, sizeof *line);
     unsigned char *packed = zeros(r->pack.data_bytes, 1);
@@ -150,12 +171,13 @@ static void make_operator(struct run *r)
         r->residual = normal(r->y_count, 1.0f, 3);
         residual = hc_tensor(r->residual, r->y_count, y_dtype(c));
     }
-    int32_t stride = c->rows + 3;
-    const void *row_add = NULL;
+    int32_t stride = row_add_stride(c);
+    const unsigned char *row_add = NULL;
     if (c->row_add != ROW_ADD_NONE) {
+        enum ldk_dtype dtype = c->row_add == ROW_ADD_F32 ? LDK_F32 : c->dtype;
         r->row_add = normal((size_t)(c->batch * stride), 0.5f, 4);
-        row_add = hc_tensor(r->row_add, (size_t)(c->batch * stride),
-                            c->row_add == ROW_ADD_F32 ? LDK_F32 : c->dtype);
+        row_add = hc_tensor(r->row_add, (size_t)(c->batch * stride), dtype);
+        row_add += ROW_ADD_COLUMN * hc_size(dtype);
     }
     r->conv = (struct ldk_conv){.x0 = x0,
                                 .x1 = x1,
@@ -301,7 +323,7 @@ static struct sum row_sum(const struct run *r, int32_t b, int32_t position, int3
         sum = window(r, b, position / r->out_w, position % r->out_w, n);
     sum.value += (double)r->bias[n];
     if (r->row_add != NULL)
-        sum.value += (double)r->row_add[b * (c->rows + 3) + n];
+        sum.value += (double)r->row_add[b * row_add_stride(c) + ROW_ADD_COLUMN + n];
     return sum;
 }
 

@@ -18,6 +18,7 @@ struct matmul_case {
     bool fp16_accumulate;
     int32_t batch;
     int32_t c0, c1, rows; /* rows: of the weight (twice the outputs for GEGLU) */
+    int32_t parts; /* of a stack, part p ends at row rows * (p + 1)^2 / parts^2; 0: no stack */
     bool residual, moments;
 
     /* Convolution. */

@@ -69,14 +69,10 @@ static bool matrix_open(struct layer *layer, const struct ld_weight_slot *slot,
                         enum ldk_dtype dtype)
 {
     const size_t taps = (size_t)(slot->kernel * slot->kernel);
-    const size_t part_rows = (size_t)slot->rows;
     const size_t row = (size_t)slot->k * taps;
-    const size_t rows = part_rows * slot->part_count;
-    struct ld_weight_desc desc = {.kind = slot->kind,
-                                  .rows = slot->rows,
-                                  .k = slot->k,
-                                  .kernel = slot->kernel,
-                                  .part_count = slot->part_count};
+    const size_t rows = (size_t)slot->rows;
+    size_t first = 0;
+    struct ld_weight_desc desc = ld_weight_slot_desc(slot);
     struct ldk_pack pack;
     layer->matrix = calloc(rows * row, sizeof(float));
     layer->bias = calloc(rows, sizeof(float));
@@ -86,13 +82,15 @@ static bool matrix_open(struct layer *layer, const struct ld_weight_slot *slot,
     for (size_t i = 0; i < rows * row; i++)
         layer->matrix[i] = hc_round(layer->matrix[i], dtype);
     for (uint32_t p = 0; p < slot->part_count; p++) {
-        desc.parts[p] = (struct ld_weight_part){.data = layer->matrix + p * part_rows * row,
-                                                .dtype = LD_DTYPE_F32};
-        if (slot->bias[p]) {
-            hc_normal(layer->bias + p * part_rows, part_rows, 0.3F, 8 + p);
+        const size_t part_rows = (size_t)slot->parts[p].rows;
+        desc.parts[p].data = layer->matrix + first * row;
+        desc.parts[p].dtype = LD_DTYPE_F32;
+        if (slot->parts[p].bias) {
+            hc_normal(layer->bias + first, part_rows, 0.3F, 8 + p);
             desc.bias[p] =
-                (struct ld_weight_part){.data = layer->bias + p * part_rows, .dtype = LD_DTYPE_F32};
+                (struct ld_weight_part){.data = layer->bias + first, .dtype = LD_DTYPE_F32};
         }
+        first += part_rows;
     }
     ldk_pack_plan(&pack, &desc, dtype, false);
     unsigned char *packed = malloc(pack.data_bytes);

@@ -48,6 +48,7 @@ def test_plan_grows_with_the_batch_and_decodes_one_by_one(latentd):
     one, four = plan(latentd, "512x512"), plan(latentd, "512x512,4")
     assert 3.5 < four["arena_bytes"] / one["arena_bytes"] < 4.5
     assert four["vae_peak_bytes"] == one["vae_peak_bytes"]
+    assert four["step_operators"] == one["step_operators"] > 300
     assert four["weight_bytes"] == one["weight_bytes"]
 
 

@@ -175,32 +175,44 @@ static void linear_layers_match_float64(void **state)
         one_linear(&rng);
 }
 
-/* Parts of different types, scales and biases, stacked: q, k and v of one attention. */
+static struct ld_weight_desc stack_of(const struct test_weight *parts, uint32_t count)
+{
+    struct ld_weight_desc desc = parts[0].desc;
+    desc.part_count = count;
+    desc.rows = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        desc.parts[p] = parts[p].desc.parts[0];
+        desc.parts[p].rows = parts[p].desc.rows;
+        desc.bias[p] = parts[p].desc.bias[0];
+        desc.rows += parts[p].desc.rows;
+    }
+    return desc;
+}
+
+/* Parts of different widths, types, scales and biases, stacked. */
 static void stacked_parts_keep_their_own_type_scale_and_bias(void **state)
 {
     (void)state;
     struct rng rng = {3};
-    enum { ROWS = 21, N = 24, K = 70 };
+    enum { ROWS = 21, N = 3 * 24, K = 70 };
+    static const int32_t widths[3] = {24, 1, 47};
     struct test_weight part[3] = {
-        make_weight(LD_WEIGHT_LINEAR, N, K, 1, LD_DTYPE_F16, true, &rng),
-        make_weight(LD_WEIGHT_LINEAR, N, K, 1, LD_DTYPE_F8_E4M3, false, &rng),
-        make_weight(LD_WEIGHT_LINEAR, N, K, 1, LD_DTYPE_F32, true, &rng),
+        make_weight(LD_WEIGHT_LINEAR, widths[0], K, 1, LD_DTYPE_F16, true, &rng),
+        make_weight(LD_WEIGHT_LINEAR, widths[1], K, 1, LD_DTYPE_F8_E4M3, false, &rng),
+        make_weight(LD_WEIGHT_LINEAR, widths[2], K, 1, LD_DTYPE_F32, true, &rng),
     };
-    struct ld_weight_desc desc = part[0].desc;
-    desc.part_count = 3;
-    for (int i = 1; i < 3; i++) {
-        desc.parts[i] = part[i].desc.parts[0];
-        desc.bias[i] = part[i].desc.bias[0];
-    }
+    struct ld_weight_desc desc = stack_of(part, 3);
     desc.parts[1].scale = 0.375f;
     float *x = random_buffer(ROWS * K, 1.0f, &rng);
-    double expected[ROWS * 3 * N];
+    double expected[ROWS * N];
+    int32_t first = 0;
     for (int p = 0; p < 3; p++) {
         struct ld_linear op = {.x0 = x, .c0 = K, .rows = ROWS, .rows_per_image = ROWS};
-        double one[ROWS * N];
+        double one[ROWS * 47];
         ref_linear(&op, &part[p], one);
-        for (int i = 0; i < ROWS * N; i++)
-            expected[i / N * 3 * N + p * N + i % N] = p == 1 ? one[i] * 0.375 : one[i];
+        for (int32_t i = 0; i < ROWS * widths[p]; i++)
+            expected[i / widths[p] * N + first + i % widths[p]] = p == 1 ? one[i] * 0.375 : one[i];
+        first += widths[p];
     }
     for (size_t i = 0; i < LEVELS; i++) {
         struct ld_backend *backend = open_level(all_levels[i], 1);
@@ -209,11 +221,11 @@ static void stacked_parts_keep_their_own_type_scale_and_bias(void **state)
         struct ld_weight *weight = NULL;
         struct ld_error err = {0};
         assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_OK);
-        float *y = guarded_alloc(ROWS * 3 * N);
+        float *y = guarded_alloc(ROWS * N);
         struct ld_linear op = {
             .x0 = x, .c0 = K, .rows = ROWS, .rows_per_image = ROWS, .weight = weight, .y = y};
         assert_int_equal(backend->ops->linear(backend, &op, &err), LD_OK);
-        check(y, expected, ROWS * 3 * N, backend->description, "stacked parts");
+        check(y, expected, ROWS * N, backend->description, "stacked parts");
         guarded_free(y);
         backend->ops->weight_destroy(backend, weight);
         backend->ops->destroy(backend);
@@ -221,6 +233,80 @@ static void stacked_parts_keep_their_own_type_scale_and_bias(void **state)
     guarded_free(x);
     for (int p = 0; p < 3; p++)
         free_weight(&part[p]);
+}
+
+/* y[rows, weight's rows] of x[rows, k]. */
+static void multiply(struct ld_backend *backend, const struct ld_weight_desc *desc, const float *x,
+                     int32_t rows, float *y)
+{
+    struct ld_weight *weight = NULL;
+    struct ld_error err = {0};
+    assert_int_equal(backend->ops->weight_create(backend, desc, &weight, &err), LD_OK);
+    const struct ld_linear op = {
+        .x0 = x, .c0 = desc->k, .rows = rows, .rows_per_image = 1, .weight = weight, .y = y};
+    assert_int_equal(backend->ops->linear(backend, &op, &err), LD_OK);
+    backend->ops->weight_destroy(backend, weight);
+}
+
+/* The timestep projections of a UNet: many parts, one to three rows of the batch. */
+static void a_stack_gives_each_part_the_bits_that_it_has_alone(void **state)
+{
+    (void)state;
+    struct rng rng = {21};
+    enum { PARTS = 22, WIDTH_MAX = 60, K = 150, ROWS_MAX = 3 };
+    struct test_weight parts[PARTS];
+    for (int p = 0; p < PARTS; p++)
+        parts[p] = make_weight(LD_WEIGHT_LINEAR, rng_range(&rng, 1, WIDTH_MAX), K, 1, LD_DTYPE_F16,
+                               p % 5 > 0, &rng);
+    const struct ld_weight_desc desc = stack_of(parts, PARTS);
+    float *x = random_buffer(ROWS_MAX * K, 1.0f, &rng);
+    float *y = guarded_alloc((size_t)(ROWS_MAX * desc.rows));
+    float one[ROWS_MAX * WIDTH_MAX];
+    for (size_t i = 0; i < LEVELS; i++) {
+        struct ld_backend *backend = open_level(all_levels[i], 2);
+        for (int32_t rows = 1; backend != NULL && rows <= ROWS_MAX; rows++) {
+            int32_t first = 0;
+            multiply(backend, &desc, x, rows, y);
+            for (int p = 0; p < PARTS; first += parts[p++].desc.rows) {
+                const int32_t width = parts[p].desc.rows;
+                multiply(backend, &parts[p].desc, x, rows, one);
+                for (int32_t r = 0; r < rows; r++)
+                    assert_memory_equal(y + r * desc.rows + first, one + r * width,
+                                        (size_t)width * sizeof *y);
+            }
+        }
+        if (backend != NULL)
+            backend->ops->destroy(backend);
+    }
+    guarded_free(y);
+    guarded_free(x);
+    for (int p = 0; p < PARTS; p++)
+        free_weight(&parts[p]);
+}
+
+static void parts_that_do_not_make_up_the_weight_are_refused(void **state)
+{
+    (void)state;
+    static const int32_t wrong[][3] = {{8, 8, 7}, {8, 8, 9}, {24, 0, 0}, {32, -16, 8}, {0, 0, 0}};
+    struct rng rng = {22};
+    struct test_weight part = make_weight(LD_WEIGHT_LINEAR, 8, 5, 1, LD_DTYPE_F32, false, &rng);
+    struct ld_backend *backend = open_level(LD_CPU_GENERIC, 1);
+    const struct test_weight parts[3] = {part, part, part};
+    struct ld_weight *weight = NULL;
+    struct ld_error err = {0};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct ld_weight_desc desc = stack_of(parts, 3);
+        for (int p = 0; p < 3; p++)
+            desc.parts[p].rows = wrong[i][p];
+        assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_E_SHAPE);
+        assert_null(weight);
+    }
+    struct ld_weight_desc many = stack_of(parts, 3);
+    many.part_count = LD_WEIGHT_PARTS_MAX + 1;
+    assert_int_equal(backend->ops->weight_create(backend, &many, &weight, &err), LD_E_SHAPE);
+    assert_non_null(strstr(err.detail, "between 1 and 42 parts"));
+    backend->ops->destroy(backend);
+    free_weight(&part);
 }
 
 /* A linear layer of one input: y[n] = x w[n] with nothing to round when x is 1. */
@@ -317,9 +403,11 @@ static void mixed_parts_lose_nothing(void **state)
         struct ld_backend *backend = open_level(all_levels[l], 1);
         for (int order = 0; backend != NULL && order < 2; order++) {
             struct ld_weight_desc desc = {
-                .kind = LD_WEIGHT_LINEAR, .rows = N, .k = 1, .kernel = 1, .part_count = 2};
-            desc.parts[order] = (struct ld_weight_part){.data = half, .dtype = LD_DTYPE_F16};
-            desc.parts[1 - order] = (struct ld_weight_part){.data = brain, .dtype = LD_DTYPE_BF16};
+                .kind = LD_WEIGHT_LINEAR, .rows = 2 * N, .k = 1, .kernel = 1, .part_count = 2};
+            desc.parts[order] =
+                (struct ld_weight_part){.data = half, .dtype = LD_DTYPE_F16, .rows = N};
+            desc.parts[1 - order] =
+                (struct ld_weight_part){.data = brain, .dtype = LD_DTYPE_BF16, .rows = N};
             struct ld_weight *weight = NULL;
             struct ld_error err = {0};
             assert_int_equal(backend->ops->weight_create(backend, &desc, &weight, &err), LD_OK);
@@ -427,6 +515,8 @@ int main(void)
         cmocka_unit_test(convolutions_match_float64),
         cmocka_unit_test(linear_layers_match_float64),
         cmocka_unit_test(stacked_parts_keep_their_own_type_scale_and_bias),
+        cmocka_unit_test(a_stack_gives_each_part_the_bits_that_it_has_alone),
+        cmocka_unit_test(parts_that_do_not_make_up_the_weight_are_refused),
         cmocka_unit_test(every_16_bit_weight_is_held_exactly),
         cmocka_unit_test(a_weight_of_one_returns_every_input_exactly),
         cmocka_unit_test(mixed_parts_lose_nothing),

@@ -363,6 +363,66 @@ static void a_variant_has_keys_and_values_of_its_own(void **state)
     ld_weights_close(overlay);
 }
 
+/* A hash of every block's result, in the order of the network. */
+struct blocks {
+    char names[32][32];
+    uint64_t hashes[32];
+    uint32_t count;
+};
+
+static void take_block(void *ctx, const char *name, const float *planes, int32_t batch,
+                       int32_t channels, int32_t height, int32_t width)
+{
+    struct blocks *blocks = ctx;
+    const size_t bytes =
+        (size_t)batch * (size_t)channels * (size_t)height * (size_t)width * sizeof *planes;
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ ((const unsigned char *)planes)[i]) * UINT64_C(0x100000001B3);
+    assert_true(blocks->count < 32);
+    (void)ld_fmt(blocks->names[blocks->count], sizeof blocks->names[0], "%s", name);
+    blocks->hashes[blocks->count++] = hash;
+}
+
+static void run_blocks(struct ld_variant *variant, struct blocks *blocks)
+{
+    static float eps[LATENT];
+    const struct ld_unet_row row = row_of(0, eps);
+    blocks->count = 0;
+    const struct ld_graph_tap_sink tap = {.ctx = blocks, .take = take_block};
+    ld_model_set_tap(fixture.model, &tap);
+    run_rows(&fixture, variant, &row, 1, NULL);
+    ld_model_set_tap(fixture.model, NULL);
+}
+
+/* The projections are one stack: a change of one reaches its own block, none before it. */
+static void a_variant_of_one_timestep_projection_begins_at_its_block(void **state)
+{
+    (void)state;
+    static struct blocks base;
+    static struct blocks varied;
+    struct ld_error err = {0};
+    struct ld_weights *overlay;
+    struct ld_variant *variant;
+    run_blocks(NULL, &base);
+    assert_int_equal(ld_weights_overlay(&overlay, ld_model_weights(fixture.model), &err), LD_OK);
+    float *values =
+        ld_weights_edit(overlay, "model.diffusion_model.output_blocks.2.0.emb_layers.1.bias");
+    assert_non_null(values);
+    values[0] += 1;
+    assert_int_equal(ld_variant_create(&variant, fixture.model, overlay, &err), LD_OK);
+    run_blocks(variant, &varied);
+    bool reached = false;
+    assert_int_equal(base.count, varied.count);
+    for (uint32_t b = 0; b < base.count; b++) {
+        reached = reached || strcmp(base.names[b], "output_blocks.2") == 0;
+        assert_int_equal(base.hashes[b] != varied.hashes[b], reached);
+    }
+    assert_true(reached);
+    ld_variant_destroy(variant);
+    ld_weights_close(overlay);
+}
+
 static void a_missing_part_is_named(void **state)
 {
     (void)state;
@@ -391,6 +451,7 @@ int main(void)
         cmocka_unit_test(a_vector_stands_in_for_a_table_row),
         cmocka_unit_test(a_variant_changes_itself_and_shares_the_rest),
         cmocka_unit_test(a_variant_has_keys_and_values_of_its_own),
+        cmocka_unit_test(a_variant_of_one_timestep_projection_begins_at_its_block),
         cmocka_unit_test(a_missing_part_is_named),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -142,9 +142,9 @@ static uint32_t uses_of(const struct ld_weight_layout *layout, const char *name)
     uint32_t uses = 0;
     for (uint32_t i = 0; i < layout->count; i++)
         for (uint32_t p = 0; p < layout->slots[i].part_count; p++) {
-            const struct ld_weight_slot *slot = &layout->slots[i];
-            uses += strcmp(slot->weight[p], name) == 0;
-            uses += slot->bias[p] && strcmp(slot->bias[p], name) == 0;
+            const struct ld_weight_slot_part *part = &layout->slots[i].parts[p];
+            uses += strcmp(part->weight, name) == 0;
+            uses += part->bias && strcmp(part->bias, name) == 0;
         }
     return uses;
 }
@@ -175,6 +175,59 @@ static void every_tensor_of_the_checkpoint_is_used_once(void **state)
     assert_int_equal(ld_weight_layout_values(&built.layout), 859520964 + 83653863 + 123060480);
     end(&built);
     ld_keymap_destroy(map);
+}
+
+/* ---- Timestep projections -------------------------------------------------------------------- */
+
+/* Names of a tensor and of the block that it belongs to. */
+static bool of_block(const char *name, const char *block, size_t length)
+{
+    return strlen(name) > length && memcmp(name, block, length) == 0;
+}
+
+/* Where in the stack the projection of the block with convolution `name` begins. */
+static int32_t column_of(const struct ld_weight_slot *stack, const char *name)
+{
+    const char *end = strstr(name, "in_layers.2.weight");
+    int32_t column = 0;
+    assert_non_null(end);
+    for (uint32_t p = 0; p < stack->part_count; column += stack->parts[p++].rows)
+        if (of_block(stack->parts[p].weight, name, (size_t)(end - name)))
+            return column;
+    fail_msg("%s has no projection", name);
+    return -1;
+}
+
+static void one_operator_projects_the_timestep_for_all_blocks(void **state)
+{
+    (void)state;
+    struct built built;
+    build_unet(&built, &SD15, 2, 64, 64, 77, &PLAIN);
+    const struct ld_graph *graph = &built.graph;
+    const struct ld_graph_op *stacks[2] = {NULL, NULL};
+    uint32_t stack_count = 0;
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < graph->op_count; i++)
+        if (graph->ops[i].kind == LD_GRAPH_LINEAR &&
+            strstr(built.layout.slots[graph->ops[i].weight[0]].parts[0].weight, "emb_layers"))
+            stacks[stack_count++ % 2] = &graph->ops[i];
+    assert_int_equal(stack_count, 1);
+    const struct ld_weight_slot *stack = &built.layout.slots[stacks[0]->weight[0]];
+    assert_int_equal(stack->part_count, 22);
+    assert_int_equal(ld_graph_at(graph, stacks[0]->out)->channels, 20160);
+    assert_true(ld_graph_at(graph, stacks[0]->out)->wide);
+    for (uint32_t i = 0; i < graph->op_count; i++) {
+        const struct ld_graph_op *op = &graph->ops[i];
+        if (op->kind != LD_GRAPH_CONV2D || op->in[LD_IN_ROW_ADD].value == LD_GRAPH_NONE)
+            continue;
+        blocks++;
+        assert_int_equal(op->in[LD_IN_ROW_ADD].value, stacks[0]->out);
+        assert_int_equal(op->in[LD_IN_ROW_ADD].column,
+                         column_of(stack, built.layout.slots[op->weight[0]].parts[0].weight));
+        assert_int_equal(op->u.conv2d.row_add_stride, 20160);
+    }
+    assert_int_equal(blocks, 22);
+    end(&built);
 }
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
@@ -376,6 +429,7 @@ static void prologue_operators_come_first(void **state)
     struct built built;
     build_unet(&built, &SD15, 1, 8, 8, 77, &PLAIN);
     assert_int_equal(built.graph.prologue_count, 17); /* the context and 16 projections */
+    assert_int_equal(built.graph.op_count, 17 + 342); /* one more is one more launch a step */
     for (uint32_t i = 0; i < built.graph.op_count; i++)
         assert_int_equal(built.graph.ops[i].prologue, i < built.graph.prologue_count);
     end(&built);
@@ -389,6 +443,7 @@ int main(void)
         cmocka_unit_test(the_vae_has_the_parameters_and_cost_of_sd15),
         cmocka_unit_test(the_text_encoder_has_the_parameters_of_clip),
         cmocka_unit_test(every_tensor_of_the_checkpoint_is_used_once),
+        cmocka_unit_test(one_operator_projects_the_timestep_for_all_blocks),
         cmocka_unit_test(the_unets_plan_is_sound_and_tight),
         cmocka_unit_test(the_decoders_plan_needs_the_least),
         cmocka_unit_test(every_latent_size_has_a_graph),

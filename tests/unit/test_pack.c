@@ -26,13 +26,24 @@ static float rounded(float value, enum ldk_dtype dtype)
 
 struct sample {
     struct ld_weight_desc desc;
-    float *values; /* [parts * rows][k][taps], scale applied, before rounding to the packed type */
-    float *bias;   /* [parts * rows] */
+    float *values; /* [rows][k][taps], scale applied, before rounding to the packed type */
+    float *bias;   /* [rows] */
     void *raw[LD_WEIGHT_PARTS_MAX];
     float *raw_bias[LD_WEIGHT_PARTS_MAX];
     size_t row; /* k * taps */
     int32_t rows;
 };
+
+/* Up to three parts of any widths, sometimes as many as there may be. */
+static void cut_parts(struct ld_weight_desc *desc, struct rng *rng)
+{
+    desc->part_count = rng_bits(rng) % 8 ? 1 + rng_bits(rng) % 3 : LD_WEIGHT_PARTS_MAX;
+    desc->rows = 0;
+    for (uint32_t p = 0; p < desc->part_count; p++) {
+        desc->parts[p].rows = rng_range(rng, 1, 37);
+        desc->rows += desc->parts[p].rows;
+    }
+}
 
 static struct sample random_sample(struct rng *rng)
 {
@@ -49,28 +60,33 @@ static struct sample random_sample(struct rng *rng)
     if (s.desc.kind == LD_WEIGHT_CONV)
         s.desc.kernel = rng_bits(rng) % 4 ? 3 : 1;
     if (s.desc.kind == LD_WEIGHT_LINEAR)
-        s.desc.part_count = 1 + rng_bits(rng) % 3;
+        cut_parts(&s.desc, rng);
     s.row = (size_t)s.desc.k * (size_t)(s.desc.kernel * s.desc.kernel);
-    s.rows = s.desc.rows * (int32_t)s.desc.part_count;
-    size_t part_values = (size_t)s.desc.rows * s.row;
+    s.rows = s.desc.rows;
     s.values = random_buffer((size_t)s.rows * s.row, 1.0f, rng);
     s.bias = random_buffer((size_t)s.rows, 1.0f, rng);
+    float *values = s.values;
+    float *bias = s.bias;
     for (uint32_t p = 0; p < s.desc.part_count; p++) {
         enum ld_dtype type = types[rng_bits(rng) % 4];
         float scale = rng_bits(rng) % 3 == 0 ? 0.75f : 0.0f;
-        float *values = s.values + p * part_values;
+        size_t part_rows = (size_t)(s.desc.part_count > 1 ? s.desc.parts[p].rows : s.rows);
+        size_t part_values = part_rows * s.row;
         s.raw[p] = ld_heap_calloc(part_values, sizeof(float));
         assert_non_null(s.raw[p]);
         ld_dtype_from_f32(s.raw[p], values, type, part_values);
         ld_dtype_to_f32(values, s.raw[p], type, part_values);
         for (size_t i = 0; scale != 0.0f && i < part_values; i++)
             values[i] *= scale;
-        s.desc.parts[p] = (struct ld_weight_part){.data = s.raw[p], .dtype = type, .scale = scale};
-        float *bias = s.bias + p * (size_t)s.desc.rows;
+        s.desc.parts[p].data = s.raw[p];
+        s.desc.parts[p].dtype = type;
+        s.desc.parts[p].scale = scale;
         if (rng_bits(rng) % 3 == 0)
-            memset(bias, 0, (size_t)s.desc.rows * sizeof *bias);
+            memset(bias, 0, part_rows * sizeof *bias);
         else
             s.desc.bias[p] = (struct ld_weight_part){.data = bias, .dtype = LD_DTYPE_F32};
+        values += part_values;
+        bias += part_rows;
     }
     return s;
 }
