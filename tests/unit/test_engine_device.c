@@ -387,6 +387,109 @@ static void a_decode_without_memory_comes_in_strips(void)
     fake_gpu_reset();
 }
 
+/* ---- What never fits ------------------------------------------------------------------------- */
+
+/* Bytes that the inventory says a picture takes at least, by the step that begins at `positions`;
+ * 0: it says nothing. */
+static uint64_t told(struct ld_engine *engine, uint64_t positions)
+{
+    const struct ld_span inventory = ld_span_text(ld_engine_inventory(engine));
+    for (int i = 0; i < 64; i++) {
+        char pointer[64];
+        uint64_t at;
+        uint64_t bytes;
+        (void)snprintf(pointer, sizeof pointer, "/memory/needs/0/steps/%d/0", i);
+        if (!ld_json_find_u64(inventory, pointer, &at))
+            return 0;
+        (void)snprintf(pointer, sizeof pointer, "/memory/needs/0/steps/%d/1", i);
+        if (at == positions)
+            return ld_json_find_u64(inventory, pointer, &bytes) ? bytes : 0;
+    }
+    return 0;
+}
+
+static void ask_least(struct ld_request *request, int32_t side)
+{
+    ask(request);
+    request->width = request->height = side;
+    request->steps = 1;
+    request->cfg_scale = 1; /* one row */
+}
+
+/* A square picture in an engine that has nothing else, on a device of `spare` bytes beyond what the
+ * inventory says that it takes at least. */
+static enum ld_code paint_with(int32_t side, int64_t spare, uint64_t *need, uint64_t *used)
+{
+    struct listener listener;
+    struct ld_request request;
+    struct ld_engine *engine = open_engine();
+    ask_least(&request, side);
+    (void)ld_engine_has_news(engine); /* the model's widths are known by now */
+    *need = told(engine, (uint64_t)(side / 8) * (uint64_t)(side / 8));
+    fake_gpu.device_bytes_max = (uint64_t)((int64_t)*need + spare);
+    const bool good = paint(engine, &request, &listener) && *need > 0;
+    *used = fake_gpu.device_bytes;
+    fake_gpu.device_bytes_max = UINT64_MAX;
+    ld_engine_destroy(engine);
+    return good ? listener.code : LD_E_BUG;
+}
+
+/* The front refuses a job where a device has less than this (server/capacity.h). */
+static void a_picture_takes_what_the_inventory_says(void)
+{
+    static const int32_t sides[] = {64, 128};
+    char name[64];
+    uint64_t bytes;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    (void)ld_engine_has_news(engine);
+    const struct ld_span inventory = ld_span_text(ld_engine_inventory(engine));
+    report("the inventory tells what the device has",
+           ld_json_find_u64(inventory, "/memory/bytes", &bytes) &&
+               bytes == fake_gpu.info.memory_total);
+    report("and which models it speaks of",
+           ld_json_find_string(inventory, "/memory/needs/0/models/0", name, sizeof name) &&
+               strcmp(name, "engine_device") == 0);
+    ld_engine_destroy(engine);
+    for (int i = 0; i < 2; i++) {
+        uint64_t need;
+        uint64_t used;
+        const enum ld_code less = paint_with(sides[i], -1, &need, &used);
+        const enum ld_code more = paint_with(sides[i], (int64_t)need / 2, &need, &used);
+        printf("     %dx%d: %llu KiB at least, %llu taken\n", (int)sides[i], (int)sides[i],
+               (unsigned long long)need >> 10, (unsigned long long)used >> 10);
+        report("on a device with a byte less than it takes a picture fails",
+               less == LD_E_GPU_NOMEM);
+        report("with half as much again it is painted", more == LD_OK && used >= need);
+    }
+}
+
+/* What the front would refuse, sent all the same; every tenth time one that fits comes after it. */
+static void the_engine_lives_through_what_never_fits(void)
+{
+    enum { TIMES = 100, LARGE = 512 };
+    struct listener listener;
+    struct ld_request request;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    (void)ld_engine_has_news(engine);
+    fake_gpu.device_bytes_max = told(engine, (uint64_t)(LARGE / 8) * (LARGE / 8)) - 1;
+    int lived = 0;
+    for (int i = 0; i < TIMES; i++) {
+        ask_least(&request, LARGE);
+        const bool refused = paint(engine, &request, &listener) && listener.code == LD_E_GPU_NOMEM;
+        ask_least(&request, SIDE);
+        lived += refused &&
+                 (i % 10 != 0 || (paint(engine, &request, &listener) && listener.code == LD_OK));
+    }
+    printf("     %d of %d\n", lived, TIMES);
+    report("an engine lives through pictures that never fit, and paints those that do",
+           lived == TIMES);
+    fake_gpu.device_bytes_max = UINT64_MAX;
+    ld_engine_destroy(engine);
+    report("and nothing is left on the device", fake_gpu.live_allocations == 0);
+}
+
 /* ---- What a picture costs -------------------------------------------------------------------- */
 
 /* Bytes that `steps` steps pass over the bus, in a request that has been run before. */
@@ -614,6 +717,8 @@ int main(int argc, char **argv)
     memory_comes_from_what_nobody_uses();
     weights_that_do_not_fit_are_named();
     a_decode_without_memory_comes_in_strips();
+    a_picture_takes_what_the_inventory_says();
+    the_engine_lives_through_what_never_fits();
     a_warm_request_allocates_nothing_and_copies_its_latents();
     a_picture_says_which_kernels_made_it();
     what_fp16_cannot_hold_is_painted_in_bf16();
