@@ -206,6 +206,7 @@ static bool prepare_one(struct ld_engine *engine)
             !ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
                                  job->request.vae))
             return false;
+        job->replaced = engine->replaced;
         ld_engine_settle(engine, job, ld_job_prepare(job, engine->library, engine->interrupt, &err),
                          &err);
         return true;
@@ -310,6 +311,16 @@ enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool lo
 enum ld_code ld_engine_find(struct ld_engine *engine, const char *name, struct ld_error *err)
 {
     return ld_library_find(engine->library, name, err);
+}
+
+enum ld_code ld_engine_rescan(struct ld_engine *engine, struct ld_buffer *out, struct ld_error *err)
+{
+    bool replaced = false;
+    if (ld_library_rescan(engine->library, out, &replaced, err) != LD_OK)
+        return err->code;
+    if (replaced)
+        ld_engine_replaced(engine);
+    return LD_OK;
 }
 
 bool ld_engine_has_news(struct ld_engine *engine)

@@ -127,6 +127,16 @@ enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool lo
 enum ld_code ld_engine_find(struct ld_engine *engine, const char *name,
                             struct ld_error *err) LD_MUST_USE;
 
+/*
+ * Scan the folders again: added files can be used from the next job on, removed ones no more, and
+ * where another file has taken a name the next job gets it, while jobs that run keep theirs.
+ * Appends {"models": {"added", "removed", "changed", "unusable"}, "adapters": ..., "embeddings":
+ * ..., "vaes": ..., "wildcards": ...} to `out`.
+ * Errors   as ld_registry_rescan; everything is as it was then.
+ */
+enum ld_code ld_engine_rescan(struct ld_engine *engine, struct ld_buffer *out,
+                              struct ld_error *err) LD_MUST_USE;
+
 /* True once after the inventory has changed: a model came or went. */
 bool ld_engine_has_news(struct ld_engine *engine);
 

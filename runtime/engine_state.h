@@ -25,7 +25,8 @@ struct ld_engine {
 
     /* The same models in bf16, for pictures that fp16 cannot hold; NULL until there is one. */
     struct ld_engine *wide;
-    bool wide_in_use; /* outside of its own jobs */
+    bool wide_in_use;  /* outside of its own jobs */
+    uint64_t replaced; /* how often files were removed or replaced */
 };
 
 /* ---- engine.c -------------------------------------------------------------------------------- */
@@ -64,6 +65,10 @@ enum ld_code ld_engine_repaint(struct ld_engine *engine, struct ld_session *sess
 
 /* Forget what is being painted again for this job, which is about to go. */
 void ld_engine_abandon(struct ld_engine *engine, const struct ld_job *job);
+
+/* Files were removed or replaced: the second engine, which opens them by name, must not take up
+ * what was begun with the old ones. */
+void ld_engine_replaced(struct ld_engine *engine);
 
 /* One unit of work on pictures that are painted again. Errors as ld_engine_tick. */
 enum ld_code ld_engine_tick_wide(struct ld_engine *engine, struct ld_error *err) LD_MUST_USE;

@@ -21,10 +21,16 @@ bool ld_engine_can_widen(const struct ld_engine *engine)
 
 /* ---- The second engine ----------------------------------------------------------------------- */
 
-/* `what` names what has to be computed again. */
-static enum ld_code open_wide(struct ld_engine *engine, const char *what, uint32_t image,
-                              struct ld_error *err)
+/* `what` names what has to be computed again. It opens files by their names, so a job that began
+ * with others cannot go on here. */
+static enum ld_code open_wide(struct ld_engine *engine, const struct ld_job *job, const char *what,
+                              uint32_t image, struct ld_error *err)
 {
+    if (job->replaced != engine->replaced)
+        return LD_FAIL(err, LD_E_CONFLICT,
+                       "%s picture %u went beyond fp16's range and cannot be repeated in bf16: "
+                       "files of models were replaced meanwhile",
+                       what, image);
     if (engine->wide)
         return LD_OK;
     struct ld_engine_config config = *ld_library_config(engine->library);
@@ -41,6 +47,36 @@ static enum ld_code open_wide(struct ld_engine *engine, const char *what, uint32
     return LD_FAIL(err, err->code,
                    "%s picture %u went beyond fp16's range and cannot be repeated in bf16: %.300s",
                    what, image, why);
+}
+
+/* Its jobs that hold their files may go on; those that have not begun would take the new ones. */
+void ld_engine_replaced(struct ld_engine *engine)
+{
+    struct ld_engine *wide = engine->wide;
+    struct ld_error err = {0};
+    bool replaced;
+    engine->replaced++;
+    if (!wide)
+        return;
+    for (struct ld_job *job = wide->jobs, *next; job; job = next) {
+        next = job->next;
+        if (job->prepared)
+            continue;
+        (void)LD_FAIL(&err, LD_E_CONFLICT,
+                      "a picture cannot be repeated in bf16: files of models were replaced "
+                      "meanwhile");
+        ld_engine_retire(wide, job, &err);
+    }
+    struct ld_buffer ignored = ld_buffer_make(4096);
+    if (wide->jobs || wide->wide_in_use) {
+        if (ld_library_rescan(wide->library, &ignored, &replaced, &err) != LD_OK)
+            ld_log_error(LD_LOG_WARN, "engine", "the second engine keeps its list of files", &err);
+    } else {
+        ld_engine_destroy(wide);
+        engine->wide = NULL;
+    }
+    ld_buffer_deinit(&ignored);
+    ld_engine_retire_failed(engine);
 }
 
 bool ld_engine_relieve(void *pointer)
@@ -124,7 +160,7 @@ enum ld_code ld_engine_repaint(struct ld_engine *engine, struct ld_session *sess
     if (!repaint)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the job");
     ld_session_release(session);
-    if (open_wide(engine, "sampling of", session->image, err) != LD_OK)
+    if (open_wide(engine, job, "sampling of", session->image, err) != LD_OK)
         return err->code;
     repaint->session = session;
     repaint->request = ld_session_request(session);
@@ -188,7 +224,7 @@ enum ld_code ld_engine_widen_vae(struct ld_engine *engine, struct ld_session *se
     struct ld_resident *model = NULL;
     struct ld_model *vae = NULL;
     struct ld_model *const narrow = job->vae;
-    if (open_wide(engine, "the VAE of", session->image, err) != LD_OK)
+    if (open_wide(engine, job, "the VAE of", session->image, err) != LD_OK)
         return err->code;
     struct ld_library *library = engine->wide->library;
     engine->wide_in_use = true;

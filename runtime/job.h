@@ -64,6 +64,7 @@ struct ld_job {
     struct ld_request request; /* what runs: model named, prompts expanded */
     struct ld_arena arena;
     bool prepared;
+    uint64_t replaced; /* the engine's count when it was prepared */
     bool cancelled, keep_partial;
 
     struct ld_job_pass passes[LD_JOB_PASSES]; /* the second one with request.hires only */

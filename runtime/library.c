@@ -7,9 +7,8 @@
 
 enum {
     LIBRARY_ARENA_MAX = 64 << 20,
-    RESIDENT_ARENA_MAX = 512 << 20, /* vocabulary and embeddings */
-    CONTEXT_BYTES_MAX = 64 << 20,
-    INVENTORY_MAX = 16 << 20
+    RESIDENT_ARENA_MAX = 64 << 20, /* name and vocabulary */
+    CONTEXT_BYTES_MAX = 64 << 20
 };
 
 /* Budget of merged adapters that nobody uses at the moment. */
@@ -55,12 +54,16 @@ static const char *name_of_path(struct ld_library *library, const char *path)
     return name ? name : "";
 }
 
-static enum ld_code choose_default(struct ld_library *library, struct ld_error *err)
+enum ld_code ld_library_choose_default(struct ld_library *library, struct ld_error *err)
 {
     const char *given = library->config.model_path;
     const char *wanted = library->config.default_model;
+    const char *before = library->default_name;
+    if (library->default_is_file)
+        return LD_OK;
     if (ld_fsx_exists(given)) {
         library->default_name = name_of_path(library, given);
+        library->default_is_file = true;
         return LD_OK;
     }
     if (given[0])
@@ -74,12 +77,25 @@ static enum ld_code choose_default(struct ld_library *library, struct ld_error *
         library->default_name = wanted;
         return LD_OK;
     }
+    if (before && ld_registry_find(library->registry, LD_REGISTRY_MODEL, before))
+        return LD_OK; /* one that sorts before it may have come */
     if (ld_registry_count(library->registry, LD_REGISTRY_MODEL) == 0)
         return LD_FAIL(err, LD_E_NOT_FOUND,
                        "no model is configured; give one with --model FILE, or a folder of them "
                        "with --model-dir DIR");
-    library->default_name = ld_registry_at(library->registry, LD_REGISTRY_MODEL, 0)->name;
+    library->default_name =
+        keep(library, ld_registry_at(library->registry, LD_REGISTRY_MODEL, 0)->name);
     return LD_OK;
+}
+
+struct ld_registry_folders ld_library_folders(struct ld_library *library)
+{
+    return (struct ld_registry_folders){
+        .folder = {library->config.model_dir, library->config.adapter_dir,
+                   library->config.embedding_dir, library->config.vae_dir,
+                   library->config.wildcard_dir},
+        .cache_path = "",
+    };
 }
 
 enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_config *config,
@@ -93,17 +109,11 @@ enum ld_code ld_library_open(struct ld_library **out, const struct ld_engine_con
     library->variant_bytes_max =
         config->variants_bounded ? config->variant_bytes_max : VARIANT_BYTES_MAX;
     library->next_serial = 1;
-    library->inventory = ld_buffer_make(INVENTORY_MAX);
     copy_config(library, config);
-    const struct ld_registry_folders folders = {
-        .folder = {library->config.model_dir, library->config.adapter_dir,
-                   library->config.embedding_dir, library->config.vae_dir,
-                   library->config.wildcard_dir},
-        .cache_path = "",
-    };
+    const struct ld_registry_folders folders = ld_library_folders(library);
     enum ld_code code = ld_registry_open(&library->registry, &folders, err);
     if (code == LD_OK)
-        code = choose_default(library, err);
+        code = ld_library_choose_default(library, err);
     if (code == LD_OK)
         code = ld_pool_create(&library->pool, config->threads, err);
     if (code == LD_OK)
@@ -122,6 +132,7 @@ static void unload(struct ld_library *library, struct ld_resident_entry *entry)
     ld_context_cache_deinit(&entry->resident.contexts);
     ld_model_destroy(entry->resident.model);
     ld_weights_close(entry->weights);
+    ld_arena_deinit(&entry->vectors);
     ld_arena_deinit(&entry->arena);
     memset(entry, 0, sizeof *entry);
     library->news = true;
@@ -192,11 +203,16 @@ bool ld_library_relieve(struct ld_library *library)
 
 /* ---- Models ---------------------------------------------------------------------------------- */
 
+bool ld_library_is_named(const struct ld_resident_entry *entry, const char *name)
+{
+    return entry->loaded && !entry->stale && strcmp(entry->resident.name, name) == 0;
+}
+
 static enum ld_code model_path(struct ld_library *library, const char *name, const char **path,
                                struct ld_error *err)
 {
     const bool is_default = strcmp(name, library->default_name) == 0;
-    if (is_default && ld_fsx_exists(library->config.model_path)) {
+    if (is_default && library->default_is_file && ld_fsx_exists(library->config.model_path)) {
         *path = library->config.model_path;
         return LD_OK;
     }
@@ -232,6 +248,7 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
 {
     struct ld_resident *resident = &entry->resident;
     ld_arena_init(&entry->arena, "model", RESIDENT_ARENA_MAX);
+    ld_arena_init(&entry->vectors, "embeddings", LD_VECTORS_ARENA_MAX);
     ld_context_cache_init(&resident->contexts, CONTEXT_BYTES_MAX);
     entry->loaded = true;
     resident->users = 1; /* not to be let go meanwhile */
@@ -243,6 +260,7 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
         memcpy(cause, err->detail, sizeof cause);
         return LD_FAIL(err, err->code, "model '%.100s': %s", name, cause);
     }
+    ld_registry_stamp_weights(entry->weights, &entry->stamp);
     if (ld_model_create(&resident->model, library->backend, entry->weights, err) != LD_OK)
         return err->code;
     const struct ld_arch *arch = ld_model_arch(resident->model);
@@ -261,7 +279,7 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
         name = library->default_name;
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         struct ld_resident_entry *entry = &library->residents[i];
-        if (entry->loaded && strcmp(entry->resident.name, name) == 0) {
+        if (ld_library_is_named(entry, name)) {
             entry->resident.users++;
             entry->resident.used = ++library->clock;
             *out = &entry->resident;
@@ -297,9 +315,13 @@ enum ld_code ld_library_model(struct ld_library *library, const char *name,
 
 void ld_library_release(struct ld_library *library, struct ld_resident *resident)
 {
-    (void)library;
     LD_ASSERT(resident->users > 0);
     resident->users--;
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
+        struct ld_resident_entry *entry = &library->residents[i];
+        if (&entry->resident == resident && entry->stale && resident->users == 0)
+            unload(library, entry);
+    }
 }
 
 /* ---- VAEs
@@ -308,7 +330,8 @@ void ld_library_release(struct ld_library *library, struct ld_resident *resident
 static const struct ld_vae_entry *loaded_vae(const struct ld_library *library, const char *name)
 {
     for (int i = 0; i < LD_VAES_MAX; i++)
-        if (library->vaes[i].model && strcmp(library->vaes[i].name, name) == 0)
+        if (library->vaes[i].model && !library->vaes[i].stale &&
+            strcmp(library->vaes[i].name, name) == 0)
             return &library->vaes[i];
     return NULL;
 }
@@ -349,7 +372,9 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
         (void)LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
         return NULL;
     }
-    *entry = (struct ld_vae_entry){.name = file->name, .model = model, .file_bytes = file->bytes};
+    *entry = (struct ld_vae_entry){.model = model, .file_bytes = file->bytes};
+    (void)ld_fmt(entry->name, sizeof entry->name, "%s", file->name);
+    ld_registry_stamp_weights(ld_model_weights(model), &entry->stamp);
     return entry;
 }
 
@@ -374,7 +399,9 @@ void ld_library_vae_release(struct ld_library *library, const struct ld_model *v
         if (library->vaes[i].model != vae)
             continue;
         LD_ASSERT(library->vaes[i].users > 0);
-        library->vaes[i].users--;
+        if (--library->vaes[i].users == 0 && library->vaes[i].stale)
+            ld_library_drop_vae(library, &library->vaes[i]);
+        return;
     }
 }
 
@@ -405,14 +432,15 @@ bool ld_library_has_room(const struct ld_library *library, const char *model, co
         const struct ld_resident_entry *entry = &library->residents[i];
         bool wanted = false;
         for (int k = 0; k < 2; k++)
-            if (entry->loaded && strcmp(entry->resident.name, names[k]) == 0)
+            if (ld_library_is_named(entry, names[k]))
                 wanted = loaded[k] = true;
         places += !wanted && (!entry->loaded || entry->resident.users == 0) ? 1 : 0;
     }
     const bool model_fits = places >= (loaded[0] ? 0 : 1) + (loaded[1] ? 0 : 1);
     for (int i = 0; i < LD_VAES_MAX; i++) {
         const struct ld_vae_entry *entry = &library->vaes[i];
-        vae_fits = vae_fits || !entry->model || entry->users == 0 || strcmp(entry->name, vae) == 0;
+        vae_fits = vae_fits || !entry->model || entry->users == 0 ||
+                   (!entry->stale && strcmp(entry->name, vae) == 0);
     }
     /* Within the budget beside what jobs use; what cannot fit at all is refused when it starts. */
     const uint64_t budget = library->config.model_bytes_max;

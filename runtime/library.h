@@ -79,6 +79,15 @@ enum ld_code ld_library_unload(struct ld_library *library, const char *name,
  * Errors   those of ld_registry_add. */
 enum ld_code ld_library_find(struct ld_library *library, const char *name,
                              struct ld_error *err) LD_MUST_USE;
+/*
+ * Scan the folders again: new files are there for the next job, also where they have the name of
+ * one that is gone or loaded; jobs that run keep what they have. Appends {"models": {"added",
+ * "removed", "changed", "unusable"}, "adapters": ...} to `out`; `*replaced`: a name means another
+ * file than before, or none.
+ * Errors   those of ld_registry_rescan; everything is as it was then.
+ */
+enum ld_code ld_library_rescan(struct ld_library *library, struct ld_buffer *out, bool *replaced,
+                               struct ld_error *err) LD_MUST_USE;
 /* {"name", "loaded", "resident": [{"name", "bytes", "jobs"}], "resident_bytes", "budget_bytes"} */
 void ld_library_write_residents(const struct ld_library *library, const char *name, bool loaded,
                                 struct ld_buffer *out);

@@ -1,25 +1,33 @@
 #include "runtime/library_state.h"
 
 #include "config/nearest.h"
+#include "runtime/base/log.h"
 #include "runtime/model/describe.h"
+
+const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT] = {
+    "models", "adapters", "embeddings", "vaes", "wildcards"};
 
 static const struct ld_resident_entry *resident_named(const struct ld_library *library,
                                                       const char *name)
 {
     for (int i = 0; i < LD_RESIDENTS_MAX; i++)
-        if (library->residents[i].loaded && strcmp(library->residents[i].resident.name, name) == 0)
+        if (ld_library_is_named(&library->residents[i], name))
             return &library->residents[i];
     return NULL;
 }
 
-/* "name": ..., then what the registry found out, as one object. */
-static enum ld_code write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
-                                struct ld_buffer *out, struct ld_error *err)
+/* "name": ..., then what the registry found out, as one object. A file that cannot be read now is
+ * told to whoever uses it. */
+static void write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
+                        struct ld_buffer *out)
 {
     char digest[LD_SHA256_HEX_SIZE] = "";
+    struct ld_error err = {0};
     const bool hashed = entry->kind != LD_REGISTRY_WILDCARD;
-    if (hashed && ld_registry_sha256(library->registry, entry, digest, err) != LD_OK)
-        return err->code;
+    if (hashed && ld_registry_sha256(library->registry, entry, digest, &err) != LD_OK) {
+        ld_log_error(LD_LOG_WARN, "library", "a file could not be hashed", &err);
+        digest[0] = '\0';
+    }
     ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, entry->name);
     ld_buffer_format(out, ",\"sha256\":\"%s\",\"bytes\":%llu,\"created_us\":%lld", digest,
@@ -31,7 +39,6 @@ static enum ld_code write_entry(struct ld_library *library, const struct ld_regi
     ld_buffer_text(out, ",\"detail\":");
     ld_buffer_text(out, entry->detail[0] ? entry->detail : "{}");
     ld_buffer_text(out, "}");
-    return LD_OK;
 }
 
 /* A model given by path stands beside those of the folder. What it is, is known once it is loaded.
@@ -50,11 +57,11 @@ static void write_direct_model(const struct ld_library *library, struct ld_buffe
     ld_buffer_text(out, "}}");
 }
 
-static enum ld_code write_kind(struct ld_library *library, enum ld_registry_kind kind,
-                               const char *key, struct ld_buffer *out, struct ld_error *err)
+static void write_kind(struct ld_library *library, enum ld_registry_kind kind, const char *key,
+                       struct ld_buffer *out)
 {
     const uint32_t count = ld_registry_count(library->registry, kind);
-    const bool direct = kind == LD_REGISTRY_MODEL &&
+    const bool direct = kind == LD_REGISTRY_MODEL && library->default_is_file &&
                         !ld_registry_find(library->registry, kind, library->default_name);
     ld_buffer_format(out, ",\"%s\":[", key);
     if (direct)
@@ -62,30 +69,29 @@ static enum ld_code write_kind(struct ld_library *library, enum ld_registry_kind
     for (uint32_t i = 0; i < count; i++) {
         if (i > 0 || direct)
             ld_buffer_byte(out, ',');
-        if (write_entry(library, ld_registry_at(library->registry, kind, i), out, err) != LD_OK)
-            return err->code;
+        write_entry(library, ld_registry_at(library->registry, kind, i), out);
     }
     ld_buffer_text(out, "]");
-    return LD_OK;
 }
 
 enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_error *err)
 {
-    struct ld_buffer *out = &library->inventory;
-    static const char *const keys[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
-                                                             "vaes", "wildcards"};
-    ld_buffer_clear(out);
-    ld_buffer_text(out, "{\"backend\":");
-    ld_buffer_json_string(out, library->backend->name);
-    ld_buffer_text(out, ",\"device\":");
-    ld_buffer_json_string(out, library->backend->description);
-    ld_library_write_memory(library, out);
+    struct ld_buffer out = ld_buffer_make(LD_INVENTORY_BYTES_MAX);
+    ld_buffer_text(&out, "{\"backend\":");
+    ld_buffer_json_string(&out, library->backend->name);
+    ld_buffer_text(&out, ",\"device\":");
+    ld_buffer_json_string(&out, library->backend->description);
+    ld_library_write_memory(library, &out);
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
-        if (write_kind(library, (enum ld_registry_kind)kind, keys[kind], out, err) != LD_OK)
-            return err->code;
-    ld_buffer_text(out, "}");
-    return out->failed ? LD_FAIL(err, LD_E_TOO_LARGE, "the model folders hold too many files")
-                       : LD_OK;
+        write_kind(library, (enum ld_registry_kind)kind, ld_library_kind_keys[kind], &out);
+    ld_buffer_text(&out, "}");
+    if (out.failed) {
+        ld_buffer_deinit(&out);
+        return LD_FAIL(err, LD_E_TOO_LARGE, "the model folders hold too many files");
+    }
+    ld_buffer_deinit(&library->inventory);
+    library->inventory = out;
+    return LD_OK;
 }
 
 const char *ld_library_inventory(const struct ld_library *library)

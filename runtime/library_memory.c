@@ -39,7 +39,7 @@ static bool arch_loaded(const struct ld_library *library, const char *name, stru
 {
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         const struct ld_resident_entry *entry = &library->residents[i];
-        if (!entry->loaded || strcmp(entry->resident.name, name) != 0)
+        if (!ld_library_is_named(entry, name))
             continue;
         *arch = *ld_weights_arch(entry->weights);
         return true;
@@ -97,6 +97,7 @@ static int32_t table_of_model(struct ld_library *library, const char *name,
 static uint32_t model_count(const struct ld_library *library)
 {
     const bool direct =
+        library->default_is_file &&
         !ld_registry_find(library->registry, LD_REGISTRY_MODEL, library->default_name);
     return ld_registry_count(library->registry, LD_REGISTRY_MODEL) + (direct ? 1 : 0);
 }

@@ -5,6 +5,8 @@
  */
 #include "runtime/library_state.h"
 
+#include "runtime/base/log.h"
+
 #include <sys/stat.h>
 
 /* Weights are packed part by part on first use; until then the file says what they will take. */
@@ -35,8 +37,8 @@ uint64_t ld_library_file_bytes(const struct ld_library *library, enum ld_registr
 {
     struct stat info;
     const struct ld_registry_entry *entry = ld_registry_find(library->registry, kind, name);
-    if (kind == LD_REGISTRY_MODEL && strcmp(name, library->default_name) == 0 &&
-        library->config.model_path[0] && stat(library->config.model_path, &info) == 0)
+    if (kind == LD_REGISTRY_MODEL && library->default_is_file &&
+        strcmp(name, library->default_name) == 0 && stat(library->config.model_path, &info) == 0)
         return S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
     return entry ? entry->bytes : 0;
 }
@@ -111,7 +113,7 @@ enum ld_code ld_library_unload(struct ld_library *library, const char *name, str
 {
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         struct ld_resident_entry *entry = &library->residents[i];
-        if (!entry->loaded || strcmp(entry->resident.name, name) != 0)
+        if (!ld_library_is_named(entry, name))
             continue;
         if (entry->resident.users > 0)
             return LD_FAIL(err, LD_E_CONFLICT,
@@ -158,8 +160,11 @@ void ld_library_write_residents(const struct ld_library *library, const char *na
 
 bool ld_library_has_news(struct ld_library *library)
 {
-    struct ld_error err;
+    struct ld_error err = {0};
     const bool news = library->news;
     library->news = false;
-    return news && ld_library_write_inventory(library, &err) == LD_OK;
+    if (!news || ld_library_write_inventory(library, &err) == LD_OK)
+        return news;
+    ld_log_error(LD_LOG_ERROR, "library", "the inventory was not written", &err);
+    return false;
 }

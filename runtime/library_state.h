@@ -6,7 +6,14 @@
 #include "runtime/model/model_need.h"
 #include "runtime/model/registry.h"
 
-enum { LD_RESIDENTS_MAX = 4, LD_VAES_MAX = 8, LD_VARIANTS_MAX = 64, LD_NEEDS_MAX = 8 };
+enum {
+    LD_RESIDENTS_MAX = 4,
+    LD_VAES_MAX = 8,
+    LD_VARIANTS_MAX = 64,
+    LD_NEEDS_MAX = 8,
+    LD_VECTORS_ARENA_MAX = 512 << 20, /* embeddings of one model */
+    LD_INVENTORY_BYTES_MAX = 16 << 20
+};
 
 struct ld_variant_entry {
     char key[LD_SHA256_HEX_SIZE]; /* of model, adapters in order, weights */
@@ -19,20 +26,25 @@ struct ld_variant_entry {
 };
 
 struct ld_vae_entry {
-    const char *name;
+    char name[LD_REGISTRY_NAME_MAX + 1];
     struct ld_model *model; /* NULL: a free place */
     uint64_t used;
     uint64_t file_bytes;
     uint32_t users;
+    struct ld_registry_stamp stamp; /* of the file it was read from */
+    bool stale;                     /* as for a resident */
 };
 
 /* A resident and what it owns. */
 struct ld_resident_entry {
     struct ld_resident resident;
     struct ld_weights *weights;
-    struct ld_arena arena; /* names, vocabulary, vectors */
-    uint64_t file_bytes;   /* counts until its weights are packed */
+    struct ld_arena arena;          /* name, vocabulary */
+    struct ld_arena vectors;        /* embeddings, which come and go with their folder */
+    uint64_t file_bytes;            /* counts until its weights are packed */
+    struct ld_registry_stamp stamp; /* of the files that it was read from */
     bool loaded;
+    bool stale; /* its file is gone or another one: jobs that have it end with it, no other comes */
 };
 
 /* What a picture takes of the device by a model of these widths. */
@@ -48,6 +60,7 @@ struct ld_library {
     struct ld_registry *registry;
     struct ld_pool *pool; /* for merging adapters */
     const char *default_name;
+    bool default_is_file; /* given as a path: it need not be in the folder */
     struct ld_resident_entry residents[LD_RESIDENTS_MAX];
     struct ld_vae_entry vaes[LD_VAES_MAX];
     struct ld_taesd *preview_decoder; /* NULL: not asked for yet */
@@ -71,11 +84,28 @@ uint64_t ld_library_file_bytes(const struct ld_library *library, enum ld_registr
 void ld_library_drop_resident(struct ld_library *library, struct ld_resident_entry *entry);
 void ld_library_drop_vae(struct ld_library *library, struct ld_vae_entry *entry);
 
+/* library.c: whether the entry is the model that requests mean by this name. */
+bool ld_library_is_named(const struct ld_resident_entry *entry, const char *name);
+/* library.c: which model requests mean that name none; what is right stays.
+ * Errors   LD_E_NOT_FOUND (there is none, with the advice). */
+enum ld_code ld_library_choose_default(struct ld_library *library,
+                                       struct ld_error *err) LD_MUST_USE;
+/* library.c: the folders as they are configured and found now; texts are the library's. */
+struct ld_registry_folders ld_library_folders(struct ld_library *library);
+
 /* library_text.c: load vocabulary and embeddings of a model just opened. */
 enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident_entry *entry,
                                   const char *path, struct ld_error *err) LD_MUST_USE;
+/* library_text.c: its embeddings once more, as the registry has them now. Between two jobs'
+ * preparations nobody points to the old ones. After a failure they stay. */
+enum ld_code ld_library_reload_embeddings(struct ld_library *library,
+                                          struct ld_resident_entry *entry,
+                                          struct ld_error *err) LD_MUST_USE;
 
-/* library_inventory.c: what the folders hold, as JSON. */
+/* library_inventory.c: the kinds as the inventory calls them: "models", "adapters", ... */
+extern const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT];
+
+/* library_inventory.c: what the folders hold, as JSON. After a failure the old one stays. */
 enum ld_code ld_library_write_inventory(struct ld_library *library,
                                         struct ld_error *err) LD_MUST_USE;
 

@@ -60,7 +60,7 @@ static enum ld_code load_vocabulary(struct ld_library *library, struct ld_reside
 
 /* ---- Textual inversions ---------------------------------------------------------------------- */
 
-static enum ld_code load_vectors(struct ld_resident_entry *entry, struct ld_registry *registry,
+static enum ld_code load_vectors(struct ld_arena *arena, struct ld_registry *registry,
                                  const struct ld_registry_entry *file, int32_t width,
                                  struct ld_vectors *out, struct ld_error *err)
 {
@@ -68,10 +68,10 @@ static enum ld_code load_vectors(struct ld_resident_entry *entry, struct ld_regi
     enum ld_code code = ld_embedding_open(&embedding, file->path, width, err);
     if (code == LD_OK) {
         const size_t size = (size_t)embedding.vectors * (size_t)width * sizeof(float);
-        float *data = ld_arena_alloc(&entry->arena, size);
-        if (data) {
+        float *data = ld_arena_alloc(arena, size);
+        out->name = ld_arena_strdup(arena, file->name);
+        if (data && out->name) {
             memcpy(data, embedding.values, size);
-            out->name = file->name;
             out->count = (uint32_t)embedding.vectors;
             out->data = data;
             code = ld_registry_sha256(registry, file, out->sha256, err);
@@ -85,14 +85,14 @@ static enum ld_code load_vectors(struct ld_resident_entry *entry, struct ld_regi
 
 /* Files that do not fit this model (another width, damaged) are left out: they may be meant for
  * another one, and the inventory tells what they are. */
-static enum ld_code load_embeddings(struct ld_library *library, struct ld_resident_entry *entry,
-                                    struct ld_error *err)
+static enum ld_code load_embeddings(struct ld_library *library, struct ld_resident *resident,
+                                    struct ld_arena *arena, struct ld_error *err)
 {
-    struct ld_resident *resident = &entry->resident;
     const int32_t width = ld_model_arch(resident->model)->text_width;
     const uint32_t files = ld_registry_count(library->registry, LD_REGISTRY_EMBEDDING);
-    struct ld_embedding_entry *names = ld_arena_calloc(&entry->arena, files + 1, sizeof *names);
-    resident->vectors = ld_arena_calloc(&entry->arena, files + 1, sizeof *resident->vectors);
+    struct ld_embedding_entry *names = ld_arena_calloc(arena, files + 1, sizeof *names);
+    resident->vectors = ld_arena_calloc(arena, files + 1, sizeof *resident->vectors);
+    resident->vector_count = 0;
     if (!names || !resident->vectors)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the embeddings");
     for (uint32_t i = 0; i < files; i++) {
@@ -100,14 +100,32 @@ static enum ld_code load_embeddings(struct ld_library *library, struct ld_reside
             ld_registry_at(library->registry, LD_REGISTRY_EMBEDDING, i);
         struct ld_error ignored = {0};
         struct ld_vectors *vectors = &resident->vectors[resident->vector_count];
-        if (load_vectors(entry, library->registry, file, width, vectors, &ignored) != LD_OK)
+        if (load_vectors(arena, library->registry, file, width, vectors, &ignored) != LD_OK)
             continue;
         names[resident->vector_count].name = vectors->name;
         names[resident->vector_count].vectors = vectors->count;
         resident->vector_count++;
     }
-    return ld_embeddings_create(&resident->embeddings, &entry->arena, resident->bpe, LD_CLEAN_COMFY,
-                                names, resident->vector_count, err);
+    return ld_embeddings_create(&resident->embeddings, arena, resident->bpe, LD_CLEAN_COMFY, names,
+                                resident->vector_count, err);
+}
+
+enum ld_code ld_library_reload_embeddings(struct ld_library *library,
+                                          struct ld_resident_entry *entry, struct ld_error *err)
+{
+    struct ld_resident fresh = entry->resident;
+    struct ld_arena arena;
+    ld_arena_init(&arena, "embeddings", LD_VECTORS_ARENA_MAX);
+    if (load_embeddings(library, &fresh, &arena, err) != LD_OK) {
+        ld_arena_deinit(&arena);
+        return err->code;
+    }
+    ld_arena_deinit(&entry->vectors);
+    entry->vectors = arena;
+    entry->resident.embeddings = fresh.embeddings;
+    entry->resident.vectors = fresh.vectors;
+    entry->resident.vector_count = fresh.vector_count;
+    return LD_OK;
 }
 
 enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident_entry *entry,
@@ -127,5 +145,5 @@ enum ld_code ld_library_load_text(struct ld_library *library, struct ld_resident
         return LD_FAIL(err, LD_E_SHAPE, "the vocabulary has %u merges, the model needs %u",
                        ld_bpe_merge_count(bpe), merges);
     entry->resident.bpe = bpe;
-    return load_embeddings(library, entry, err);
+    return load_embeddings(library, &entry->resident, &entry->vectors, err);
 }

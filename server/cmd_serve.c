@@ -436,6 +436,16 @@ static void tell_kept(void *ctx, const char *section, const char *key)
     LD_LOG(LD_LOG_WARN, "serve", "a changed setting needs a restart", ld_log_text("setting", name));
 }
 
+static void tell_scan(void *ctx, enum ld_code code, const char *detail, const char *json)
+{
+    (void)ctx;
+    if (code == LD_OK)
+        LD_LOG(LD_LOG_INFO, "serve", "the folders were scanned again", ld_log_text("found", json));
+    else
+        LD_LOG(LD_LOG_WARN, "serve", "the folders were not scanned again",
+               ld_log_text("why", detail));
+}
+
 /* File and environment again, for what can change while running. A broken file changes nothing.
  * Readers may still hold the settings of before, so they stay until the end. */
 static void reload(struct server *server)
@@ -477,8 +487,10 @@ static int attend(struct server *server, const sigset_t *set)
         }
         if (signal_number == SIGUSR2)
             tell_state(server);
-        else if (signal_number == SIGHUP || signal_number == SIGUSR1)
+        else if (signal_number == SIGHUP || signal_number == SIGUSR1) {
             reload(server);
+            ld_supervisor_rescan(server->front.supervisor, tell_scan, server);
+        }
         ld_webhooks_attend(server->webhooks);
         if (ld_store_is_broken(server->front.store)) {
             LD_LOG(LD_LOG_ERROR, "serve", "the job store is damaged; ending for a fresh start");

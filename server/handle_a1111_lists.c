@@ -229,8 +229,8 @@ enum ld_handled ld_handle_a1111_flags(struct ld_exchange *ex)
     return reply_text(ex, "{\"api\":true,\"nowebui\":true}");
 }
 
-/* Folders are read when a worker starts: the answer that clients wait for, and nothing new. */
-enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex)
+/* The model is everybody's: the answer that clients wait for, and nothing else. */
+enum ld_handled ld_handle_a1111_keep(struct ld_exchange *ex)
 {
     return reply_text(ex, "null");
 }

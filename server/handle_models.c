@@ -1,83 +1,109 @@
-/* Models by hand: loading one before somebody needs it, and letting one go. */
+/* Models by hand: loading one before somebody needs it, letting one go, and the folders again. */
 #include "server/handlers.h"
 
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "server/ask.h"
 #include "server/front.h"
 
-/* What the workers answer, on its way from the supervisor's thread to the exchange. */
-struct asking {
-    struct ld_exchange *ex;
-    atomic_bool answered;
-    enum ld_code code;
-    char detail[LD_ERROR_DETAIL_SIZE];
-    struct ld_buffer json;
-};
+/* Web interfaces wait for a refresh before they list; a first look at a large file takes longer. */
+static const int64_t refresh_patience_us = (int64_t)10 * 1000000;
 
-static void end_asking(void *state)
+static enum ld_handled no_memory(struct ld_exchange *ex)
 {
-    struct asking *asking = state;
-    ld_supervisor_plan_drop(asking->ex->front->supervisor, asking);
-    ld_buffer_deinit(&asking->json);
-    ld_heap_free(asking);
+    return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
 }
 
-static void take_answer(void *ctx, enum ld_code code, const char *detail, const char *json)
+static enum ld_handled reply_or_wait(struct ld_exchange *ex)
 {
-    struct asking *asking = ctx;
-    asking->code = code;
-    (void)ld_fmt(asking->detail, sizeof asking->detail, "%s", detail);
-    ld_buffer_text(&asking->json, json);
-    atomic_store(&asking->answered, true);
-    ld_exchange_wake(asking->ex);
+    return ld_ask_is_answered(ex) ? ld_ask_reply(ex) : ld_ask_wait(ex, INT64_MAX);
 }
 
-static enum ld_handled wait_for_answer(struct ld_exchange *ex)
-{
-    const struct asking *asking = ex->state;
-    if (!atomic_load(&asking->answered)) {
-        if (ex->stopping)
-            return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
-        ex->park_until_us = ld_clock_monotonic_us() + (int64_t)5 * 1000000;
-        return LD_PARKED;
-    }
-    if (asking->code == LD_E_UNSUPPORTED || asking->code == LD_E_TIMEOUT)
-        return ld_exchange_refuse(ex, asking->code, 503, asking->detail);
-    if (asking->code != LD_OK)
-        return ld_exchange_refuse(ex, asking->code, 0, asking->detail);
-    ld_buffer_bytes(&ex->reply.body, asking->json.data, asking->json.size);
-    return ld_exchange_json(ex, 200);
-}
+/* ---- One model ------------------------------------------------------------------------------- */
 
-static enum ld_handled ask(struct ld_exchange *ex, enum ld_model_order order)
+static bool is_known(struct ld_exchange *ex, const char *name)
 {
-    if (ex->state)
-        return wait_for_answer(ex);
-    const char *name = ld_exchange_param(ex, 0);
-    if (!name)
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
     const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
-    const bool known =
-        ld_name_is_plausible(ld_span_text(name)) && ld_inventory_model(inventory, name) != NULL;
+    const bool known = *name && ld_inventory_model(inventory, name) != NULL;
     ld_inventory_release(ex->front->inventory, inventory);
-    if (!known)
-        return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");
-    struct asking *asking = ld_heap_alloc(sizeof *asking);
-    if (!asking)
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    asking->ex = ex;
-    asking->json = ld_buffer_make(1 << 20);
-    ex->state = asking;
-    ex->state_free = end_asking;
-    ld_supervisor_model(ex->front->supervisor, name, order, take_answer, asking);
-    return wait_for_answer(ex);
+    return known;
 }
 
+static enum ld_handled refuse_unknown(struct ld_exchange *ex)
+{
+    return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");
+}
+
+/* Its file may be newer than the last look at the folder: one more look, and then it is judged. */
 enum ld_handled ld_handle_model_load(struct ld_exchange *ex)
 {
-    return ask(ex, LD_MODEL_LOAD);
+    const char *name = ld_exchange_param(ex, 0);
+    if (!name)
+        return no_memory(ex);
+    if (!ex->state) {
+        if (!ld_name_is_plausible(ld_span_text(name)))
+            return refuse_unknown(ex);
+        if (!ld_ask_begin(ex, name, is_known(ex, name) ? LD_MODEL_LOAD : LD_MODEL_RESCAN))
+            return no_memory(ex);
+    }
+    if (ld_ask_order(ex) == LD_MODEL_RESCAN && ld_ask_is_answered(ex)) {
+        ld_ask_end(ex);
+        if (!is_known(ex, name))
+            return refuse_unknown(ex);
+        if (!ld_ask_begin(ex, name, LD_MODEL_LOAD))
+            return no_memory(ex);
+    }
+    return reply_or_wait(ex);
 }
 
 enum ld_handled ld_handle_model_unload(struct ld_exchange *ex)
 {
-    return ask(ex, LD_MODEL_UNLOAD);
+    const char *name = ld_exchange_param(ex, 0);
+    if (!name)
+        return no_memory(ex);
+    if (!ex->state) {
+        if (!ld_name_is_plausible(ld_span_text(name)) || !is_known(ex, name))
+            return refuse_unknown(ex);
+        if (!ld_ask_begin(ex, name, LD_MODEL_UNLOAD))
+            return no_memory(ex);
+    }
+    return reply_or_wait(ex);
+}
+
+/* ---- The folders ----------------------------------------------------------------------------- */
+
+static bool begin_scan(struct ld_exchange *ex)
+{
+    LD_LOG(LD_LOG_INFO, "serve", "the folders are scanned again", ld_log_text("by", ex->tenant));
+    return ld_ask_begin(ex, "", LD_MODEL_RESCAN);
+}
+
+enum ld_handled ld_handle_rescan(struct ld_exchange *ex)
+{
+    if (!ex->state && !begin_scan(ex))
+        return no_memory(ex);
+    return reply_or_wait(ex);
+}
+
+/* Reading every header of a folder is an administrator's to ask for, or that of the person at this
+ * machine whom nobody gave a key. */
+static bool may_rescan(const struct ld_exchange *ex)
+{
+    const struct ld_front *front = ex->front;
+    return ld_caller_may(&ex->caller, LD_SCOPE_ADMIN) ||
+           (ex->caller.anonymous && front->local_only && !front->settings->behind_proxy);
+}
+
+/* A1111's buttons: `null` to everybody, for whom the lists are new by then. */
+enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex)
+{
+    if (may_rescan(ex)) {
+        const int64_t until_us = ex->began_us + refresh_patience_us;
+        if (!ex->state && !begin_scan(ex))
+            return no_memory(ex);
+        if (!ld_ask_is_answered(ex) && !ex->stopping && ld_clock_monotonic_us() < until_us)
+            return ld_ask_wait(ex, until_us);
+    }
+    ld_buffer_text(&ex->reply.body, "null");
+    return ld_exchange_json(ex, 200);
 }

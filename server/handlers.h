@@ -43,6 +43,8 @@ enum ld_handled ld_handle_wildcards(struct ld_exchange *ex);
 /* handle_models.c */
 enum ld_handled ld_handle_model_load(struct ld_exchange *ex);
 enum ld_handled ld_handle_model_unload(struct ld_exchange *ex);
+enum ld_handled ld_handle_rescan(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex);
 
 /* handle_build.c */
 enum ld_handled ld_handle_build_start(struct ld_exchange *ex);
@@ -138,7 +140,7 @@ enum ld_handled ld_handle_a1111_scripts(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_script_info(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_memory(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_flags(struct ld_exchange *ex);
-enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex);
+enum ld_handled ld_handle_a1111_keep(struct ld_exchange *ex);
 enum ld_handled ld_handle_controlnet_models(struct ld_exchange *ex);
 enum ld_handled ld_handle_controlnet_modules(struct ld_exchange *ex);
 enum ld_handled ld_handle_controlnet_types(struct ld_exchange *ex);

@@ -40,6 +40,11 @@ void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
     ask(supervisor, name, true, order, answer, ctx);
 }
 
+void ld_supervisor_rescan(struct ld_supervisor *supervisor, ld_plan_answer answer, void *ctx)
+{
+    ask(supervisor, "", true, LD_MODEL_RESCAN, answer, ctx);
+}
+
 /* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
  * ld_supervisor_plan_drop final. */
 static void answer_note(struct ld_plan_note **place, enum ld_code code, const char *detail,
@@ -114,20 +119,66 @@ static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
     return sent;
 }
 
+/* ---- Scans of folders ------------------------------------------------------------------------ */
+
+static bool is_scan(const struct ld_plan_note *note)
+{
+    return note->is_model && note->order == LD_MODEL_RESCAN;
+}
+
+/* Whether the note has to wait for the scan that runs. All that wait are sent as one: `*round` is
+ * the scan that this turn has sent. */
+static bool joins_scan(const struct ld_supervisor *supervisor, struct ld_plan_note *note,
+                       uint64_t round)
+{
+    if (!is_scan(note) || supervisor->scan_number == 0)
+        return false;
+    if (supervisor->scan_number == round) {
+        note->number = round;
+        note->waits = supervisor->scan_waits;
+    }
+    return true;
+}
+
+/* What kept a worker from starting, a folder without a model above all, may be mended. The breaker
+ * is not for that and stays as it is. */
+static void start_failed(struct ld_supervisor *supervisor, int64_t now_us)
+{
+    for (uint32_t i = 0; i < supervisor->config.workers; i++) {
+        struct ld_slot *slot = &supervisor->slots[i];
+        if (slot->state != LD_SLOT_DOWN || slot->disabled)
+            continue;
+        slot->quick_deaths = 0;
+        slot->start_at_us = now_us;
+    }
+}
+
+/* ---- Questions and answers ------------------------------------------------------------------- */
+
 void ld_supervisor_send_plans(struct ld_supervisor *supervisor, int64_t now_us)
 {
     struct ld_slot *slot = ready_slot(supervisor);
+    uint64_t round = 0;
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
         struct ld_plan_note *note = *place;
-        if (note->until_us < now_us)
+        if (note->until_us < now_us) {
             answer_note(place, LD_E_TIMEOUT, "no worker answered in time", "");
-        else if (note->number == 0 && !slot)
+        } else if (note->number == 0 && !slot) {
+            if (is_scan(note))
+                start_failed(supervisor, now_us);
             answer_note(place, LD_E_UNSUPPORTED, "no worker is ready", "");
-        else if (note->number == 0 && !send_note(supervisor, slot, note))
-            answer_note(place, LD_E_NOMEM, "out of memory", "");
-        else
+        } else if (note->number != 0 || joins_scan(supervisor, note, round)) {
             place = &note->next;
+        } else if (!send_note(supervisor, slot, note)) {
+            answer_note(place, LD_E_NOMEM, "out of memory", "");
+        } else {
+            if (is_scan(note)) {
+                round = supervisor->scan_number = note->number;
+                supervisor->scan_waits = note->waits;
+            }
+            place = &note->next;
+        }
     }
     pthread_mutex_unlock(&supervisor->lock);
 }
@@ -139,6 +190,8 @@ void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t numb
     struct ld_buffer json = ld_buffer_make(plan.size + 1);
     (void)ld_fmt(sentence, sizeof sentence, "%.*s", (int)detail.size, (const char *)detail.data);
     ld_buffer_bytes(&json, plan.data, plan.size);
+    if (number != 0 && number == supervisor->scan_number && --supervisor->scan_waits == 0)
+        supervisor->scan_number = 0;
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
         if ((*place)->number == number && number != 0 && code == LD_OK && (*place)->waits > 1) {
@@ -156,6 +209,7 @@ void ld_supervisor_plan_answered(struct ld_supervisor *supervisor, uint64_t numb
 
 void ld_supervisor_plans_lost(struct ld_supervisor *supervisor, uint32_t slot)
 {
+    supervisor->scan_number = 0;
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
         if (slot == UINT32_MAX ||

@@ -33,6 +33,7 @@ static const struct ld_route routes[] = {
      ld_handle_model_load},
     {"POST", "/v1/admin/models/{model}/unload", LD_SCOPE_ADMIN, LD_BODY_NONE, false,
      ld_handle_model_unload},
+    {"POST", "/v1/admin/rescan", LD_SCOPE_ADMIN, LD_BODY_NONE, false, ld_handle_rescan},
     {"POST", "/v1/admin/models", LD_SCOPE_ADMIN, LD_BODY_JSON, false, ld_handle_build_start},
     {"GET", "/v1/admin/models/{model}/build", LD_SCOPE_ADMIN, LD_BODY_NONE, false,
      ld_handle_build_get},

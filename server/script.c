@@ -30,7 +30,8 @@ enum deed {
 };
 
 struct orders {
-    int64_t step_ms, late_ms, repainted, memory_mib;
+    int64_t step_ms, late_ms, repainted, memory_mib, scan_ms;
+    bool scan_dies;
     enum deed deed;
     int64_t at_step;
     enum ld_code code;
@@ -52,6 +53,8 @@ struct script {
     int fd;
     uint64_t next_handle;
     struct script_job jobs[JOBS_MAX];
+    uint32_t scans; /* each found one adapter more */
+    bool news;
     struct ld_buffer inventory;
 };
 
@@ -100,8 +103,11 @@ static bool read_word(struct orders *orders, const char *word)
     if (number_after(word, "step_ms=", &orders->step_ms) ||
         number_after(word, "late_ms=", &orders->late_ms) ||
         number_after(word, "repainted=", &orders->repainted) ||
-        number_after(word, "memory_mib=", &orders->memory_mib))
+        number_after(word, "memory_mib=", &orders->memory_mib) ||
+        number_after(word, "scan_ms=", &orders->scan_ms))
         return true;
+    if (strcmp(word, "scan_dies") == 0)
+        return orders->scan_dies = true;
     if (strncmp(word, "once=", 5) == 0)
         return ld_fmt(orders->once, sizeof orders->once, "%s", word + 5);
     return read_deed(orders, word);
@@ -297,16 +303,20 @@ static const char *inventory(void *ctx)
     ld_buffer_text(out, "{\"backend\":\"script\",\"device\":\"none\"");
     if (script->defaults.memory_mib > 0)
         write_memory(script->defaults.memory_mib, out);
-    ld_buffer_text(
-        out,
-        ",\"models\":[{\"name\":\"scripted\","
-        "\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-        "\"loaded\":true,\"detail\":{\"kind\":\"model\",\"prediction\":\"eps\"}}],\"adapters\":["
-        "{\"name\":"
-        "\"ink\",\"sha256\":\"00\",\"bytes\":8,\"created_us\":0,\"detail\":{\"families\":"
-        "[\"lora\"],\"rank\":{\"min\":4,\"max\":8},\"trigger_words\":\"ink\"}}],"
-        "\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,\"created_us\":0,"
-        "\"detail\":{\"vectors\":2,\"width\":768}}],\"vaes\":[],\"wildcards\":[]}");
+    ld_buffer_text(out, ",\"models\":[{\"name\":"
+                        "\"scripted\",\"sha256\":\"\",\"bytes\":0,\"created_us\":0,\"default\":"
+                        "true,\"loaded\":true,\"detail\":{\"kind\":\"model\",\"prediction\":"
+                        "\"eps\"}}],\"adapters\":[{\"name\":\"ink\",\"sha256\":\"00\",\"bytes\":8,"
+                        "\"created_us\":0,\"detail\":{\"families\":[\"lora\"],\"rank\":{\"min\":4,"
+                        "\"max\":8},\"trigger_words\":\"ink\"}}");
+    for (uint32_t i = 1; i <= script->scans; i++)
+        ld_buffer_format(out,
+                         ",{\"name\":\"scan%u\",\"sha256\":\"00\",\"bytes\":8,"
+                         "\"created_us\":0,\"detail\":{}}",
+                         i);
+    ld_buffer_text(out, "],\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,"
+                        "\"created_us\":0,\"detail\":{\"vectors\":2,\"width\":768}}],\"vaes\":[],"
+                        "\"wildcards\":[]}");
     return out->failed ? "{}" : out->data;
 }
 
@@ -509,10 +519,29 @@ static enum ld_code find(void *ctx, const char *name, struct ld_error *err)
     return LD_FAIL(err, LD_E_NOT_FOUND, "there is no model '%.100s' here", name);
 }
 
+static enum ld_code rescan(void *ctx, struct ld_buffer *out, struct ld_error *err)
+{
+    static const char *const keys[] = {"models", "adapters", "embeddings", "vaes", "wildcards"};
+    struct script *script = ctx;
+    (void)err;
+    if (script->defaults.scan_dies)
+        abort();
+    ld_clock_sleep_us(script->defaults.scan_ms * 1000);
+    script->scans += script->defaults.scan_ms > 0 ? 1 : 0;
+    script->news = true;
+    for (int i = 0; i < 5; i++)
+        ld_buffer_format(out, "%s\"%s\":{\"added\":%d,\"removed\":0,\"changed\":0,\"unusable\":0}",
+                         i ? "," : "{", keys[i], i == 1 && script->defaults.scan_ms > 0 ? 1 : 0);
+    ld_buffer_byte(out, '}');
+    return LD_OK;
+}
+
 static bool has_news(void *ctx)
 {
-    (void)ctx;
-    return false;
+    struct script *script = ctx;
+    const bool news = script->news;
+    script->news = false;
+    return news;
 }
 
 enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *text, int fd,
@@ -529,7 +558,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel,  busy,
-                                            tick,   plan, model,     find,   has_news};
+    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel, busy,
+                                            tick,   plan, model,     find,   rescan, has_news};
     return LD_OK;
 }

@@ -14,6 +14,9 @@
  *   late_ms=N     wait before the last report
  *   memory_mib=N  its device has so much, and a picture of P latent positions takes 100 + P / 1024
  *                 (the worker's own script alone)
+ *   scan_ms=N     a scan of the folders takes so long and finds one adapter more, "scan1", ...; in
+ *                 the worker's own script alone
+ *   scan_dies     abort when asked for one (the same)
  *   repainted=N   the report says that so many pictures were painted again
  */
 #ifndef LD_SERVER_SCRIPT_H

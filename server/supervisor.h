@@ -71,6 +71,10 @@ void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_js
  * `answer` as above: the last one's JSON object, or the first error. */
 void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
                          enum ld_model_order order, ld_plan_answer answer, void *ctx);
+/* Ask every worker that is ready to scan its folders again; `answer` as above, after the inventory
+ * of each has been taken. One scan at a time: who asks while one runs waits for the next, and all
+ * who wait take its answer. Where no worker is ready those that failed are started anew. */
+void ld_supervisor_rescan(struct ld_supervisor *supervisor, ld_plan_answer answer, void *ctx);
 /* Nobody waits any more: `answer` will not run after this returned. */
 void ld_supervisor_plan_drop(struct ld_supervisor *supervisor, void *ctx);
 

@@ -49,6 +49,8 @@ struct ld_supervisor {
     struct ld_orphan *orphans;
     int64_t claim_not_before_us, retry_at_us;
     uint64_t plan_next;
+    uint64_t scan_number; /* of the scan of folders that runs; 0: none */
+    uint32_t scan_waits;  /* workers that have not answered it */
     int64_t stop_until_us;
     bool stop_sent;
 

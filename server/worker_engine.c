@@ -45,6 +45,11 @@ static enum ld_code find(void *ctx, const char *name, struct ld_error *err)
     return ld_engine_find(ctx, name, err);
 }
 
+static enum ld_code rescan(void *ctx, struct ld_buffer *out, struct ld_error *err)
+{
+    return ld_engine_rescan(ctx, out, err);
+}
+
 static bool has_news(void *ctx)
 {
     return ld_engine_has_news(ctx);
@@ -77,7 +82,7 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
     };
     const enum ld_code code = ld_engine_create(&engine, &config, err);
     if (code == LD_OK)
-        *pipeline = (struct ld_worker_pipeline){engine, false, inventory, submit, cancel,  busy,
-                                                tick,   plan,  model,     find,   has_news};
+        *pipeline = (struct ld_worker_pipeline){engine, false, inventory, submit, cancel, busy,
+                                                tick,   plan,  model,     find,   rescan, has_news};
     return code;
 }

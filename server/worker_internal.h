@@ -134,8 +134,8 @@ void ld_worker_sweep_jobs(struct ld_worker *worker);
 /* What a request would cost. */
 void ld_worker_answer_plan(struct ld_worker *worker, const struct ld_frame *frame);
 
-/* Find, load or unload a model. Between two ticks: loading holds up the jobs that run, as loading
- * for a job does. */
+/* Find, load or unload a model, or scan the folders. Between two ticks: loading holds up the jobs
+ * that run, as loading for a job does. */
 void ld_worker_answer_model(struct ld_worker *worker, const struct ld_frame *frame);
 
 #endif

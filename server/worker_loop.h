@@ -31,6 +31,7 @@ struct ld_worker_pipeline {
     enum ld_code (*model)(void *ctx, const char *name, bool load, struct ld_buffer *out,
                           struct ld_error *err);
     enum ld_code (*find)(void *ctx, const char *name, struct ld_error *err);
+    enum ld_code (*rescan)(void *ctx, struct ld_buffer *out, struct ld_error *err);
     bool (*has_news)(void *ctx); /* the inventory has changed since it was last asked */
 };
 

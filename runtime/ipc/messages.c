@@ -422,9 +422,7 @@ enum ld_code ld_message_model_decode(struct ld_message_model *message, struct ld
     reader.failed = !order || *order >= LD_MODEL_ORDER_END;
     message->order = LD_MODEL_UNLOAD;
     if (!reader.failed)
-        message->order = *order == LD_MODEL_FIND   ? LD_MODEL_FIND
-                         : *order == LD_MODEL_LOAD ? LD_MODEL_LOAD
-                                                   : LD_MODEL_UNLOAD;
+        message->order = (enum ld_model_order) * order;
     message->name = take_text(&reader, LD_NAME_BYTES_MAX);
     return finish(&reader, "model", err);
 }

@@ -103,7 +103,8 @@ struct ld_message_cell {
 enum ld_model_order {
     LD_MODEL_UNLOAD,
     LD_MODEL_LOAD,
-    LD_MODEL_FIND, /* its file is new in the folder */
+    LD_MODEL_FIND,   /* its file is new in the folder */
+    LD_MODEL_RESCAN, /* all folders; without a name */
     LD_MODEL_ORDER_END
 };
 

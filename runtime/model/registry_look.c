@@ -43,13 +43,39 @@ static void add_stamp(struct ld_registry_stamp *stamp, const struct stat *info)
         stamp->modified_ns = modified_ns;
 }
 
-static void stamp_files(struct ld_registry_stamp *stamp, const struct ld_weight_files *files)
+void ld_registry_stamp_weights(const struct ld_weights *weights, struct ld_registry_stamp *stamp)
 {
+    const struct ld_weight_files *files = &weights->files;
+    memset(stamp, 0, sizeof *stamp);
     for (uint32_t f = 0; f < files->count; f++) {
         struct stat info;
         if (fstat(ld_safetensors_fd(files->files[f]), &info) == 0)
             add_stamp(stamp, &info);
     }
+}
+
+bool ld_registry_stamp_path(const char *path, struct ld_registry_stamp *stamp)
+{
+    struct stat info;
+    struct ld_error ignored = {0};
+    struct ld_weights *weights = NULL;
+    memset(stamp, 0, sizeof *stamp);
+    if (stat(path, &info) != 0)
+        return false;
+    if (S_ISREG(info.st_mode)) {
+        add_stamp(stamp, &info);
+        return true;
+    }
+    const bool opened = ld_weights_open(&weights, path, NULL, &ignored) == LD_OK;
+    if (opened)
+        ld_registry_stamp_weights(weights, stamp);
+    ld_weights_close(weights);
+    return opened;
+}
+
+bool ld_registry_stamp_equal(const struct ld_registry_stamp *a, const struct ld_registry_stamp *b)
+{
+    return a->bytes == b->bytes && a->modified_ns == b->modified_ns && a->inode == b->inode;
 }
 
 static bool look_at_model(const char *path, enum ld_registry_kind kind, struct ld_buffer *detail,
@@ -61,7 +87,7 @@ static bool look_at_model(const char *path, enum ld_registry_kind kind, struct l
     const struct ld_detection *found = ld_weights_detection(weights);
     const bool fits =
         kind == LD_REGISTRY_MODEL ? found->kind == LD_FILE_MODEL : found->arch.has_vae_decoder;
-    stamp_files(stamp, &weights->files);
+    ld_registry_stamp_weights(weights, stamp);
     if (fits)
         ld_describe_detection(detail, found);
     else

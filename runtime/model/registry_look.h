@@ -6,14 +6,6 @@
 #include "runtime/base/buffer.h"
 #include "runtime/model/registry.h"
 
-/* What changes when the content does; of a model folder the sum, the newest and a mix of its files.
- */
-struct ld_registry_stamp {
-    uint64_t bytes;
-    int64_t modified_ns;
-    uint64_t inode;
-};
-
 /* Names of files that may be entries of this kind: ".safetensors", ".pt", ".txt", ... NULL if not;
  * otherwise the ending. */
 const char *ld_registry_ending(const char *file_name, enum ld_registry_kind kind);

@@ -54,7 +54,7 @@ static enum ld_code out_of_memory(struct ld_error *err)
     return LD_FAIL(err, LD_E_NOMEM, "not enough memory for the list of model files");
 }
 
-static struct ld_registry_found *new_entry(struct ld_registry_list *list)
+static struct ld_registry_entry *new_entry(struct ld_registry_list *list)
 {
     if (list->count == list->capacity) {
         const uint32_t larger = list->capacity ? 2 * list->capacity : 64;
@@ -64,7 +64,7 @@ static struct ld_registry_found *new_entry(struct ld_registry_list *list)
         list->items = moved;
         list->capacity = larger;
     }
-    struct ld_registry_found *found = &list->items[list->count];
+    struct ld_registry_entry *found = &list->items[list->count];
     memset(found, 0, sizeof *found);
     return found;
 }
@@ -72,20 +72,35 @@ static struct ld_registry_found *new_entry(struct ld_registry_list *list)
 static enum ld_code keep(struct walk *walk, const char *name, const char *path,
                          const struct ld_registry_stamp *stamp, const struct ld_buffer *detail)
 {
-    struct ld_registry_found *found = new_entry(walk->list);
+    struct ld_registry_entry *found = new_entry(walk->list);
     if (!found)
         return out_of_memory(walk->err);
-    found->entry.name = ld_arena_strdup(walk->list->arena, name);
-    found->entry.path = ld_arena_strdup(walk->list->arena, path);
-    found->entry.detail = ld_arena_strndup(walk->list->arena, detail->data, detail->size);
-    if (!found->entry.name || !found->entry.path || !found->entry.detail)
+    found->name = ld_arena_strdup(walk->list->arena, name);
+    found->path = ld_arena_strdup(walk->list->arena, path);
+    found->detail = ld_arena_strndup(walk->list->arena, detail->data, detail->size);
+    if (!found->name || !found->path || !found->detail)
         return out_of_memory(walk->err);
-    found->entry.kind = walk->kind;
-    found->entry.bytes = stamp->bytes;
-    found->entry.modified_us = stamp->modified_ns / 1000;
+    found->kind = walk->kind;
+    found->bytes = stamp->bytes;
+    found->modified_us = stamp->modified_ns / 1000;
     found->stamp = *stamp;
     walk->list->count++;
     return LD_OK;
+}
+
+/* Who asks for it by name hears why it is not there. Without memory only the log knows. */
+static void reject(struct walk *walk, const char *name, const char *reason)
+{
+    struct ld_registry_list *list = walk->list;
+    if (!list->rejects)
+        list->rejects =
+            ld_arena_calloc(list->arena, LD_REGISTRY_REJECTS_MAX, sizeof *list->rejects);
+    if (!list->rejects || list->reject_count == LD_REGISTRY_REJECTS_MAX)
+        return;
+    const struct ld_registry_reject kept = {ld_arena_strdup(list->arena, name),
+                                            ld_arena_strdup(list->arena, reason)};
+    if (kept.name && kept.reason)
+        list->rejects[list->reject_count++] = kept;
 }
 
 /* Look into a candidate; what does not fit its folder is logged and left out. */
@@ -108,11 +123,13 @@ static enum ld_code consider(struct walk *walk, const char *relative, size_t nam
                        LD_REGISTRY_ENTRIES_MAX);
     struct ld_buffer detail = ld_buffer_make(DETAIL_MAX);
     enum ld_code code = LD_OK;
-    if (ld_registry_look(path, walk->kind, &detail, &stamp, &reason))
+    if (ld_registry_look(path, walk->kind, &detail, &stamp, &reason)) {
         code = keep(walk, name, path, &stamp, &detail);
-    else
+    } else {
         LD_LOG(LD_LOG_WARN, "registry", "file left out", ld_log_text("path", path),
                ld_log_text("reason", reason.detail));
+        reject(walk, name, reason.detail);
+    }
     ld_buffer_deinit(&detail);
     return code;
 }
@@ -223,6 +240,8 @@ enum ld_code ld_registry_scan(struct ld_registry_list *list,
                               const struct ld_registry_folders *folders, enum ld_registry_kind kind,
                               struct ld_error *err)
 {
+    static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
+                                                              "VAEs", "wildcards"};
     const char *folder = folders->folder[kind];
     struct walk *walk = begin_walk(list, folder, kind, err);
     if (!walk)
@@ -230,6 +249,8 @@ enum ld_code ld_registry_scan(struct ld_registry_list *list,
     note_others(walk, folders);
     ld_arena_init(&walk->arena, "folders", (size_t)8 << 20);
     enum ld_code code = ld_fsx_open_dir(folder, &walk->root_fd, err);
+    if (code != LD_OK)
+        code = LD_FAIL(err, code, "the folder of %s cannot be opened", kinds[kind]);
     if (code == LD_OK) {
         code = check_root(walk->root_fd, err);
         if (code == LD_OK)

@@ -4,19 +4,19 @@
 
 #include "runtime/model/registry_look.h"
 
-enum { LD_REGISTRY_ENTRIES_MAX = 10000, LD_REGISTRY_DEPTH_MAX = 6, LD_REGISTRY_NAME_MAX = 128 };
-
-/* An entry with what the digest cache needs to know. */
-struct ld_registry_found {
-    struct ld_registry_entry entry;
-    struct ld_registry_stamp stamp;
+enum {
+    LD_REGISTRY_ENTRIES_MAX = 10000,
+    LD_REGISTRY_DEPTH_MAX = 6,
+    LD_REGISTRY_REJECTS_MAX = 200 /* of one kind; more are only logged */
 };
 
 /* A growing list on the heap; strings live in the arena. */
 struct ld_registry_list {
     struct ld_arena *arena;
-    struct ld_registry_found *items;
+    struct ld_registry_entry *items;
     uint32_t count, capacity;
+    struct ld_registry_reject *rejects; /* in the arena; NULL until there is one */
+    uint32_t reject_count;
 };
 
 /* Add what the folder of `kind` holds; folders of other kinds inside it are none of its business.

@@ -75,8 +75,10 @@ static void decode_from_front(const struct ld_frame *frame)
         inside(frame->payload, cell.png);
         require(cell.index < 64);
     }
-    if (ld_message_model_decode(&model, frame->payload, NULL) == LD_OK)
+    if (ld_message_model_decode(&model, frame->payload, NULL) == LD_OK) {
         inside(frame->payload, model.name);
+        require((unsigned)model.order < LD_MODEL_ORDER_END);
+    }
     if (ld_message_job_decode(&job, frame->payload, NULL) == LD_OK) {
         inside(frame->payload, job.request);
         inside(frame->payload, job.init_image);

@@ -76,9 +76,19 @@ static void worker_messages_round_trip(void **state)
     assert_true(image2.index == 2 && image2.seed == UINT64_MAX && image2.partial);
     assert_true(ld_span_equal(image2.png, image.png));
 
-    const struct ld_message_done done = {
-        LD_E_CANCELLED,   ld_span_text("cancelled"),    1, 2, 3, 4, 5, 6, ld_span_text("[\"w\"]"),
-        ld_span_text(""), ld_span_text("{\"seed\": 1}"), ld_span_text("{\"backend\": \"cpu\"}"), 2};
+    const struct ld_message_done done = {LD_E_CANCELLED,
+                                         ld_span_text("cancelled"),
+                                         1,
+                                         2,
+                                         3,
+                                         4,
+                                         5,
+                                         6,
+                                         ld_span_text("[\"w\"]"),
+                                         ld_span_text(""),
+                                         ld_span_text("{\"seed\": 1}"),
+                                         ld_span_text("{\"backend\": \"cpu\"}"),
+                                         2};
     struct ld_message_done done2;
     ROUND_TRIP(done, done, done2);
     assert_int_equal(done2.code, LD_E_CANCELLED);
@@ -142,6 +152,9 @@ static void front_messages_round_trip(void **state)
     struct ld_message_model model2;
     ROUND_TRIP(model, model, model2);
     assert_true(model2.order == LD_MODEL_FIND && ld_span_equal(model2.name, model.name));
+    const struct ld_message_model scan = {LD_MODEL_RESCAN, ld_span_text("")};
+    ROUND_TRIP(model, scan, model2);
+    assert_true(model2.order == LD_MODEL_RESCAN && model2.name.size == 0);
 }
 
 static void impossible_values_are_refused(void **state)

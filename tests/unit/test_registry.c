@@ -7,6 +7,7 @@
 #include "runtime/base/fsx.h"
 #include "runtime/base/log.h"
 #include "runtime/model/digest_cache.h"
+#include "runtime/model/hash.h"
 #include "runtime/model/registry_scan.h"
 #include "tests/unit/model_fixture.h"
 
@@ -287,6 +288,92 @@ static void a_damaged_cache_is_an_empty_one(void **state)
     }
 }
 
+static void a_second_scan_finds_what_came_went_and_changed(void **state)
+{
+    (void)state;
+    char folder[300];
+    char file[320];
+    char digest[2][LD_SHA256_HEX_SIZE];
+    struct ld_error err = {0};
+    struct ld_registry *registry;
+    struct ld_registry_changes changes;
+    const enum ld_registry_kind kind = LD_REGISTRY_ADAPTER;
+    assert_true(ld_fmt(folder, sizeof folder, "%s/again", root));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    struct ld_registry_folders folders = {.folder = {"", folder, "", "", ""}, .cache_path = ""};
+    write_lora(fixture_path(folder, "gone.safetensors"));
+    write_lora(fixture_path(folder, "other.safetensors"));
+    write_lora(fixture_path(folder, "same.safetensors"));
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    const struct ld_registry_entry *entry = ld_registry_find(registry, kind, "other");
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[0], &err), LD_OK);
+
+    assert_int_equal(ld_registry_rescan(registry, &folders, &changes, &err), LD_OK);
+    const struct ld_registry_changes none = {0};
+    assert_memory_equal(&changes, &none, sizeof none);
+
+    assert_int_equal(unlink(fixture_path(folder, "gone.safetensors")), 0);
+    write_lora(fixture_path(folder, "new.safetensors"));
+    fixture_text(fixture_path(folder, "cut.safetensors"), "<html>", 6);
+    fixture_text(fixture_path(folder, "same.recipe.conf"), "steps = 4\n", 10);
+    memset(&fixture, 0, sizeof fixture);
+    fixture_add_matrix(&fixture, "lora_unet_conv_in.lora_up.weight", LD_DTYPE_F16, 320, 4);
+    fixture_add_matrix(&fixture, "lora_unet_conv_in.lora_down.weight", LD_DTYPE_F16, 4, 36);
+    fixture_write(&fixture, fixture_path(folder, "next"));
+    assert_true(ld_fmt(file, sizeof file, "%s/next", folder));
+    assert_int_equal(rename(file, fixture_path(folder, "other.safetensors")), 0);
+    assert_int_equal(ld_registry_rescan(registry, &folders, &changes, &err), LD_OK);
+    assert_int_equal(changes.added[kind], 1);
+    assert_int_equal(changes.removed[kind], 1);
+    assert_int_equal(changes.changed[kind], 2); /* a recipe came to one of them */
+    assert_null(ld_registry_find(registry, kind, "gone"));
+    assert_non_null(ld_registry_find(registry, kind, "new"));
+    entry = ld_registry_find(registry, kind, "other");
+    assert_non_null(strstr(entry->detail, "\"max\":4"));
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[1], &err), LD_OK);
+    assert_string_not_equal(digest[0], digest[1]);
+    assert_int_equal(ld_registry_reject_count(registry, kind), 1);
+    assert_string_equal(ld_registry_reject_at(registry, kind, 0)->name, "cut");
+    assert_null(strchr(ld_registry_reject_at(registry, kind, 0)->reason, '/'));
+
+    /* A folder that went away, and one that came: the first changes nothing. */
+    folders.folder[kind] = fixture_path(root, "none");
+    assert_int_equal(ld_registry_rescan(registry, &folders, &changes, &err), LD_E_NOT_FOUND);
+    assert_non_null(strstr(err.detail, "the folder of adapters"));
+    assert_non_null(ld_registry_find(registry, kind, "new"));
+    folders.folder[kind] = "";
+    folders.folder[LD_REGISTRY_WILDCARD] = folder;
+    assert_int_equal(ld_registry_rescan(registry, &folders, &changes, &err), LD_OK);
+    assert_int_equal(changes.removed[kind], 3);
+    assert_int_equal(ld_registry_count(registry, kind), 0);
+    ld_registry_close(registry);
+}
+
+/* Whoever hashes a file that was replaced unseen gets the digest of what lies there. */
+static void a_digest_is_that_of_the_file_as_it_is(void **state)
+{
+    (void)state;
+    char folder[300];
+    char digest[3][LD_SHA256_HEX_SIZE];
+    struct ld_error err = {0};
+    struct ld_registry *registry;
+    assert_true(ld_fmt(folder, sizeof folder, "%s/unseen", root));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    const struct ld_registry_folders folders = {.folder = {"", folder, "", "", ""}};
+    write_lora(fixture_path(folder, "a.safetensors"));
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    const struct ld_registry_entry *entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "a");
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[0], &err), LD_OK);
+    write_embedding(fixture_path(folder, "a.safetensors"));
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[1], &err), LD_OK);
+    assert_int_equal(ld_hash_path(entry->path, digest[2], &err), LD_OK);
+    assert_string_equal(digest[1], digest[2]);
+    assert_string_not_equal(digest[0], digest[1]);
+    assert_int_equal(unlink(entry->path), 0);
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[1], &err), LD_E_IO);
+    ld_registry_close(registry);
+}
+
 static void unsafe_and_absent_folders_are_refused(void **state)
 {
     (void)state;
@@ -330,6 +417,8 @@ int main(void)
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),
         cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
         cmocka_unit_test(a_damaged_cache_is_an_empty_one),
+        cmocka_unit_test(a_second_scan_finds_what_came_went_and_changed),
+        cmocka_unit_test(a_digest_is_that_of_the_file_as_it_is),
         cmocka_unit_test(unsafe_and_absent_folders_are_refused),
         cmocka_unit_test(names_have_rules),
     };
