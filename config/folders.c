@@ -2,6 +2,7 @@
 
 #include "runtime/base/bytes.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 enum { PATH_SIZE = 4096 };
@@ -18,13 +19,32 @@ static void find(const char **folder, const char *model_dir, const char *name,
     *folder = kept ? kept : "";
 }
 
-void ld_folders_beside(const char *model_dir, struct ld_arena *arena, const char **adapters,
-                       const char **embeddings, const char **vaes, const char **wildcards)
+/* Where a model given as a file or folder lies; false for a name. */
+static bool folder_of(const char *model, char out[PATH_SIZE])
 {
-    if (!model_dir[0])
+    struct stat info;
+    if (!model[0] || stat(model, &info) != 0 || !ld_fmt(out, PATH_SIZE, "%s", model))
+        return false;
+    size_t size = strlen(out);
+    while (size > 1 && out[size - 1] == '/')
+        out[--size] = '\0';
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return ld_fmt(out, PATH_SIZE, ".");
+    slash[slash == out] = '\0';
+    return true;
+}
+
+void ld_folders_beside(const char *model_dir, const char *model, struct ld_arena *arena,
+                       const char **adapters, const char **embeddings, const char **vaes,
+                       const char **wildcards)
+{
+    char beside[PATH_SIZE];
+    if (!model_dir[0] && !folder_of(model, beside))
         return;
-    find(adapters, model_dir, "adapters", arena);
-    find(embeddings, model_dir, "embeddings", arena);
-    find(vaes, model_dir, "vae", arena);
-    find(wildcards, model_dir, "wildcards", arena);
+    const char *folder = model_dir[0] ? model_dir : beside;
+    find(adapters, folder, "adapters", arena);
+    find(embeddings, folder, "embeddings", arena);
+    find(vaes, folder, "vae", arena);
+    find(wildcards, folder, "wildcards", arena);
 }

@@ -168,8 +168,8 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
             return code;
     }
     struct ld_engine_config *engine = &args->engine;
-    ld_folders_beside(engine->model_dir, arena, &engine->adapter_dir, &engine->embedding_dir,
-                      &engine->vae_dir, &engine->wildcard_dir);
+    ld_folders_beside(engine->model_dir, engine->model_path, arena, &engine->adapter_dir,
+                      &engine->embedding_dir, &engine->vae_dir, &engine->wildcard_dir);
     return LD_OK;
 }
 

@@ -113,8 +113,9 @@ enum ld_code ld_cmd_options_read(struct ld_cmd_options *options, int argc, char 
         code = ld_settings_load_environment(&options->settings, err);
     struct ld_settings *settings = &options->settings;
     if (code == LD_OK)
-        ld_folders_beside(settings->model_dir, &options->arena, &settings->adapter_dir,
-                          &settings->embedding_dir, &settings->vae_dir, &settings->wildcard_dir);
+        ld_folders_beside(settings->model_dir, settings->model, &options->arena,
+                          &settings->adapter_dir, &settings->embedding_dir, &settings->vae_dir,
+                          &settings->wildcard_dir);
     return code;
 }
 

@@ -46,6 +46,19 @@ def test_folders_beside_the_checkpoints_are_found(latentd, house, tmp_path):
     assert not any(settings(latentd).get(f"{kind}_dir") for kind in NAMES.values())
 
 
+def test_they_are_found_beside_a_checkpoint_given_as_a_file(latentd, house, generate, tmp_path):
+    found = settings(latentd, "--model", str(house / "tiny.safetensors"))
+    assert found["adapter_dir"] == str(house / "adapters")
+    assert found["wildcard_dir"] == str(house / "wildcards")
+    generate("--model", str(house / "tiny.safetensors"), "--wildcards", "true", "--prompt", "__animal__ <lora:plus:1>")
+    (house / "diffusers").mkdir()
+    assert settings(latentd, "--model", str(house / "diffusers") + "/")["adapter_dir"] == str(house / "adapters")
+    done = subprocess.run([latentd, "serve", "--model", "tiny.safetensors", "--print-config"], cwd=house,
+                          capture_output=True, text=True, check=True, timeout=30)
+    assert 'adapter_dir = ./adapters' in done.stdout.replace('"', ""), done.stdout
+    assert not settings(latentd, "--model", "tiny")["adapter_dir"]  # a name is no path
+
+
 def test_an_adapter_found_there_paints_alike_from_both_doors(generate, serve, house, tmp_path):
     request = ("--size", "64x64", "--steps", "3", "--seed", "5", "--wildcards", "true",
                "--prompt", "__animal__ <lora:plus:1>")
