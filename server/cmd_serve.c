@@ -16,6 +16,7 @@
 #include "server/meter.h"
 #include "server/sandbox.h"
 #include "server/service.h"
+#include "server/spool.h"
 #include "server/state.h"
 #include "server/webhook.h"
 
@@ -172,6 +173,7 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         .path = server->state.db_path,
         .lease_us = LD_LEASE_S * INT64_C(1000000),
         .attempts_max = LD_ATTEMPTS_MAX,
+        .keep_running = true, /* until start_workers has taken what was left */
         .on_event = on_event,
         .ctx = server,
         .share = share_of,
@@ -204,7 +206,7 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
     server->worker_argv[1] = verb;
     for (int i = 1; i < argc; i++)
         server->worker_argv[i + 1] = argv[i];
-    const struct ld_supervisor_config config = {
+    struct ld_supervisor_config config = {
         .store = server->front.store,
         .blobs = server->front.blobs,
         .metrics = server->front.metrics,
@@ -218,7 +220,9 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
         .on_inventory = on_inventory,
         .ctx = server,
     };
-    return ld_supervisor_start(&server->front.supervisor, &config, err);
+    ld_spool_take(server->state.spool_dir, ld_supervisor_take_left, &config);
+    const enum ld_code code = ld_store_requeue_running(server->front.store, err);
+    return code == LD_OK ? ld_supervisor_start(&server->front.supervisor, &config, err) : code;
 }
 
 /* Beyond this machine only with keys (or on purpose without), and behind a proxy. */

@@ -5,6 +5,7 @@
 #include "server/cmd.h"
 #include "server/cmd_options.h"
 #include "server/script.h"
+#include "server/state.h"
 #include "server/worker_engine.h"
 
 #include <stdio.h>
@@ -38,6 +39,19 @@ static enum ld_code open_pipeline(const struct ld_cmd_options *options,
     return ld_worker_engine_open(pipeline, &options->settings, err);
 }
 
+/* NULL where it cannot be had: results that are on their way when the front dies are then computed
+ * again. */
+static struct ld_spool *open_spool(const struct ld_settings *settings)
+{
+    static struct ld_state state; /* large */
+    struct ld_spool *spool = NULL;
+    struct ld_error err = {0};
+    if (ld_state_place(&state, settings, &err) != LD_OK ||
+        ld_spool_open(&spool, state.spool_dir, &err) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "worker", "there is no spool for results", &err);
+    return spool;
+}
+
 int ld_cmd_worker(int argc, char **argv)
 {
     struct ld_cmd_options options;
@@ -60,6 +74,7 @@ int ld_cmd_worker(int argc, char **argv)
         return code == LD_E_NOMEM || code == LD_E_DEVICE || code == LD_E_IO ? LD_EXIT_FAILED
                                                                             : EXIT_CONFIG;
     }
-    const struct ld_worker_options run = {FRONT_FD, (uint32_t)options.settings.worker_jobs};
+    const struct ld_worker_options run = {FRONT_FD, (uint32_t)options.settings.worker_jobs,
+                                          open_spool(&options.settings)};
     return ld_worker_run(&run, &pipeline);
 }

@@ -31,23 +31,25 @@ static void forget_job(struct ld_supervisor *supervisor, struct ld_slot *slot,
     atomic_store(&supervisor->claim_wanted, true);
 }
 
-static void remove_freed(struct ld_supervisor *supervisor, const struct ld_store_freed *freed)
+static void remove_freed(const struct ld_supervisor_config *config,
+                         const struct ld_store_freed *freed)
 {
     for (uint32_t i = 0; i < freed->count; i++)
-        ld_blob_remove(supervisor->config.blobs, freed->sha256[i]);
+        ld_blob_remove(config->blobs, freed->sha256[i]);
 }
 
 /* ---- Results into the store ------------------------------------------------------------------ */
 
-static enum ld_code deliver_image(struct ld_supervisor *supervisor, struct ld_slot_job *job,
-                                  struct ld_span payload, struct ld_error *err)
+static enum ld_code deliver_image(const struct ld_supervisor_config *config,
+                                  const struct ld_slot_job *job, struct ld_span payload,
+                                  struct ld_error *err)
 {
     struct ld_message_image image;
     char sha256[LD_SHA256_HEX_SIZE];
     enum ld_code code = ld_message_image_decode(&image, payload, err);
     if (code != LD_OK)
         return code;
-    code = ld_blob_publish(supervisor->config.blobs, image.png, sha256, err);
+    code = ld_blob_publish(config->blobs, image.png, sha256, err);
     if (code != LD_OK)
         return code;
     const struct ld_image_view view = {
@@ -59,13 +61,13 @@ static enum ld_code deliver_image(struct ld_supervisor *supervisor, struct ld_sl
         .bytes = image.png.size,
         .partial = image.partial,
     };
-    code = ld_store_image_add(supervisor->config.store, job->id, job->token, &view, err);
-    ld_blob_let_go(supervisor->config.blobs, sha256);
+    code = ld_store_image_add(config->store, job->id, job->token, &view, err);
+    ld_blob_let_go(config->blobs, sha256);
     if (code == LD_E_LEASE_LOST)
-        ld_blob_remove(supervisor->config.blobs, sha256);
+        ld_blob_remove(config->blobs, sha256);
     if (code == LD_OK) {
-        ld_metrics_add(supervisor->config.metrics, LD_COUNT_IMAGES, 1);
-        ld_metrics_add(supervisor->config.metrics, LD_COUNT_IMAGE_BYTES, image.png.size);
+        ld_metrics_add(config->metrics, LD_COUNT_IMAGES, 1);
+        ld_metrics_add(config->metrics, LD_COUNT_IMAGE_BYTES, image.png.size);
     }
     return code;
 }
@@ -82,23 +84,22 @@ static const char *text_of(struct ld_arena *arena, struct ld_span span)
     return text ? text : "";
 }
 
-static enum ld_code finish(struct ld_supervisor *supervisor, const struct ld_store_finish *finish,
-                           struct ld_arena *arena, struct ld_error *err)
+static enum ld_code finish(const struct ld_supervisor_config *config,
+                           const struct ld_store_finish *finish, struct ld_arena *arena,
+                           struct ld_error *err)
 {
     struct ld_store_freed freed;
-    const enum ld_code code =
-        ld_store_job_finish(supervisor->config.store, finish, arena, &freed, err);
+    const enum ld_code code = ld_store_job_finish(config->store, finish, arena, &freed, err);
     if (code == LD_OK)
-        remove_freed(supervisor, &freed);
+        remove_freed(config, &freed);
     return code;
 }
 
 /* A worker that stops hands its jobs back as cancelled although nobody asked for that. */
-static enum ld_code hand_back(struct ld_supervisor *supervisor, const struct ld_slot_job *job,
-                              struct ld_error *err)
+static enum ld_code hand_back(const struct ld_supervisor_config *config,
+                              const struct ld_slot_job *job, struct ld_error *err)
 {
-    return ld_store_job_requeue(supervisor->config.store, job->id, job->token, job->suspect, false,
-                                err);
+    return ld_store_job_requeue(config->store, job->id, job->token, job->suspect, false, err);
 }
 
 static enum ld_count fault_of(enum ld_code code)
@@ -121,8 +122,9 @@ static void count_done(struct ld_metrics *metrics, const struct ld_message_done 
     ld_metrics_observe(metrics, LD_TIME_ENCODE, (int64_t)done->encode_us);
 }
 
-static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slot_job *job,
-                                 struct ld_span payload, struct ld_error *err)
+static enum ld_code deliver_done(const struct ld_supervisor_config *config,
+                                 const struct ld_slot_job *job, struct ld_span payload,
+                                 struct ld_error *err)
 {
     struct ld_message_done done;
     struct ld_arena arena;
@@ -154,12 +156,12 @@ static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slo
     };
     struct ld_store_job stored;
     if (done.code == LD_OK || done.code == LD_E_CANCELLED)
-        code = ld_store_job_get(supervisor->config.store, NULL, job->id, &arena, &stored, err);
+        code = ld_store_job_get(config->store, NULL, job->id, &arena, &stored, err);
     if (code == LD_E_NOT_FOUND) { /* deleted meanwhile */
         code = LD_FAIL(err, LD_E_LEASE_LOST, "the job was deleted");
     } else if (code == LD_OK && done.code == LD_E_CANCELLED &&
                stored.view.status == LD_JOB_RUNNING) {
-        code = hand_back(supervisor, job, err);
+        code = hand_back(config, job, err);
     } else if (code == LD_OK) {
         if (done.code == LD_OK && stored.view.status == LD_JOB_RUNNING &&
             stored.view.image_count == 0) {
@@ -167,10 +169,10 @@ static enum ld_code deliver_done(struct ld_supervisor *supervisor, struct ld_slo
             end.error_code = ld_code_name(LD_E_BUG);
             end.error_detail = "the worker ended the job without a picture";
         }
-        code = finish(supervisor, &end, &arena, err);
+        code = finish(config, &end, &arena, err);
     }
     if (code == LD_OK)
-        count_done(supervisor->config.metrics, &done);
+        count_done(config->metrics, &done);
     ld_arena_deinit(&arena);
     return code;
 }
@@ -193,7 +195,7 @@ static void fail_for_storage(struct ld_supervisor *supervisor, struct ld_slot *s
         .numerics_json = "",
     };
     ld_arena_init(&arena, "job end", 1 << 20);
-    const enum ld_code code = finish(supervisor, &end, &arena, &err);
+    const enum ld_code code = finish(&supervisor->config, &end, &arena, &err);
     ld_arena_deinit(&arena);
     if (code != LD_OK && code != LD_E_LEASE_LOST)
         return; /* not even that fits: the results stay, a later try may store them after all */
@@ -220,8 +222,8 @@ static void deliver(struct ld_supervisor *supervisor, struct ld_slot *slot, stru
         const struct ld_span payload = ld_span_of(result->payload.data, result->payload.size);
         const bool last = result->type == LD_FRAME_DONE;
         struct ld_error err = {0};
-        const enum ld_code code = last ? deliver_done(supervisor, job, payload, &err)
-                                       : deliver_image(supervisor, job, payload, &err);
+        const enum ld_code code = last ? deliver_done(&supervisor->config, job, payload, &err)
+                                       : deliver_image(&supervisor->config, job, payload, &err);
         if (code != LD_OK && code != LD_E_LEASE_LOST) {
             const int64_t now_us = ld_clock_monotonic_us();
             if (job->blocked_since_us == 0) {
@@ -246,6 +248,22 @@ static void deliver(struct ld_supervisor *supervisor, struct ld_slot *slot, stru
             return;
         }
     }
+}
+
+void ld_supervisor_take_left(void *ctx, const struct ld_frame *frame)
+{
+    const struct ld_supervisor_config *config = ctx;
+    struct ld_slot_job job = {.token = frame->token, .progress.fraction = 1};
+    struct ld_error err = {0};
+    (void)ld_fmt(job.id, sizeof job.id, "%s", frame->job_id);
+    const enum ld_code code = frame->type == LD_FRAME_IMAGE
+                                  ? deliver_image(config, &job, frame->payload, &err)
+                                  : deliver_done(config, &job, frame->payload, &err);
+    if (code != LD_OK)
+        ld_log_error(LD_LOG_WARN, "supervisor", "a left result was not taken", &err);
+    else if (frame->type == LD_FRAME_DONE)
+        LD_LOG(LD_LOG_INFO, "supervisor", "a result was left by a worker of before",
+               ld_log_text("job_id", job.id));
 }
 
 void ld_supervisor_retry_results(struct ld_supervisor *supervisor, struct ld_slot *slot)

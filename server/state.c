@@ -109,9 +109,12 @@ enum ld_code ld_state_place(struct ld_state *state, const struct ld_settings *se
 {
     memset(state, 0, sizeof *state);
     state->lock_fd = -1;
-    return place(state, settings)
-               ? LD_OK
-               : LD_FAIL(err, LD_E_NOT_FOUND, "there is no place for the state; set store.dir");
+    if (!place(state, settings))
+        return LD_FAIL(err, LD_E_NOT_FOUND, "there is no place for the state; set store.dir");
+    (void)ld_fmt(state->db_path, sizeof state->db_path, "%s/jobs.db", state->dir);
+    (void)ld_fmt(state->blob_dir, sizeof state->blob_dir, "%s/blobs", state->dir);
+    (void)ld_fmt(state->spool_dir, sizeof state->spool_dir, "%s/spool", state->dir);
+    return LD_OK;
 }
 
 enum ld_code ld_state_open(struct ld_state *state, const struct ld_settings *settings,
@@ -126,8 +129,6 @@ enum ld_code ld_state_open(struct ld_state *state, const struct ld_settings *set
     if ((code = ld_state_check_folder(state->dir, "store.dir", err)) != LD_OK ||
         (code = lock(state, err)) != LD_OK)
         return code;
-    (void)ld_fmt(state->db_path, sizeof state->db_path, "%s/jobs.db", state->dir);
-    (void)ld_fmt(state->blob_dir, sizeof state->blob_dir, "%s/blobs", state->dir);
     return LD_OK;
 }
 

@@ -10,6 +10,7 @@ struct ld_state {
     char dir[4096];
     char db_path[4200];
     char blob_dir[4200];
+    char spool_dir[4200]; /* server/spool.h */
     int lock_fd;
 };
 

@@ -387,7 +387,7 @@ static enum ld_code start(struct ld_store *store, struct ld_error *err)
     if (code == LD_OK)
         code = begin_boot(store, err);
     if (code == LD_OK)
-        code = ld_store_recover(store, err);
+        code = store->config.keep_running ? LD_OK : ld_store_recover(store, err);
     if (code == LD_OK)
         code = ld_store_ahead_show(store, err);
     if (code != LD_OK)

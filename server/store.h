@@ -55,6 +55,8 @@ struct ld_store_event {
 struct ld_store_config {
     const char *path;
     int64_t lease_us;
+    bool keep_running; /* what ran when the last server ended still runs, for results that were left
+                          (server/spool.h), until ld_store_requeue_running */
     uint32_t attempts_max;
     /* After each commit, on the writer thread, in order; must not call the store. May be NULL. */
     void (*on_event)(void *ctx, const struct ld_store_event *event);
@@ -210,6 +212,10 @@ enum ld_code ld_store_job_finish(struct ld_store *store, const struct ld_store_f
  */
 enum ld_code ld_store_job_requeue(struct ld_store *store, const char *id, uint64_t token,
                                   bool suspect, bool counts, struct ld_error *err) LD_MUST_USE;
+
+/* With `keep_running`: nothing runs any more of what ran when the store was opened; it waits again,
+ * and the attempt does not count. Before any claim. Errors   LD_E_NOSPACE, LD_E_IO, LD_E_NOMEM. */
+enum ld_code ld_store_requeue_running(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 
 /*
  * Idempotent. `tenant` NULL: anyone's. `*status` is the job's after the call; CANCELLING asks the

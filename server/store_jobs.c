@@ -430,20 +430,37 @@ static enum ld_code list_running(struct ld_store *store, struct requeue_args **j
     return code;
 }
 
-enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err)
+static enum ld_code run_recover(struct ld_store *store, void *pointer, struct ld_error *err)
 {
     struct requeue_args *jobs;
     uint32_t count;
+    struct ld_store_pending *last = store->pending_last;
+    (void)pointer;
     enum ld_code code = list_running(store, &jobs, &count, err);
-    if (code == LD_OK)
-        code = ld_db_exec(store->writer, "BEGIN IMMEDIATE", err);
     for (uint32_t i = 0; i < count && code == LD_OK; i++)
         code = run_requeue(store, &jobs[i], err);
     if (code == LD_OK)
         code = ld_store_shares_recount(store, err);
+    if (last) /* nobody listens yet */
+        last->next = NULL;
+    else
+        store->pending_first = NULL;
+    store->pending_last = last;
+    return code;
+}
+
+enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err)
+{
+    enum ld_code code = ld_db_exec(store->writer, "BEGIN IMMEDIATE", err);
+    if (code == LD_OK)
+        code = run_recover(store, NULL, err);
     if (code == LD_OK)
         code = ld_db_exec(store->writer, "COMMIT", err);
-    store->pending_first = store->pending_last = NULL; /* nobody listens yet */
     ld_arena_reset(&store->batch_arena);
     return code;
+}
+
+enum ld_code ld_store_requeue_running(struct ld_store *store, struct ld_error *err)
+{
+    return ld_store_run(store, run_recover, NULL, err);
 }

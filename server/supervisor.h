@@ -38,6 +38,10 @@ struct ld_supervisor_config {
     void *ctx;
 };
 
+/* Before the start, with a config as `ctx`: one frame of a result that a worker of an earlier front
+ * left (server/spool.h). What is not the running attempt's is dropped. */
+void ld_supervisor_take_left(void *ctx, const struct ld_frame *frame);
+
 enum ld_code ld_supervisor_start(struct ld_supervisor **supervisor,
                                  const struct ld_supervisor_config *config,
                                  struct ld_error *err) LD_MUST_USE;

@@ -84,8 +84,9 @@ void ld_worker_send_stats(struct ld_worker *worker);
 /* Models, adapters and how many jobs this worker takes. */
 void ld_worker_say_hello(struct ld_worker *worker);
 
-/* The front is gone, and with it the reason to live. Its store leases our jobs again. */
-_Noreturn void ld_worker_end_orphaned(void);
+/* The front is gone, and with it the reason to live. What it did not acknowledge is left in the
+ * spool; its store leases the other jobs again. Any thread. */
+_Noreturn void ld_worker_end_orphaned(struct ld_worker *worker);
 
 /* The pipeline's reports (runtime/engine.h); ctx is the job that computes, told is every job that
  * takes its result. on_done also ends a job that never started, with report NULL. */

@@ -57,6 +57,7 @@ void ld_worker_forget_job(struct ld_worker *worker, const struct ld_frame *frame
     if (!job || !job->done)
         return; /* given up by the front while it still runs: its end frees it */
     job->acked = true;
+    ld_spool_drop(worker->options.spool, job->id, job->token);
     ld_worker_sweep_jobs(worker);
 }
 

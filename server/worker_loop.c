@@ -121,7 +121,7 @@ static void *reader_main(void *arg)
         struct pollfd look = {.fd = worker->options.fd, .events = POLLIN};
         (void)poll(&look, 1, HEARTBEAT_MS / 4);
         if (ld_frame_reader_fill(&reader, worker->options.fd, &closed, &err) != LD_OK || closed)
-            ld_worker_end_orphaned();
+            ld_worker_end_orphaned(worker);
         while (got) {
             if (ld_frame_reader_next(&reader, &frame, &got, &err) != LD_OK) {
                 ld_log_error(LD_LOG_ERROR, "worker", "the front misbehaves", &err);

@@ -9,12 +9,14 @@
  * computation ends with the last of them.
  *
  * A job's memory goes when the front has acknowledged its end. When the front goes away the worker
- * ends at once: whatever was not acknowledged is leased again and gives the same bytes.
+ * ends at once: what had ended and was not acknowledged is left in the spool, whatever still ran is
+ * leased again and gives the same bytes.
  */
 #ifndef LD_SERVER_WORKER_LOOP_H
 #define LD_SERVER_WORKER_LOOP_H
 
 #include "runtime/engine.h"
+#include "server/spool.h"
 
 /* What a worker runs; the functions are those of runtime/engine.h with `ctx` first. */
 struct ld_worker_pipeline {
@@ -38,6 +40,7 @@ struct ld_worker_pipeline {
 struct ld_worker_options {
     int fd; /* connected to the front */
     uint32_t jobs_max;
+    struct ld_spool *spool; /* what the front has not acknowledged when it goes away; may be NULL */
 };
 
 /* Returns the exit status: 0 after a shutdown, 1 when the pipeline is lost. */

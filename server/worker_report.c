@@ -7,8 +7,9 @@
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-void ld_worker_end_orphaned(void)
+void ld_worker_end_orphaned(struct ld_worker *worker)
 {
+    ld_spool_leave(worker->options.spool);
     _exit(0);
 }
 
@@ -20,7 +21,7 @@ static void send_bytes(struct ld_worker *worker, const char *data, size_t size)
         if (got > 0)
             sent += (size_t)got;
         else if (got < 0 && errno != EINTR)
-            ld_worker_end_orphaned();
+            ld_worker_end_orphaned(worker);
     }
 }
 
@@ -38,6 +39,7 @@ void ld_worker_send(struct ld_worker *worker, enum ld_frame_type type, const cha
                ld_log_text("type", ld_frame_name(type)));
         _exit(1);
     }
+    ld_spool_keep(worker->options.spool, type, job_id, token, ld_span_of(bytes.data, bytes.size));
     pthread_mutex_lock(&worker->send_lock);
     send_bytes(worker, bytes.data, bytes.size);
     pthread_mutex_unlock(&worker->send_lock);
