@@ -57,6 +57,13 @@ static void refuse_name(const struct check *check, const char *pointer, const ch
 {
     struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
     const char *known = NULL;
+    const char *reason =
+        check->names->unusable ? check->names->unusable(check->names->ctx, kind, name) : NULL;
+    if (reason) {
+        ld_problem_add(check->problem, LD_E_INVALID, pointer,
+                       "%s %.128s is here but cannot be used: %.300s", kind, name, reason);
+        return;
+    }
     for (uint32_t i = 0; at && i < 4096 && (known = at(check->names->ctx, i)) != NULL; i++)
         ld_nearest_offer(&nearest, known);
     ld_problem_add(check->problem, LD_E_INVALID, pointer, "there is no %s %.128s%s", kind, name,

@@ -103,7 +103,8 @@ void ld_engine_destroy(struct ld_engine *engine);
 const char *ld_engine_note(const struct ld_engine *engine);
 
 /* JSON object {"backend", "device", "memory", "models": [...], "adapters": [...], "embeddings":
- * [...], "vaes": [...], "wildcards": [...]}: what this worker has; owned by the engine. "memory"
+ * [...], "vaes": [...], "wildcards": [...], "unusable": [{"kind", "name", "reason"}]}: what this
+ * worker has, and what lies there but is damaged or of another kind; owned by the engine. "memory"
  * tells what pictures take of a device with a bound (ld_library_write_memory), and is absent
  * without one. */
 const char *ld_engine_inventory(const struct ld_engine *engine);

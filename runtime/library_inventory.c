@@ -7,6 +7,10 @@
 const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT] = {
     "models", "adapters", "embeddings", "vaes", "wildcards"};
 
+/* One of them. */
+static const char *const kind_names[LD_REGISTRY_KIND_COUNT] = {"model", "adapter", "embedding",
+                                                               "vae", "wildcard"};
+
 static const struct ld_resident_entry *resident_named(const struct ld_library *library,
                                                       const char *name)
 {
@@ -74,6 +78,29 @@ static void write_kind(struct ld_library *library, enum ld_registry_kind kind, c
     ld_buffer_text(out, "]");
 }
 
+/* Files that lie there and cannot be used, with the reason for whoever asks for one. */
+static void write_unusable(const struct ld_library *library, struct ld_buffer *out)
+{
+    bool first = true;
+    ld_buffer_text(out, ",\"unusable\":[");
+    for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++) {
+        const uint32_t count =
+            ld_registry_reject_count(library->registry, (enum ld_registry_kind)kind);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct ld_registry_reject *reject =
+                ld_registry_reject_at(library->registry, (enum ld_registry_kind)kind, i);
+            ld_buffer_format(out, "%s{\"kind\":\"%s\",\"name\":", first ? "" : ",",
+                             kind_names[kind]);
+            ld_buffer_json_string(out, reject->name);
+            ld_buffer_text(out, ",\"reason\":");
+            ld_buffer_json_string(out, reject->reason);
+            ld_buffer_byte(out, '}');
+            first = false;
+        }
+    }
+    ld_buffer_byte(out, ']');
+}
+
 enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_error *err)
 {
     struct ld_buffer out = ld_buffer_make(LD_INVENTORY_BYTES_MAX);
@@ -84,6 +111,7 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
     ld_library_write_memory(library, &out);
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
         write_kind(library, (enum ld_registry_kind)kind, ld_library_kind_keys[kind], &out);
+    write_unusable(library, &out);
     ld_buffer_text(&out, "}");
     if (out.failed) {
         ld_buffer_deinit(&out);
@@ -105,15 +133,21 @@ const struct ld_registry_entry *ld_library_lookup(const struct ld_library *libra
                                                   enum ld_registry_kind kind, const char *name,
                                                   struct ld_error *err)
 {
-    static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"model", "adapter", "embedding",
-                                                              "vae", "wildcard"};
     const struct ld_registry_entry *entry = ld_registry_find(library->registry, kind, name);
     if (entry)
         return entry;
+    for (uint32_t i = 0; i < ld_registry_reject_count(library->registry, kind); i++) {
+        const struct ld_registry_reject *reject = ld_registry_reject_at(library->registry, kind, i);
+        if (strcmp(reject->name, name) != 0)
+            continue;
+        (void)LD_FAIL(err, LD_E_NOT_FOUND, "%s '%.100s' is here but cannot be used: %.300s",
+                      kind_names[kind], name, reject->reason);
+        return NULL;
+    }
     struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
     for (uint32_t i = 0; i < ld_registry_count(library->registry, kind); i++)
         ld_nearest_offer(&nearest, ld_registry_at(library->registry, kind, i)->name);
-    (void)LD_FAIL(err, LD_E_NOT_FOUND, "there is no %s '%.100s' here%s", kinds[kind], name,
+    (void)LD_FAIL(err, LD_E_NOT_FOUND, "there is no %s '%.100s' here%s", kind_names[kind], name,
                   ld_nearest_hint(&nearest));
     return NULL;
 }

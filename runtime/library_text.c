@@ -83,31 +83,57 @@ static enum ld_code load_vectors(struct ld_arena *arena, struct ld_registry *reg
     return code;
 }
 
+/* Whoever names one of these hears why it is left out; without memory, that it is not known. */
+static void refuse_embedding(struct ld_embedding_refusal *refusals, uint32_t *count,
+                             struct ld_arena *arena, const char *name, const char *reason)
+{
+    struct ld_embedding_refusal *refusal = &refusals[*count];
+    refusal->name = ld_arena_strdup(arena, name);
+    refusal->reason = ld_arena_strdup(arena, reason);
+    if (refusal->name && refusal->reason)
+        *count += 1;
+}
+
 /* Files that do not fit this model (another width, damaged) are left out: they may be meant for
  * another one, and the inventory tells what they are. */
 static enum ld_code load_embeddings(struct ld_library *library, struct ld_resident *resident,
                                     struct ld_arena *arena, struct ld_error *err)
 {
+    const struct ld_registry *registry = library->registry;
     const int32_t width = ld_model_arch(resident->model)->text_width;
-    const uint32_t files = ld_registry_count(library->registry, LD_REGISTRY_EMBEDDING);
+    const uint32_t files = ld_registry_count(registry, LD_REGISTRY_EMBEDDING);
+    const uint32_t rejects = ld_registry_reject_count(registry, LD_REGISTRY_EMBEDDING);
     struct ld_embedding_entry *names = ld_arena_calloc(arena, files + 1, sizeof *names);
+    struct ld_embedding_refusal *refusals =
+        ld_arena_calloc(arena, files + rejects + 1, sizeof *refusals);
+    uint32_t refused = 0;
     resident->vectors = ld_arena_calloc(arena, files + 1, sizeof *resident->vectors);
     resident->vector_count = 0;
-    if (!names || !resident->vectors)
+    if (!names || !refusals || !resident->vectors)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the embeddings");
     for (uint32_t i = 0; i < files; i++) {
-        const struct ld_registry_entry *file =
-            ld_registry_at(library->registry, LD_REGISTRY_EMBEDDING, i);
-        struct ld_error ignored = {0};
+        const struct ld_registry_entry *file = ld_registry_at(registry, LD_REGISTRY_EMBEDDING, i);
+        struct ld_error why = {0};
         struct ld_vectors *vectors = &resident->vectors[resident->vector_count];
-        if (load_vectors(arena, library->registry, file, width, vectors, &ignored) != LD_OK)
+        if (load_vectors(arena, library->registry, file, width, vectors, &why) != LD_OK) {
+            refuse_embedding(refusals, &refused, arena, file->name, why.detail);
             continue;
+        }
         names[resident->vector_count].name = vectors->name;
         names[resident->vector_count].vectors = vectors->count;
         resident->vector_count++;
     }
-    return ld_embeddings_create(&resident->embeddings, arena, resident->bpe, LD_CLEAN_COMFY, names,
-                                resident->vector_count, err);
+    for (uint32_t i = 0; i < rejects; i++) {
+        const struct ld_registry_reject *reject =
+            ld_registry_reject_at(registry, LD_REGISTRY_EMBEDDING, i);
+        refuse_embedding(refusals, &refused, arena, reject->name, reject->reason);
+    }
+    const enum ld_code code =
+        ld_embeddings_create(&resident->embeddings, arena, resident->bpe, LD_CLEAN_COMFY, names,
+                             resident->vector_count, err);
+    if (code == LD_OK)
+        ld_embeddings_refuse(resident->embeddings, refusals, refused);
+    return code;
 }
 
 enum ld_code ld_library_reload_embeddings(struct ld_library *library,

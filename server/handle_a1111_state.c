@@ -216,10 +216,17 @@ enum ld_handled ld_handle_a1111_options_post(struct ld_exchange *ex)
         ld_a1111_model_name(options.model, model);
         const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
         const bool known = !inventory || ld_inventory_model(inventory, model);
+        const char *reason = ld_inventory_unusable(inventory, "model", model);
+        if (!known)
+            (void)(reason ? LD_FAIL(&err, LD_E_INVALID,
+                                    "sd_model_checkpoint: the model is here but cannot be used: "
+                                    "%.300s",
+                                    reason)
+                          : LD_FAIL(&err, LD_E_INVALID,
+                                    "sd_model_checkpoint: there is no such model here"));
         ld_inventory_release(ex->front->inventory, inventory);
         if (!known)
-            return ld_exchange_refuse(ex, LD_E_INVALID, 0,
-                                      "sd_model_checkpoint: there is no such model here");
+            return ld_exchange_fail(ex, &err);
     }
     struct ld_buffer text = ld_buffer_make(64 * 1024);
     ld_a1111_options_write(&options, &text);

@@ -29,9 +29,16 @@ static bool is_known(struct ld_exchange *ex, const char *name)
     return known;
 }
 
-static enum ld_handled refuse_unknown(struct ld_exchange *ex)
+static enum ld_handled refuse_unknown(struct ld_exchange *ex, const char *name)
 {
-    return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");
+    struct ld_error err = {0};
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    const char *reason = ld_inventory_unusable(inventory, "model", name);
+    (void)(reason ? LD_FAIL(&err, LD_E_NOT_FOUND,
+                            "model '%.100s' is here but cannot be used: %.300s", name, reason)
+                  : LD_FAIL(&err, LD_E_NOT_FOUND, "there is no such model"));
+    ld_inventory_release(ex->front->inventory, inventory);
+    return ld_exchange_fail(ex, &err);
 }
 
 /* Its file may be newer than the last look at the folder: one more look, and then it is judged. */
@@ -42,14 +49,14 @@ enum ld_handled ld_handle_model_load(struct ld_exchange *ex)
         return no_memory(ex);
     if (!ex->state) {
         if (!ld_name_is_plausible(ld_span_text(name)))
-            return refuse_unknown(ex);
+            return refuse_unknown(ex, name);
         if (!ld_ask_begin(ex, name, is_known(ex, name) ? LD_MODEL_LOAD : LD_MODEL_RESCAN))
             return no_memory(ex);
     }
     if (ld_ask_order(ex) == LD_MODEL_RESCAN && ld_ask_is_answered(ex)) {
         ld_ask_end(ex);
         if (!is_known(ex, name))
-            return refuse_unknown(ex);
+            return refuse_unknown(ex, name);
         if (!ld_ask_begin(ex, name, LD_MODEL_LOAD))
             return no_memory(ex);
     }
@@ -63,7 +70,7 @@ enum ld_handled ld_handle_model_unload(struct ld_exchange *ex)
         return no_memory(ex);
     if (!ex->state) {
         if (!ld_name_is_plausible(ld_span_text(name)) || !is_known(ex, name))
-            return refuse_unknown(ex);
+            return refuse_unknown(ex, name);
         if (!ld_ask_begin(ex, name, LD_MODEL_UNLOAD))
             return no_memory(ex);
     }

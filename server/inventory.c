@@ -4,6 +4,7 @@
 #include "config/recipe.h"
 
 #include <pthread.h>
+#include <strings.h>
 
 enum {
     ARENA_BYTES = 64 << 20,
@@ -200,6 +201,22 @@ static void read_names(struct reader *reader, const char *key, const char ***nam
     }
 }
 
+static void read_unusable(struct reader *reader, struct ld_inventory *out)
+{
+    void *items;
+    const struct ld_json_node *node =
+        list_member(reader, "unusable", sizeof *out->unusable, &items, &out->unusable_count);
+    out->unusable = items;
+    for (; node && !reader->failed; node = ld_json_after(reader->tree, node)) {
+        if (node->kind != LD_JSON_OBJECT_BEGIN)
+            continue;
+        struct ld_unusable_view *view = &out->unusable[out->unusable_count++];
+        view->kind = text_member(reader, node, "kind");
+        view->name = text_member(reader, node, "name");
+        view->reason = text_member(reader, node, "reason");
+    }
+}
+
 static enum ld_code parse(struct held *held, struct ld_error *err)
 {
     struct ld_json_tree tree;
@@ -215,6 +232,7 @@ static enum ld_code parse(struct held *held, struct ld_error *err)
     read_embeddings(&reader, &held->shown);
     read_names(&reader, "vaes", &held->shown.vaes, &held->shown.vae_count);
     read_names(&reader, "wildcards", &held->shown.wildcards, &held->shown.wildcard_count);
+    read_unusable(&reader, &held->shown);
     return reader.failed ? LD_FAIL(err, LD_E_NOMEM, "the inventory is too large") : LD_OK;
 }
 
@@ -325,6 +343,11 @@ static const char *vae_name(void *ctx, const char *name)
     return NULL;
 }
 
+static const char *why_unusable(void *ctx, const char *kind, const char *name)
+{
+    return ld_inventory_unusable(ctx, kind, name);
+}
+
 static const char *model_at(void *ctx, uint32_t index)
 {
     const struct ld_inventory *inventory = ctx;
@@ -352,6 +375,7 @@ void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_name
     names->model = model_name;
     names->adapter = adapter_name;
     names->vae = vae_name;
+    names->unusable = why_unusable;
     names->model_at = model_at;
     names->adapter_at = adapter_at;
     names->vae_at = vae_at;
@@ -381,6 +405,17 @@ const struct ld_model_view *ld_inventory_model(const struct ld_inventory *invent
         const struct ld_model_view *model = &inventory->models[i];
         if (*name ? strcmp(model->name, name) == 0 : model->is_default)
             return model;
+    }
+    return NULL;
+}
+
+const char *ld_inventory_unusable(const struct ld_inventory *inventory, const char *kind,
+                                  const char *name)
+{
+    for (uint32_t i = 0; inventory && i < inventory->unusable_count; i++) {
+        const struct ld_unusable_view *view = &inventory->unusable[i];
+        if (strcasecmp(view->kind, kind) == 0 && strcmp(view->name, name) == 0) /* "VAE" */
+            return view->reason;
     }
     return NULL;
 }

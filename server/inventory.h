@@ -11,12 +11,19 @@
 #include "api/names.h"
 #include "runtime/base/arena.h"
 
+/* A file that lies in its folder and cannot be used. */
+struct ld_unusable_view {
+    const char *kind; /* "model", "adapter", "embedding", "vae" or "wildcard" */
+    const char *name, *reason;
+};
+
 struct ld_inventory {
     struct ld_model_view *models;
     struct ld_adapter_view *adapters;
     struct ld_embedding_view *embeddings;
     const char **vaes, **wildcards;
-    uint32_t model_count, adapter_count, embedding_count, vae_count, wildcard_count;
+    struct ld_unusable_view *unusable;
+    uint32_t model_count, adapter_count, embedding_count, vae_count, wildcard_count, unusable_count;
 };
 
 /* The current one and those still being read. */
@@ -41,6 +48,10 @@ void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_name
 
 /* The adapters as recipes want them; `inventory` must stay acquired while it is used. */
 struct ld_adapter_list ld_inventory_adapters(const struct ld_inventory *inventory);
+
+/* Why the file of that name cannot be used; NULL: it can, or there is none. */
+const char *ld_inventory_unusable(const struct ld_inventory *inventory, const char *kind,
+                                  const char *name);
 
 /* The model of that name, or the default one for ""; NULL if there is none. */
 const struct ld_model_view *ld_inventory_model(const struct ld_inventory *inventory,

@@ -17,6 +17,8 @@ struct ld_embeddings {
     const struct row **by_ids; /* first id, then longest first; rows without ids left out */
     uint32_t row_count;
     uint32_t by_ids_count;
+    const struct ld_embedding_refusal *refusals;
+    uint32_t refusal_count;
 };
 
 static int compare_by_ids(const void *a, const void *b)
@@ -86,6 +88,21 @@ enum ld_code ld_embeddings_create(struct ld_embeddings **out, struct ld_arena *a
         qsort(self->by_ids, self->by_ids_count, sizeof *self->by_ids, compare_by_ids);
     *out = self;
     return LD_OK;
+}
+
+void ld_embeddings_refuse(struct ld_embeddings *embeddings,
+                          const struct ld_embedding_refusal *refusals, uint32_t count)
+{
+    embeddings->refusals = refusals;
+    embeddings->refusal_count = count;
+}
+
+const char *ld_embeddings_refusal(const struct ld_embeddings *embeddings, struct ld_span name)
+{
+    for (uint32_t i = 0; embeddings && i < embeddings->refusal_count; i++)
+        if (ld_span_is(name, embeddings->refusals[i].name))
+            return embeddings->refusals[i].reason;
+    return NULL;
 }
 
 int32_t ld_embeddings_find(const struct ld_embeddings *embeddings, struct ld_span name)

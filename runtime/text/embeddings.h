@@ -31,6 +31,18 @@ enum ld_code ld_embeddings_create(struct ld_embeddings **out, struct ld_arena *a
                                   const struct ld_embedding_entry *entries, uint32_t count,
                                   struct ld_error *err) LD_MUST_USE;
 
+/* One that is there by name but cannot be used, and why, in a sentence. */
+struct ld_embedding_refusal {
+    const char *name, *reason;
+};
+
+/* Remember them, so that whoever names one hears why it is left out. Borrowed as long as
+ * `embeddings` lives. */
+void ld_embeddings_refuse(struct ld_embeddings *embeddings,
+                          const struct ld_embedding_refusal *refusals, uint32_t count);
+/* Why the embedding of this name cannot be used; NULL if nobody said so. */
+const char *ld_embeddings_refusal(const struct ld_embeddings *embeddings, struct ld_span name);
+
 /* Position of the embedding of exactly this name, or LD_EMBEDDING_NONE. NULL knows no names. */
 int32_t ld_embeddings_find(const struct ld_embeddings *embeddings, struct ld_span name);
 

@@ -115,8 +115,14 @@ static enum ld_code take_mention(struct builder *b, struct ld_span text, size_t 
     *pos += name.size;
     if (index != LD_EMBEDDING_NONE)
         return add_embedding(b, index, weight);
-    ld_notes_add(b->notes, "The embedding \"%.*s\" is not known and was left out.",
-                 name.size > 64 ? 64 : (int)name.size, (const char *)name.data);
+    const char *reason = ld_embeddings_refusal(b->options->embeddings, name);
+    const int shown = name.size > 64 ? 64 : (int)name.size;
+    if (reason)
+        ld_notes_add(b->notes, "The embedding \"%.*s\" cannot be used and was left out: %.200s",
+                     shown, (const char *)name.data, reason);
+    else
+        ld_notes_add(b->notes, "The embedding \"%.*s\" is not known and was left out.", shown,
+                     (const char *)name.data);
     return LD_OK;
 }
 

@@ -415,3 +415,43 @@ def test_an_empty_folder_gets_its_first_model(latentd, tiny_model, tmp_path):
         assert paint(server)[0]["status"] == "succeeded"
     finally:
         server.stop()
+
+
+def test_a_damaged_or_foreign_file_says_why(serve, tiny_model, tmp_path, adapter_dir):  # noqa: F811
+    """Not that it is not there: the reason, in one sentence without a path, for whoever names the file."""
+    house = House(serve, tiny_model, tmp_path, adapter_dir)
+    whole = (house.files / "plus.safetensors").read_bytes()
+    (house.folder / "adapters" / "cut.safetensors").write_bytes(whole[:len(whole) // 2])
+    (house.folder / "adapters" / "page.safetensors").write_text("<html>not found</html>")
+    shutil.copy(tiny_model, house.folder / "adapters" / "checkpoint.safetensors")
+    (house.folder / "torn.safetensors").write_bytes(tiny_model.read_bytes()[:100000])
+    shutil.copy(house.files / "plus.safetensors", house.folder / "lora.safetensors")
+    (house.folder / "vae" / "gone.safetensors").write_bytes(whole[:20])
+    (house.folder / "embeddings" / "mood.safetensors").write_text("nothing")
+    write_tensors(house.folder / "embeddings" / "wide.safetensors", {"emb_params": ("F32", [1, 1280], bytes(5120))})
+    assert "no adapter cut" in house.refused(loras=[{"name": "cut"}])
+    house.refresh()
+    for fields, words in (
+            ({"loras": [{"name": "cut"}]}, "adapter cut is here but cannot be used: "),
+            ({"loras": [{"name": "page"}]}, "adapter page is here but cannot be used: "),
+            ({"loras": [{"name": "checkpoint"}]}, "no adapter of a supported family"),
+            ({"model": "torn"}, "model torn is here but cannot be used: "),
+            ({"model": "lora"}, "model lora is here but cannot be used: "),
+            ({"vae": "gone"}, "VAE gone is here but cannot be used: "),
+            ({"hires": {"scale": 2, "loras": [{"name": "cut"}]}}, "adapter cut is here")):
+        told = house.refused(**fields)
+        assert words in told and "/" not in told and "\n" not in told and len(told) < 400, (fields, told)
+    assert "no adapter nobody" in house.refused(loras=[{"name": "nobody"}])
+    # Named in the prompt, where only the worker reads names.
+    job, _ = paint(house.server, prompt="cat <lora:cut:1>")
+    assert job["status"] == "failed" and "adapter 'cut' is here but cannot be used" in job["error"]["detail"], job
+    for name, words in (("mood", "plain text"), ("wide", "width")):
+        job, _ = house.paint(prompt=f"cat embedding:{name}")
+        assert any(f'"{name}" cannot be used and was left out' in note and words in note
+                   for note in job["warnings"]), job["warnings"]
+    status, told = house.call("POST", "/sdapi/v1/options", {"sd_model_checkpoint": "torn.safetensors"})
+    assert status == 422 and "is here but cannot be used" in json.dumps(told), told
+    # A whole file in its place, and all is well.
+    shutil.copy(house.files / "plus.safetensors", house.folder / "adapters" / "cut.safetensors")
+    house.refresh("loras")
+    house.paint(loras=[{"name": "cut"}])
