@@ -5,12 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PATH_SIZE = 4096 };
-
 static void find(const char **folder, const char *model_dir, const char *name,
                  struct ld_arena *arena)
 {
-    char path[PATH_SIZE];
+    char path[LD_FOLDERS_PATH_SIZE];
     struct stat info;
     if ((*folder)[0] || !ld_fmt(path, sizeof path, "%s/%s", model_dir, name) ||
         stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
@@ -20,31 +18,36 @@ static void find(const char **folder, const char *model_dir, const char *name,
 }
 
 /* Where a model given as a file or folder lies; false for a name. */
-static bool folder_of(const char *model, char out[PATH_SIZE])
+static bool folder_of(const char *model, char out[LD_FOLDERS_PATH_SIZE])
 {
     struct stat info;
-    if (!model[0] || stat(model, &info) != 0 || !ld_fmt(out, PATH_SIZE, "%s", model))
+    if (!model[0] || stat(model, &info) != 0 || !ld_fmt(out, LD_FOLDERS_PATH_SIZE, "%s", model))
         return false;
     size_t size = strlen(out);
     while (size > 1 && out[size - 1] == '/')
         out[--size] = '\0';
     char *slash = strrchr(out, '/');
     if (!slash)
-        return ld_fmt(out, PATH_SIZE, ".");
+        return ld_fmt(out, LD_FOLDERS_PATH_SIZE, ".");
     slash[slash == out] = '\0';
     return true;
+}
+
+bool ld_folders_base(const char *model_dir, const char *model, char out[LD_FOLDERS_PATH_SIZE])
+{
+    return model_dir[0] ? ld_fmt(out, LD_FOLDERS_PATH_SIZE, "%s", model_dir)
+                        : folder_of(model, out);
 }
 
 void ld_folders_beside(const char *model_dir, const char *model, struct ld_arena *arena,
                        const char **adapters, const char **embeddings, const char **vaes,
                        const char **wildcards)
 {
-    char beside[PATH_SIZE];
-    if (!model_dir[0] && !folder_of(model, beside))
+    char base[LD_FOLDERS_PATH_SIZE];
+    if (!ld_folders_base(model_dir, model, base))
         return;
-    const char *folder = model_dir[0] ? model_dir : beside;
-    find(adapters, folder, "adapters", arena);
-    find(embeddings, folder, "embeddings", arena);
-    find(vaes, folder, "vae", arena);
-    find(wildcards, folder, "wildcards", arena);
+    find(adapters, base, "adapters", arena);
+    find(embeddings, base, "embeddings", arena);
+    find(vaes, base, "vae", arena);
+    find(wildcards, base, "wildcards", arena);
 }

@@ -8,11 +8,16 @@
 
 #include "runtime/base/arena.h"
 
+enum { LD_FOLDERS_PATH_SIZE = 4096 };
+
+/* Where they are looked for: MODEL_DIR, or with that "" the folder in which `model`, the path of a
+ * file or of a diffusers folder, lies. False where there is none: `model` is a name. */
+bool ld_folders_base(const char *model_dir, const char *model, char out[LD_FOLDERS_PATH_SIZE]);
+
 /*
- * Each of the four that is "" becomes MODEL_DIR/adapters, /embeddings, /vae, /wildcards if that is
- * a folder, and stays "" otherwise; with MODEL_DIR "" they are looked for where `model`, the path
- * of a file or of a diffusers folder, lies. No text is NULL; what is found lives in the arena, and
- * without memory it counts as not there.
+ * Each of the four that is "" becomes BASE/adapters, /embeddings, /vae, /wildcards if that is a
+ * folder, and stays "" otherwise. No text is NULL; what is found lives in the arena, and without
+ * memory it counts as not there.
  */
 void ld_folders_beside(const char *model_dir, const char *model, struct ld_arena *arena,
                        const char **adapters, const char **embeddings, const char **vaes,

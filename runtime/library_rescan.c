@@ -10,10 +10,10 @@
 #include "runtime/base/log.h"
 
 /* A folder beside the checkpoints may have been made, or taken away, since the start. */
-static void forget_vanished(const char *model_dir, const char *name, const char **folder)
+static void forget_vanished(const char *base, const char *name, const char **folder)
 {
-    char beside[4096];
-    if (ld_fmt(beside, sizeof beside, "%s/%s", model_dir, name) && strcmp(*folder, beside) == 0 &&
+    char beside[LD_FOLDERS_PATH_SIZE];
+    if (ld_fmt(beside, sizeof beside, "%s/%s", base, name) && strcmp(*folder, beside) == 0 &&
         !ld_fsx_exists(beside))
         *folder = "";
 }
@@ -21,11 +21,14 @@ static void forget_vanished(const char *model_dir, const char *name, const char 
 static void look_beside(struct ld_library *library)
 {
     struct ld_engine_config *config = &library->config;
-    forget_vanished(config->model_dir, "adapters", &config->adapter_dir);
-    forget_vanished(config->model_dir, "embeddings", &config->embedding_dir);
-    forget_vanished(config->model_dir, "vae", &config->vae_dir);
-    forget_vanished(config->model_dir, "wildcards", &config->wildcard_dir);
-    ld_folders_beside(config->model_dir, &library->arena, &config->adapter_dir,
+    char base[LD_FOLDERS_PATH_SIZE];
+    if (!ld_folders_base(config->model_dir, config->model_path, base))
+        return;
+    forget_vanished(base, "adapters", &config->adapter_dir);
+    forget_vanished(base, "embeddings", &config->embedding_dir);
+    forget_vanished(base, "vae", &config->vae_dir);
+    forget_vanished(base, "wildcards", &config->wildcard_dir);
+    ld_folders_beside(config->model_dir, config->model_path, &library->arena, &config->adapter_dir,
                       &config->embedding_dir, &config->vae_dir, &config->wildcard_dir);
 }
 
