@@ -74,8 +74,9 @@ enum ld_handled ld_ask_reply(struct ld_exchange *ex)
     const struct asking *asking = ex->state;
     if (asking->code == LD_E_UNSUPPORTED || asking->code == LD_E_TIMEOUT)
         return ld_exchange_refuse(ex, asking->code, 503, asking->detail);
-    if (asking->code != LD_OK)
-        return ld_exchange_refuse(ex, asking->code, 0, asking->detail);
+    if (asking->code != LD_OK) /* of a scan it is the disk's state, not the call's path */
+        return ld_exchange_refuse(
+            ex, asking->order == LD_MODEL_RESCAN ? LD_E_CONFLICT : asking->code, 0, asking->detail);
     ld_buffer_bytes(&ex->reply.body, asking->json.data, asking->json.size);
     return ld_exchange_json(ex, 200);
 }

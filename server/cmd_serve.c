@@ -56,7 +56,6 @@ struct server {
     struct ld_front front;
     struct ld_http *http;
     struct ld_http_config http_config; /* with the sockets until HTTP takes them */
-    struct ld_arena arena;             /* manifests */
     struct ld_webhooks *webhooks;      /* NULL: off */
     char *worker_argv[WORKER_ARGS_MAX];
     char *webhook_argv[WORKER_ARGS_MAX];
@@ -189,9 +188,7 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         (code = ld_build_create(&front->build, err)) != LD_OK ||
         (code = recall_inventory(server, err)) != LD_OK)
         return code;
-    ld_arena_init(&server->arena, "manifests", LD_ARENA_PROCESS_BYTES);
-    code = ld_manifests_load(&front->manifests, settings->manifest_dir, &server->arena, err);
-    return code == LD_OK ? ld_tags_load(&front->tags, settings->manifest_dir, err) : code;
+    return ld_guides_open(&front->guides, settings->manifest_dir, err);
 }
 
 /* The workers are started with the very flags of this front. */
@@ -450,6 +447,15 @@ static void tell_scan(void *ctx, enum ld_code code, const char *detail, const ch
                ld_log_text("why", detail));
 }
 
+/* Manifests and tags are the front's own, everything else is the workers'. */
+static void look_again(struct server *server)
+{
+    struct ld_error err = {0};
+    if (ld_guides_reread(server->front.guides, &err) != LD_OK)
+        ld_log_error(LD_LOG_ERROR, "serve", "the manifests were not read again", &err);
+    ld_supervisor_rescan(server->front.supervisor, tell_scan, server);
+}
+
 /* File and environment again, for what can change while running. A broken file changes nothing.
  * Readers may still hold the settings of before, so they stay until the end. */
 static void reload(struct server *server)
@@ -493,7 +499,7 @@ static int attend(struct server *server, const sigset_t *set)
             tell_state(server);
         else if (signal_number == SIGHUP || signal_number == SIGUSR1) {
             reload(server);
-            ld_supervisor_rescan(server->front.supervisor, tell_scan, server);
+            look_again(server);
         }
         ld_webhooks_attend(server->webhooks);
         if (ld_store_is_broken(server->front.store)) {
@@ -556,8 +562,7 @@ static void close_all(struct server *server)
     ld_metrics_destroy(server->front.metrics);
     ld_capacity_destroy(server->front.capacity);
     ld_inventory_box_destroy(server->front.inventory);
-    ld_tags_destroy(server->front.tags);
-    ld_arena_deinit(&server->arena);
+    ld_guides_close(server->front.guides);
     while (server->reloaded) {
         struct reloaded *before = server->reloaded->before;
         ld_cmd_options_deinit(&server->reloaded->options);

@@ -6,13 +6,12 @@
 #define LD_SERVER_FRONT_H
 
 #include "api/dialect_native.h"
-#include "config/manifest.h"
 #include "config/settings.h"
-#include "config/tags.h"
 #include "server/build.h"
 #include "server/capacity.h"
 #include "server/events.h"
 #include "server/exchange.h"
+#include "server/guides.h"
 #include "server/inventory.h"
 #include "server/metrics.h"
 #include "server/supervisor.h"
@@ -33,8 +32,7 @@ struct ld_front {
     struct ld_inventory_box *inventory;
     struct ld_capacity *capacity;
     struct ld_build *build;
-    struct ld_manifests manifests;
-    struct ld_tags *tags;
+    struct ld_guide_shelf *guides; /* manifests and tags */
     struct ld_metrics *metrics;
     int64_t started_us; /* wall */
     atomic_bool draining;

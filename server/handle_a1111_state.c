@@ -252,7 +252,7 @@ enum ld_handled ld_handle_a1111_options(struct ld_exchange *ex)
     const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
     const struct ld_model_view *model = ld_inventory_model(inventory, name);
     const struct ld_manifest *manifest =
-        ld_manifests_for(&ex->front->manifests, model ? model->name : name);
+        ld_manifests_for(&ld_guides_now(ex->front->guides)->manifests, model ? model->name : name);
     int64_t clip_skip = options.clip_skip > 0 ? options.clip_skip : 2;
     for (uint32_t i = 0; manifest && i < manifest->default_count && options.clip_skip == 0; i++)
         if (strcmp(manifest->defaults[i].field, "clip_skip") == 0)

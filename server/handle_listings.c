@@ -29,7 +29,8 @@ enum ld_handled ld_handle_models(struct ld_exchange *ex)
     struct ld_model_view *views = ld_arena_calloc(&ex->arena, count ? count : 1, sizeof *views);
     for (uint32_t i = 0; views && i < count; i++) {
         views[i] = inventory->models[i];
-        const struct ld_manifest *manifest = ld_manifests_for(&ex->front->manifests, views[i].name);
+        const struct ld_manifest *manifest =
+            ld_manifests_for(&ld_guides_now(ex->front->guides)->manifests, views[i].name);
         if (manifest) {
             views[i].manifest = manifest->name;
             views[i].title = *views[i].title ? views[i].title : manifest->title;
@@ -104,9 +105,10 @@ enum ld_handled ld_handle_resolutions(struct ld_exchange *ex)
     const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
     const struct ld_model_view *model = ld_inventory_model(inventory, wanted ? wanted : "");
     const bool unknown = wanted && *wanted && inventory && !model;
-    const struct ld_manifest *manifest = ld_manifests_for(&ex->front->manifests, model ? model->name
-                                                                                 : wanted ? wanted
-                                                                                          : "");
+    const struct ld_manifest *manifest =
+        ld_manifests_for(&ld_guides_now(ex->front->guides)->manifests, model    ? model->name
+                                                                       : wanted ? wanted
+                                                                                : "");
     ld_inventory_release(ex->front->inventory, inventory);
     if (unknown)
         return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such model");

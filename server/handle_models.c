@@ -87,6 +87,9 @@ static bool begin_scan(struct ld_exchange *ex)
 
 enum ld_handled ld_handle_rescan(struct ld_exchange *ex)
 {
+    struct ld_error err = {0};
+    if (!ex->state && ld_guides_reread(ex->front->guides, &err) != LD_OK)
+        return ld_exchange_refuse(ex, LD_E_CONFLICT, 0, err.detail);
     if (!ex->state && !begin_scan(ex))
         return no_memory(ex);
     return reply_or_wait(ex);
@@ -106,6 +109,9 @@ enum ld_handled ld_handle_a1111_refresh(struct ld_exchange *ex)
 {
     if (may_rescan(ex)) {
         const int64_t until_us = ex->began_us + refresh_patience_us;
+        struct ld_error err = {0};
+        if (!ex->state && ld_guides_reread(ex->front->guides, &err) != LD_OK)
+            ld_log_error(LD_LOG_ERROR, "serve", "the manifests were not read again", &err);
         if (!ex->state && !begin_scan(ex))
             return no_memory(ex);
         if (!ld_ask_is_answered(ex) && !ex->stopping && ld_clock_monotonic_us() < until_us)

@@ -141,8 +141,9 @@ enum ld_handled ld_handle_novelai_tags(struct ld_exchange *ex)
     const char *comma = prompt ? strrchr(prompt, ',') : NULL;
     const char *word = comma ? comma + 1 : prompt ? prompt : "";
     word += strspn(word, " ");
-    const bool asks = *word && strlen(word) <= LD_TAG_NAME_BYTES_MAX && ex->front->tags;
-    const uint32_t count = asks ? ld_tags_complete(ex->front->tags, word, matches, 10) : 0;
+    const bool asks = *word && strlen(word) <= LD_TAG_NAME_BYTES_MAX;
+    const uint32_t count =
+        asks ? ld_tags_complete(ld_guides_now(ex->front->guides)->tags, word, matches, 10) : 0;
     ld_buffer_text(&ex->reply.body, "{\"tags\":[");
     for (uint32_t i = 0; i < count; i++) {
         const struct ld_tag *tag = matches[i].tag;

@@ -88,7 +88,7 @@ static int32_t default_steps(const struct ld_front *front)
     const struct ld_inventory *inventory = ld_inventory_acquire(front->inventory);
     const struct ld_model_view *model = ld_inventory_model(inventory, "");
     const struct ld_manifest *manifest =
-        ld_manifests_for(&front->manifests, model ? model->name : "");
+        ld_manifests_for(&ld_guides_now(front->guides)->manifests, model ? model->name : "");
     for (uint32_t i = 0; manifest && i < manifest->default_count; i++)
         if (strcmp(manifest->defaults[i].field, "steps") == 0 &&
             !ld_parse_i64(ld_span_text(manifest->defaults[i].value), &steps))

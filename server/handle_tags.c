@@ -24,7 +24,8 @@ static bool read_question(struct ld_exchange *ex, struct question *question,
     uint64_t number = LIMIT_DEFAULT;
     question->prefix = q ? q : prefix ? prefix : "";
     question->escaped = !syntax || strcmp(syntax, "a1111") == 0 || strcmp(syntax, "comfy") == 0;
-    question->manifest = ld_manifests_for(&ex->front->manifests, model ? model : "");
+    question->manifest =
+        ld_manifests_for(&ld_guides_now(ex->front->guides)->manifests, model ? model : "");
     if (!question->prefix[0] || strlen(question->prefix) > LD_TAG_NAME_BYTES_MAX)
         *refused = ld_exchange_refuse(ex, LD_E_RANGE, 0, "q must have 1 to 255 bytes");
     else if (limit && (!ld_parse_u64(ld_span_text(limit), &number) || number < 1 ||
@@ -76,9 +77,8 @@ enum ld_handled ld_handle_tags(struct ld_exchange *ex)
     enum ld_handled refused = 0;
     if (!read_question(ex, &question, &refused))
         return refused;
-    const uint32_t count = ex->front->tags ? ld_tags_complete(ex->front->tags, question.prefix,
-                                                              matches, question.limit)
-                                           : 0;
+    const uint32_t count = ld_tags_complete(ld_guides_now(ex->front->guides)->tags, question.prefix,
+                                            matches, question.limit);
     ld_buffer_text(&ex->reply.body, "{\"tags\":[");
     for (uint32_t i = 0; i < count; i++)
         write_match(&question, &matches[i], i == 0, &ex->reply.body);

@@ -21,7 +21,8 @@ static const struct ld_manifest *find_manifest(void *ctx, const char *model)
 {
     const struct ld_intake *intake = ctx;
     const struct ld_model_view *known = ld_inventory_model(intake->inventory, model);
-    return ld_manifests_for(&intake->front->manifests, known ? known->name : model);
+    return ld_manifests_for(&ld_guides_now(intake->front->guides)->manifests,
+                            known ? known->name : model);
 }
 
 void ld_intake_init(struct ld_intake *intake, struct ld_exchange *ex)

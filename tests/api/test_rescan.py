@@ -107,3 +107,47 @@ def test_a_scan_runs_between_the_steps_of_a_job(serve):
         assert front.post("/sdapi/v1/refresh-checkpoints", {}).status == 200
     assert front.wait(job_id)["images"][0]["sha256"] == alone
     assert found(front) == 3
+
+
+def test_manifests_and_tags_are_read_again(serve, tmp_path):
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    front = serve("", "--manifest-dir", str(folder))
+    key = administrator(front)
+
+    def look(expected=200):
+        answer = front.post("/v1/admin/rescan", None, headers=key)
+        assert answer.status == expected, answer
+        return answer.json
+
+    def manifest():
+        (model,) = front.get("/v1/models", headers=key).json["data"]
+        return model["manifest"]
+
+    def tags():
+        return [tag["name"] for tag in front.get("/v1/tags?q=zzz", headers=key).json["tags"]]
+
+    before = manifest()
+    (folder / "mine.conf").write_text("[manifest]\ntitle = Mine\nmodels = scripted\n")
+    (folder / "mine.tags.csv").write_text("zzzebra,0,10,\n")
+    assert manifest() == before and tags() == []
+    look()
+    assert manifest() == "mine" and tags() == ["zzzebra"]
+    (folder / "mine.tags.csv").write_text("zzzebra,0,ten,\n")
+    assert "mine.tags.csv" in look(409)["detail"] and str(tmp_path) not in look(409)["detail"]
+    assert front.post("/sdapi/v1/refresh-loras", {}, headers=key).body == b"null"
+    assert tags() == ["zzzebra"], "what cannot be read leaves the old one"
+    (folder / "mine.tags.csv").unlink()
+    (folder / "mine.conf").unlink()
+    os.kill(front.process.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while manifest() == "mine" or tags():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for i in range(40):
+        (folder / "mine.tags.csv").write_text(f"zzz{i},0,10,\n")
+        answer = front.post("/v1/admin/rescan", None, headers=key)
+        if answer.status != 200:
+            break
+    assert answer.status == 409 and "changed 32 times" in answer.json["detail"] and 25 < i < 32
+    assert front.get("/healthz").status == 200
