@@ -21,6 +21,20 @@ static bool may_change(const struct ld_setting *row)
     return false;
 }
 
+/* Nobody set it, so it says what lies beside the checkpoints: workers find that out at each scan.
+ */
+static bool follows_disk(const struct ld_setting *row, uint8_t fresh, uint8_t running)
+{
+    static const char *const keys[] = {"adapter_dir", "embedding_dir", "vae_dir", "wildcard_dir"};
+    if (fresh != LD_ORIGIN_DEFAULT || running != LD_ORIGIN_DEFAULT ||
+        strcmp(row->section, "models") != 0)
+        return false;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (strcmp(row->key, keys[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool keep_one(const struct ld_setting *row, void *fresh, const void *running)
 {
     bool differs = false;
@@ -49,7 +63,7 @@ void ld_settings_keep(struct ld_settings *fresh, const struct ld_settings *runni
     uint32_t count;
     const struct ld_setting *rows = ld_setting_table(&count);
     for (uint32_t i = 0; i < count; i++) {
-        if (may_change(&rows[i]))
+        if (may_change(&rows[i]) || follows_disk(&rows[i], fresh->origins[i], running->origins[i]))
             continue;
         fresh->origins[i] = running->origins[i];
         if (keep_one(&rows[i], (char *)fresh + rows[i].offset,

@@ -50,6 +50,7 @@ void ld_worker_answer_model(struct ld_worker *worker, const struct ld_frame *fra
         ld_buffer_text(&out, "{}");
     } else if (code == LD_OK && message.order == LD_MODEL_RESCAN) {
         code = worker->pipeline->rescan(worker->pipeline->ctx, &out, &err);
+        worker->scans++;
     } else if (code == LD_OK) {
         code = worker->pipeline->model(worker->pipeline->ctx, name, message.order == LD_MODEL_LOAD,
                                        &out, &err);

@@ -49,6 +49,7 @@ struct ld_worker_job {
     struct ld_worker_job *leader;         /* whose result this job takes; NULL: its own */
     bool computing;                       /* the pipeline has it, maybe for others only */
     bool told_image, leaving;             /* too late to join */
+    uint64_t scans;                       /* of the folders, before it came */
     struct ld_worker_job *next;
 };
 
@@ -64,6 +65,7 @@ struct ld_worker {
     struct ld_worker_inbound *first, *last;
 
     struct ld_worker_job *jobs; /* the pipeline thread's own */
+    uint64_t scans;             /* of the folders, until now */
     bool stopping;
 
     atomic_uint_least64_t steps; /* ticks and reports */

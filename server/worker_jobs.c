@@ -75,6 +75,7 @@ static struct ld_worker_job *add_job(struct ld_worker *worker, struct ld_worker_
     if (!job)
         _exit(1); /* the front leases it again */
     job->worker = worker;
+    job->scans = worker->scans;
     memcpy(job->id, inbound->frame.job_id, sizeof job->id);
     job->token = inbound->frame.token;
     job->payload = inbound->payload; /* takes it: the images stay where they are */
@@ -100,11 +101,12 @@ static bool take_fingerprint(struct ld_worker_job *job, uint64_t share)
                                             .with_tag = job->worker->pipeline->obeys_tag});
 }
 
-/* An equal job that computes and has not shown a picture yet. */
+/* An equal job that computes, by the files that there are now, and has not shown a picture yet. */
 static struct ld_worker_job *find_equal(const struct ld_worker_job *job)
 {
     for (struct ld_worker_job *other = job->worker->jobs; other; other = other->next) {
         if (other != job && other->computing && !other->told_image && !other->leaving &&
+            other->scans == job->scans &&
             memcmp(other->fingerprint, job->fingerprint, sizeof job->fingerprint) == 0)
             return other;
     }

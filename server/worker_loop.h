@@ -5,8 +5,8 @@
  * death.
  *
  * Equal jobs that may share (robustness.md P7) are computed once: the first one computes, later
- * ones are told the same until it has shown its first picture. Each is cancelled for itself; the
- * computation ends with the last of them.
+ * ones are told the same until it has shown its first picture, or the folders were scanned again.
+ * Each is cancelled for itself; the computation ends with the last of them.
  *
  * A job's memory goes when the front has acknowledged its end. When the front goes away the worker
  * ends at once: what had ended and was not acknowledged is left in the spool, whatever still ran is

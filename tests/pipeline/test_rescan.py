@@ -319,6 +319,33 @@ def test_a_running_job_keeps_a_checkpoint_that_is_taken_away(house, tiny_model):
     assert job["status"] == "succeeded" and job["images"][0]["sha256"] == alone
 
 
+def test_a_job_after_a_look_joins_none_from_before(house, tiny_model):
+    """Equal jobs that run at once are computed once, but not by files of two times."""
+    target = house.folder / "two.safetensors"
+    request = {**SMALL, "model": "two", "steps": 60, "size": "128x128"}
+    alone = []
+    for seed in (3, 0):
+        other_weights(tiny_model, target, seed)
+        house.refresh()
+        alone.append(house.paint(**request)[0]["images"][0]["sha256"])
+    running = house.call("POST", "/v1/jobs", {**request, "tag": "before"})[1]["id"]
+    deadline = time.monotonic() + 60
+    while house.call("GET", f"/v1/jobs/{running}")[1].get("progress", {}).get("step", 0) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other_weights(tiny_model, target, 3)
+    house.refresh()
+    assert house.call("GET", f"/v1/jobs/{running}")[1]["status"] == "running"
+    after = house.paint(**request)[0]["images"][0]["sha256"]
+    before = house.call("GET", f"/v1/jobs/{running}")[1]
+    assert after == alone[0] != alone[1]
+    while before["status"] in ("queued", "running"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        before = house.call("GET", f"/v1/jobs/{running}")[1]
+    assert before["images"][0]["sha256"] == alone[1]
+
+
 def test_an_administrator_hears_what_was_found(serve, tiny_model, tmp_path, adapter_dir, latentd):  # noqa: F811
     house = House(serve, tiny_model, tmp_path, adapter_dir, key=key_of(latentd, tmp_path))
     none = {"added": 0, "removed": 0, "changed": 0, "unusable": 0}
@@ -367,13 +394,28 @@ def test_only_who_may_is_looked_for(serve, tiny_model, tmp_path, adapter_dir, la
     assert "mine" in house.names("adapters")
 
 
-def test_a_hangup_signal_looks_again(house):
-    shutil.copy(house.files / "plus.safetensors", house.folder / "adapters" / "mine.safetensors")
-    house.server.process.send_signal(signal.SIGHUP)
+def test_a_hangup_signal_looks_again(serve, tiny_model, tmp_path, latentd, adapter_dir):  # noqa: F811
+    """Also for a folder that was made since; the front, which gives its files to a merge, knows it then."""
+    folder = tmp_path / "house"
+    folder.mkdir()
+    shutil.copy(tiny_model, folder / "one.safetensors")
+    key = {"Authorization": "Bearer " + key_of(latentd, tmp_path)}
+    server = serve("--model-dir", str(folder), model="one")
+    (folder / "adapters").mkdir()
+    shutil.copy(adapter_dir / "plus.safetensors", folder / "adapters" / "mine.safetensors")
+    server.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 30
-    while "mine" not in house.names("adapters"):
+    while b"mine" not in server.call("GET", "/v1/adapters", None, key)[2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert "needs a restart" not in (tmp_path / "server.log").read_text()
+    status, _, body = server.call("POST", "/v1/admin/models", {
+        "name": "baked", "merge": {"models": ["one"], "adapters": [{"name": "mine"}]}}, key)
+    assert status == 202, body
+    while json.loads(server.call("GET", "/v1/admin/models/baked/build", None, key)[2])["status"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert paint(server, key, model="baked")[0]["status"] == "succeeded"
 
 
 def restarts(server):
