@@ -193,7 +193,8 @@ static enum ld_code open_tuner(struct ld_cuda *cuda, struct ld_error *err)
     const struct ldk_tuner_options options = {.device = cuda->options.device,
                                               .folder = cuda->options.tuning_folder,
                                               .measure = cuda->options.tune,
-                                              .libraries = true};
+                                              .libraries = true,
+                                              .stream = cuda->stream};
     cuda->options.tuning_folder = NULL; /* the caller's text */
     if (!options.folder || !options.folder[0] ||
         (!options.measure && !ld_fsx_exists(options.folder)))

@@ -2,7 +2,8 @@
  * Recording and replaying whole plans. The first run of a plan is walked: modules load, the tuner
  * chooses, stage and workspace find their size. The second one is recorded into a graph and
  * launched, later ones are launched from it after their host inputs have been laid out. A recording
- * belongs to one identity (ld_run_id) and one generation of stage and workspace.
+ * belongs to one identity (ld_run_id) and one generation of stage, workspace and the libraries'
+ * plans.
  */
 #include "kernels/cuda/backend_state.h"
 
@@ -72,6 +73,9 @@ static void make_room(struct ld_cuda *cuda, size_t bytes)
 static struct ld_cuda_recording *find(struct ld_cuda *cuda, const struct ld_run_id *id)
 {
     struct ld_cuda_recording *found = NULL;
+    const uint64_t lost = ldk_tuner_lost(cuda->tuner);
+    cuda->generation += lost != cuda->tuner_lost;
+    cuda->tuner_lost = lost;
     for (uint32_t i = 0; i < cuda->recording_count && !found; i++)
         if (same(&cuda->recordings[i].id, id))
             found = &cuda->recordings[i];

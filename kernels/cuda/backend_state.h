@@ -92,7 +92,8 @@ struct ld_cuda {
     struct ld_cuda_stage stage;
     void *workspace;
     size_t workspace_bytes;
-    uint64_t generation; /* of stage and workspace: older recordings point elsewhere */
+    uint64_t generation; /* of stage, workspace, libraries: older recordings point elsewhere */
+    uint64_t tuner_lost; /* what ldk_tuner_lost said last */
     enum ld_cuda_mode mode;
     struct ld_cuda_recording recordings[LD_CUDA_RECORDINGS_MAX];
     uint32_t recording_count;

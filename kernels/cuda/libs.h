@@ -64,4 +64,10 @@ int ldk_libs_linear(struct ldk_libs *libs, const struct ldk_libs_way *way,
 int ldk_libs_conv(struct ldk_libs *libs, const struct ldk_libs_way *way,
                   const struct ldk_conv *conv, ldk_stream stream);
 
+/*
+ * How many plans have been given up that ran on a stream of the caller's, to make room for others:
+ * what was recorded before must not be launched any more, its kernels may be gone.
+ */
+uint64_t ldk_libs_plans_lost(const struct ldk_libs *libs);
+
 #endif

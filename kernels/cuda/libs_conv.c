@@ -1,10 +1,11 @@
 /*
  * Convolutions 3x3 through cuDNN's graph interface: convolution, bias, timestep row and residual
  * as one operation graph over NHWC tensors, intermediate values in float32. A way is an engine by
- * its number, run with the engine's own defaults; a plan per shape is made at its first use.
+ * its number with the knobs that the heuristic turned: on Hopper one engine does all, and its knobs
+ * are what decides. A plan per shape is made at its first use.
  *
- * Source: cuDNN backend API documentation (operation graphs, engine configurations, execution
- * plans, variant packs).
+ * Source: cuDNN backend API documentation (operation graphs, engine configurations, numerical
+ * notes, execution plans, variant packs).
  */
 #include "kernels/cuda/libs_table.h"
 #include "runtime/base/arena.h"
@@ -17,7 +18,7 @@
 
 static const char prefix[] = "cudnn:";
 
-enum { DIMS = 4, OPS_MAX = 4, TENSORS_MAX = 8, CONFIGS_MAX = 16, OBJECTS_MAX = 40 };
+enum { DIMS = 4, OPS_MAX = 4, TENSORS_MAX = 8, CONFIGS_MAX = 16, KNOBS_MAX = 12, OBJECTS_MAX = 40 };
 enum { UID_X = 1, UID_W, UID_BIAS, UID_ROW, UID_RESIDUAL, UID_Y, UID_VIRTUAL };
 
 /* In place over the residual is left to our kernels: an engine may write before it has read. */
@@ -27,6 +28,14 @@ static bool plain_conv(const struct ldk_libs *libs, const struct ldk_conv *c)
            c->c1 == 0 && c->up_h == 0 && !c->moments && !c->fp16_accumulate && c->w.taps == 9 &&
            c->w.k_padded == c->c0 && c->w.rows % 8 == 0 && (!c->row_add || c->row_add_f32) &&
            (!c->residual || c->residual != c->y);
+}
+
+/* As the tensors below are described. */
+static bool is_aligned(const struct ldk_conv *c)
+{
+    const uintptr_t bases = (uintptr_t)c->x0 | (uintptr_t)c->w.data | (uintptr_t)c->w.bias |
+                            (uintptr_t)c->row_add | (uintptr_t)c->residual | (uintptr_t)c->y;
+    return bases % LDK_LIBS_ALIGN == 0;
 }
 
 /* ---- Building: every descriptor is kept until the graph is done, the first failure stops it ---- */
@@ -94,7 +103,7 @@ static struct shape nhwc(int32_t n, int32_t c, int32_t h, int32_t w)
 static cudnnBackendDescriptor_t tensor(struct builder *b, int64_t uid, cudnnDataType_t type,
                                        const struct shape *shape, bool is_virtual)
 {
-    const int64_t alignment = 16;
+    const int64_t alignment = LDK_LIBS_ALIGN;
     cudnnBackendDescriptor_t t = make(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set(b, t, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid);
     set(b, t, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
@@ -197,25 +206,138 @@ static cudnnBackendDescriptor_t build_graph(struct builder *b, const struct ldk_
     return graph;
 }
 
-/* ---- Ways ------------------------------------------------------------------------------------ */
+/* ---- Engine configurations ------------------------------------------------------------------- */
 
-static bool engine_number(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t config,
-                          int64_t *number)
+struct config {
+    int64_t engine;
+    uint32_t knob_count;
+    struct {
+        int64_t type, value;
+    } knobs[KNOBS_MAX];
+};
+
+/* "cudnn:ENGINE,TYPE=VALUE,..." */
+static bool print_name(const struct config *config, char out[LDK_LIBS_NAME_SIZE])
 {
-    int64_t got = 0;
-    cudnnBackendDescriptor_t engine = NULL;
-    bool ok =
-        dnn->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) ==
-            CUDNN_STATUS_SUCCESS &&
-        dnn->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
-                                      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &got,
-                                      &engine) == CUDNN_STATUS_SUCCESS &&
-        dnn->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
-                                      &got, number) == CUDNN_STATUS_SUCCESS;
-    if (engine)
-        (void)dnn->cudnnBackendDestroyDescriptor(engine);
-    return ok;
+    int used = snprintf(out, LDK_LIBS_NAME_SIZE, "%s%lld", prefix, (long long)config->engine);
+    for (uint32_t i = 0; i < config->knob_count && used < LDK_LIBS_NAME_SIZE; i++)
+        used += snprintf(out + used, (size_t)(LDK_LIBS_NAME_SIZE - used), ",%lld=%lld",
+                         (long long)config->knobs[i].type, (long long)config->knobs[i].value);
+    return used < LDK_LIBS_NAME_SIZE;
 }
+
+/* The number at *text up to one of `ends`, where *text then stands. */
+static bool take_number(const char **text, const char *ends, int64_t *out)
+{
+    const size_t size = strcspn(*text, ends);
+    const bool good = ld_parse_i64(ld_span_of(*text, size), out);
+    *text += size;
+    return good;
+}
+
+static bool parse_name(const char *name, struct config *config)
+{
+    const char *at = name + sizeof prefix - 1;
+    memset(config, 0, sizeof *config);
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || !take_number(&at, ",", &config->engine))
+        return false;
+    while (*at++ == ',') {
+        if (config->knob_count == KNOBS_MAX)
+            return false;
+        if (!take_number(&at, "=", &config->knobs[config->knob_count].type) || *at++ != '=' ||
+            !take_number(&at, ",", &config->knobs[config->knob_count++].value))
+            return false;
+    }
+    return true;
+}
+
+static bool get(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t object,
+                cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                int64_t capacity, int64_t *count, void *values)
+{
+    return dnn->cudnnBackendGetAttribute(object, name, type, capacity, count, values) ==
+               CUDNN_STATUS_SUCCESS &&
+           *count <= capacity;
+}
+
+/* An engine that may add in another order the next time gives no picture twice. */
+static bool is_deterministic(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t engine)
+{
+    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    bool good = get(dnn, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                    CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes);
+    for (int64_t i = 0; good && i < count; i++)
+        good = notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+    return good;
+}
+
+static bool read_knobs(const struct builder *b, cudnnBackendDescriptor_t from,
+                       cudnnBackendDescriptor_t choices[KNOBS_MAX], struct config *config)
+{
+    int64_t count = 0;
+    int64_t one = 0;
+    bool good = get(b->dnn, from, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                    KNOBS_MAX, &count, choices);
+    for (int64_t i = 0; good && i < count; i++) {
+        cudnnBackendKnobType_t type;
+        good = get(b->dnn, choices[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1,
+                   &one, &type) &&
+               get(b->dnn, choices[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &one,
+                   &config->knobs[i].value);
+        config->knobs[i].type = (int64_t)type;
+    }
+    config->knob_count = (uint32_t)count;
+    return good;
+}
+
+/* What the heuristic proposes; false for what we cannot tell by a name, or do not want. */
+static bool read_config(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t from,
+                        struct config *config)
+{
+    struct builder b = {.dnn = dnn};
+    cudnnBackendDescriptor_t engine = make(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    cudnnBackendDescriptor_t choices[KNOBS_MAX];
+    int64_t one = 0;
+    for (int i = 0; i < KNOBS_MAX; i++)
+        choices[i] = make(&b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    memset(config, 0, sizeof *config);
+    const bool good = !b.failed &&
+                      get(dnn, from, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                          &one, &engine) &&
+                      get(dnn, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &one,
+                          &config->engine) &&
+                      is_deterministic(dnn, engine) && read_knobs(&b, from, choices, config);
+    release(&b);
+    return good;
+}
+
+static cudnnBackendDescriptor_t build_config(struct builder *b, cudnnBackendDescriptor_t graph,
+                                             const struct config *config)
+{
+    cudnnBackendDescriptor_t choices[KNOBS_MAX];
+    cudnnBackendDescriptor_t engine = make(b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    set_object(b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    set(b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &config->engine);
+    finish(b, engine);
+    for (uint32_t i = 0; i < config->knob_count; i++) {
+        const cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)config->knobs[i].type;
+        choices[i] = make(b, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        set(b, choices[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+        set(b, choices[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1,
+            &config->knobs[i].value);
+        finish(b, choices[i]);
+    }
+    cudnnBackendDescriptor_t built = make(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    set_object(b, built, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+    if (config->knob_count > 0)
+        set(b, built, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+            config->knob_count, choices);
+    finish(b, built);
+    return built;
+}
+
+/* ---- Ways ------------------------------------------------------------------------------------ */
 
 uint32_t ldk_libs_conv_ways(struct ldk_libs *libs, const struct ldk_conv *conv,
                             struct ldk_libs_way *out, uint32_t capacity)
@@ -239,37 +361,27 @@ uint32_t ldk_libs_conv_ways(struct ldk_libs *libs, const struct ldk_conv *conv,
                                                         &found, configs) != CUDNN_STATUS_SUCCESS)
         found = 0;
     for (int64_t i = 0; i < found && i < CONFIGS_MAX && count < capacity; i++) {
-        struct ldk_libs_way way;
-        int64_t number;
+        struct config config;
         uint32_t known = 0;
-        if (!engine_number(&libs->dnn, configs[i], &number))
+        if (!read_config(&libs->dnn, configs[i], &config) || !print_name(&config, out[count].name))
             continue;
-        (void)snprintf(way.name, sizeof way.name, "%s%lld", prefix, (long long)number);
-        while (known < count && strcmp(out[known].name, way.name) != 0)
+        while (strcmp(out[known].name, out[count].name) != 0) /* its own at the latest */
             known++;
-        if (known == count) /* the same engine with other knobs is the same way */
-            out[count++] = way;
+        count += known == count;
     }
     release(&b);
     return count;
 }
 
-static bool build_plan(struct ldk_libs *libs, const struct ldk_conv *c, int64_t engine_index,
+static bool build_plan(struct ldk_libs *libs, const struct ldk_conv *c, const struct config *config,
                        struct ldk_cudnn_plan *plan)
 {
     struct builder b = {.dnn = &libs->dnn};
     int64_t got = 0;
-    cudnnBackendDescriptor_t graph = build_graph(&b, c);
-    cudnnBackendDescriptor_t engine = make(&b, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    set_object(&b, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
-    set(&b, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &engine_index);
-    finish(&b, engine);
-    cudnnBackendDescriptor_t config = make(&b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    set_object(&b, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
-    finish(&b, config);
+    cudnnBackendDescriptor_t built = build_config(&b, build_graph(&b, c), config);
     cudnnBackendDescriptor_t ready = make(&b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     set(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &libs->dnn.handle);
-    set_object(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+    set_object(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, built);
     finish(&b, ready);
     if (!b.failed && libs->dnn.cudnnBackendGetAttribute(
                          ready, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
@@ -284,18 +396,22 @@ static bool build_plan(struct ldk_libs *libs, const struct ldk_conv *c, int64_t 
     return ok;
 }
 
-/* A plan for this way and shape, made if there is none; the least recently used makes room. */
-static struct ldk_cudnn_plan *plan_for(struct ldk_libs *libs, const struct ldk_libs_way *way,
-                                       const struct ldk_conv *c)
+/* Who makes room: the least recently used, and first of those that only the tuner used. */
+static bool goes_before(const struct ldk_cudnn_plan *a, const struct ldk_cudnn_plan *b)
 {
-    struct ldk_cudnn_plan *oldest = NULL;
-    int64_t engine;
-    char key[sizeof oldest->key];
+    return a->recorded != b->recorded ? b->recorded : a->used < b->used;
+}
+
+/* A plan for this way and shape, made if there is none. */
+static struct ldk_cudnn_plan *plan_for(struct ldk_libs *libs, const struct ldk_libs_way *way,
+                                       const struct config *config, const struct ldk_conv *c)
+{
+    struct ldk_cudnn_plan *first = NULL;
+    char key[sizeof first->key];
     if (!ld_fmt(key, sizeof key, "%s %d %d %dx%d %dx%d %d %d s%d p%d r%d %d%d", way->name,
                 (int)c->dtype, c->batch, c->in_h, c->in_w, c->out_h, c->out_w, c->c0, c->w.rows,
                 c->stride, c->pad_before, c->row_add_stride, c->row_add != NULL,
-                c->residual != NULL) ||
-        !ld_parse_i64(ld_span_text(way->name + sizeof prefix - 1), &engine))
+                c->residual != NULL))
         return NULL;
     if (!libs->plans)
         libs->plans = ld_heap_calloc(LDK_LIBS_PLANS_MAX, sizeof *libs->plans);
@@ -307,17 +423,18 @@ static struct ldk_cudnn_plan *plan_for(struct ldk_libs *libs, const struct ldk_l
             plan->used = ++libs->clock;
             return plan;
         }
-        if (!oldest || plan->used < oldest->used)
-            oldest = plan;
+        if (!first || goes_before(plan, first))
+            first = plan;
     }
     struct ldk_cudnn_plan *plan =
-        libs->plan_count < LDK_LIBS_PLANS_MAX ? &libs->plans[libs->plan_count++] : oldest;
+        libs->plan_count < LDK_LIBS_PLANS_MAX ? &libs->plans[libs->plan_count++] : first;
+    libs->plans_lost += plan->recorded;
     if (plan->plan)
         (void)libs->dnn.cudnnBackendDestroyDescriptor(plan->plan);
     memset(plan, 0, sizeof *plan);
     memcpy(plan->key, key, sizeof key);
     plan->used = ++libs->clock;
-    plan->refused = !build_plan(libs, c, engine, plan);
+    plan->refused = !build_plan(libs, c, config, plan);
     return plan;
 }
 
@@ -350,20 +467,27 @@ static bool execute(struct ldk_libs *libs, const struct ldk_cudnn_plan *plan,
 int ldk_libs_conv(struct ldk_libs *libs, const struct ldk_libs_way *way,
                   const struct ldk_conv *conv, ldk_stream stream)
 {
+    struct config config;
     void *workspace;
-    if (strncmp(way->name, prefix, sizeof prefix - 1) != 0)
+    if (!parse_name(way->name, &config))
         return LDK_E_INVALID;
-    if (!plain_conv(libs, conv))
+    if (!plain_conv(libs, conv) || !is_aligned(conv))
         return LDK_E_UNSUPPORTED;
-    const struct ldk_cudnn_plan *plan = plan_for(libs, way, conv);
+    struct ldk_cudnn_plan *plan = plan_for(libs, way, &config, conv);
     if (!plan || plan->refused)
         return LDK_E_UNSUPPORTED;
+    plan->recorded = plan->recorded || stream; /* the tuner measures on the default stream */
     const int code = ldk_libs_workspace(libs, &workspace);
     if (code != LDK_OK)
         return code;
     if (libs->dnn.cudnnSetStream(libs->dnn.handle, (cudaStream_t)stream) != CUDNN_STATUS_SUCCESS)
         return LDK_E_UNSUPPORTED;
     return execute(libs, plan, conv, workspace) ? LDK_OK : LDK_E_UNSUPPORTED;
+}
+
+uint64_t ldk_libs_plans_lost(const struct ldk_libs *libs)
+{
+    return libs->plans_lost;
 }
 
 void ldk_libs_conv_deinit(struct ldk_libs *libs)
@@ -397,6 +521,12 @@ int ldk_libs_conv(struct ldk_libs *libs, const struct ldk_libs_way *way,
     (void)conv;
     (void)stream;
     return LDK_E_UNSUPPORTED;
+}
+
+uint64_t ldk_libs_plans_lost(const struct ldk_libs *libs)
+{
+    (void)libs;
+    return 0;
 }
 
 void ldk_libs_conv_deinit(struct ldk_libs *libs)

@@ -41,6 +41,13 @@ static bool plain_product(const struct ldk_libs *libs, const struct ldk_linear *
            l->w.k_padded == l->c0 && l->w.rows % 8 == 0 && l->rows > 0;
 }
 
+static bool is_aligned(const struct ldk_linear *l)
+{
+    const uintptr_t bases = (uintptr_t)l->x0 | (uintptr_t)l->w.data | (uintptr_t)l->w.bias16 |
+                            (uintptr_t)l->residual | (uintptr_t)l->y;
+    return bases % LDK_LIBS_ALIGN == 0;
+}
+
 /* The descriptors of one product. */
 struct product {
     cublasLtMatmulDesc_t operation;
@@ -151,6 +158,23 @@ static bool make_algorithm(const struct ldk_cublaslt *lt, enum ldk_dtype dtype,
     return true;
 }
 
+/* What the heuristic may take for granted; left alone, it would count on 256 bytes. */
+static bool set_preference(const struct ldk_cublaslt *lt, cublasLtMatmulPreference_t preference)
+{
+    static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const uint64_t limit = LDK_LIBS_WORKSPACE_BYTES;
+    const uint32_t alignment = LDK_LIBS_ALIGN;
+    bool good = lt->cublasLtMatmulPreferenceSetAttribute(
+                    preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof limit) ==
+                CUBLAS_STATUS_SUCCESS;
+    for (size_t i = 0; good && i < sizeof alignments / sizeof alignments[0]; i++)
+        good = lt->cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
+                                                        sizeof alignment) == CUBLAS_STATUS_SUCCESS;
+    return good;
+}
+
 /* ---- Ways ------------------------------------------------------------------------------------ */
 
 uint32_t ldk_libs_linear_ways(struct ldk_libs *libs, const struct ldk_linear *linear,
@@ -164,13 +188,10 @@ uint32_t ldk_libs_linear_ways(struct ldk_libs *libs, const struct ldk_linear *li
     uint32_t count = 0;
     if (!plain_product(libs, linear))
         return 0;
-    const uint64_t limit = LDK_LIBS_WORKSPACE_BYTES;
     const int wanted = capacity < LDK_LIBS_WAYS_MAX ? (int)capacity : LDK_LIBS_WAYS_MAX;
     if (open_product(lt, linear, &product) &&
         lt->cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS &&
-        lt->cublasLtMatmulPreferenceSetAttribute(preference,
-                                                 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit,
-                                                 sizeof limit) == CUBLAS_STATUS_SUCCESS &&
+        set_preference(lt, preference) &&
         lt->cublasLtMatmulAlgoGetHeuristic(lt->handle, product.operation, product.a, product.b,
                                            product.d, product.d, preference, wanted, results,
                                            &found) != CUBLAS_STATUS_SUCCESS)
@@ -200,7 +221,7 @@ int ldk_libs_linear(struct ldk_libs *libs, const struct ldk_libs_way *way,
     const float zero = 0;
     if (!parse_name(way->name, values))
         return LDK_E_INVALID;
-    if (!plain_product(libs, linear))
+    if (!plain_product(libs, linear) || !is_aligned(linear))
         return LDK_E_UNSUPPORTED;
     int code = ldk_libs_workspace(libs, &workspace);
     if (code != LDK_OK)

@@ -19,7 +19,8 @@
 #endif
 #endif
 
-enum { LDK_LIBS_PLANS_MAX = 256 };
+/* LDK_LIBS_ALIGN: bytes that operands are aligned to, all that we promise. */
+enum { LDK_LIBS_PLANS_MAX = 256, LDK_LIBS_ALIGN = 16 };
 /* What algorithms may use; more buys nothing for these shapes (the libraries' own advice is 32 MB
  * on Hopper). */
 static const size_t LDK_LIBS_WORKSPACE_BYTES = (size_t)32 << 20;
@@ -72,12 +73,13 @@ struct ldk_cudnn {
     cudnnHandle_t handle;
 };
 
-/* One engine made ready for one convolution; what tells them apart is `key`. */
+/* One engine configuration made ready for one convolution; what tells them apart is `key`. */
 struct ldk_cudnn_plan {
     char key[192];
     cudnnBackendDescriptor_t plan;
     int64_t workspace_bytes;
-    bool refused; /* the engine cannot do it; asked once */
+    bool refused;  /* the engine cannot do it; asked once */
+    bool recorded; /* ran for the backend: a graph may hold its kernels */
     uint64_t used;
 };
 #endif
@@ -93,7 +95,7 @@ struct ldk_libs {
     struct ldk_cudnn dnn;
     struct ldk_cudnn_plan *plans; /* [LDK_LIBS_PLANS_MAX] */
     uint32_t plan_count;
-    uint64_t clock;
+    uint64_t clock, plans_lost;
 #endif
 };
 

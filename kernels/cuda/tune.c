@@ -223,9 +223,14 @@ bool ldk_tune_decide(const struct ldk_tune_unit *unit, const struct ldk_tune_dev
         double ms;
         /* Under a given signature the question of bits was answered when the class was decided. */
         const bool ask_bits = deterministic && signature == 0 && all[i].family != LDK_TUNE_OWN;
-        if (is_right(unit, bench, &all[i]) && (!ask_bits || keeps_bits(unit, bench, &all[i])) &&
-            median_ms(unit, bench, &all[i], any ? choice->ms : 0, &ms))
-            rank(choice, &any, &all[i], ms);
+        if (!is_right(unit, bench, &all[i]) ||
+            !median_ms(unit, bench, &all[i], any ? choice->ms : 0, &ms))
+            continue;
+        /* The question is dear, a library makes a plan for every batch: only who would win is
+         * asked. */
+        if (ask_bits && (!any || ms < choice->ms) && !keeps_bits(unit, bench, &all[i]))
+            continue;
+        rank(choice, &any, &all[i], ms);
     }
     return any;
 }

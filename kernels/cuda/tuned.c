@@ -205,6 +205,22 @@ static int32_t number_of(struct ldk_tuner *tuner, const char *name,
     return LDK_VARIANT_AUTO;
 }
 
+/*
+ * What the caller has launched ends first: it would be timed too, and it may still use what the
+ * measurement takes for itself (the libraries' scratch memory) or wait for (the weights' upload).
+ */
+static enum ld_code measure(struct ldk_tuner *tuner, struct ldk_work *work,
+                            struct ldk_tune_choice *measured, struct ld_error *err)
+{
+    const struct ldk_tune_bench bench = ldk_work_bench(work);
+    if (ldk_rt_stream_synchronize(tuner->options.stream) != LDK_OK)
+        return LD_FAIL(err, LD_E_DEVICE, "the device failed before the measurement");
+    const enum ld_code code = ldk_tune(&tuner->cache, &work->unit, &tuner->device, &bench,
+                                       !tuner->options.any_bits, measured, err);
+    ldk_work_deinit(work);
+    return code;
+}
+
 /* The choice for `work`, measured first where that is allowed and nothing is known. */
 static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_measure)
 {
@@ -218,10 +234,7 @@ static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_m
     const struct ldk_tune_choice *choice =
         ldk_tune_lookup(&tuner->cache, &work->unit, deterministic);
     if (!choice && may_measure && tuner->options.measure) {
-        const struct ldk_tune_bench bench = ldk_work_bench(work);
-        const enum ld_code code = ldk_tune(&tuner->cache, &work->unit, &tuner->device, &bench,
-                                           deterministic, &measured, &err);
-        ldk_work_deinit(work);
+        const enum ld_code code = measure(tuner, work, &measured, &err);
         if (code == LD_OK)
             choice = &measured;
         else
@@ -297,6 +310,11 @@ const struct ldk_tune_choice *ldk_tuner_attention_choice(const struct ldk_tuner 
 const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner)
 {
     return tuner && tuner->found ? &tuner->latest : NULL;
+}
+
+uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner)
+{
+    return tuner && tuner->libs ? ldk_libs_plans_lost(tuner->libs) : 0;
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */

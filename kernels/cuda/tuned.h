@@ -31,6 +31,7 @@ struct ldk_tuner_options {
     bool measure;       /* false: only what the file knows, else the default */
     bool libraries;     /* open cuBLASLt and cuDNN as candidates */
     bool any_bits;      /* not deterministic: a batch size may change the bits of an image */
+    ldk_stream stream;  /* the caller's: waited for before something is measured beside it */
 };
 
 /*
@@ -69,6 +70,10 @@ const struct ldk_tune_choice *ldk_tuner_attention_choice(const struct ldk_tuner 
 /* What the latest ldk_tuner_conv, _linear or _attention found; NULL: nothing was known, the default
  * was left. Valid until the next of them. */
 const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner);
+
+/* Grows when something is given up that the recordings of an earlier run may hold: those must not
+ * be launched any more (ldk_libs_plans_lost). */
+uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner);
 
 /* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. */
 int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream);

@@ -25,6 +25,8 @@ struct ldk_work {
     unsigned char *x0, *x1, *x2 /* q, k, v of an attention */, *residual, *y, *reference;
     float *row_add, *moments;
     void *scratch;
+    unsigned char *runway; /* NULL: none */
+    size_t runway_bytes;
     size_t x0_bytes, x1_bytes, x2_bytes, y_bytes, scratch_bytes, moments_bytes;
     void *want; /* host: the plain kernel's output, for the check */
 };

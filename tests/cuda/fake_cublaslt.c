@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAY_RIGHT = 1, WAY_UNSTEADY, WAY_WRONG, WAYS = WAY_WRONG, VERSION = 139900 };
+enum { WAY_RIGHT = 1, WAY_UNSTEADY, WAY_WRONG, WAYS = WAY_WRONG, VERSION = 139900, OPERANDS = 4 };
 
 struct layout {
     cudaDataType type;
@@ -28,6 +28,10 @@ struct operation {
     cublasOperation_t transposed_a;
     cublasLtEpilogue_t epilogue;
     const void *bias;
+};
+
+struct preference {
+    uint32_t alignment[OPERANDS]; /* of a, b, c, d */
 };
 
 struct product {
@@ -118,8 +122,11 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t given,
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
 {
-    *out = malloc(sizeof **out);
-    return *out ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
+    struct preference *preference = malloc(sizeof *preference);
+    for (int i = 0; preference && i < OPERANDS; i++)
+        preference->alignment[i] = 256; /* the documented default */
+    *out = (cublasLtMatmulPreference_t)(void *)preference;
+    return preference ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
@@ -132,10 +139,12 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
                                                     cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void *value, size_t bytes)
 {
-    (void)preference;
-    (void)value;
-    return attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof(uint64_t)
-               ? CUBLAS_STATUS_SUCCESS
+    struct preference *known = (void *)preference;
+    const int operand = (int)attribute - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+    if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+        return bytes == sizeof(uint64_t) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    return operand >= 0 && operand < OPERANDS
+               ? take(&known->alignment[operand], sizeof known->alignment[0], value, bytes)
                : CUBLAS_STATUS_INVALID_VALUE;
 }
 
@@ -226,9 +235,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t given,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *found)
 {
+    const struct preference *known = (const void *)preference;
     *found = 0;
-    if (!preference)
+    if (!known)
         return CUBLAS_STATUS_INVALID_VALUE;
+    /* What is asked for operands of more than 16 bytes need not run on them. */
+    for (int i = 0; i < OPERANDS; i++)
+        if (known->alignment[i] > 16)
+            return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int way = WAYS; way >= WAY_RIGHT && *found < wanted; way--) {
         cublasLtMatmulHeuristicResult_t *result = &results[*found];
         cublasLtMatmulAlgo_t algorithm;

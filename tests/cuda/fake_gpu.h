@@ -18,10 +18,11 @@ struct fake_gpu {
     uint64_t device_bytes_max; /* device memory there is; UINT64_MAX: no end of it */
     int sync_error;            /* what the next wait reports; then cleared unless sticky */
     bool refuse_capture;
-    bool fail_capture;  /* the next capture ends in an error */
-    bool no_moments;    /* producers leave none */
-    bool no_kernels;    /* built for other chips */
-    uint32_t signature; /* another one: kernels that sum in another order */
+    bool fail_capture;   /* the next capture ends in an error */
+    bool no_moments;     /* producers leave none */
+    bool no_kernels;     /* built for other chips */
+    uint32_t signature;  /* another one: kernels that sum in another order */
+    uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;

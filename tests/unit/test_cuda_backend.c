@@ -462,6 +462,31 @@ static void vectors_of_a_prompt_reach_a_replay(void **state)
     network_fixture_close(&on);
 }
 
+/* A library has given up what a recording holds: it is not launched, the plan is walked again. */
+static void a_library_that_gives_plans_up_takes_recordings_along(void **state)
+{
+    (void)state;
+    static float before[LATENT];
+    static float after[LATENT];
+    struct network_fixture on;
+    open_unet(&on);
+    for (int i = 0; i < 4; i++)
+        run_one(&on, 0, before);
+    const struct ld_cuda_stats recorded = stats_of(&on);
+    assert_true(recorded.replays > 0 && recorded.recordings_dropped == 0);
+    fake_gpu.tuner_lost++;
+    run_one(&on, 0, after);
+    assert_int_equal(stats_of(&on).replays, recorded.replays);
+    assert_int_equal(stats_of(&on).walks, recorded.walks + 1);
+    assert_int_equal(stats_of(&on).recordings_dropped, 1);
+    assert_memory_equal(before, after, sizeof before);
+    for (int i = 0; i < 2; i++)
+        run_one(&on, 0, after); /* recorded once more, then launched from that */
+    assert_int_equal(stats_of(&on).replays, recorded.replays + 1);
+    assert_memory_equal(before, after, sizeof before);
+    network_fixture_close(&on);
+}
+
 /* ---- Weights --------------------------------------------------------------------------------- */
 
 static void a_variant_has_recordings_and_memory_of_its_own(void **state)
@@ -587,6 +612,7 @@ int main(void)
         TEST(norms_use_what_their_writers_left),
         TEST(a_run_that_is_looked_at_is_walked),
         TEST(vectors_of_a_prompt_reach_a_replay),
+        TEST(a_library_that_gives_plans_up_takes_recordings_along),
         TEST(a_variant_has_recordings_and_memory_of_its_own),
         TEST(a_lost_device_is_told_and_stays_lost),
         TEST(a_passing_error_ends_one_run_only),

@@ -280,9 +280,58 @@ static void what_a_library_cannot_do_as_it_is_is_not_offered_to_it(void **state)
         if (ldk_libs_linear(libs, &ways[0], &good, NULL) != LDK_E_INVALID)
             fail_msg("'%s' tells an algorithm", names[i]);
     }
+    /* An operand that the algorithm does not want as it lies. */
+    struct ldk_linear off = good;
+    off.x0 = memory + 1;
+    (void)snprintf(ways[0].name, sizeof ways[0].name, "cublaslt:3.20.0.0.0.0.0.0.7");
+    assert_int_equal(ldk_libs_linear(libs, &ways[0], &off, NULL), LDK_E_UNSUPPORTED);
     ldk_libs_close(libs);
 #else
     skip();
+#endif
+}
+
+static void a_convolutions_way_is_an_engine_with_its_knobs(void **state)
+{
+    (void)state;
+#ifdef LDK_HAS_CUDNN
+    static const struct {
+        const char *name;
+        int code;
+    } cases[] = {
+        {"cudnn:7", LDK_E_UNSUPPORTED}, /* told, but there is no cuDNN */
+        {"cudnn:7,24=21", LDK_E_UNSUPPORTED},
+        {"cudnn:7,24=21,14=3,1=0", LDK_E_UNSUPPORTED},
+        {"cudnn:7,1=1,2=1,3=1,4=1,5=1,6=1,7=1,8=1,9=1,10=1,11=1,12=1", LDK_E_UNSUPPORTED},
+        {"cudnn:7,1=1,2=1,3=1,4=1,5=1,6=1,7=1,8=1,9=1,10=1,11=1,12=1,13=1", LDK_E_INVALID},
+        {"cudnn:", LDK_E_INVALID},
+        {"cudnn:x", LDK_E_INVALID},
+        {"cudnn:7,", LDK_E_INVALID},
+        {"cudnn:7,24", LDK_E_INVALID},
+        {"cudnn:7,24=", LDK_E_INVALID},
+        {"cudnn:7,=21", LDK_E_INVALID},
+        {"cudnn:7,24=21=3", LDK_E_INVALID},
+        {"cudnn:7 24=21", LDK_E_INVALID},
+        {"cublaslt:1", LDK_E_INVALID},
+    };
+    struct ld_error err = {0};
+    struct ldk_libs *libs = NULL;
+    struct ldk_libs_way way;
+    const struct ldk_conv conv = {.c0 = 8, .w = {.rows = 8, .taps = 9, .k_padded = 8}};
+    assert_int_equal(ldk_libs_open(&libs, &err), LD_OK);
+    if (ldk_libs_info(libs)->cudnn) { /* a machine with a GPU: the names would be tried */
+        ldk_libs_close(libs);
+        skip();
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        (void)snprintf(way.name, sizeof way.name, "%s", cases[i].name);
+        if (ldk_libs_conv(libs, &way, &conv, NULL) != cases[i].code)
+            fail_msg("'%s'", cases[i].name);
+    }
+    assert_int_equal(ldk_libs_plans_lost(libs), 0);
+    ldk_libs_close(libs);
+#else
+    skip(); /* cudnn_graph.h is not on this machine */
 #endif
 }
 
@@ -347,6 +396,7 @@ int main(void)
                                         close_folder),
         cmocka_unit_test_setup_teardown(what_a_library_cannot_do_as_it_is_is_not_offered_to_it,
                                         open_folder, close_folder),
+        cmocka_unit_test(a_convolutions_way_is_an_engine_with_its_knobs),
         cmocka_unit_test_setup_teardown(attention_runs_the_fastest_variant, open_folder,
                                         close_folder),
     };

@@ -209,6 +209,23 @@ static void a_library_must_keep_its_bits_in_deterministic_mode_only(void **state
     assert_string_equal(choice.candidate, "cublaslt:7");
 }
 
+/* The answer takes a library a plan for every batch. */
+static void only_who_would_win_is_asked_whether_it_keeps_its_bits(void **state)
+{
+    (void)state;
+    enum { BATCHES = 6 };
+    struct fake fake = {0};
+    struct ldk_tune_choice choice;
+    (void)add(&fake, "own:a", 1, 2);
+    add(&fake, "cudnn:7,24=21", 0x70, 3)->bits_follow_batch = true;
+    (void)add(&fake, "cudnn:7,24=22", 0x71, 1);
+    const struct ldk_tune_bench bench = bench_of(&fake);
+    assert_true(ldk_tune_decide(&conv, &device, &bench, 0, true, &choice));
+    assert_string_equal(choice.candidate, "cudnn:7,24=22");
+    assert_int_equal(fake.bits, BATCHES);
+    assert_int_equal(fake.logs, 0);
+}
+
 /* ---- The filter ------------------------------------------------------------------------------ */
 
 static void what_does_not_fit_the_chip_is_never_run(void **state)
@@ -416,6 +433,7 @@ int main(void)
         cmocka_unit_test(what_fails_or_differs_is_removed_and_logged),
         cmocka_unit_test(who_is_far_behind_is_not_timed_to_the_end),
         cmocka_unit_test(a_library_must_keep_its_bits_in_deterministic_mode_only),
+        cmocka_unit_test(only_who_would_win_is_asked_whether_it_keeps_its_bits),
         cmocka_unit_test(what_does_not_fit_the_chip_is_never_run),
         cmocka_unit_test(at_most_twelve_are_left_and_libraries_keep_four_places),
         cmocka_unit_test(few_candidates_are_all_kept_in_their_order),
