@@ -1,12 +1,18 @@
 #include "server/dialect_call.h"
 
 #include "config/limits.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
+#include "runtime/base/log.h"
 #include "server/names_list.h"
 
 #include <strings.h>
 
-enum { KEY_BYTES_MAX = 255, IDENTITY_BYTES_MAX = LD_JSON_IMAGE_BODY_BYTES_MAX };
+enum {
+    KEY_BYTES_MAX = 255,
+    IDENTITY_BYTES_MAX = LD_JSON_IMAGE_BODY_BYTES_MAX,
+    PATIENCE_US = 60 * 1000 * 1000 /* of a parked submit; then it looks and parks again */
+};
 
 /* ---- Bodies ---------------------------------------------------------------------------------- */
 
@@ -145,63 +151,54 @@ static void choose_key(struct ld_exchange *ex, struct ld_intake *intake,
         intake->key_use = tries > 0 ? LD_STORE_KEY_RETRY : LD_STORE_KEY_NOTE;
 }
 
-/* Translate, check, store, queue; the job's id, or false after a refusal. */
-static bool submit(struct ld_exchange *ex, const struct ld_dialect_call *call, void *ctx,
-                   char id[LD_ID_SIZE])
-{
+/*
+ * A call whose submit waits parked for its flush, as POST /v1/jobs does: what the submit borrows,
+ * and what comes after it.
+ */
+struct submitting {
+    struct ld_exchange *ex;
     struct ld_intake intake;
     struct ld_translation t;
-    struct ld_recipe recipe = {0};
-    struct ld_error err = {0};
-    bool replayed;
-    ld_intake_init(&intake, ex);
-    ld_translation_init(&t, &intake.native);
-    call->translate(ex, &t, ctx);
-    bool done = ld_translation_finish(&t, &recipe);
-    const struct ld_span body = ld_span_of(recipe.request.data, recipe.request.size);
-    done = done && ld_intake_accept(&intake, ex->tenant, body);
-    if (!done)
-        (void)ld_exchange_problem(ex, &intake.native.problem);
-    struct ld_buffer whole = ld_buffer_make(IDENTITY_BYTES_MAX);
-    char key[KEY_BYTES_MAX + 1] = "";
-    if (done) {
-        write_identity(ex, &intake, body, &whole);
-        choose_key(ex, &intake, &whole, key);
-    }
-    if (done && ld_intake_submit(&intake, ex->tenant, key, ld_span_of(whole.data, whole.size), id,
-                                 &replayed, &err) != LD_OK) {
-        (void)refuse_submit(ex, &err);
-        done = false;
-    }
-    if (done && replayed)
-        ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
-    ld_buffer_deinit(&whole);
-    ld_recipe_deinit(&recipe);
-    ld_translation_deinit(&t);
-    ld_intake_deinit(&intake);
-    return done;
+    struct ld_recipe recipe;
+    char key[KEY_BYTES_MAX + 1];
+    struct waiting_call *waiting;
+};
+
+static void free_submitting(struct submitting *s)
+{
+    if (s->waiting)
+        free_call(s->waiting);
+    ld_recipe_deinit(&s->recipe);
+    ld_translation_deinit(&s->t);
+    ld_intake_deinit(&s->intake);
+    ld_heap_free(s);
 }
 
-enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dialect_call *call,
-                                    void *ctx, void (*ctx_free)(void *ctx))
+/* The client left before it could be told. Its job goes with it, unless it is to be found in a
+ * queue or another try of the same call waits for it. */
+static void abandon_submit(void *state)
 {
-    struct waiting_call *waiting = ld_heap_alloc(sizeof *waiting);
-    if (!waiting) {
-        if (ctx_free)
-            ctx_free(ctx);
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    }
-    *waiting = (struct waiting_call){.call = call, .ctx = ctx, .ctx_free = ctx_free};
-    if (atomic_load(&ex->front->draining)) {
-        free_call(waiting);
-        return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
-    }
-    if (!submit(ex, call, ctx, waiting->id)) {
-        free_call(waiting);
-        return LD_HANDLED;
-    }
+    struct submitting *s = state;
+    const struct ld_exchange *ex = s->ex;
+    char *id = s->waiting->id;
+    struct ld_error err;
+    enum ld_job_status status;
+    bool replayed;
+    const enum ld_code code = ld_intake_submit_end(&s->intake, id, &replayed, &err);
+    if (code == LD_OK && !s->waiting->call->outlives_caller &&
+        !ld_event_hub_is_held(ex->front->hub, ex->tenant, id) &&
+        ld_front_cancel(ex->front, ex->tenant, id, false, &status, &err) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "http", "a job without a caller was not cancelled", &err);
+    free_submitting(s);
+}
+
+/* The job is in the queue. */
+static enum ld_handled follow(struct ld_exchange *ex, struct waiting_call *waiting)
+{
+    const struct ld_dialect_call *call = waiting->call;
     if (call->queued) {
         char id[LD_ID_SIZE];
+        void *ctx = waiting->ctx;
         memcpy(id, waiting->id, sizeof id);
         ld_heap_free(waiting);
         return call->queued(ex, id, ctx);
@@ -216,6 +213,101 @@ enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dial
         .ctx_free = free_call,
     };
     return ld_front_wait(ex, &options);
+}
+
+static enum ld_handled end_submit(struct ld_exchange *ex)
+{
+    struct submitting *s = ex->state;
+    struct waiting_call *waiting = s->waiting;
+    struct ld_error err = {0};
+    bool replayed;
+    if (!ex->stopping && !ld_intake_submit_is_known(&s->intake)) {
+        ex->park_until_us = ld_clock_monotonic_us() + PATIENCE_US;
+        return LD_PARKED;
+    }
+    ex->state = NULL;
+    ex->state_free = NULL;
+    const enum ld_code code = ld_intake_submit_end(&s->intake, waiting->id, &replayed, &err);
+    if (code == LD_OK) {
+        s->waiting = NULL; /* the wait's */
+        if (replayed)
+            ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
+    }
+    free_submitting(s);
+    return code == LD_OK ? follow(ex, waiting) : refuse_submit(ex, &err);
+}
+
+static void wake(void *ctx)
+{
+    ld_exchange_wake(ctx);
+}
+
+/* Translate, check, store the pictures; false after a refusal. */
+static bool accept(struct submitting *s)
+{
+    struct ld_exchange *ex = s->ex;
+    s->waiting->call->translate(ex, &s->t, s->waiting->ctx);
+    if (ld_translation_finish(&s->t, &s->recipe) &&
+        ld_intake_accept(&s->intake, ex->tenant,
+                         ld_span_of(s->recipe.request.data, s->recipe.request.size)))
+        return true;
+    (void)ld_exchange_problem(ex, &s->intake.native.problem);
+    return false;
+}
+
+static enum ld_handled begin_submit(struct submitting *s)
+{
+    struct ld_exchange *ex = s->ex;
+    struct ld_error err = {0};
+    struct ld_buffer whole = ld_buffer_make(IDENTITY_BYTES_MAX);
+    write_identity(ex, &s->intake, ld_span_of(s->recipe.request.data, s->recipe.request.size),
+                   &whole);
+    choose_key(ex, &s->intake, &whole, s->key);
+    const enum ld_code code = ld_intake_submit_begin(
+        &s->intake, ex->tenant, s->key, ld_span_of(whole.data, whole.size), wake, ex, &err);
+    ld_buffer_deinit(&whole);
+    if (code != LD_OK) {
+        free_submitting(s);
+        return refuse_submit(ex, &err);
+    }
+    ex->state = s;
+    ex->state_free = abandon_submit;
+    return end_submit(ex);
+}
+
+bool ld_dialect_is_underway(const struct ld_exchange *ex)
+{
+    return ld_front_is_waiting(ex) || (ex->state && ex->state_free == abandon_submit);
+}
+
+enum ld_handled ld_dialect_again(struct ld_exchange *ex)
+{
+    return ld_front_is_waiting(ex) ? ld_front_wait_again(ex) : end_submit(ex);
+}
+
+enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dialect_call *call,
+                                    void *ctx, void (*ctx_free)(void *ctx))
+{
+    struct waiting_call *waiting = ld_heap_alloc(sizeof *waiting);
+    struct submitting *s = ld_heap_alloc(sizeof *s);
+    if (!waiting || !s) {
+        if (ctx_free)
+            ctx_free(ctx);
+        ld_heap_free(waiting);
+        ld_heap_free(s);
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    }
+    *waiting = (struct waiting_call){.call = call, .ctx = ctx, .ctx_free = ctx_free};
+    s->ex = ex;
+    s->waiting = waiting;
+    ld_intake_init(&s->intake, ex);
+    ld_translation_init(&s->t, &s->intake.native);
+    const bool draining = atomic_load(&ex->front->draining);
+    if (!draining && accept(s))
+        return begin_submit(s);
+    free_submitting(s);
+    return draining ? ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down")
+                    : LD_HANDLED;
 }
 
 /* ---- The caller's jobs ----------------------------------------------------------------------- */

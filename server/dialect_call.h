@@ -4,6 +4,8 @@
  * leaving cancels the job: none of these clients could find it again.
  *
  *     static const struct ld_dialect_call call = {translate, reply};
+ *     if (ld_dialect_is_underway(ex))
+ *         return ld_dialect_again(ex);
  *     return ld_dialect_generate(ex, &call, state, ld_heap_free);
  */
 #ifndef LD_SERVER_DIALECT_CALL_H
@@ -18,10 +20,15 @@ struct ld_dialect_call {
     /* The job has succeeded, or was cancelled and left its last prediction. */
     ld_wait_reply reply;
     bool cancelled_is_empty; /* a cancelled job without pictures is replied to as well */
+    bool outlives_caller;    /* the job stays although the client left before it was told of it */
     /* In place of waiting (streams, queues): replies at once, and `ctx` is then its own to release.
      * NULL: waits. */
     enum ld_handled (*queued)(struct ld_exchange *ex, const char *job_id, void *ctx);
 };
+
+/* Whether the exchange is a generating call that was parked and comes again, and its going on. */
+bool ld_dialect_is_underway(const struct ld_exchange *ex);
+enum ld_handled ld_dialect_again(struct ld_exchange *ex);
 
 /* `ctx` is released with ctx_free, at once or with the exchange. */
 enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dialect_call *call,

@@ -178,14 +178,29 @@ enum ld_code ld_event_stream_open(struct ld_event_stream **out, struct ld_event_
     return LD_OK;
 }
 
+/* With the lock. */
+static bool is_held(const struct ld_event_hub *hub, const char *tenant, const char *job_id)
+{
+    for (const struct ld_event_stream *stream = hub->streams; stream; stream = stream->next)
+        if (stream->options.holds && strcmp(stream->job_id, job_id) == 0 &&
+            strcmp(stream->tenant, tenant) == 0)
+            return true;
+    return false;
+}
+
+bool ld_event_hub_is_held(struct ld_event_hub *hub, const char *tenant, const char *job_id)
+{
+    pthread_mutex_lock(&hub->lock);
+    const bool held = is_held(hub, tenant, job_id);
+    pthread_mutex_unlock(&hub->lock);
+    return held;
+}
+
 bool ld_event_stream_let_go(struct ld_event_stream *stream)
 {
-    bool last = true;
     pthread_mutex_lock(&stream->hub->lock);
     stream->options.holds = false;
-    for (const struct ld_event_stream *other = stream->hub->streams; other; other = other->next)
-        last = last && !(other->options.holds && strcmp(other->job_id, stream->job_id) == 0 &&
-                         strcmp(other->tenant, stream->tenant) == 0);
+    const bool last = !is_held(stream->hub, stream->tenant, stream->job_id);
     pthread_mutex_unlock(&stream->hub->lock);
     return last;
 }

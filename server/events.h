@@ -49,6 +49,8 @@ enum ld_code ld_event_stream_open(struct ld_event_stream **stream, struct ld_eve
 /* Its reader has left: whether no other stream of the same job holds it (then the job may go too).
  * Of several that leave at once the last is told so. */
 bool ld_event_stream_let_go(struct ld_event_stream *stream);
+/* Whether an open stream of the job holds it. */
+bool ld_event_hub_is_held(struct ld_event_hub *hub, const char *tenant, const char *job_id);
 void ld_event_stream_close(struct ld_event_stream *stream);
 
 enum ld_event_next {

@@ -34,17 +34,18 @@ static void free_call(void *ctx)
     ld_heap_free(call);
 }
 
+/* The number is for people: the caller's own waiting jobs, as in GET /queue. */
 static enum ld_handled reply_queued(struct ld_exchange *ex, const char *job_id, void *ctx)
 {
     struct ld_comfy_call *call = ctx;
-    struct ld_store_queue queue = {0};
+    struct ld_store_standing standing = {0};
     struct ld_error err;
-    if (ld_store_queue(ex->front->store, &queue, &err) != LD_OK)
-        queue.queued = 0; /* a number for people */
+    if (ld_store_standing(ex->front->store, ex->tenant, &standing, &err) != LD_OK)
+        standing.queued = 0;
     ld_buffer_text(&ex->reply.body, "{\"prompt_id\":");
     ld_buffer_json_string(&ex->reply.body, *call->prompt_id ? call->prompt_id : job_id);
     ld_buffer_format(&ex->reply.body, ",\"number\":%lld,\"node_errors\":{}}",
-                     (long long)queue.queued);
+                     (long long)standing.queued);
     free_call(call);
     return ld_exchange_json(ex, 200);
 }
@@ -70,7 +71,10 @@ static bool check_first(struct ld_exchange *ex, struct ld_comfy_call *call)
 
 enum ld_handled ld_handle_comfy_prompt(struct ld_exchange *ex)
 {
-    static const struct ld_dialect_call queues = {.translate = translate, .queued = reply_queued};
+    static const struct ld_dialect_call queues = {
+        .translate = translate, .queued = reply_queued, .outlives_caller = true};
+    if (ld_dialect_is_underway(ex))
+        return ld_dialect_again(ex);
     struct ld_comfy_call *call = ld_heap_alloc(sizeof *call);
     if (!call)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");

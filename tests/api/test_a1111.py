@@ -3,6 +3,7 @@ about them, numbered as there, and what their calls mean in native terms."""
 
 import base64
 import json
+import socket
 import struct
 import threading
 import time
@@ -242,6 +243,22 @@ def test_point_12_a_client_that_leaves_takes_its_job_along(serve):
     head = b"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
     front.raw(head + body, timeout=0.7)
     until(lambda: newest(front)["status"] == "cancelled")
+
+
+def leave_at_once(front, path, bodies):
+    """Calls whose clients are gone before they could be told, most of them before their job is on disk."""
+    for body in bodies:
+        text = json.dumps(body).encode()
+        with socket.create_connection(("127.0.0.1", front.port), timeout=5) as client:
+            client.sendall(b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (
+                path.encode(), len(text), text))
+
+
+def test_point_12_clients_that_leave_at_once_leave_no_job_behind(serve):
+    front = serve("step_ms=200")
+    leave_at_once(front, "/sdapi/v1/txt2img", [{**SMALL, "steps": 150, "seed": number} for number in range(40)])
+    until(lambda: {job["status"] for job in front.get("/v1/jobs?limit=100").json["jobs"]} == {"cancelled"})
+    assert txt2img(front, steps=1).status == 200
 
 
 def test_point_13_answers_are_200(front):

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from front import Front
+from test_a1111 import leave_at_once, until
 from test_images import png
 from test_keys import add, bearer
 
@@ -720,3 +721,10 @@ def test_what_clients_look_at(front):
     assert stats["devices"][0]["name"] and "comfyui_version" in stats["system"]
     assert "max_upload_size" in front.get("/features").json
     assert front.get("/api/extensions").json == []
+
+
+def test_a_graph_stays_although_its_client_left_at_once(serve):
+    front = serve("step_ms=5")
+    leave_at_once(front, "/prompt", [{"prompt": graph(n3_seed=number)} for number in range(30)])
+    jobs = lambda: front.get("/v1/jobs?limit=100").json["jobs"]
+    until(lambda: len(jobs()) > 0 and {job["status"] for job in jobs()} == {"succeeded"})

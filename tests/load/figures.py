@@ -109,10 +109,14 @@ def rows_of_speed(latentd, wanted):
             submits = press(front, "submit", owners, seconds=2)  # fewer than the queue takes
             assert submits["errors"] == 0 and submits["good"] > 0, submits
             if "L1" in wanted:
+                beside = press(front, "plain", connections=2, seconds=2, background=True)
+                graphs = press(front, "graph", owners, seconds=2)
+                beside = result(beside)
                 say("L1", f"{CONNECTIONS} connections: {submits['rate']:.0f} submits/s, median {submits['median_ms']:.1f} ms, "
                     f"99 % {submits['late_ms']:.1f} ms; {submits['other']} refused; beside it one SQLite writer: "
                     f"{commits:.0f} commits/s ({submits['rate'] / commits:.1f} submits a commit), GET /healthz: "
-                    f"{plain['rate']:.0f}/s; load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors")
+                    f"{plain['rate']:.0f}/s; as ComfyUI's graphs {graphs['rate']:.0f}/s, 99 % {graphs['late_ms']:.1f} ms, GET /healthz "
+                    f"beside them: {beside['rate']:.0f}/s, 99 % {beside['late_ms']:.1f} ms; load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors")
             if "L2" not in wanted:
                 return
             pairs = [(key, job["id"]) for key in front.keys[:40] for job in front.see(key, "/v1/jobs?limit=50")["jobs"]]

@@ -1,9 +1,18 @@
 -- What wrk sends for tests/load/figures.py: `wrk -s press.lua URL -- WORK PAIRS DELAY`. WORK is
--- "submit" (a job of its own in every call, the keys in turn), "poll" (the jobs in turn, each with
+-- "submit" (a job of its own in every call, the keys in turn), "graph" (the same as a ComfyUI client
+-- sends it), "poll" (the jobs in turn, each with
 -- its owner's key) or "plain"; PAIRS is a file of lines "KEY JOB"; DELAY the pause of a connection
 -- in milliseconds. Ends with one line of JSON.
 
 local threads = {}
+local graph = '{"prompt":{"4":{"class_type":"CheckpointLoaderSimple","inputs":{"ckpt_name":"scripted.safetensors"}},' ..
+    '"5":{"class_type":"EmptyLatentImage","inputs":{"width":64,"height":64,"batch_size":1}},' ..
+    '"6":{"class_type":"CLIPTextEncode","inputs":{"text":"a cat","clip":["4",1]}},' ..
+    '"7":{"class_type":"CLIPTextEncode","inputs":{"text":"","clip":["4",1]}},' ..
+    '"3":{"class_type":"KSampler","inputs":{"seed":%d,"steps":1,"cfg":7,"sampler_name":"euler","scheduler":"normal",' ..
+    '"denoise":1,"model":["4",0],"positive":["6",0],"negative":["7",0],"latent_image":["5",0]}},' ..
+    '"8":{"class_type":"VAEDecode","inputs":{"samples":["3",0],"vae":["4",2]}},' ..
+    '"9":{"class_type":"SaveImage","inputs":{"filename_prefix":"ComfyUI","images":["8",0]}}}}'
 
 function setup(thread)
     thread:set("number", #threads)
@@ -38,6 +47,9 @@ function request()
     local headers = {Authorization = "Bearer " .. pair.key, ["Content-Type"] = "application/json"}
     if work == "poll" then
         return wrk.format("GET", "/v1/jobs/" .. pair.job, headers)
+    end
+    if work == "graph" then
+        return wrk.format("POST", "/prompt", headers, string.format(graph, number * 10000000 + count))
     end
     local body = string.format('{"prompt":"a cat","width":64,"height":64,"steps":1,"seed":%d}',
                                number * 10000000 + count)
