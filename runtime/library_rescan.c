@@ -52,13 +52,15 @@ static bool is_current_model(const struct ld_library *library,
     return is_current(library, LD_REGISTRY_MODEL, entry->resident.name, &entry->stamp);
 }
 
-static void let_go_of_old(struct ld_library *library)
+/* False: everything that is loaded is what its name means. */
+static bool let_go_of_old(struct ld_library *library)
 {
+    bool any_old = false;
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         struct ld_resident_entry *entry = &library->residents[i];
         if (!entry->loaded || is_current_model(library, entry))
             continue;
-        entry->stale = true;
+        any_old = entry->stale = true;
         if (entry->resident.users == 0)
             ld_library_drop_resident(library, entry);
     }
@@ -66,10 +68,11 @@ static void let_go_of_old(struct ld_library *library)
         struct ld_vae_entry *entry = &library->vaes[i];
         if (!entry->model || is_current(library, LD_REGISTRY_VAE, entry->name, &entry->stamp))
             continue;
-        entry->stale = true;
+        any_old = entry->stale = true;
         if (entry->users == 0)
             ld_library_drop_vae(library, entry);
     }
+    return any_old;
 }
 
 static void reload_embeddings(struct ld_library *library)
@@ -112,7 +115,7 @@ enum ld_code ld_library_rescan(struct ld_library *library, struct ld_buffer *out
     const struct ld_registry_folders folders = ld_library_folders(library);
     if (ld_registry_rescan(library->registry, &folders, &changes, err) != LD_OK)
         return err->code;
-    let_go_of_old(library);
+    *replaced = let_go_of_old(library);
     if (any(&changes, LD_REGISTRY_EMBEDDING))
         reload_embeddings(library);
     /* Without one the old name stays, and who means it hears that it is not here. */

@@ -611,6 +611,70 @@ static void what_fp16_cannot_hold_is_painted_in_bf16(void)
     report("and nothing is left on the device", fake_gpu.live_allocations == 0);
 }
 
+/* The same bytes in another file: what counts is that nobody can know them to be the same. */
+static bool replace_file(const char *file)
+{
+    char next[PATH_SIZE + 64];
+    (void)snprintf(next, sizeof next, "%s.next", file);
+    return copy_file(path, next) && rename(next, file) == 0;
+}
+
+static bool look_again(struct ld_engine *engine)
+{
+    struct ld_error err = {0};
+    struct ld_buffer found = ld_buffer_make(4096);
+    const bool good = ld_engine_rescan(engine, &found, &err) == LD_OK;
+    ld_buffer_deinit(&found);
+    return good;
+}
+
+static bool tick(struct ld_engine *engine, int times)
+{
+    struct ld_error err = {0};
+    bool good = true;
+    for (int i = 0; good && i < times; i++)
+        good = ld_engine_tick(engine, &err) == LD_OK;
+    return good;
+}
+
+/* The second engine opens files by name, so it must not open those of another time. */
+static void files_replaced_meanwhile_are_not_mixed_in(void)
+{
+    char own[PATH_SIZE + 32];
+    struct listener alone;
+    struct listener listener;
+    struct ld_request request;
+    fake_gpu_reset();
+    (void)snprintf(own, sizeof own, "%s.own.safetensors", path);
+    struct ld_engine *engine = copy_file(path, own) ? open_engine_with(own, "", "") : NULL;
+    ask_too_much(&request, false);
+    request.steps = 6;
+    bool good = paint(engine, &request, &alone) && alone.code == LD_OK && alone.repainted == 1;
+
+    good = good && send(engine, &request, &listener) && tick(engine, 5) && look_again(engine) &&
+           finish(engine);
+    report("a scan that finds nothing new leaves a picture that is painted again alone",
+           good && listener.code == LD_OK && listener.digest[0] == alone.digest[0]);
+
+    good = good && send(engine, &request, &listener) && tick(engine, 5) && replace_file(own) &&
+           look_again(engine) && finish(engine);
+    report("one that holds its files keeps them when they are replaced",
+           good && listener.code == LD_OK && listener.digest[0] == alone.digest[0]);
+
+    good = good && send(engine, &request, &listener) && tick(engine, 1) && replace_file(own) &&
+           look_again(engine) && finish(engine);
+    report("one that would have to open others fails with a reason",
+           good && listener.code == LD_E_CONFLICT &&
+               strstr(listener.why, "were replaced meanwhile") && listener.images == 0);
+
+    good = good && paint(engine, &request, &listener);
+    report("and the next job paints with the new ones",
+           good && listener.code == LD_OK && listener.digest[0] == alone.digest[0]);
+    ld_engine_destroy(engine);
+    report("and nothing is left on the device", fake_gpu.live_allocations == 0);
+    (void)remove(own);
+}
+
 static void a_job_can_go_while_it_is_painted_again(void)
 {
     struct listener listener;
@@ -722,6 +786,7 @@ int main(int argc, char **argv)
     a_warm_request_allocates_nothing_and_copies_its_latents();
     a_picture_says_which_kernels_made_it();
     what_fp16_cannot_hold_is_painted_in_bf16();
+    files_replaced_meanwhile_are_not_mixed_in();
     a_job_can_go_while_it_is_painted_again();
     a_decoder_beyond_fp16_runs_in_bf16();
     (void)remove(path);
