@@ -264,6 +264,45 @@ static bool moments_fit(int32_t batch, int32_t tiles, int32_t channels, size_t b
            (size_t)batch * (size_t)tiles * (size_t)channels * 4 * sizeof(float) <= bytes;
 }
 
+/* ---- Launches -------------------------------------------------------------------------------- */
+
+/* A library's way could not be launched: our own kernel takes over, without what it left behind. */
+static bool gives_way(int code, int32_t *variant)
+{
+    if (code != LDK_E_UNSUPPORTED || *variant < LDK_VARIANT_LIBRARY)
+        return false;
+    *variant = LDK_VARIANT_AUTO;
+    (void)ldk_rt_last_error();
+    return true;
+}
+
+static enum ld_code launch_conv(struct ld_cuda *cuda, struct ldk_conv *conv, struct ld_error *err)
+{
+    enum ld_code code = LD_OK;
+    int done;
+    do {
+        code = workspace(cuda, ldk_conv_workspace(conv), &conv->workspace, err);
+        if (code != LD_OK)
+            return code;
+        done = ldk_tuned_conv2d(cuda->tuner, conv, cuda->stream);
+    } while (gives_way(done, &conv->variant));
+    return ld_cuda_check(cuda, done, "conv2d", err);
+}
+
+static enum ld_code launch_linear(struct ld_cuda *cuda, struct ldk_linear *linear,
+                                  struct ld_error *err)
+{
+    enum ld_code code = LD_OK;
+    int done;
+    do {
+        code = workspace(cuda, ldk_linear_workspace(linear), &linear->workspace, err);
+        if (code != LD_OK)
+            return code;
+        done = ldk_tuned_linear(cuda->tuner, linear, cuda->stream);
+    } while (gives_way(done, &linear->variant));
+    return ld_cuda_check(cuda, done, "linear", err);
+}
+
 /* ---- Operators ------------------------------------------------------------------------------- */
 
 enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *op,
@@ -282,10 +321,7 @@ enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *
     if (moments_fit(op->batch, tiles, op->weight->facts.rows, op->moments_bytes))
         conv.moments = op->moments;
     note_moments(cuda, op->moments, conv.moments ? tiles : 0);
-    code = workspace(cuda, ldk_conv_workspace(&conv), &conv.workspace, err);
-    return code != LD_OK ? code
-                         : ld_cuda_check(cuda, ldk_tuned_conv2d(cuda->tuner, &conv, cuda->stream),
-                                         "conv2d", err);
+    return launch_conv(cuda, &conv, err);
 }
 
 enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *op,
@@ -305,10 +341,7 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
                     op->moments_bytes))
         linear.moments = op->moments;
     note_moments(cuda, op->moments, linear.moments ? tiles : 0);
-    code = workspace(cuda, ldk_linear_workspace(&linear), &linear.workspace, err);
-    return code != LD_OK ? code
-                         : ld_cuda_check(cuda, ldk_tuned_linear(cuda->tuner, &linear, cuda->stream),
-                                         "linear", err);
+    return launch_linear(cuda, &linear, err);
 }
 
 enum ld_code ld_cuda_group_norm(struct ld_backend *backend, const struct ld_group_norm *op,

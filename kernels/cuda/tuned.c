@@ -24,6 +24,7 @@ struct ldk_tuner {
     struct ldk_tune_cache cache;
     struct ldk_libs *libs;     /* NULL: not asked for */
     struct ldk_libs_way *ways; /* [WAYS_MAX]: variant LDK_VARIANT_LIBRARY + i */
+    bool failed[WAYS_MAX];     /* that way, when it was launched: not chosen again */
     uint32_t way_count;
     size_t l2_bytes;
     bool found; /* `latest` holds something */
@@ -196,7 +197,8 @@ static int32_t number_of(struct ldk_tuner *tuner, const char *name,
 {
     if (strncmp(name, "own:", 4) != 0) {
         const int32_t number = tuner->libs ? way_number(tuner, name) : -1;
-        return number >= 0 ? number : LDK_VARIANT_AUTO;
+        return number >= 0 && !tuner->failed[number - LDK_VARIANT_LIBRARY] ? number
+                                                                           : LDK_VARIANT_AUTO;
     }
     for (uint32_t i = 0; i < count; i++) {
         if (strcmp(candidates[i].name, name) == 0)
@@ -325,12 +327,25 @@ static const struct ldk_libs_way *way_of(const struct ldk_tuner *tuner, int32_t 
     return tuner && place >= 0 && (uint32_t)place < tuner->way_count ? &tuner->ways[place] : NULL;
 }
 
+/* What was right when it was measured need not run today: memory, another batch. */
+static int note_failure(struct ldk_tuner *tuner, int32_t variant, int code)
+{
+    if (code != LDK_E_UNSUPPORTED)
+        return code;
+    const int32_t place = variant - LDK_VARIANT_LIBRARY;
+    tuner->failed[place] = true;
+    LD_LOG(LD_LOG_WARN, "tune", "a library's way failed and is not used any more",
+           ld_log_text("way", tuner->ways[place].name));
+    return code;
+}
+
 int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream)
 {
     if (conv->variant < LDK_VARIANT_LIBRARY)
         return ldk_conv2d(conv, stream);
     const struct ldk_libs_way *way = way_of(tuner, conv->variant);
-    return way ? ldk_libs_conv(tuner->libs, way, conv, stream) : LDK_E_INVALID;
+    return way ? note_failure(tuner, conv->variant, ldk_libs_conv(tuner->libs, way, conv, stream))
+               : LDK_E_INVALID;
 }
 
 int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream)
@@ -338,5 +353,7 @@ int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, l
     if (linear->variant < LDK_VARIANT_LIBRARY)
         return ldk_linear(linear, stream);
     const struct ldk_libs_way *way = way_of(tuner, linear->variant);
-    return way ? ldk_libs_linear(tuner->libs, way, linear, stream) : LDK_E_INVALID;
+    return way ? note_failure(tuner, linear->variant,
+                              ldk_libs_linear(tuner->libs, way, linear, stream))
+               : LDK_E_INVALID;
 }

@@ -75,7 +75,9 @@ const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner);
  * be launched any more (ldk_libs_plans_lost). */
 uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner);
 
-/* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. */
+/* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. A library's way that is
+ * LDK_E_UNSUPPORTED is not chosen by this tuner again; the caller may launch the default instead.
+ */
 int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream);
 int ldk_tuned_linear(struct ldk_tuner *tuner, const struct ldk_linear *linear, ldk_stream stream);
 

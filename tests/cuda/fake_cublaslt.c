@@ -303,7 +303,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t given, cublasLtMatmulDesc_t opera
     cublasLtMatmulHeuristicResult_t checked;
     const struct layout *x = (void *)b_layout;
     const struct layout *y = (void *)d_layout;
-    if (!workspace || workspace_bytes == 0 || *(const float *)alpha != 1.0F ||
+    if (fake_gpu.library_fails || !workspace || workspace_bytes == 0 ||
+        *(const float *)alpha != 1.0F ||
         cublasLtMatmulAlgoCheck(given, operation, a_layout, b_layout, c_layout, d_layout, algorithm,
                                 &checked) != CUBLAS_STATUS_SUCCESS)
         return CUBLAS_STATUS_NOT_SUPPORTED;

@@ -22,6 +22,7 @@ struct fake_gpu {
     bool no_moments;     /* producers leave none */
     bool no_kernels;     /* built for other chips */
     uint32_t signature;  /* another one: kernels that sum in another order */
+    bool library_fails;  /* what it said it can do */
     uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;

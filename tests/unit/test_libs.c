@@ -230,6 +230,31 @@ static void a_linear_layer_gets_the_librarys_right_way(void **state)
 #endif
 }
 
+static void a_library_that_fails_later_is_replaced_by_our_own_kernel(void **state)
+{
+    (void)state;
+#ifdef LDK_HAS_CUBLASLT
+    static struct layer layer;
+    static uint16_t tuned[Y_VALUES];
+    static uint16_t got[Y_VALUES];
+    struct ld_backend *backend = open_backend(LD_DTYPE_F16, true);
+    open_layer(&layer, backend);
+    run_layer(&layer, backend, true, tuned);
+    fake_gpu.library_fails = true;
+    for (int i = 0; i < 2; i++) {
+        const uint64_t launches = fake_gpu.launches;
+        run_layer(&layer, backend, true, got);
+        assert_int_equal(fake_gpu.launches, launches + 1);
+        assert_true(distance(&layer, backend, true, got) < 1e-3);
+        fake_gpu.library_fails = false; /* it is not asked again */
+    }
+    close_layer(&layer, backend);
+    backend->ops->destroy(backend);
+#else
+    skip();
+#endif
+}
+
 static void what_a_library_cannot_do_as_it_is_is_not_offered_to_it(void **state)
 {
     (void)state;
@@ -394,6 +419,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_linear_layer_gets_the_librarys_right_way, open_folder,
                                         close_folder),
+        cmocka_unit_test_setup_teardown(a_library_that_fails_later_is_replaced_by_our_own_kernel,
+                                        open_folder, close_folder),
         cmocka_unit_test_setup_teardown(what_a_library_cannot_do_as_it_is_is_not_offered_to_it,
                                         open_folder, close_folder),
         cmocka_unit_test(a_convolutions_way_is_an_engine_with_its_knobs),
