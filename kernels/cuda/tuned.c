@@ -220,6 +220,8 @@ static enum ld_code measure(struct ldk_tuner *tuner, struct ldk_work *work,
     const enum ld_code code = ldk_tune(&tuner->cache, &work->unit, &tuner->device, &bench,
                                        !tuner->options.any_bits, measured, err);
     ldk_work_deinit(work);
+    ldk_tuner_save(
+        tuner); /* a network takes a minute or two: who is interrupted goes on from here */
     return code;
 }
 

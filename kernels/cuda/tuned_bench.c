@@ -444,25 +444,25 @@ static int launch(struct ldk_work *work, const struct ldk_tune_candidate *candid
 /* |a - b| / |b| of downloaded outputs; infinity where a value is none. */
 static double distance(const struct ldk_work *work, const void *a, const void *b, size_t bytes)
 {
-    const bool wide = (work->unit.epilogue & LDK_TUNE_F32_OUT) || work->unit.dtype == LDK_F32;
-    const bool bf16 = work->unit.dtype == LDK_BF16;
-    const size_t count = bytes / (wide ? sizeof(float) : sizeof(uint16_t));
+    enum { PIECE = 2048 };
+    const enum ld_dtype dtype =
+        (work->unit.epilogue & LDK_TUNE_F32_OUT) || work->unit.dtype == LDK_F32 ? LD_DTYPE_F32
+        : work->unit.dtype == LDK_BF16                                          ? LD_DTYPE_BF16
+                                                                                : LD_DTYPE_F16;
+    const size_t element = ld_dtype_size(dtype);
+    const size_t count = bytes / element;
+    float x[PIECE];
+    float y[PIECE];
     double difference = 0;
     double size = 0;
-    for (size_t i = 0; i < count; i++) {
-        float x;
-        float y;
-        if (wide) {
-            memcpy(&x, (const uint8_t *)a + i * sizeof x, sizeof x);
-            memcpy(&y, (const uint8_t *)b + i * sizeof y, sizeof y);
-        } else {
-            const uint16_t p = ld_read_u16le((const uint8_t *)a + 2 * i);
-            const uint16_t q = ld_read_u16le((const uint8_t *)b + 2 * i);
-            x = bf16 ? ld_bf16_to_f32(p) : ld_f16_to_f32(p);
-            y = bf16 ? ld_bf16_to_f32(q) : ld_f16_to_f32(q);
+    for (size_t first = 0; first < count; first += PIECE) {
+        const size_t piece = count - first < PIECE ? count - first : PIECE;
+        ld_dtype_to_f32(x, (const uint8_t *)a + first * element, dtype, piece);
+        ld_dtype_to_f32(y, (const uint8_t *)b + first * element, dtype, piece);
+        for (size_t i = 0; i < piece; i++) {
+            difference += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+            size += (double)y[i] * (double)y[i];
         }
-        difference += ((double)x - (double)y) * ((double)x - (double)y);
-        size += (double)y * (double)y;
     }
     const double relative = size > 0 ? sqrt(difference / size) : sqrt(difference);
     return isfinite(relative) ? relative : (double)INFINITY;

@@ -362,7 +362,7 @@ def benches(run):
                 ("image", 60, "image", "--size", "64x64", "--steps", "2", "--rounds", "1", "--model", model)]
     else:
         rows = [("step-1024-untuned", 30, "step", "--size", "1024x1024", "--model", model),
-                ("step-1024", 60, "step", "--size", "1024x1024", "--model", model, "--tune"),
+                ("step-1024", 110, "step", "--size", "1024x1024", "--model", model, "--tune"),
                 ("image-1024-8", 30, "image", "--size", "1024x1024", "--steps", "8", "--rounds", "5",
                  "--model", model),
                 ("kernels-unet-1024", 40, "kernels", "--size", "1024x1024"),

@@ -198,6 +198,7 @@ static void check_type(enum ld_dtype dtype, double limit)
         struct ld_backend *backend = open_backend(dtype, true);
         open_layer(&layer, backend);
         run_layer(&layer, backend, residuals[r], tuned);
+        assert_non_null(strstr(decisions(), "unit ")); /* kept as it is made, not at the end */
         assert_true(distance(&layer, backend, residuals[r], tuned) < limit);
         close_layer(&layer, backend);
         backend->ops->destroy(backend);
