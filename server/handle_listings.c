@@ -5,7 +5,14 @@
 #include "server/front.h"
 #include "server/names_list.h"
 
-/* Listings change only when a worker says so; a minute of caching saves most of their traffic. */
+/* What lies in folders may come and go, so whoever looks again asks again. */
+static enum ld_handled reply_files(struct ld_exchange *ex)
+{
+    ld_exchange_set_header(ex, "Cache-Control", "private, no-cache");
+    return ld_exchange_json(ex, 200);
+}
+
+/* What the program itself can do; a minute of caching saves most of the traffic. */
 static enum ld_handled reply_list(struct ld_exchange *ex)
 {
     ld_exchange_set_header(ex, "Cache-Control", "private, max-age=60");
@@ -42,7 +49,7 @@ enum ld_handled ld_handle_models(struct ld_exchange *ex)
     if (views)
         ld_respond_models(views, count, &ex->reply.body);
     ld_inventory_release(ex->front->inventory, inventory);
-    return views ? reply_list(ex) : ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    return views ? reply_files(ex) : ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
 }
 
 enum ld_handled ld_handle_adapters(struct ld_exchange *ex)
@@ -51,7 +58,7 @@ enum ld_handled ld_handle_adapters(struct ld_exchange *ex)
     ld_respond_adapters(inventory ? inventory->adapters : NULL,
                         inventory ? inventory->adapter_count : 0, &ex->reply.body);
     ld_inventory_release(ex->front->inventory, inventory);
-    return reply_list(ex);
+    return reply_files(ex);
 }
 
 enum ld_handled ld_handle_embeddings(struct ld_exchange *ex)
@@ -60,7 +67,7 @@ enum ld_handled ld_handle_embeddings(struct ld_exchange *ex)
     ld_respond_embeddings(inventory ? inventory->embeddings : NULL,
                           inventory ? inventory->embedding_count : 0, &ex->reply.body);
     ld_inventory_release(ex->front->inventory, inventory);
-    return reply_list(ex);
+    return reply_files(ex);
 }
 
 /* Names alone: what stands in a list is seen in the expanded prompt. */
@@ -76,7 +83,7 @@ enum ld_handled ld_handle_wildcards(struct ld_exchange *ex)
     }
     ld_buffer_text(out, "]}");
     ld_inventory_release(ex->front->inventory, inventory);
-    return reply_list(ex);
+    return reply_files(ex);
 }
 
 enum ld_handled ld_handle_samplers(struct ld_exchange *ex)
