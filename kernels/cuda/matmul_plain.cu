@@ -5,7 +5,8 @@
  *
  * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled): plain 39-40, rows 42-48.
  * Sums run in float32, K ascending (plain) or by lanes and a fixed tree (rows).
- * Predicted bound: plain none worth naming; rows memory, n * k weights. Time: not measured.
+ * Predicted bound: plain none worth naming; rows memory, n * k weights: blocks of the same outputs
+ * and other rows follow each other, so that they find the weights in the L2. Time: not measured.
  */
 #include "kernels/cuda/matmul_scalar.cuh"
 #include "kernels/idx.h"
@@ -88,11 +89,11 @@ template <class X, class W>
 static __global__ void __launch_bounds__(ROW_THREADS) rows_kernel(const ldk_matmul m)
 {
     const int tid = static_cast<int>(threadIdx.x), lane = tid % 32;
-    const int32_t n = static_cast<int32_t>(blockIdx.x) * ROW_WARPS + tid / 32;
+    const int32_t n = static_cast<int32_t>(blockIdx.y) * ROW_WARPS + tid / 32;
     if (n >= m.n)
         return;
     const int64_t rows = static_cast<int64_t>(m.images) * m.positions;
-    const int64_t first = static_cast<int64_t>(blockIdx.y) * ROWS_AT_ONCE;
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * ROWS_AT_ONCE;
     const X *x = static_cast<const X *>(m.x0);
     const W *w =
         static_cast<const W *>(m.w) + static_cast<size_t>(n) * static_cast<size_t>(m.w_stride);
@@ -125,12 +126,12 @@ template <class X, class W> static int launch_rows(const ldk_matmul &m, ldk_stre
 {
     const int64_t rows = static_cast<int64_t>(m.images) * m.positions;
     const int64_t groups = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-    if (groups > UINT16_MAX)
+    const int32_t outputs = ld_idx_ceil_div(m.n, ROW_WARPS);
+    if (groups > INT32_MAX || outputs > UINT16_MAX)
         return LDK_E_UNSUPPORTED;
-    return LDK_LAUNCH(
-        (rows_kernel<X, W>),
-        dim3(static_cast<unsigned>(ld_idx_ceil_div(m.n, ROW_WARPS)), static_cast<unsigned>(groups)),
-        dim3(ROW_THREADS), 0, stream, m);
+    return LDK_LAUNCH((rows_kernel<X, W>),
+                      dim3(static_cast<unsigned>(groups), static_cast<unsigned>(outputs)),
+                      dim3(ROW_THREADS), 0, stream, m);
 }
 
 template <class X> static int launch_x(const ldk_matmul &m, ldk_stream stream)
