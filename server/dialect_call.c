@@ -1,18 +1,13 @@
 #include "server/dialect_call.h"
 
 #include "config/limits.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
-#include "runtime/base/log.h"
 #include "server/names_list.h"
+#include "server/submit.h"
 
 #include <strings.h>
 
-enum {
-    KEY_BYTES_MAX = 255,
-    IDENTITY_BYTES_MAX = LD_JSON_IMAGE_BODY_BYTES_MAX,
-    PATIENCE_US = 60 * 1000 * 1000 /* of a parked submit; then it looks and parks again */
-};
+enum { KEY_BYTES_MAX = 255, IDENTITY_BYTES_MAX = LD_JSON_IMAGE_BODY_BYTES_MAX };
 
 /* ---- Bodies ---------------------------------------------------------------------------------- */
 
@@ -75,7 +70,6 @@ struct waiting_call {
     const struct ld_dialect_call *call;
     void *ctx;
     void (*ctx_free)(void *ctx);
-    char id[LD_ID_SIZE];
 };
 
 static void free_call(void *pointer)
@@ -103,19 +97,6 @@ static enum ld_handled reply_late(struct ld_exchange *ex, const struct ld_job_vi
                  "the job took longer than this call may wait; it is still here as /v1/jobs/%s",
                  job->id);
     return ld_exchange_refuse(ex, LD_E_TIMEOUT, ex->stopping ? 503 : 504, sentence);
-}
-
-static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_error *err)
-{
-    struct ld_problem problem;
-    ld_problem_init(&problem, &ex->arena);
-    (void)ld_problem_add_error(&problem, NULL, err);
-    problem.retry_after_s = ld_front_retry_after(ex, err->code);
-    if (err->code == LD_E_CONFLICT)
-        problem.status = 422; /* the key came with another body */
-    else if (err->code == LD_E_NOT_FOUND)
-        problem.status = 410; /* its job was deleted */
-    return ld_exchange_problem(ex, &problem);
 }
 
 /*
@@ -151,60 +132,18 @@ static void choose_key(struct ld_exchange *ex, struct ld_intake *intake,
         intake->key_use = tries > 0 ? LD_STORE_KEY_RETRY : LD_STORE_KEY_NOTE;
 }
 
-/*
- * A call whose submit waits parked for its flush, as POST /v1/jobs does: what the submit borrows,
- * and what comes after it.
- */
-struct submitting {
-    struct ld_exchange *ex;
-    struct ld_intake intake;
-    struct ld_translation t;
-    struct ld_recipe recipe;
-    char key[KEY_BYTES_MAX + 1];
-    struct waiting_call *waiting;
-};
-
-static void free_submitting(struct submitting *s)
+/* It is in the queue. */
+static enum ld_handled follow(struct ld_exchange *ex, const char *id, bool replayed, void *ctx)
 {
-    if (s->waiting)
-        free_call(s->waiting);
-    ld_recipe_deinit(&s->recipe);
-    ld_translation_deinit(&s->t);
-    ld_intake_deinit(&s->intake);
-    ld_heap_free(s);
-}
-
-/* The client left before it could be told. Its job goes with it, unless it is to be found in a
- * queue or another try of the same call waits for it. */
-static void abandon_submit(void *state)
-{
-    struct submitting *s = state;
-    const struct ld_exchange *ex = s->ex;
-    char *id = s->waiting->id;
-    struct ld_error err;
-    enum ld_job_status status;
-    bool replayed;
-    const enum ld_code code = ld_intake_submit_end(&s->intake, id, &replayed, &err);
-    if (code == LD_OK && !s->waiting->call->outlives_caller &&
-        !ld_event_hub_is_held(ex->front->hub, ex->tenant, id) &&
-        ld_front_cancel(ex->front, ex->tenant, id, false, &status, &err) != LD_OK)
-        ld_log_error(LD_LOG_WARN, "http", "a job without a caller was not cancelled", &err);
-    free_submitting(s);
-}
-
-/* The job is in the queue. */
-static enum ld_handled follow(struct ld_exchange *ex, struct waiting_call *waiting)
-{
-    const struct ld_dialect_call *call = waiting->call;
-    if (call->queued) {
-        char id[LD_ID_SIZE];
-        void *ctx = waiting->ctx;
-        memcpy(id, waiting->id, sizeof id);
+    struct waiting_call *waiting = ctx;
+    (void)replayed;
+    if (waiting->call->queued) {
+        const struct waiting_call taken = *waiting;
         ld_heap_free(waiting);
-        return call->queued(ex, id, ctx);
+        return taken.call->queued(ex, id, taken.ctx);
     }
     const struct ld_wait_options options = {
-        .job_id = waiting->id,
+        .job_id = id,
         .seconds = LD_DIALECT_WAIT_S_MAX,
         .cancel_on_leave = true,
         .ended = reply_ended,
@@ -215,99 +154,68 @@ static enum ld_handled follow(struct ld_exchange *ex, struct waiting_call *waiti
     return ld_front_wait(ex, &options);
 }
 
-static enum ld_handled end_submit(struct ld_exchange *ex)
+/* Takes both, as ld_front_submit. */
+static enum ld_handled submit(struct ld_exchange *ex, struct ld_intake *intake,
+                              struct waiting_call *waiting, struct ld_span body)
 {
-    struct submitting *s = ex->state;
-    struct waiting_call *waiting = s->waiting;
-    struct ld_error err = {0};
-    bool replayed;
-    if (!ex->stopping && !ld_intake_submit_is_known(&s->intake)) {
-        ex->park_until_us = ld_clock_monotonic_us() + PATIENCE_US;
-        return LD_PARKED;
-    }
-    ex->state = NULL;
-    ex->state_free = NULL;
-    const enum ld_code code = ld_intake_submit_end(&s->intake, waiting->id, &replayed, &err);
-    if (code == LD_OK) {
-        s->waiting = NULL; /* the wait's */
-        if (replayed)
-            ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
-    }
-    free_submitting(s);
-    return code == LD_OK ? follow(ex, waiting) : refuse_submit(ex, &err);
-}
-
-static void wake(void *ctx)
-{
-    ld_exchange_wake(ctx);
-}
-
-/* Translate, check, store the pictures; false after a refusal. */
-static bool accept(struct submitting *s)
-{
-    struct ld_exchange *ex = s->ex;
-    s->waiting->call->translate(ex, &s->t, s->waiting->ctx);
-    if (ld_translation_finish(&s->t, &s->recipe) &&
-        ld_intake_accept(&s->intake, ex->tenant,
-                         ld_span_of(s->recipe.request.data, s->recipe.request.size)))
-        return true;
-    (void)ld_exchange_problem(ex, &s->intake.native.problem);
-    return false;
-}
-
-static enum ld_handled begin_submit(struct submitting *s)
-{
-    struct ld_exchange *ex = s->ex;
-    struct ld_error err = {0};
+    char key[KEY_BYTES_MAX + 1] = "";
     struct ld_buffer whole = ld_buffer_make(IDENTITY_BYTES_MAX);
-    write_identity(ex, &s->intake, ld_span_of(s->recipe.request.data, s->recipe.request.size),
-                   &whole);
-    choose_key(ex, &s->intake, &whole, s->key);
-    const enum ld_code code = ld_intake_submit_begin(
-        &s->intake, ex->tenant, s->key, ld_span_of(whole.data, whole.size), wake, ex, &err);
+    write_identity(ex, intake, body, &whole);
+    choose_key(ex, intake, &whole, key);
+    const struct ld_submit_options options = {
+        .intake = intake,
+        .key = key,
+        .body = ld_span_of(whole.data, whole.size),
+        .stays = waiting->call->outlives_caller,
+        .queued = follow,
+        .ctx = waiting,
+        .ctx_free = free_call,
+    };
+    const enum ld_handled handled = ld_front_submit(ex, &options);
     ld_buffer_deinit(&whole);
-    if (code != LD_OK) {
-        free_submitting(s);
-        return refuse_submit(ex, &err);
+    return handled;
+}
+
+/* Translate, check, store the pictures, queue. */
+static enum ld_handled translate(struct ld_exchange *ex, struct ld_intake *intake,
+                                 struct waiting_call *waiting)
+{
+    struct ld_translation t;
+    struct ld_recipe recipe = {0};
+    enum ld_handled handled;
+    ld_translation_init(&t, &intake->native);
+    waiting->call->translate(ex, &t, waiting->ctx);
+    const bool read = ld_translation_finish(&t, &recipe);
+    const struct ld_span body = ld_span_of(recipe.request.data, recipe.request.size);
+    if (read && ld_intake_accept(intake, ex->tenant, body)) {
+        handled = submit(ex, intake, waiting, body);
+    } else {
+        handled = ld_exchange_problem(ex, &intake->native.problem);
+        ld_intake_close(intake);
+        free_call(waiting);
     }
-    ex->state = s;
-    ex->state_free = abandon_submit;
-    return end_submit(ex);
-}
-
-bool ld_dialect_is_underway(const struct ld_exchange *ex)
-{
-    return ld_front_is_waiting(ex) || (ex->state && ex->state_free == abandon_submit);
-}
-
-enum ld_handled ld_dialect_again(struct ld_exchange *ex)
-{
-    return ld_front_is_waiting(ex) ? ld_front_wait_again(ex) : end_submit(ex);
+    ld_recipe_deinit(&recipe);
+    ld_translation_deinit(&t);
+    return handled;
 }
 
 enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dialect_call *call,
                                     void *ctx, void (*ctx_free)(void *ctx))
 {
     struct waiting_call *waiting = ld_heap_alloc(sizeof *waiting);
-    struct submitting *s = ld_heap_alloc(sizeof *s);
-    if (!waiting || !s) {
-        if (ctx_free)
-            ctx_free(ctx);
-        ld_heap_free(waiting);
-        ld_heap_free(s);
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    }
-    *waiting = (struct waiting_call){.call = call, .ctx = ctx, .ctx_free = ctx_free};
-    s->ex = ex;
-    s->waiting = waiting;
-    ld_intake_init(&s->intake, ex);
-    ld_translation_init(&s->t, &s->intake.native);
+    struct ld_intake *intake = waiting ? ld_intake_open(ex) : NULL;
+    if (waiting)
+        *waiting = (struct waiting_call){.call = call, .ctx = ctx, .ctx_free = ctx_free};
     const bool draining = atomic_load(&ex->front->draining);
-    if (!draining && accept(s))
-        return begin_submit(s);
-    free_submitting(s);
+    if (intake && !draining)
+        return translate(ex, intake, waiting);
+    ld_intake_close(intake);
+    if (waiting)
+        free_call(waiting);
+    else if (ctx_free)
+        ctx_free(ctx);
     return draining ? ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down")
-                    : LD_HANDLED;
+                    : ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
 }
 
 /* ---- The caller's jobs ----------------------------------------------------------------------- */

@@ -4,15 +4,15 @@
  * leaving cancels the job: none of these clients could find it again.
  *
  *     static const struct ld_dialect_call call = {translate, reply};
- *     if (ld_dialect_is_underway(ex))
- *         return ld_dialect_again(ex);
+ *     if (ld_front_is_parked(ex))
+ *         return ld_front_again(ex);
  *     return ld_dialect_generate(ex, &call, state, ld_heap_free);
  */
 #ifndef LD_SERVER_DIALECT_CALL_H
 #define LD_SERVER_DIALECT_CALL_H
 
 #include "api/dialect.h"
-#include "server/front.h"
+#include "server/submit.h"
 
 struct ld_dialect_call {
     /* Fills fields, warnings and problems of `t`. `ctx` is the call's own. */
@@ -25,10 +25,6 @@ struct ld_dialect_call {
      * NULL: waits. */
     enum ld_handled (*queued)(struct ld_exchange *ex, const char *job_id, void *ctx);
 };
-
-/* Whether the exchange is a generating call that was parked and comes again, and its going on. */
-bool ld_dialect_is_underway(const struct ld_exchange *ex);
-enum ld_handled ld_dialect_again(struct ld_exchange *ex);
 
 /* `ctx` is released with ctx_free, at once or with the exchange. */
 enum ld_handled ld_dialect_generate(struct ld_exchange *ex, const struct ld_dialect_call *call,

@@ -78,16 +78,9 @@ void ld_intake_deinit(struct ld_intake *intake);
 bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body);
 
 /*
- * Into the queue. `key` is the Idempotency-Key or "".
- * Errors   those of ld_store_submit.
- */
-enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
-                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
-                              struct ld_error *err) LD_MUST_USE;
-
-/*
- * The same in two halves: begin, do something else until `told` (ld_store_submit_begin), end. The
- * intake, `tenant`, `key` and the exchange stay as they are in between.
+ * Into the queue, in two halves: begin, do something else until `told` (ld_store_submit_begin),
+ * end; server/submit.h does that for a call. `key` is the Idempotency-Key or "". The intake,
+ * `tenant`, `key` and the exchange stay as they are in between. Errors   those of ld_store_submit.
  */
 enum ld_code ld_intake_submit_begin(struct ld_intake *intake, const char *tenant, const char *key,
                                     struct ld_span body, void (*told)(void *ctx), void *ctx,

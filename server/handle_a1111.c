@@ -95,8 +95,8 @@ static const struct ld_dialect_call call = {
 
 static enum ld_handled generate(struct ld_exchange *ex, bool image_to_image)
 {
-    if (ld_dialect_is_underway(ex))
-        return ld_dialect_again(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     struct generating *g = ld_heap_alloc(sizeof *g);
     if (!g)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");

@@ -73,8 +73,8 @@ enum ld_handled ld_handle_comfy_prompt(struct ld_exchange *ex)
 {
     static const struct ld_dialect_call queues = {
         .translate = translate, .queued = reply_queued, .outlives_caller = true};
-    if (ld_dialect_is_underway(ex))
-        return ld_dialect_again(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     struct ld_comfy_call *call = ld_heap_alloc(sizeof *call);
     if (!call)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");

@@ -3,20 +3,15 @@
 #include "api/respond.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
-#include "server/front.h"
+#include "server/submit.h"
 
-enum {
-    LIST_DEFAULT = 20,
-    LIST_MAX = 100,
-    KEY_BYTES_MAX = 255,
-    PATIENCE_US = 60 * 1000 * 1000 /* of a parked submit; then it looks and parks again */
-};
+enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
 
 /* ---- POST /v1/jobs --------------------------------------------------------------------------- */
 
 struct submitted {
-    char id[LD_ID_SIZE];
-    bool replayed, wants_png;
+    bool wants_png, leaves; /* with its client */
+    int64_t seconds;        /* of waiting */
 };
 
 static enum ld_handled reply_queued(struct ld_exchange *ex, const struct ld_job_view *job,
@@ -72,148 +67,65 @@ static bool key_is_plausible(const char *key)
     return true;
 }
 
-static enum ld_handled refuse_submit(struct ld_exchange *ex, const struct ld_error *err,
-                                     bool replayed)
-{
-    struct ld_problem problem;
-    ld_problem_init(&problem, &ex->arena);
-    (void)ld_problem_add_error(&problem, NULL, err);
-    problem.retry_after_s = ld_front_retry_after(ex, err->code);
-    if (err->code == LD_E_CONFLICT)
-        problem.status = 422; /* the key came with another body */
-    else if (err->code == LD_E_NOT_FOUND && replayed)
-        problem.status = 410;
-    return ld_exchange_problem(ex, &problem);
-}
-
-/*
- * A submit waits parked for its flush: a thread that waited for it itself would let all its other
- * connections wait too, and a flush would carry no more submits than there are threads.
- */
-struct submitting {
-    struct ld_exchange *ex;
-    struct ld_intake intake;
-    struct submitted *submitted;
-};
-
-static void free_submitting(struct submitting *s)
-{
-    ld_intake_deinit(&s->intake);
-    ld_heap_free(s->submitted);
-    ld_heap_free(s);
-}
-
 static bool is_cancelled_by_leaving(const struct ld_request *request, int64_t seconds)
 {
     return request->cancel_on_disconnect == LD_UNSET ? seconds > 0
                                                      : request->cancel_on_disconnect == LD_TRUE;
 }
 
-static int64_t seconds_to_wait(struct ld_exchange *ex, const struct submitted *submitted)
+static enum ld_handled wait_or_reply(struct ld_exchange *ex, const char *id, bool replayed,
+                                     void *ctx)
 {
-    return ld_front_wait_seconds(ex, submitted->wants_png ? ex->front->settings->wait_s : 0);
-}
-
-/* The client left before it could be told: the job is in the queue or it is not. */
-static void abandon_submit(void *state)
-{
-    struct submitting *s = state;
-    struct ld_exchange *ex = s->ex;
-    struct ld_error err;
-    enum ld_job_status status;
-    const enum ld_code code =
-        ld_intake_submit_end(&s->intake, s->submitted->id, &s->submitted->replayed, &err);
-    if (code == LD_OK && !s->submitted->replayed &&
-        is_cancelled_by_leaving(&s->intake.native.request, seconds_to_wait(ex, s->submitted)) &&
-        ld_front_cancel(ex->front, ex->tenant, s->submitted->id, false, &status, &err) != LD_OK)
-        ld_log_error(LD_LOG_WARN, "http", "a job without a caller was not cancelled", &err);
-    free_submitting(s);
-}
-
-static void wake(void *ctx)
-{
-    ld_exchange_wake(ctx);
-}
-
-static struct ld_wait_options wait_options(struct ld_exchange *ex, struct submitted *submitted,
-                                           const struct ld_request *request)
-{
-    const int64_t seconds = seconds_to_wait(ex, submitted);
-    if (submitted->replayed)
-        ld_exchange_set_header(ex, "Idempotent-Replayed", "true");
-    if (seconds > 0)
+    const struct submitted *submitted = ctx;
+    if (submitted->seconds > 0)
         ld_exchange_set_header(ex, "Preference-Applied", "wait");
-    return (struct ld_wait_options){
-        .job_id = submitted->id,
-        .seconds = seconds,
-        .cancel_on_leave = is_cancelled_by_leaving(request, seconds),
+    const struct ld_wait_options options = {
+        .job_id = id,
+        .seconds = submitted->seconds,
+        .cancel_on_leave = submitted->leaves,
         /* Who does not wait is told that his job was taken, however quickly it ended. */
-        .ended = seconds > 0 || submitted->replayed ? reply_ended : reply_queued,
+        .ended = submitted->seconds > 0 || replayed ? reply_ended : reply_queued,
         .timed_out = reply_queued,
-        .ctx = submitted,
+        .ctx = ctx,
         .ctx_free = ld_heap_free,
     };
+    return ld_front_wait(ex, &options);
 }
 
-static enum ld_handled end_submit(struct ld_exchange *ex)
+static enum ld_handled submit(struct ld_exchange *ex, const char *key)
 {
-    struct ld_error err = {0};
-    struct submitting *s = ex->state;
-    struct submitted *submitted = s->submitted;
-    if (!ex->stopping && !ld_intake_submit_is_known(&s->intake)) {
-        ex->park_until_us = ld_clock_monotonic_us() + PATIENCE_US;
-        return LD_PARKED;
-    }
-    ex->state = NULL;
-    ex->state_free = NULL;
-    const enum ld_code code =
-        ld_intake_submit_end(&s->intake, submitted->id, &submitted->replayed, &err);
-    s->submitted = NULL; /* the wait's */
-    const struct ld_wait_options options =
-        code == LD_OK ? wait_options(ex, submitted, &s->intake.native.request)
-                      : (struct ld_wait_options){0};
-    free_submitting(s);
-    if (code == LD_OK)
-        return ld_front_wait(ex, &options);
-    const bool replayed = submitted->replayed;
-    ld_heap_free(submitted);
-    return refuse_submit(ex, &err, replayed);
-}
-
-static enum ld_handled begin_submit(struct ld_exchange *ex, const char *key)
-{
-    struct ld_error err = {0};
-    struct submitting *s = ld_heap_alloc(sizeof *s);
+    struct ld_intake *intake = ld_intake_open(ex);
     struct submitted *submitted = ld_heap_alloc(sizeof *submitted);
-    if (!s || !submitted) {
-        ld_heap_free(s);
-        ld_heap_free(submitted);
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    enum ld_handled handled = LD_HANDLED;
+    if (!intake || !submitted) {
+        handled = ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    } else if (!ld_intake_accept(intake, ex->tenant, ex->body)) {
+        handled = ld_exchange_problem(ex, &intake->native.problem);
+    } else {
+        submitted->wants_png = ld_exchange_accepts(ex, "image/png", false);
+        submitted->seconds =
+            ld_front_wait_seconds(ex, submitted->wants_png ? ex->front->settings->wait_s : 0);
+        submitted->leaves = is_cancelled_by_leaving(&intake->native.request, submitted->seconds);
+        const struct ld_submit_options options = {
+            .intake = intake,
+            .key = key,
+            .body = ex->body,
+            .stays = !submitted->leaves,
+            .queued = wait_or_reply,
+            .ctx = submitted,
+            .ctx_free = ld_heap_free,
+        };
+        return ld_front_submit(ex, &options);
     }
-    s->ex = ex;
-    s->submitted = submitted;
-    submitted->wants_png = ld_exchange_accepts(ex, "image/png", false);
-    ld_intake_init(&s->intake, ex);
-    if (!ld_intake_accept(&s->intake, ex->tenant, ex->body)) {
-        const enum ld_handled handled = ld_exchange_problem(ex, &s->intake.native.problem);
-        free_submitting(s);
-        return handled;
-    }
-    if (ld_intake_submit_begin(&s->intake, ex->tenant, key, ex->body, wake, ex, &err) != LD_OK) {
-        free_submitting(s);
-        return refuse_submit(ex, &err, false);
-    }
-    ex->state = s;
-    ex->state_free = abandon_submit;
-    return end_submit(ex);
+    ld_heap_free(submitted);
+    ld_intake_close(intake);
+    return handled;
 }
 
 enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
 {
-    if (ld_front_is_waiting(ex))
-        return ld_front_wait_again(ex);
-    if (ex->state)
-        return end_submit(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     if (atomic_load(&ex->front->draining))
         return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
     const char *key = ld_exchange_header(ex, "Idempotency-Key");
@@ -222,7 +134,7 @@ enum ld_handled ld_handle_job_post(struct ld_exchange *ex)
                                   "Idempotency-Key must have 1 to 255 printable characters");
     if (ld_front_wait_seconds(ex, 0) < 0)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0, "wait must be a number of seconds");
-    return begin_submit(ex, key ? key : "");
+    return submit(ex, key ? key : "");
 }
 
 /* ---- Looking at jobs ------------------------------------------------------------------------- */

@@ -115,8 +115,8 @@ static enum ld_handled generate(struct ld_exchange *ex, enum ld_openai_kind kind
     static const struct ld_dialect_call waits = {.translate = translate, .reply = reply};
     static const struct ld_dialect_call streams = {.translate = translate, .queued = start_stream};
     bool stream = false;
-    if (ld_dialect_is_underway(ex))
-        return ld_dialect_again(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     struct ld_openai_call *call = ld_heap_alloc(sizeof *call);
     if (!call)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");

@@ -3,7 +3,7 @@
 #include "api/respond.h"
 #include "config/limits.h"
 #include "runtime/image/png_meta.h"
-#include "server/front.h"
+#include "server/submit.h"
 
 /* Up to 1 MiB of text, three times that where it is not UTF-8, and the recipe made of it. */
 enum { TEXT_ARENA_BYTES = 8 << 20 };
@@ -51,8 +51,7 @@ enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
 struct replay {
     char sha256[LD_SHA256_HEX_SIZE];
     char pixels_sha256[LD_SHA256_HEX_SIZE]; /* of its IDAT data */
-    char id[LD_ID_SIZE];
-    struct ld_buffer notes; /* JSON strings, comma-separated */
+    struct ld_buffer notes;                 /* JSON strings, comma-separated */
 };
 
 static void free_replay(void *ctx)
@@ -153,40 +152,59 @@ static void note_differences(const struct ld_intake *intake, const struct ld_rec
     }
 }
 
-static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *intake,
-                                     const struct ld_recipe *recipe, struct ld_span png)
+static enum ld_handled wait_for_replay(struct ld_exchange *ex, const char *id, bool replayed,
+                                       void *ctx)
 {
-    struct ld_error err = {0};
-    bool replayed;
-    const struct ld_span request = ld_span_of(recipe->request.data, recipe->request.size);
-    struct replay *replay = ld_heap_alloc(sizeof *replay);
-    if (!replay)
-        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    replay->notes = ld_buffer_make(1 << 20);
-    ld_sha256_hex(png, replay->sha256);
-    if (!hash_pixels(png, replay->pixels_sha256)) {
-        free_replay(replay);
-        return ld_exchange_refuse(ex, LD_E_FORMAT, 0, "the PNG is cut short");
-    }
-    if (!ld_intake_accept(intake, ex->tenant, request)) {
-        free_replay(replay);
-        return ld_exchange_problem(ex, &intake->native.problem);
-    }
-    note_differences(intake, recipe, replay);
-    if (ld_intake_submit(intake, ex->tenant, "", request, replay->id, &replayed, &err) != LD_OK) {
-        free_replay(replay);
-        return ld_exchange_fail(ex, &err);
-    }
+    (void)replayed;
     const struct ld_wait_options options = {
-        .job_id = replay->id,
+        .job_id = id,
         .seconds = ld_front_wait_seconds(ex, ex->front->settings->wait_s),
         .cancel_on_leave = true,
         .ended = reply_replay,
         .timed_out = reply_later,
-        .ctx = replay,
+        .ctx = ctx,
         .ctx_free = free_replay,
     };
     return ld_front_wait(ex, &options);
+}
+
+/* Takes both, as ld_front_submit. */
+static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *intake,
+                                     struct replay *replay, const struct ld_recipe *recipe)
+{
+    const struct ld_span request = ld_span_of(recipe->request.data, recipe->request.size);
+    if (!ld_intake_accept(intake, ex->tenant, request)) {
+        const enum ld_handled handled = ld_exchange_problem(ex, &intake->native.problem);
+        free_replay(replay);
+        ld_intake_close(intake);
+        return handled;
+    }
+    note_differences(intake, recipe, replay);
+    const struct ld_submit_options options = {.intake = intake,
+                                              .key = "",
+                                              .body = request,
+                                              .queued = wait_for_replay,
+                                              .ctx = replay,
+                                              .ctx_free = free_replay};
+    return ld_front_submit(ex, &options);
+}
+
+static enum ld_handled begin_replay(struct ld_exchange *ex, const struct ld_recipe *recipe,
+                                    struct ld_span png)
+{
+    struct replay *replay = ld_heap_alloc(sizeof *replay);
+    struct ld_intake *intake = replay ? ld_intake_open(ex) : NULL;
+    if (!intake) {
+        ld_heap_free(replay);
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    }
+    replay->notes = ld_buffer_make(1 << 20);
+    ld_sha256_hex(png, replay->sha256);
+    if (hash_pixels(png, replay->pixels_sha256))
+        return submit_replay(ex, intake, replay, recipe);
+    free_replay(replay);
+    ld_intake_close(intake);
+    return ld_exchange_refuse(ex, LD_E_FORMAT, 0, "the PNG is cut short");
 }
 
 enum ld_handled ld_handle_replay(struct ld_exchange *ex)
@@ -196,8 +214,8 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex)
     struct ld_arena arena;
     struct ld_span png;
     enum ld_handled handled = LD_HANDLED;
-    if (ld_front_is_waiting(ex))
-        return ld_front_wait_again(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     if (atomic_load(&ex->front->draining))
         return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
     if (ld_front_wait_seconds(ex, 0) < 0)
@@ -208,10 +226,7 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex)
             handled =
                 ld_exchange_refuse(ex, LD_E_INVALID, 0, "the picture does not say how it was made");
         } else {
-            struct ld_intake intake;
-            ld_intake_init(&intake, ex);
-            handled = submit_replay(ex, &intake, &recipe, png);
-            ld_intake_deinit(&intake);
+            handled = begin_replay(ex, &recipe, png);
         }
     }
     ld_recipe_deinit(&recipe);

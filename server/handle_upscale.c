@@ -11,8 +11,8 @@
 
 static enum ld_handled call_with(struct ld_exchange *ex, const struct ld_dialect_call *call)
 {
-    if (ld_dialect_is_underway(ex))
-        return ld_dialect_again(ex);
+    if (ld_front_is_parked(ex))
+        return ld_front_again(ex);
     struct ld_json_tree *tree = ld_heap_alloc(sizeof *tree);
     if (!tree)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");

@@ -432,12 +432,3 @@ enum ld_code ld_intake_submit_end(struct ld_intake *intake, char id[LD_ID_SIZE],
         ld_supervisor_wake(intake->front->supervisor);
     return code;
 }
-
-enum ld_code ld_intake_submit(struct ld_intake *intake, const char *tenant, const char *key,
-                              struct ld_span body, char id[LD_ID_SIZE], bool *replayed,
-                              struct ld_error *err)
-{
-    const enum ld_code code = ld_intake_submit_begin(intake, tenant, key, body, NULL, NULL, err);
-    *replayed = false;
-    return code == LD_OK ? ld_intake_submit_end(intake, id, replayed, err) : code;
-}
