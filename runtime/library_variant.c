@@ -192,6 +192,27 @@ static enum ld_code make(struct ld_library *library, struct ld_resident *residen
     return LD_OK;
 }
 
+/* What was read is what the key names, as long as the files are the same before and after. */
+static enum ld_code make_as_named(struct ld_library *library, struct ld_resident *resident,
+                                  const struct ld_request_lora *loras, uint32_t count,
+                                  enum ld_dora_choice norm, struct ld_variant_entry *entry,
+                                  const char key[LD_SHA256_HEX_SIZE], struct ld_error *err)
+{
+    char after[LD_SHA256_HEX_SIZE] = "";
+    enum ld_code code = make(library, resident, loras, count, norm, entry, err);
+    if (code != LD_OK)
+        return code;
+    code = key_of(library, resident, loras, count, norm, after, err);
+    if (code == LD_OK && strcmp(after, key) != 0)
+        code = LD_FAIL(err, LD_E_CONFLICT,
+                       "an adapter's file was replaced while it was read; send the job again");
+    if (code == LD_OK)
+        memcpy(entry->key, key, sizeof entry->key);
+    else
+        drop(entry);
+    return code;
+}
+
 enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *resident,
                                 const struct ld_request_lora *loras, uint32_t count,
                                 enum ld_dora_choice dora_norm, struct ld_variant_pin *out,
@@ -210,9 +231,8 @@ enum ld_code ld_library_variant(struct ld_library *library, struct ld_resident *
         entry = free_place(library);
         if (!entry)
             return LD_FAIL(err, LD_E_NOMEM, "too many adapter sets are in use at once");
-        if (make(library, resident, loras, count, dora_norm, entry, err) != LD_OK)
+        if (make_as_named(library, resident, loras, count, dora_norm, entry, key, err) != LD_OK)
             return err->code;
-        memcpy(entry->key, key, sizeof key);
     } else {
         entry->users++;
     }
