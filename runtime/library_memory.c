@@ -5,35 +5,10 @@
  */
 #include "runtime/library_state.h"
 
-#include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
-#include "runtime/model/arch.h"
+#include "runtime/model/describe.h"
 
 /* ---- Widths ---------------------------------------------------------------------------------- */
-
-static bool fact(struct ld_span detail, const char *pointer)
-{
-    struct ld_json_token token;
-    return ld_json_find(detail, pointer, &token) && token.kind == LD_JSON_TRUE;
-}
-
-/* Of a file that is not loaded, by what its listing tells: SD1.5's own but for test models, whose
- * widths a listing does not tell. */
-static bool arch_listed(const struct ld_registry_entry *entry, struct ld_arch *arch)
-{
-    uint64_t channels;
-    const struct ld_span detail = ld_span_text(entry->detail);
-    if (!fact(detail, "/usable") || fact(detail, "/test_model") ||
-        !ld_json_find_u64(detail, "/in_channels", &channels))
-        return false;
-    memset(arch, 0, sizeof *arch);
-    ld_arch_set_sd15(arch);
-    arch->has_unet = fact(detail, "/parts/unet");
-    arch->has_text = fact(detail, "/parts/text");
-    arch->has_vae_decoder = fact(detail, "/parts/vae_decoder");
-    arch->unet_in_channels = (int32_t)channels;
-    return arch->has_unet;
-}
 
 static bool arch_loaded(const struct ld_library *library, const char *name, struct ld_arch *arch)
 {
@@ -88,7 +63,8 @@ static int32_t table_of_model(struct ld_library *library, const char *name,
                               const struct ld_registry_entry *entry)
 {
     struct ld_arch arch;
-    return arch_loaded(library, name, &arch) || (entry && arch_listed(entry, &arch))
+    return arch_loaded(library, name, &arch) ||
+                   (entry && ld_describe_arch_of(ld_span_text(entry->detail), &arch))
                ? table_of(library, &arch)
                : -1;
 }

@@ -1,5 +1,8 @@
 #include "runtime/model/describe.h"
 
+#include "runtime/base/json_find.h"
+#include "runtime/model/arch.h"
+
 #include <string.h>
 
 static void flag(struct ld_buffer *out, const char *key, bool value)
@@ -59,6 +62,28 @@ void ld_describe_detection(struct ld_buffer *out, const struct ld_detection *det
     flag(out, "scaled_fp8", detection->scaled_fp8);
     flag(out, "test_model", arch->is_test_config);
     ld_buffer_format(out, ",\"unknown_tensors\":%u", detection->unknown);
+}
+
+static bool fact(struct ld_span detail, const char *pointer)
+{
+    struct ld_json_token token;
+    return ld_json_find(detail, pointer, &token) && token.kind == LD_JSON_TRUE;
+}
+
+bool ld_describe_arch_of(struct ld_span detail, struct ld_arch *arch)
+{
+    uint64_t channels;
+    memset(arch, 0, sizeof *arch);
+    if (!fact(detail, "/usable") || fact(detail, "/test_model") || !fact(detail, "/parts/unet") ||
+        !ld_json_find_u64(detail, "/in_channels", &channels) || channels > INT32_MAX)
+        return false;
+    ld_arch_set_sd15(arch);
+    arch->has_unet = true;
+    arch->has_text = fact(detail, "/parts/text");
+    arch->has_vae_encoder = fact(detail, "/parts/vae_encoder");
+    arch->has_vae_decoder = fact(detail, "/parts/vae_decoder");
+    arch->unet_in_channels = (int32_t)channels;
+    return true;
 }
 
 /* ---- Adapters and embeddings ----------------------------------------------------------------- */

@@ -14,6 +14,13 @@
 /* kind, arch, usable, fault, parts, prediction, ... */
 void ld_describe_detection(struct ld_buffer *out, const struct ld_detection *detection);
 
+/*
+ * The widths of a usable model with a UNet, read back from the object that was written above: those
+ * of SD1.5 with the parts and input channels it tells. False for anything else, and for a test
+ * model, whose own widths it does not tell.
+ */
+bool ld_describe_arch_of(struct ld_span detail, struct ld_arch *arch);
+
 /* families, rank, alpha, modules, and what trainers wrote down (trigger words, base model). */
 void ld_describe_adapter(struct ld_buffer *out, const struct ld_adapter *adapter);
 

@@ -10,6 +10,7 @@ ld_unit_test(test_embedding ld_model_fixture)
 ld_unit_test(test_merge ld_model_fixture)
 ld_unit_test(test_convert ld_model_fixture)
 ld_unit_test(test_inspect ld_model_fixture)
+ld_unit_test(test_describe ld_model)
 ld_unit_test(test_registry ld_model_fixture)
 ld_unit_test(test_keymap ld_weights PkgConfig::JANSSON)
 # Full lists for comparison, where the specification lies beside the checkout.
