@@ -2,6 +2,7 @@
 
 #include "api/respond.h"
 #include "config/limits.h"
+#include "runtime/base/json_find.h"
 #include "runtime/image/png_meta.h"
 #include "server/submit.h"
 
@@ -168,11 +169,38 @@ static enum ld_handled wait_for_replay(struct ld_exchange *ex, const char *id, b
     return ld_front_wait(ex, &options);
 }
 
+/* Other programs name a model as its file is called there. One that is not here is not asked for:
+ * the default model paints, and the answer says so. Our own pictures mean what they say. */
+static struct ld_span replayed_request(struct ld_exchange *ex, const struct ld_intake *intake,
+                                       const struct ld_recipe *recipe, struct replay *replay)
+{
+    const struct ld_span whole = ld_span_of(recipe->request.data, recipe->request.size);
+    const struct ld_model_view *model = ld_inventory_model(intake->inventory, "");
+    char name[LD_NAME_BYTES_MAX + 1];
+    char note[LD_NAME_BYTES_MAX + 100];
+    struct ld_span value;
+    if (recipe->source == LD_RECIPE_LATENTD || !model ||
+        !ld_json_find_string(whole, "/model", name, sizeof name) ||
+        ld_inventory_model(intake->inventory, name) || !ld_json_find_span(whole, "/model", &value))
+        return whole;
+    struct ld_buffer text = ld_buffer_make(whole.size + 6 * LD_NAME_BYTES_MAX + 3);
+    ld_buffer_bytes(&text, whole.data, (size_t)(value.data - whole.data));
+    ld_buffer_json_string(&text, model->name);
+    ld_buffer_bytes(&text, value.data + value.size,
+                    (size_t)(whole.data + whole.size - value.data) - value.size);
+    const char *kept = text.failed ? NULL : ld_arena_strndup(&ex->arena, text.data, text.size);
+    const struct ld_span request = kept ? ld_span_of(kept, text.size) : whole;
+    ld_buffer_deinit(&text);
+    if (kept && ld_fmt(note, sizeof note, "the picture's model is called %s; it is not here", name))
+        add_note(&replay->notes, note);
+    return request;
+}
+
 /* Takes both, as ld_front_submit. */
 static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *intake,
                                      struct replay *replay, const struct ld_recipe *recipe)
 {
-    const struct ld_span request = ld_span_of(recipe->request.data, recipe->request.size);
+    const struct ld_span request = replayed_request(ex, intake, recipe, replay);
     if (!ld_intake_accept(intake, ex->tenant, request)) {
         const enum ld_handled handled = ld_exchange_problem(ex, &intake->native.problem);
         free_replay(replay);

@@ -117,6 +117,28 @@ def test_pictures_of_others_are_read_with_what_could_not_be_mapped(generate, tmp
                 (name, done.stderr)
 
 
+def test_a_server_paints_a_picture_of_others_whose_model_it_lacks(generate, serve, tmp_path):
+    generate("--prompt", "cat", "--seed", "5")
+    bare = with_text((tmp_path / "out.png").read_bytes(), "", None, ("latentd", "parameters", "prompt"))
+    infotext = "cat\nSteps: 3, Sampler: Euler a, CFG scale: 5, Seed: 7, Size: 64x64, Model: "
+    server = serve()
+
+    def replay(data):
+        status, _, body = server.post("/v1/replay?wait=60", data, headers={"Content-Type": "image/png"})
+        return status, json.loads(body)
+
+    for name, told in (("far away", True), ("tiny", False)):
+        status, answer = replay(with_text(bare, "parameters", infotext + name))
+        assert status == 200 and answer["job"]["status"] == "succeeded", answer
+        assert answer["job"]["request"]["model"] == "tiny"
+        assert any("it is not here" in note and name in note for note in answer["differences"]) == told, answer
+    # A picture of our own says exactly what made it.
+    own = (tmp_path / "out.png").read_bytes()
+    texts = json.dumps({"prompt": "cat", "model": "far", "width": 64, "height": 64, "steps": 3, "seed": 5})
+    status, answer = replay(with_text(own, "latentd", texts, ("latentd",)))
+    assert status == 422 and "there is no model far" in answer["detail"], answer
+
+
 @pytest.mark.parametrize("flags, words", [
     (("--steps", "3"), "leave steps away"),
     (("--prompt", "cat"), "leave prompt away"),
