@@ -4,6 +4,7 @@ machine (bounds, shares, one job a key, estimates against what came true) and pr
     figures.py PATH-OF-latentd [ROW]...
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -99,44 +100,51 @@ def say(row, text):
 
 # ---- L1, L2: speed ----------------------------------------------------------------------------------
 
-def rows_of_speed(latentd, wanted):
+@contextlib.contextmanager
+def busy_front(latentd):
+    """A front whose only place is taken, so that what comes in waits, and who may send it. The queue takes 10,000."""
     with tempfile.TemporaryDirectory() as folder:
         front = Keyed(latentd, pathlib.Path(folder), "step_ms=60000", 100, "--worker-jobs", "1", "--server-drain-s", "1")
         try:
-            plain = press(front, "plain", seconds=2)
-            commits = commits_per_second(pathlib.Path(folder))
-            owners = [(key, "") for key in front.keys]
-            submits = press(front, "submit", owners, seconds=2)  # fewer than the queue takes
-            assert submits["errors"] == 0 and submits["good"] > 0, submits
-            if "L1" in wanted:
-                beside = press(front, "plain", connections=2, seconds=2, background=True)
-                graphs = press(front, "graph", owners, seconds=2)
-                beside = result(beside)
-                say("L1", f"{CONNECTIONS} connections: {submits['rate']:.0f} submits/s, median {submits['median_ms']:.1f} ms, "
-                    f"99 % {submits['late_ms']:.1f} ms; {submits['other']} refused; beside it one SQLite writer: "
-                    f"{commits:.0f} commits/s ({submits['rate'] / commits:.1f} submits a commit), GET /healthz: "
-                    f"{plain['rate']:.0f}/s; as ComfyUI's graphs {graphs['rate']:.0f}/s, 99 % {graphs['late_ms']:.1f} ms, GET /healthz "
-                    f"beside them: {beside['rate']:.0f}/s, 99 % {beside['late_ms']:.1f} ms; load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors")
-            if "L2" not in wanted:
-                return
-            pairs = [(key, job["id"]) for key in front.keys[:40] for job in front.see(key, "/v1/jobs?limit=50")["jobs"]]
-            room = 10000 - submits["good"] - 10
-            beside = press(front, "submit", owners, connections=4, pause=40, background=True) if room > 600 else None
-            polls = press(front, "poll", pairs)
-            calm = result(beside) if beside else {"rate": 0}
-            # The row's rate is 5,000/s: the wait at that rate is what a user sees, the wait above is the queue of a full server.
-            beside = press(front, "submit", owners, connections=4, pause=40, background=True) if room > 600 else None
-            paced = press(front, "poll", pairs, pause=8)
-            calm_paced = result(beside) if beside else {"rate": 0}
-            for found in (polls, paced):
-                assert found["errors"] == 0 and found["other"] == 0, found
-            plain = press(front, "plain", seconds=2)
-            say("L2", f"{CONNECTIONS} connections: {polls['rate']:.0f} polls/s, median {polls['median_ms']:.1f} ms, 99 % "
-                f"{polls['late_ms']:.1f} ms beside {calm['rate']:.0f} submits/s; with pauses {paced['rate']:.0f} polls/s, median "
-                f"{paced['median_ms']:.1f} ms, 99 % {paced['late_ms']:.1f} ms beside {calm_paced['rate']:.0f}; GET /healthz in the same minute: "
-                f"{plain['rate']:.0f}/s, 99 % {plain['late_ms']:.1f} ms (ratio {polls['rate'] / plain['rate']:.2f})")
+            yield front, [(key, "") for key in front.keys]
         finally:
             front.kill()
+
+
+def row_1(latentd):
+    with busy_front(latentd) as (front, owners):
+        plain = press(front, "plain", seconds=2)
+        commits = commits_per_second(front.folder)
+        submits = press(front, "submit", owners, seconds=1)
+    assert submits["errors"] == submits["other"] == 0 and submits["good"] > 0, submits
+    with busy_front(latentd) as (front, owners):
+        beside = press(front, "plain", connections=2, seconds=2, background=True)
+        graphs = press(front, "graph", owners, seconds=2)
+        beside = result(beside)
+    say("L1", f"{CONNECTIONS} connections: {submits['rate']:.0f} submits/s, median {submits['median_ms']:.1f} ms, 99 % "
+        f"{submits['late_ms']:.1f} ms; beside it one SQLite writer: {commits:.0f} commits/s ({submits['rate'] / commits:.1f} submits a "
+        f"commit), GET /healthz: {plain['rate']:.0f}/s; as ComfyUI's graphs {graphs['rate']:.0f}/s, 99 % {graphs['late_ms']:.1f} ms, GET "
+        f"/healthz beside them: {beside['rate']:.0f}/s, 99 % {beside['late_ms']:.1f} ms; load {os.getloadavg()[0]:.0f} on "
+        f"{os.cpu_count()} processors")
+
+
+def row_2(latentd):
+    """At 5,000 polls a second, the row's rate, and as many as there can be: there the wait is the queue of a full server."""
+    with busy_front(latentd) as (front, owners):
+        press(front, "submit", owners, seconds=1)
+        pairs = [(key, job["id"]) for key in front.keys[:40] for job in front.see(key, "/v1/jobs?limit=50")["jobs"]]
+        found = []
+        for pause in (8, 0):
+            beside = press(front, "submit", owners, connections=4, pause=40, background=True)
+            polls = press(front, "poll", pairs, pause=pause)
+            assert polls["errors"] == 0 and polls["other"] == 0, polls
+            found.append((polls, result(beside)["rate"]))
+        plain = press(front, "plain", seconds=2)
+    (paced, beside_paced), (full, beside_full) = found
+    say("L2", f"{CONNECTIONS} connections: {paced['rate']:.0f} polls/s, median {paced['median_ms']:.1f} ms, 99 % {paced['late_ms']:.1f} ms "
+        f"beside {beside_paced:.0f} submits/s; without pauses {full['rate']:.0f} polls/s, median {full['median_ms']:.1f} ms, 99 % "
+        f"{full['late_ms']:.1f} ms beside {beside_full:.0f}; GET /healthz in the same minute: {plain['rate']:.0f}/s, 99 % "
+        f"{plain['late_ms']:.1f} ms (ratio {full['rate'] / plain['rate']:.2f}); load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors")
 
 
 # ---- H1, H3: slow and half-closed clients ------------------------------------------------------------
@@ -412,10 +420,8 @@ def main():
     if {"H1", "L1", "L2"} & set(wanted) and not WRK:
         print("H1, L1, L2  skipped: wrk is not installed (Debian: wrk)")
         skipped += 1
-    elif {"L1", "L2"} & set(wanted):
-        rows.insert(0, (next(row for row in wanted if row in ("L1", "L2")), lambda path: rows_of_speed(path, wanted)))
     if WRK:
-        rows.insert(0, ("H1", row_slow))
+        rows[:0] = [("H1", row_slow), ("L1", row_1), ("L2", row_2)]
     for name, row in rows:
         if name not in wanted:
             continue
