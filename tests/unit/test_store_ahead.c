@@ -21,11 +21,13 @@
 enum { TENANTS = 5, OPERATIONS = 400, QUEUED_MAX = 12 };
 
 enum { SAY_KEYS, SAY_RUNNING, SAY_OWN, SAY_JOBS, STATEMENTS };
+static const char own_before[] =
+    "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM jobs WHERE tenant = ?1 AND status = 0"
+    " AND (priority > ?2 OR (priority = ?2 AND seq < ?3))";
 static const char *const statements[STATEMENTS] = {
     [SAY_KEYS] = "SELECT tenant, vtime, queued, queued_cost, running FROM shares WHERE queued > 0",
     [SAY_RUNNING] = "SELECT COALESCE(SUM(running_cost), 0) FROM shares",
-    [SAY_OWN] = "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM jobs WHERE tenant = ?1 AND status = 0"
-                " AND (priority > ?2 OR (priority = ?2 AND seq < ?3))",
+    [SAY_OWN] = own_before,
     [SAY_JOBS] = "SELECT seq, id, tenant, priority FROM jobs WHERE status = 0",
 };
 

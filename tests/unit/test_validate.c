@@ -306,10 +306,12 @@ static void advice_is_given_without_refusing(void **state)
         LD_OK);
     assert_int_equal(f.native.warnings.count, 0);
     close_fixture(&f);
+    static const char in_second_pass[] =
+        "{\"prompt\":\"\",\"hires\":{\"scale\":2,\"negative_prompt\":\"x\"},"
+        "\"guidance\":{\"perp_neg\":1}}";
     static const char *const acting[] = {
         "{\"prompt\":\"\",\"negative_prompt\":\"x\",\"guidance\":{\"perp_neg\":1}}",
-        "{\"prompt\":\"\",\"hires\":{\"scale\":2,\"negative_prompt\":\"x\"},\"guidance\":{\"perp_"
-        "neg\":1}}",
+        in_second_pass,
         "{\"prompt\":\"\",\"guidance\":{\"perp_neg\":0}}",
     };
     for (size_t i = 0; i < sizeof acting / sizeof acting[0]; i++) {
