@@ -1,18 +1,12 @@
 #include "server/handlers.h"
 
 #include "api/respond.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
+#include "server/ask.h"
 #include "server/front.h"
 
-/* What a worker answers, on its way from the supervisor's thread to the exchange. */
 struct planning {
-    struct ld_exchange *ex;
-    atomic_bool answered;
-    enum ld_code code;
-    char detail[LD_ERROR_DETAIL_SIZE];
-    struct ld_buffer engine_json;
-
+    struct ld_answer answer;
     struct ld_buffer request_json, warnings_json;
     int64_t work_units;
     bool tokens_only; /* /v1/prompt/parse */
@@ -21,21 +15,10 @@ struct planning {
 static void end_planning(void *state)
 {
     struct planning *planning = state;
-    ld_supervisor_plan_drop(planning->ex->front->supervisor, planning);
-    ld_buffer_deinit(&planning->engine_json);
+    ld_answer_end(&planning->answer);
     ld_buffer_deinit(&planning->request_json);
     ld_buffer_deinit(&planning->warnings_json);
     ld_heap_free(planning);
-}
-
-static void take_answer(void *ctx, enum ld_code code, const char *detail, const char *json)
-{
-    struct planning *planning = ctx;
-    planning->code = code;
-    (void)ld_fmt(planning->detail, sizeof planning->detail, "%s", detail);
-    ld_buffer_text(&planning->engine_json, json);
-    atomic_store(&planning->answered, true);
-    ld_exchange_wake(planning->ex);
 }
 
 static int64_t queue_eta_ms(struct ld_exchange *ex)
@@ -52,7 +35,7 @@ static enum ld_handled reply_tokens(struct ld_exchange *ex, const struct plannin
     struct ld_span tokens;
     struct ld_span warnings;
     struct ld_buffer *out = &ex->reply.body;
-    const struct ld_span json = ld_span_of(planning->engine_json.data, planning->engine_json.size);
+    const struct ld_span json = ld_span_of(planning->answer.json.data, planning->answer.json.size);
     ld_buffer_text(out, "{\"tokens\":");
     if (ld_json_find_span(json, "/tokens/prompt", &tokens))
         ld_buffer_bytes(out, tokens.data, tokens.size);
@@ -72,7 +55,7 @@ static void split_warnings(const struct planning *planning, struct ld_buffer *me
                            struct ld_buffer *warnings)
 {
     struct ld_span list;
-    const struct ld_span json = ld_span_of(planning->engine_json.data, planning->engine_json.size);
+    const struct ld_span json = ld_span_of(planning->answer.json.data, planning->answer.json.size);
     const struct ld_span own =
         ld_span_of(planning->warnings_json.data, planning->warnings_json.size);
     const bool has_own = own.size > 2; /* more than "[]" */
@@ -119,13 +102,11 @@ static enum ld_handled write_plan(struct ld_exchange *ex, const struct planning 
 static enum ld_handled reply_plan(struct ld_exchange *ex)
 {
     const struct planning *planning = ex->state;
-    if (planning->code == LD_E_UNSUPPORTED || planning->code == LD_E_TIMEOUT) {
-        /* no worker could say: that may change */
-        return ld_exchange_refuse(ex, planning->code, 503, planning->detail);
-    }
-    if (planning->code != LD_OK)
-        return ld_exchange_refuse(ex, planning->code, 0, planning->detail);
-    if (planning->engine_json.failed)
+    if (ld_answer_is_late(&planning->answer))
+        return ld_exchange_refuse(ex, planning->answer.code, 503, planning->answer.detail);
+    if (planning->answer.code != LD_OK)
+        return ld_exchange_refuse(ex, planning->answer.code, 0, planning->answer.detail);
+    if (planning->answer.json.failed)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
     if (planning->tokens_only)
         return reply_tokens(ex, planning);
@@ -135,13 +116,9 @@ static enum ld_handled reply_plan(struct ld_exchange *ex)
 static enum ld_handled wait_for_answer(struct ld_exchange *ex)
 {
     const struct planning *planning = ex->state;
-    if (atomic_load(&planning->answered))
+    if (atomic_load(&planning->answer.there))
         return reply_plan(ex);
-    if (ex->stopping)
-        return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
-    /* The supervisor answers in time whatever happens; this is for a lost wake. */
-    ex->park_until_us = ld_clock_monotonic_us() + (int64_t)5 * 1000000;
-    return LD_PARKED;
+    return ld_ask_wait(ex, INT64_MAX);
 }
 
 static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tokens_only)
@@ -150,9 +127,8 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     struct planning *planning = ld_heap_alloc(sizeof *planning);
     if (!planning)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    planning->ex = ex;
     planning->tokens_only = tokens_only;
-    planning->engine_json = ld_buffer_make(2 << 20);
+    ld_answer_init(&planning->answer, ex, 2 << 20);
     planning->request_json = ld_buffer_make(2 << 20);
     planning->warnings_json = ld_buffer_make(1 << 20);
     ex->state = planning;
@@ -172,7 +148,8 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     ld_intake_deinit(&intake);
     if (!accepted)
         return LD_HANDLED;
-    ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, take_answer, planning);
+    ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, ld_answer_take,
+                       &planning->answer);
     return wait_for_answer(ex);
 }
 

@@ -252,7 +252,7 @@ static void a_library_that_fails_later_is_replaced_by_our_own_kernel(void **stat
     close_layer(&layer, backend);
     backend->ops->destroy(backend);
 #else
-    skip();
+    skip(); /* cublasLt.h is not on this machine */
 #endif
 }
 
@@ -313,7 +313,7 @@ static void what_a_library_cannot_do_as_it_is_is_not_offered_to_it(void **state)
     assert_int_equal(ldk_libs_linear(libs, &ways[0], &off, NULL), LDK_E_UNSUPPORTED);
     ldk_libs_close(libs);
 #else
-    skip();
+    skip(); /* cublasLt.h is not on this machine */
 #endif
 }
 
@@ -347,7 +347,7 @@ static void a_convolutions_way_is_an_engine_with_its_knobs(void **state)
     assert_int_equal(ldk_libs_open(&libs, &err), LD_OK);
     if (ldk_libs_info(libs)->cudnn) { /* a machine with a GPU: the names would be tried */
         ldk_libs_close(libs);
-        skip();
+        skip(); /* needs a machine without a GPU */
     }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         (void)snprintf(way.name, sizeof way.name, "%s", cases[i].name);
