@@ -30,6 +30,7 @@ struct standings {
 struct ld_store_ahead {
     struct standings own; /* the writer's, as of its last statement */
     bool touched;         /* by the running operation */
+    bool is_shown;        /* nothing has changed since: a commit of events alone copies nothing */
     pthread_mutex_t lock; /* guards what follows; the keyring's may be taken within it */
     struct standings shown;
 };
@@ -151,6 +152,7 @@ enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
     bool row = false;
     struct standings *own = &store->ahead->own;
     store->ahead->touched = true;
+    store->ahead->is_shown = false;
     if (!own->known)
         return LD_OK;
     struct ld_db_query *query = ld_store_use(store, SQL_SHARE_GET, err);
@@ -186,18 +188,22 @@ void ld_store_ahead_undo(struct ld_store *store)
 void ld_store_ahead_forget(struct ld_store *store)
 {
     store->ahead->own.known = false;
+    store->ahead->is_shown = false;
 }
 
 enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err)
 {
     const struct standings *own = &store->ahead->own;
     struct standings *shown = &store->ahead->shown;
+    if (store->ahead->is_shown)
+        return LD_OK;
     const enum ld_code code = bring_up(store, err);
     if (code != LD_OK)
         return code;
     pthread_mutex_lock(&store->ahead->lock);
     memcpy(shown, own, offsetof(struct standings, keys) + own->count * sizeof own->keys[0]);
     pthread_mutex_unlock(&store->ahead->lock);
+    store->ahead->is_shown = true;
     return LD_OK;
 }
 
