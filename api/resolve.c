@@ -129,7 +129,8 @@ static enum ld_code place_quality(struct ld_request *request, const struct ld_ma
 }
 
 /* The preset stands in front of the negative prompt. Where the prompt itself asks for it, a leading
- * "nsfw, " is dropped, as the service whose presets these are does. */
+ * "nsfw, " is dropped, as the service whose presets these are does; the rating "explicit", which
+ * that service has no field for, asks for it too. */
 static enum ld_code place_undesired(struct ld_request *request, const struct ld_manifest *manifest,
                                     struct ld_arena *arena, struct ld_problem *problem)
 {
@@ -145,7 +146,9 @@ static enum ld_code place_undesired(struct ld_request *request, const struct ld_
         return refuse_preset("/undesired", manifest ? manifest->undesired : NULL,
                              manifest ? manifest->undesired_count : 0, problem);
     const char *text = preset->text;
-    if (strncmp(text, leading, sizeof leading - 1) == 0 && has_word(request->prompt, "nsfw"))
+    const bool asked =
+        has_word(request->prompt, "nsfw") || strcasecmp(request->rating, "explicit") == 0;
+    if (asked && strncmp(text, leading, sizeof leading - 1) == 0)
         text += sizeof leading - 1;
     request->undesired = "none";
     return join(&request->negative_prompt, text, request->negative_prompt, "/negative_prompt",

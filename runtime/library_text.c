@@ -32,6 +32,19 @@ static bool folder_of(const char *path, char *out, size_t size)
     return ld_fmt(out, size, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
 }
 
+/* What is wrong with it is said with the setting that names it. */
+static enum ld_code load_configured(const struct ld_library *library, struct ld_arena *arena,
+                                    uint32_t merges, struct ld_bpe **out, struct ld_error *err)
+{
+    char why[LD_ERROR_DETAIL_SIZE];
+    const enum ld_code code = ld_bpe_load(out, arena, library->config.vocab_path, merges, err);
+    if (code != LD_OK) {
+        memcpy(why, err->detail, sizeof why);
+        (void)ld_fmt(err->detail, sizeof err->detail, "the file of models.vocab: %.400s", why);
+    }
+    return code;
+}
+
 /* In this order: the model's own, the configured one, one beside the model, the installed one. */
 static enum ld_code load_vocabulary(struct ld_library *library, struct ld_resident_entry *entry,
                                     const char *path, uint32_t merges, struct ld_bpe **out,
@@ -43,7 +56,7 @@ static enum ld_code load_vocabulary(struct ld_library *library, struct ld_reside
     if (own)
         return ld_bpe_create(out, &entry->arena, ld_span_text(own), merges, err);
     if (library->config.vocab_path[0])
-        return ld_bpe_load(out, &entry->arena, library->config.vocab_path, merges, err);
+        return load_configured(library, &entry->arena, merges, out, err);
     struct ld_error ignored = {0};
     if (ld_bpe_load(out, &entry->arena, path, merges, &ignored) == LD_OK)
         return LD_OK;

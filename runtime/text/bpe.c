@@ -212,8 +212,9 @@ static enum ld_code create_from_text(struct ld_bpe **out, struct ld_arena *arena
     const uint32_t limit = merge_count ? merge_count : LD_BPE_CLIP_MERGES;
     const uint32_t found = count_merges(lines, limit);
     if (found == 0 || (merge_count && found < merge_count)) {
-        code = LD_FAIL(err, LD_E_FORMAT, "the vocabulary has %u merges, %u are needed", found,
-                       merge_count ? merge_count : 1);
+        code = LD_FAIL(err, LD_E_FORMAT,
+                       "this is no such vocabulary: of its lines %u are merges, %u are needed",
+                       found, merge_count ? merge_count : 1);
         goto done;
     }
     const uint32_t slots = power_of_two_above(2 * found);

@@ -111,6 +111,15 @@ static void presets_are_placed_where_the_model_wants_them(void **state)
                            "\"undesired\":\"light\"}");
     assert_int_equal(strncmp(request->negative_prompt, "lowres, jpeg", 12), 0);
     close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"b\",\"rating\":\"explicit\",\"model\":\"novelai_v2\","
+                           "\"undesired\":\"light\"}");
+    assert_string_equal(request->prompt, "b, rating:explicit");
+    assert_int_equal(strncmp(request->negative_prompt, "lowres, jpeg", 12), 0);
+    close_fixture(&f);
+    request = resolved(&f, "{\"prompt\":\"b\",\"rating\":\"questionable\",\"model\":\"novelai_v2\","
+                           "\"undesired\":\"light\"}");
+    assert_int_equal(strncmp(request->negative_prompt, "nsfw, lowres", 12), 0);
+    close_fixture(&f);
     request = resolved(&f, "{\"prompt\":\"nsfwx\",\"model\":\"novelai_v2\","
                            "\"undesired\":\"lowres\",\"quality_tags\":\"v2\"}");
     assert_string_equal(request->negative_prompt, "lowres");
