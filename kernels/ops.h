@@ -21,6 +21,7 @@
 #ifndef LD_KERNELS_OPS_H
 #define LD_KERNELS_OPS_H
 
+#include "kernels/range.h"
 #include "kernels/tensor.h"
 
 #ifdef __cplusplus
@@ -335,6 +336,8 @@ struct ld_backend {
     size_t memory_bytes;     /* all that the device has; 0: no bound of its own */
     bool apart; /* what was called may still run on a device of its own until `synchronize` */
     bool lost;  /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
+    const struct ld_ranges *ranges; /* a profiler's; NULL: none listens */
+    bool op_ranges; /* operators are run one by one, for a profiler to see each of them */
     /*
      * Optional, set by the owner: called when memory is refused; gives back what nobody needs right
      * now and tells whether there was anything, then the memory is asked for again. It may free

@@ -54,6 +54,12 @@ enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_con
     return LD_OK;
 }
 
+static void end_job(struct ld_engine *engine, struct ld_job *job)
+{
+    ld_range_end(engine->backend->ranges, job->range);
+    ld_job_destroy(job, engine->library);
+}
+
 void ld_engine_destroy(struct ld_engine *engine)
 {
     if (!engine)
@@ -62,7 +68,7 @@ void ld_engine_destroy(struct ld_engine *engine)
     while (engine->jobs) {
         struct ld_job *job = engine->jobs;
         engine->jobs = job->next;
-        ld_job_destroy(job, engine->library);
+        end_job(engine, job);
     }
     ld_batch_memory_deinit(&engine->memory);
     ld_library_close(engine->library);
@@ -96,6 +102,9 @@ enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_j
     while (*end)
         end = &(*end)->next;
     *end = job;
+    job->range = ld_range_start(engine->backend->ranges, "request %dx%d, steps %d, images %d",
+                                job->request.width, job->request.height, job->request.steps,
+                                job->request.images);
     return LD_OK;
 }
 
@@ -122,7 +131,7 @@ void ld_engine_retire(struct ld_engine *engine, struct ld_job *job, const struct
     *place = job->next;
     ld_engine_abandon(engine, job);
     ld_job_finish(job, err);
-    ld_job_destroy(job, engine->library);
+    end_job(engine, job);
 }
 
 void ld_engine_retire_failed(struct ld_engine *engine)

@@ -176,6 +176,18 @@ static void give_way(struct ld_engine *engine, struct ld_batch *batch, enum ld_c
 
 /* ---- A pass ---------------------------------------------------------------------------------- */
 
+/* On a profiler's time line it is a step of the session that leads it, whoever takes part. */
+static enum ld_code run_pass(struct ld_engine *engine, struct ld_batch *batch, struct ld_error *err)
+{
+    const struct ld_ranges *ranges = engine->backend->ranges;
+    const struct ld_session *leader = batch->sessions[0];
+    ld_range_push(ranges, "step[%u] %dx%d, rows %u", ld_pass_step(leader->pass), 8 * leader->width,
+                  8 * leader->height, batch->count);
+    const enum ld_code code = ld_batch_run(batch, &engine->memory, engine->interrupt, err);
+    ld_range_pop(ranges);
+    return code;
+}
+
 bool ld_engine_sample(struct ld_engine *engine)
 {
     struct ld_batch batch = {.count = 0};
@@ -187,7 +199,7 @@ bool ld_engine_sample(struct ld_engine *engine)
     if (!gather(engine, leader, &batch))
         return true;
     const int64_t start_us = ld_clock_monotonic_us();
-    const enum ld_code code = ld_batch_run(&batch, &engine->memory, engine->interrupt, &err);
+    const enum ld_code code = run_pass(engine, &batch, &err);
     const int64_t spent_us = ld_clock_monotonic_us() - start_us;
     if ((code == LD_E_CANCELLED && ld_engine_interrupted(engine)) || engine->backend->lost)
         return true;

@@ -86,6 +86,7 @@ struct ld_job {
     struct ld_session *sessions;
     uint32_t session_count;
 
+    uint64_t range; /* on a profiler's time line */
     struct ld_error err;
     struct ld_engine_report report;
     struct ld_buffer warnings, adapters, resolved; /* JSON text */

@@ -19,7 +19,7 @@ struct ld_bench_options {
     const char *inputs;    /* step --pipe: folder with x.f32 and context.f32, or NULL */
     int32_t width, height, batch;
     uint32_t steps, rounds, threads;
-    bool json, pipe, tune, help;
+    bool json, pipe, tune, profile, help;
 };
 
 /* False (and a sentence on stderr) for wrong usage. */

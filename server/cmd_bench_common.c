@@ -103,6 +103,8 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
             options->pipe = true;
         } else if (strcmp(argv[i], "--tune") == 0) {
             options->tune = true;
+        } else if (strcmp(argv[i], "--profile") == 0) {
+            options->profile = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
         } else if (i + 1 >= argc || !set(options, argv[i], argv[i + 1])) {
@@ -126,7 +128,8 @@ enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_benc
     const struct ld_device_choice choice = {.backend = options->backend,
                                             .precision = options->precision,
                                             .threads = options->threads,
-                                            .tune = options->tune};
+                                            .tune = options->tune,
+                                            .profile = options->profile};
     const enum ld_code code = ld_device_open(out, &choice, note, err);
     if (code == LD_OK && note[0])
         (void)fprintf(stderr, "latentd bench %s: %s\n", options->what, note);

@@ -148,8 +148,10 @@ static enum ld_code walk(struct image *image, struct ld_arena *arena, double *x,
                                              .count = image->latent,
                                              .options = ld_sampler_options_default()};
     code = ld_sampler_create(&sampler, arena, &config, &none, x, err);
-    while (code == LD_OK && ld_sampler_next(sampler, &eval) == LD_SAMPLER_EVAL) {
+    for (uint32_t i = 0; code == LD_OK && ld_sampler_next(sampler, &eval) == LD_SAMPLER_EVAL; i++) {
+        ld_range_push(image->backend->ranges, "step[%u]", i);
         code = denoise(image, &eval, err);
+        ld_range_pop(image->backend->ranges);
         if (code == LD_OK)
             code = ld_sampler_accept(sampler, image->denoised, NULL, err);
     }
@@ -184,7 +186,10 @@ static enum ld_code decode(struct image *image, struct ld_error *err)
 static enum ld_code paint(struct image *image, struct phases *phases, bool keep,
                           struct ld_error *err)
 {
+    const struct ld_ranges *ranges = image->backend->ranges;
     double at[4] = {ld_bench_now_ms()};
+    ld_range_push(ranges, "request %dx%d, steps %u, images 1", image->options->width,
+                  image->options->height, image->options->steps);
     enum ld_code code = encode_text(image, err);
     at[1] = ld_bench_now_ms();
     if (code == LD_OK)
@@ -192,6 +197,7 @@ static enum ld_code paint(struct image *image, struct phases *phases, bool keep,
     at[2] = ld_bench_now_ms();
     if (code == LD_OK)
         code = decode(image, err);
+    ld_range_pop(ranges);
     at[3] = ld_bench_now_ms();
     if (code == LD_OK && keep) {
         ld_bench_times_add(&phases->text, at[1] - at[0]);

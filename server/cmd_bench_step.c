@@ -25,7 +25,7 @@ struct step {
     const struct ld_bench_options *options;
     struct ld_backend *backend;
     struct ld_model *model;
-    uint32_t rows;
+    uint32_t rows, runs;
     int32_t height, width; /* of the latent */
     size_t latent, context;
     float *x, *contexts, *eps; /* x is shared by the two rows of an image */
@@ -123,9 +123,11 @@ static enum ld_code run_once(struct step *step, double *ms, struct ld_error *err
     const struct ld_unet_request request = {
         .rows = step->row, .row_count = step->rows, .height = step->height, .width = step->width};
     const double start = ld_bench_now_ms();
+    ld_range_push(step->backend->ranges, "step[%u]", step->runs++);
     enum ld_code code = ld_model_unet(step->model, NULL, &request, err);
     if (code == LD_OK)
         code = step->backend->ops->synchronize(step->backend, err);
+    ld_range_pop(step->backend->ranges);
     *ms = ld_bench_now_ms() - start;
     return code;
 }

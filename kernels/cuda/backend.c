@@ -2,6 +2,7 @@
  * The CUDA backend's life: creation, memory, error classes, and the table of its operators.
  */
 #include "kernels/cuda/backend_state.h"
+#include "kernels/cuda/ranges.h"
 
 #include "runtime/base/arena.h"
 #include "runtime/base/fsx.h"
@@ -214,6 +215,8 @@ enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cud
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the CUDA backend");
     cuda->base = (struct ld_backend){
         .ops = &operator_table, .name = "cuda", .act_dtype = options->dtype, .apart = true};
+    cuda->base.ranges = ldk_ranges();
+    cuda->base.op_ranges = options->no_recording;
     cuda->options = *options;
     cuda->dtype = options->dtype == LD_DTYPE_F16 ? LDK_F16 : LDK_BF16;
     if (options->recording_bytes_max == 0)

@@ -38,7 +38,7 @@ struct ld_cuda_options {
     uint32_t threads;           /* that pack weights; 0: one per core */
     bool fp16_accumulate;       /* kernels.md 12: faster on GeForce, its own tolerance */
     bool no_phase;              /* upsampling convolutions by the index walk instead of phases */
-    bool no_recording;          /* every run is walked */
+    bool no_recording;          /* every run is walked; a profiler sees each operator */
     size_t recording_bytes_max; /* 0: the default */
     /* Folder of the tuner's decisions (tuned.h); NULL or "": the default variant of every shape. */
     const char *tuning_folder;

@@ -126,7 +126,8 @@ static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_fa
                                             .dtype = dtype,
                                             .threads = choice->threads,
                                             .tuning_folder = folder,
-                                            .tune = choice->tune};
+                                            .tune = choice->tune,
+                                            .no_recording = choice->profile};
     return ld_cuda_backend_create(out, &options, err);
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/model/graph_run.h"
 
+#include "runtime/model/graph_ranges.h"
+
 #include <string.h>
 
 /* ---- Resolving ------------------------------------------------------------------------------- */
@@ -274,24 +276,34 @@ static struct ld_run_id identity(const struct ld_graph *graph, const struct ld_g
     return id;
 }
 
-static enum ld_code walk(const struct runner *runner, struct ld_error *err)
+static enum ld_code step(const struct runner *runner, uint32_t i, struct ld_error *err)
 {
     const struct ld_graph *graph = runner->graph;
     const struct ld_graph_run *run = runner->run;
-    for (uint32_t i = run->skip_prologue ? graph->prologue_count : 0; i < graph->op_count; i++) {
-        const struct ld_graph_op *op = &graph->ops[i];
-        if (run->cancel && atomic_load(&run->cancel->requested))
-            return LD_FAIL(err, LD_E_CANCELLED, "cancelled");
-        enum ld_code code = run_op(runner, op, err);
-        if (code == LD_OK && run->tap && op->tap)
-            code = run_tap(runner, op, err);
-        if (code != LD_OK) {
-            (void)ld_error_note(err, "operator %u of %u, kind %d", i, graph->op_count,
-                                (int)op->kind);
-            return code;
-        }
+    const struct ld_graph_op *op = &graph->ops[i];
+    if (run->cancel && atomic_load(&run->cancel->requested))
+        return LD_FAIL(err, LD_E_CANCELLED, "cancelled");
+    enum ld_code code = run_op(runner, op, err);
+    if (code == LD_OK && run->tap && op->tap)
+        code = run_tap(runner, op, err);
+    if (code != LD_OK)
+        (void)ld_error_note(err, "operator %u of %u, kind %d", i, graph->op_count, (int)op->kind);
+    return code;
+}
+
+static enum ld_code walk(const struct runner *runner, struct ld_error *err)
+{
+    const struct ld_graph *graph = runner->graph;
+    struct ld_graph_ranges ranges = ld_graph_ranges_of(runner->run->backend);
+    enum ld_code code = LD_OK;
+    uint32_t i = runner->run->skip_prologue ? graph->prologue_count : 0;
+    for (; code == LD_OK && i < graph->op_count; i++) {
+        ld_graph_ranges_enter(&ranges, graph, i);
+        code = step(runner, i, err);
+        ld_graph_ranges_leave(&ranges, graph, i);
     }
-    return LD_OK;
+    ld_graph_ranges_end(&ranges);
+    return code;
 }
 
 enum ld_code ld_graph_run(const struct ld_graph *graph, const struct ld_graph_run *run,

@@ -54,6 +54,7 @@ enum ld_code ld_model_encode_text(struct ld_model *model, struct ld_variant *var
     if (request->chunks < 1)
         return LD_FAIL(err, LD_E_RANGE, "a prompt has at least one chunk");
     enum ld_code code = ld_model_load(model, LD_PART_TEXT, err);
+    ld_range_push(model->backend->ranges, "clip x%d", request->chunks);
     if (code == LD_OK)
         code = check_ids(request, ld_model_arch(model), err);
     for (int32_t first = 0; code == LD_OK && first < request->chunks; first += CHUNKS_PER_RUN) {
@@ -61,5 +62,6 @@ enum ld_code ld_model_encode_text(struct ld_model *model, struct ld_variant *var
         code = encode_run(model, variant, request, first,
                           left < CHUNKS_PER_RUN ? left : CHUNKS_PER_RUN, out, err);
     }
+    ld_range_pop(model->backend->ranges);
     return code;
 }

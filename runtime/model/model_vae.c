@@ -274,7 +274,12 @@ enum ld_code ld_model_decode_form(struct ld_model *model, const float *latent, i
         .in = latent,
         .out = picture,
     };
-    return parts && !whole ? in_tiles(model, &tiling, err) : run_one(model, &tiling.run, err);
+    ld_range_push(model->backend->ranges, "decode %dx%d", width * tiling.out_factor,
+                  height * tiling.out_factor);
+    const enum ld_code code =
+        parts && !whole ? in_tiles(model, &tiling, err) : run_one(model, &tiling.run, err);
+    ld_range_pop(model->backend->ranges);
+    return code;
 }
 
 enum ld_code ld_model_decode(struct ld_model *model, const float *latent, int32_t height,
@@ -311,8 +316,10 @@ enum ld_code ld_model_encode_form(struct ld_model *model, const float *picture, 
         .in = picture,
         .out = moments,
     };
+    ld_range_push(model->backend->ranges, "encode %dx%d", width, height);
     const enum ld_code code =
         parts && !whole ? in_tiles(model, &tiling, err) : run_one(model, &tiling.run, err);
+    ld_range_pop(model->backend->ranges);
     if (code == LD_OK)
         clamp_logvar(moments, (size_t)tiling.height * (size_t)tiling.width);
     return code;

@@ -21,6 +21,7 @@ PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/
 
 HOMES = {
     r"cuda.*\.h": r"(kernels/cuda|runtime/gpu)/",
+    r"nvtx3/.*": r"kernels/cuda/ranges\.c",
     r"cblas\.h": r"kernels/cpu/",
     r"gnutls/.*": r"runtime/base/id\.c|server/webhook\.c",
     r"microhttpd\.h": r"server/http(_guard|_internal|_reply)?\.[ch]",

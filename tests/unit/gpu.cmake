@@ -42,6 +42,24 @@ if(TARGET ld_gpu_host)
   add_test(NAME unit/test_engine_device
     COMMAND test_engine_device $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_BINARY_DIR})
   set_tests_properties(unit/test_engine_device PROPERTIES LABELS fast TIMEOUT 600)
+
+  # What a profiler sees of it: without one, and with one where NVTX's header is.
+  add_executable(test_ranges unit/test_ranges.c cuda/fake_gpu.c cuda/fake_kernels.c
+    cuda/fake_tuner.c)
+  set_target_properties(test_ranges PROPERTIES LD_HOST_CUDA ON LINKER_LANGUAGE C)
+  target_link_libraries(test_ranges PRIVATE ld_runtime ${CMAKE_DL_LIBS})
+  add_test(NAME unit/test_ranges COMMAND test_ranges $<TARGET_FILE:make_checkpoint>
+    ${CMAKE_CURRENT_BINARY_DIR}/ranges.safetensors)
+  set_tests_properties(unit/test_ranges PROPERTIES LABELS fast)
+  if(LATENTD_WITH_CUDA)
+    add_library(nvtx_tool SHARED cuda/nvtx_tool.c)
+    target_link_libraries(nvtx_tool PRIVATE ld_options)
+    target_include_directories(nvtx_tool SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+    add_dependencies(test_ranges nvtx_tool)
+    add_test(NAME unit/test_ranges_profiled COMMAND test_ranges $<TARGET_FILE:make_checkpoint>
+      ${CMAKE_CURRENT_BINARY_DIR}/ranges_profiled.safetensors $<TARGET_FILE:nvtx_tool>)
+    set_tests_properties(unit/test_ranges_profiled PROPERTIES LABELS fast TIMEOUT 300)
+  endif()
 endif()
 
 # A picture in pieces is the picture in one piece.
