@@ -187,7 +187,7 @@ static enum ld_handled translate(struct ld_exchange *ex, struct ld_intake *intak
     waiting->call->translate(ex, &t, waiting->ctx);
     const bool read = ld_translation_finish(&t, &recipe);
     const struct ld_span body = ld_span_of(recipe.request.data, recipe.request.size);
-    if (read && ld_intake_accept(intake, ex->tenant, body)) {
+    if (read && ld_front_accept(ex, intake, body)) {
         handled = submit(ex, intake, waiting, body);
     } else {
         handled = ld_exchange_problem(ex, &intake->native.problem);

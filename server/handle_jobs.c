@@ -99,7 +99,7 @@ static enum ld_handled submit(struct ld_exchange *ex, const char *key)
     enum ld_handled handled = LD_HANDLED;
     if (!intake || !submitted) {
         handled = ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    } else if (!ld_intake_accept(intake, ex->tenant, ex->body)) {
+    } else if (!ld_front_accept(ex, intake, ex->body)) {
         handled = ld_exchange_problem(ex, &intake->native.problem);
     } else {
         submitted->wants_png = ld_exchange_accepts(ex, "image/png", false);

@@ -201,7 +201,7 @@ static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *i
                                      struct replay *replay, const struct ld_recipe *recipe)
 {
     const struct ld_span request = replayed_request(ex, intake, recipe, replay);
-    if (!ld_intake_accept(intake, ex->tenant, request)) {
+    if (!ld_front_accept(ex, intake, request)) {
         const enum ld_handled handled = ld_exchange_problem(ex, &intake->native.problem);
         free_replay(replay);
         ld_intake_close(intake);

@@ -29,6 +29,15 @@ void ld_intake_close(struct ld_intake *intake)
     ld_heap_free(intake);
 }
 
+bool ld_front_accept(struct ld_exchange *ex, struct ld_intake *intake, struct ld_span body)
+{
+    if (ld_intake_accept(intake, ex->tenant, body))
+        return true;
+    if (intake->native.problem.code == LD_E_GPU_NOMEM)
+        ld_metrics_add(ex->front->metrics, LD_COUNT_REJECTED_MEMORY, 1);
+    return false;
+}
+
 static void drop_ctx(const struct ld_submit_options *options)
 {
     if (options->ctx_free)

@@ -5,7 +5,7 @@
  *     if (ld_front_is_parked(ex))
  *         return ld_front_again(ex);
  *     struct ld_intake *intake = ld_intake_open(ex);
- *     ... ld_intake_accept(intake, ...)
+ *     ... ld_front_accept(ex, intake, body)
  *     return ld_front_submit(ex, &options);      // options.queued answers, or waits
  * (ld_front_wait)
  */
@@ -28,6 +28,9 @@ struct ld_submit_options {
 /* On the heap, initialised; NULL without memory. ld_front_submit takes it, else ld_intake_close. */
 struct ld_intake *ld_intake_open(struct ld_exchange *ex);
 void ld_intake_close(struct ld_intake *intake);
+
+/* ld_intake_accept of what is to be submitted: counts those that no worker's device can hold. */
+bool ld_front_accept(struct ld_exchange *ex, struct ld_intake *intake, struct ld_span body);
 
 /* Into the queue. Takes the intake and `ctx` whatever comes of it; a refusal is replied to. */
 enum ld_handled ld_front_submit(struct ld_exchange *ex, const struct ld_submit_options *options);

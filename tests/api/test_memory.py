@@ -10,6 +10,7 @@ import pytest
 from front import request
 from test_comfy import graph
 from test_images import png
+from test_metrics import scrape
 from test_novelai import body as novelai
 
 SENTENCE = ("a picture of 1024x1024 takes at least 116 MiB of GPU memory; the largest worker has 104 MiB, "
@@ -103,6 +104,27 @@ def test_the_dialects_refuse_in_their_own_form(small):
     assert refused.json == {"error": {"type": "gpu_out_of_memory", "message": SENTENCE, "details": SENTENCE,
                                       "extra_info": {}}, "node_errors": {}}
     assert jobs(small) == []
+
+
+def test_refusals_are_counted_by_their_reason(serve):
+    front = serve("memory_mib=104 step_ms=200", "--limits-queued-per-key", "3", "--worker-jobs", "1")
+
+    def rejected():
+        return {key: value for key, value in scrape(front).items() if key.startswith("latentd_jobs_rejected_total")}
+
+    full, large = (f'latentd_jobs_rejected_total{{reason="{reason}"}}' for reason in ("queue_full", "gpu_out_of_memory"))
+    assert rejected() == {full: 0, large: 0}
+    assert front.post("/v1/plan", request(**LARGE)).status == 507
+    assert front.post("/v1/jobs", request(width=65)).status == 422
+    assert rejected() == {full: 0, large: 0}, "no job was refused, and one was for its caller's mistake"
+    sweep = {"x": {"field": "size", "values": ["1024x1024", "1024x1024"]}}
+    for path, body in (("/v1/jobs", request(**LARGE)), ("/v1/jobs", request(sweep=sweep)),
+                       ("/sdapi/v1/txt2img", {"prompt": "a cat", "steps": 4, **LARGE}),
+                       ("/prompt", {"prompt": graph(n5_width=1024, n5_height=1024)})):
+        assert front.post(path, body).status == 507, path
+    assert rejected() == {full: 0, large: 4}
+    answers = [front.post("/v1/jobs", request(steps=20, seed=seed)).status for seed in range(8)]
+    assert set(answers) == {202, 429} and rejected() == {full: answers.count(429), large: 4}, answers
 
 
 def test_without_a_bound_nothing_is_refused(front):
