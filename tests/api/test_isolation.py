@@ -218,6 +218,14 @@ def test_every_route_asks_for_its_scope(house):
 
 def test_the_administrators_calls(house, latentd):
     root = bearer(house.users["root"])
+
+    def names():
+        return [key["name"] for key in house.get("/v1/admin/keys", headers=root).json["keys"]]
+
+    for name in ("a", "b"):
+        finished_job(house, house.users[name])
+    before = names()
+    assert before[:len(house.users)] == [*house.users] and "carla" not in before
     made = house.post("/v1/admin/keys", {"name": "carla", "weight": 20, "models": ["demo*"]}, headers=root)
     assert made.status == 201 and made.headers["Cache-Control"] == "no-store"
     secret, key_id = made.json["secret"], made.json["key"]["id"]
@@ -230,8 +238,7 @@ def test_the_administrators_calls(house, latentd):
     assert bad.status == 422
     assert {error["pointer"] for error in bad.json["errors"]} == {"/weight", "/scopes", "/colour"}
     assert house.post("/v1/admin/keys", {}, headers=root).status == 422
-    names = [key["name"] for key in house.get("/v1/admin/keys", headers=root).json["keys"]]
-    assert names == [*house.users, "carla"]
+    assert names() == [*before, "carla"]
     queue = house.get("/v1/admin/queue", headers=root).json
     assert queue["queued_max"] == 10000 and {"a", "b"} <= {line["name"] for line in queue["keys"]}
     assert house.call("DELETE", f"/v1/admin/keys?id={key_id}", headers=root).status == 204
