@@ -35,13 +35,17 @@ endif()
 
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
-  add_executable(test_engine_device unit/test_engine_device.c cuda/fake_gpu.c cuda/fake_kernels.c
-    cuda/fake_tuner.c)
-  set_target_properties(test_engine_device PROPERTIES LD_HOST_CUDA ON LINKER_LANGUAGE C)
-  target_link_libraries(test_engine_device PRIVATE ld_runtime)
-  add_test(NAME unit/test_engine_device
-    COMMAND test_engine_device $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_BINARY_DIR})
-  set_tests_properties(unit/test_engine_device PROPERTIES LABELS fast TIMEOUT 600)
+  foreach(name device memory overflow)
+    set(test test_engine_${name})
+    add_executable(${test} unit/${test}.c unit/engine_fixture.c cuda/fake_gpu.c cuda/fake_kernels.c
+      cuda/fake_tuner.c)
+    set_target_properties(${test} PROPERTIES LD_HOST_CUDA ON LINKER_LANGUAGE C)
+    target_link_libraries(${test} PRIVATE ld_runtime)
+    file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/${test}.files)
+    add_test(NAME unit/${test}
+      COMMAND ${test} $<TARGET_FILE:make_checkpoint> ${CMAKE_CURRENT_BINARY_DIR}/${test}.files)
+    set_tests_properties(unit/${test} PROPERTIES LABELS fast TIMEOUT 600)
+  endforeach()
 
   # What a profiler sees of it: without one, and with one where NVTX's header is.
   add_executable(test_ranges unit/test_ranges.c cuda/fake_gpu.c cuda/fake_kernels.c

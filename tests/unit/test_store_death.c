@@ -1,0 +1,122 @@
+/*
+ * Proves that nothing which the job store has acknowledged is lost when the process dies between
+ * any two writes (death is a fork that exits), and that files of another kind or time are refused.
+ */
+#include "runtime/base/log.h"
+#include "tests/unit/store_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- Death ----------------------------------------------------------------------------------- */
+
+/* A child that acknowledges through a pipe and dies without any cleanup after `steps` calls. */
+static void run_and_die(int ack_fd, uint32_t steps)
+{
+    struct ld_store *store = open_store();
+    struct ld_store_job job = {0};
+    struct ld_store_freed freed;
+    uint32_t step = 0;
+    for (;;) {
+        char id[LD_ID_SIZE];
+        submit(store, "t", id);
+        if (write(ack_fd, id, LD_ID_LENGTH) != LD_ID_LENGTH || ++step >= steps)
+            break;
+        if (!claim(store, &job) || ++step >= steps)
+            break;
+        if (add_image(store, &job, 0, "aa") != LD_OK || ++step >= steps)
+            break;
+        if (finish(store, &job, LD_JOB_SUCCEEDED, &freed) != LD_OK || ++step >= steps)
+            break;
+    }
+    _exit(0);
+}
+
+static void what_was_acknowledged_survives_death_after_any_call(void **state)
+{
+    (void)state;
+    uint32_t acknowledged_before = 0;
+    for (uint32_t steps = 1; steps <= 9; steps++) {
+        int fds[2];
+        assert_int_equal(pipe(fds), 0);
+        const pid_t child = fork();
+        if (child == 0)
+            run_and_die(fds[1], steps);
+        assert_true(child > 0);
+        assert_int_equal(close(fds[1]), 0);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        char ids[9 * LD_ID_LENGTH];
+        const ssize_t got = read(fds[0], ids, sizeof ids);
+        assert_true(got > 0 && got % LD_ID_LENGTH == 0);
+        assert_int_equal(close(fds[0]), 0);
+
+        struct ld_store *store = open_store();
+        struct ld_error err = {0};
+        struct ld_store_queue queue;
+        for (ssize_t at = 0; at < got; at += LD_ID_LENGTH) {
+            char id[LD_ID_SIZE];
+            struct ld_store_job job;
+            memcpy(id, ids + at, LD_ID_LENGTH);
+            id[LD_ID_LENGTH] = '\0';
+            get(store, id, &job);
+            /* ended for good, or waiting again: nothing keeps running without an owner */
+            assert_true(job.view.status == LD_JOB_QUEUED || job.view.status == LD_JOB_SUCCEEDED);
+            acknowledged_before++;
+        }
+        assert_int_equal(ld_store_queue(store, &queue, &err), LD_OK);
+        assert_int_equal(queue.running, 0);
+        assert_true(queue.queued + queue.finished_recent == (int64_t)acknowledged_before);
+        ld_store_close(store);
+    }
+}
+
+static void a_newer_schema_is_refused(void **state)
+{
+    (void)state;
+    struct ld_store *store = open_store();
+    ld_store_close(store);
+    /* user_version stands at offset 60 of the database header (SQLite file format, 1.3). */
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    static const uint8_t version[4] = {0, 0, 0, 99};
+    assert_int_equal(fseek(file, 60, SEEK_SET), 0);
+    assert_int_equal(fwrite(version, 1, 4, file), 4);
+    assert_int_equal(fclose(file), 0);
+    struct ld_error err = {0};
+    const struct ld_store_config config = {.path = path, .lease_us = 1, .attempts_max = 3};
+    assert_int_equal(ld_store_open(&store, &config, &err), LD_E_UNSUPPORTED);
+    assert_null(store);
+}
+
+static void something_else_than_a_database_is_refused(void **state)
+{
+    (void)state;
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    for (int i = 0; i < 2000; i++)
+        assert_true(fputs("not a database ", file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    struct ld_error err = {0};
+    struct ld_store *store;
+    const struct ld_store_config config = {.path = path, .lease_us = 1, .attempts_max = 3};
+    assert_int_equal(ld_store_open(&store, &config, &err), LD_E_FORMAT);
+    assert_null(strstr(err.detail, folder));
+}
+
+int main(void)
+{
+    ld_log_setup(LD_LOG_ERROR, LD_LOG_JSON, LD_LOG_PRIVATE_NONE);
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(what_was_acknowledged_survives_death_after_any_call),
+        STORE_TEST(a_newer_schema_is_refused),
+        STORE_TEST(something_else_than_a_database_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
