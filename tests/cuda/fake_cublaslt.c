@@ -298,7 +298,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t given, cublasLtMatmulDesc_t opera
                               const cublasLtMatmulAlgo_t *algorithm, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream)
 {
-    (void)stream;
     cublasLtMatmulAlgo_t copy = *algorithm;
     cublasLtMatmulHeuristicResult_t checked;
     const struct layout *x = (void *)b_layout;
@@ -319,7 +318,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t given, cublasLtMatmulDesc_t opera
                                     .bf16 = x->type == CUDA_R_16BF,
                                     .residual = *(const float *)beta != 0,
                                     .way = attributes(&copy)[CUBLASLT_ALGO_CONFIG_ID]};
-    return fake_gpu_enqueue(run_product, &product, sizeof product) == 0
+    return fake_gpu_enqueue((ldk_stream)stream, run_product, &product, sizeof product) == 0
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_EXECUTION_FAILED;
 }

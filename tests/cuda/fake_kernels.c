@@ -212,10 +212,9 @@ int32_t ldk_conv_variants(const struct ldk_conv *c, struct ldk_variant *out, int
 
 int ldk_conv2d(const struct ldk_conv *c, ldk_stream stream)
 {
-    (void)stream;
     assert((ldk_conv_workspace(c) > 0) == (c->workspace != NULL));
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_conv, c, sizeof *c);
+    return fake_gpu_enqueue(stream, run_conv, c, sizeof *c);
 }
 
 /* ---- Linear ---------------------------------------------------------------------------------- */
@@ -277,9 +276,8 @@ int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out,
 
 int ldk_linear(const struct ldk_linear *l, ldk_stream stream)
 {
-    (void)stream;
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_linear, l, sizeof *l);
+    return fake_gpu_enqueue(stream, run_linear, l, sizeof *l);
 }
 
 /* ---- Norms ----------------------------------------------------------------------------------- */
@@ -361,11 +359,10 @@ size_t ldk_group_norm_workspace(const struct ldk_group_norm *n)
 
 int ldk_group_norm(const struct ldk_group_norm *n, ldk_stream stream)
 {
-    (void)stream;
     assert(n->workspace);
     fake_gpu.launches++;
     fake_gpu.norms_with_moments += n->moments0 && (n->moments1 || !n->x1) ? 1 : 0;
-    return fake_gpu_enqueue(run_group_norm, n, sizeof *n);
+    return fake_gpu_enqueue(stream, run_group_norm, n, sizeof *n);
 }
 
 static void run_layer_norm(const void *args)
@@ -392,9 +389,8 @@ static void run_layer_norm(const void *args)
 
 int ldk_layer_norm(const struct ldk_layer_norm *n, ldk_stream stream)
 {
-    (void)stream;
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_layer_norm, n, sizeof *n);
+    return fake_gpu_enqueue(stream, run_layer_norm, n, sizeof *n);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------- */
@@ -477,11 +473,10 @@ int32_t ldk_attention_variants(const struct ldk_attention *a, struct ldk_variant
 
 int ldk_attention(const struct ldk_attention *a, ldk_stream stream)
 {
-    (void)stream;
     if (a->variant >= ATTENTION_VARIANTS)
         return LDK_E_UNSUPPORTED;
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_attention, a, sizeof *a);
+    return fake_gpu_enqueue(stream, run_attention, a, sizeof *a);
 }
 
 /* ---- Small ones ------------------------------------------------------------------------------ */
@@ -509,10 +504,9 @@ static void run_timestep(const void *args)
 int ldk_timestep(const float *t, int32_t batch, int32_t dim, void *y, enum ldk_dtype dtype,
                  ldk_stream stream)
 {
-    (void)stream;
     const struct timestep args = {t, batch, dim, y, dtype};
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_timestep, &args, sizeof args);
+    return fake_gpu_enqueue(stream, run_timestep, &args, sizeof args);
 }
 
 struct embed {
@@ -542,12 +536,11 @@ int ldk_embed(const int32_t *ids, const int32_t *override_index, const float *ov
               int32_t rows, int32_t tokens, int32_t channels, int32_t table_rows, const void *table,
               const void *positions, void *y, enum ldk_dtype dtype, ldk_stream stream)
 {
-    (void)stream;
     (void)table_rows;
     const struct embed args = {ids,      override_index, overrides, rows, tokens,
                                channels, table,          positions, y,    dtype};
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_embed, &args, sizeof args);
+    return fake_gpu_enqueue(stream, run_embed, &args, sizeof args);
 }
 
 struct map {
@@ -568,10 +561,9 @@ static void run_map(const void *args)
 int ldk_map(const void *x, int64_t count, enum ldk_activation activation, void *y,
             enum ldk_dtype dtype, ldk_stream stream)
 {
-    (void)stream;
     const struct map args = {x, count, activation, y, dtype};
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_map, &args, sizeof args);
+    return fake_gpu_enqueue(stream, run_map, &args, sizeof args);
 }
 
 /* Nearest only: the backend's logic does not depend on the mode. */
@@ -599,12 +591,11 @@ int ldk_resize(const void *x, int32_t batch, int32_t in_h, int32_t in_w, int32_t
                int32_t out_h, int32_t out_w, int32_t mode, void *y, void *workspace,
                enum ldk_dtype dtype, ldk_stream stream)
 {
-    (void)stream;
     (void)mode;
     (void)workspace;
     const struct resize args = {x, batch, in_h, in_w, channels, out_h, out_w, y, dtype};
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run_resize, &args, sizeof args);
+    return fake_gpu_enqueue(stream, run_resize, &args, sizeof args);
 }
 
 size_t ldk_resize_workspace(int32_t batch, int32_t in_h, int32_t in_w, int32_t channels,
@@ -652,7 +643,7 @@ static void run_planes_out(const void *args)
 
 static int enqueue_planes(void (*run)(const void *), const float *planes, const float *scale,
                           int32_t batch, int32_t channels, int32_t height, int32_t width,
-                          const void *x, enum ldk_dtype dtype)
+                          const void *x, enum ldk_dtype dtype, ldk_stream stream)
 {
     struct planes args = {.scale = scale,
                           .batch = (size_t)batch,
@@ -662,19 +653,19 @@ static int enqueue_planes(void (*run)(const void *), const float *planes, const 
     memcpy(&args.planes, &planes, sizeof planes); /* one struct for both directions */
     memcpy(&args.x, &x, sizeof x);
     fake_gpu.launches++;
-    return fake_gpu_enqueue(run, &args, sizeof args);
+    return fake_gpu_enqueue(stream, run, &args, sizeof args);
 }
 
 int ldk_planes_in(const float *planes, const float *scale, int32_t batch, int32_t channels,
                   int32_t height, int32_t width, void *y, enum ldk_dtype dtype, ldk_stream stream)
 {
-    (void)stream;
-    return enqueue_planes(run_planes_in, planes, scale, batch, channels, height, width, y, dtype);
+    return enqueue_planes(run_planes_in, planes, scale, batch, channels, height, width, y, dtype,
+                          stream);
 }
 
 int ldk_planes_out(const void *x, int32_t batch, int32_t channels, int32_t height, int32_t width,
                    float *planes, enum ldk_dtype dtype, ldk_stream stream)
 {
-    (void)stream;
-    return enqueue_planes(run_planes_out, planes, NULL, batch, channels, height, width, x, dtype);
+    return enqueue_planes(run_planes_out, planes, NULL, batch, channels, height, width, x, dtype,
+                          stream);
 }

@@ -111,7 +111,7 @@ static void *operand(struct ld_backend *backend, float *out, uint32_t count, uin
 static void fetch(struct ld_backend *backend, uint16_t *out, const void *device, size_t bytes)
 {
     struct ld_error err = {0};
-    assert_int_equal(ldk_rt_download(out, device, bytes, NULL), 0);
+    assert_int_equal(ldk_rt_download(out, device, bytes, ld_cuda_stream(backend)), 0);
     assert_int_equal(backend->ops->synchronize(backend, &err), LD_OK);
 }
 
