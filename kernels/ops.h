@@ -59,6 +59,9 @@ struct ld_weight_desc {
     int32_t k;    /* input features (Cin for a convolution) */
     int32_t kernel;
     bool upsampled; /* a convolution that reads an upsampled map: phase kernels may pay off */
+    /* Kept in the host's memory and sent to each use, where the backend has `ring_plan_bytes` and
+     * this kind is worth it; for others it says nothing. Changes no bit of any result. */
+    bool streamed;
     uint32_t part_count;
     struct ld_weight_part parts[LD_WEIGHT_PARTS_MAX];
     /* Bias in the same order as the stacked rows: one optional part per weight part. */
@@ -273,10 +276,13 @@ struct ld_ops {
     enum ld_code (*weight_create)(struct ld_backend *, const struct ld_weight_desc *,
                                   struct ld_weight **out, struct ld_error *);
     void (*weight_destroy)(struct ld_backend *, struct ld_weight *);
-    size_t (*weight_bytes)(const struct ld_weight *); /* resident bytes */
-    /* Optional. What weight_bytes would say of a weight of this description before there is one: a
-     * pure function of its numbers, whose data nobody looks at. */
+    size_t (*weight_bytes)(const struct ld_weight *); /* that it takes, wherever it lies */
+    /* Optional. What a weight of this description would take of the device before there is one, 0
+     * if it would be streamed: a pure function of its numbers, whose data nobody looks at. */
     size_t (*weight_plan_bytes)(struct ld_backend *, const struct ld_weight_desc *);
+    /* Optional: the backend streams weights. What it takes of the device to stream this one, 0 if
+     * it would not; weights are streamed one after the other, so of several the largest counts. */
+    size_t (*ring_plan_bytes)(struct ld_backend *, const struct ld_weight_desc *);
 
     /* Device memory for activations: 64-byte aligned on the CPU, 256 on a GPU; released as a whole.
      */

@@ -71,6 +71,22 @@ enum ld_code ld_cuda_alloc(struct ld_cuda *cuda, size_t bytes, void **out, struc
         mebibytes(bytes), (unsigned)(info.memory_free >> 20), mebibytes(info.memory_total));
 }
 
+enum ld_code ld_cuda_alloc_pinned(struct ld_cuda *cuda, size_t bytes, void **out,
+                                  struct ld_error *err)
+{
+    *out = NULL;
+    int code = ldk_rt_malloc_pinned(out, bytes);
+    if (code == ERROR_MEMORY_ALLOCATION && relieve(cuda))
+        code = ldk_rt_malloc_pinned(out, bytes);
+    if (code != ERROR_MEMORY_ALLOCATION)
+        return ld_cuda_check(cuda, code, "pinned memory", err);
+    (void)ldk_rt_last_error();
+    return LD_FAIL_OS(err, LD_E_NOMEM, code,
+                      "the machine has not enough memory that a GPU can read: %u MiB more are "
+                      "needed",
+                      mebibytes(bytes));
+}
+
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
 static enum ld_code memory_alloc(struct ld_backend *backend, size_t bytes, void **out,
@@ -124,6 +140,7 @@ static void destroy(struct ld_backend *backend)
         (void)ldk_rt_stream_synchronize(cuda->stream);
     ld_cuda_runs_deinit(cuda);
     ld_cuda_stage_deinit(cuda);
+    ld_cuda_stream_deinit(cuda);
     ld_cuda_weights_deinit(cuda);
     ldk_tuner_destroy(cuda->tuner);
     if (cuda->workspace)
@@ -139,6 +156,7 @@ static const struct ld_ops operator_table = {
     .weight_destroy = ld_cuda_weight_destroy,
     .weight_bytes = ld_cuda_weight_bytes,
     .weight_plan_bytes = ld_cuda_weight_plan_bytes,
+    .ring_plan_bytes = ld_cuda_ring_plan_bytes,
     .memory_alloc = memory_alloc,
     .memory_free = memory_free,
     .workspace_bytes = ld_cuda_workspace_bytes,
@@ -245,6 +263,10 @@ void ld_cuda_stats(const struct ld_backend *backend, struct ld_cuda_stats *out)
     out->slab_bytes = 0;
     for (const struct ld_cuda_slab *slab = cuda->slabs; slab; slab = slab->next)
         out->slab_bytes += slab->bytes;
+    out->ring_bytes = cuda->streaming.ring.bytes;
+    out->host_slab_bytes = 0;
+    for (const struct ld_cuda_slab *slab = cuda->host_slabs; slab; slab = slab->next)
+        out->host_slab_bytes += slab->bytes;
     out->recording_bytes = 0;
     for (uint32_t i = 0; i < cuda->recording_count; i++)
         out->recording_bytes += cuda->recordings[i].bytes;

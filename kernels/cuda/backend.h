@@ -9,6 +9,8 @@
  * What it owns
  *   - weight slabs: packed by pack.h, uploaded through two pinned buffers while the next rows are
  *     being packed;
+ *   - of weights that are streamed: the same in pinned memory, and a ring on the device through
+ *     which they pass during a run (backend_stream.c);
  *   - the tuner, where a folder for its decisions is given;
  *   - one workspace for all operators, sized at plan time;
  *   - a stage: pinned memory and its twin on the device, through which every host input and output
@@ -17,7 +19,7 @@
  *   - the recordings, least recently used first out, within a budget of bytes.
  *
  * Numerics  activations fp16 or bf16, sums in float32, timestep path float32. Whether a plan is
- *           walked, recorded or replayed changes no bit.
+ *           walked, recorded or replayed, and whether its weights are streamed, changes no bit.
  * Source    kernels.md sections 2, 3, 10, 11.
  */
 #ifndef LDK_BACKEND_H
@@ -65,7 +67,10 @@ struct ld_cuda_stats {
     uint64_t recordings_failed, recordings_dropped;
     uint64_t prologues, prologues_skipped; /* runs that computed what depends on the context only */
     uint64_t norms, norms_with_moments;
+    uint64_t weights_sent; /* copies of streamed weights called for; a replay's are not counted */
     size_t slab_bytes, workspace_bytes, stage_bytes, recording_bytes;
+    size_t ring_bytes;      /* of streamed weights, on the device */
+    size_t host_slab_bytes; /* their pinned memory */
 };
 void ld_cuda_stats(const struct ld_backend *backend, struct ld_cuda_stats *out);
 

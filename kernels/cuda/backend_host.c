@@ -80,15 +80,23 @@ enum ld_code ld_cuda_embed(struct ld_backend *backend, const struct ld_embed *op
                          err);
     if (code != LD_OK)
         return code;
+    const struct ld_weight *const tables[2] = {op->table, op->positions};
+    const void *rows[2];
+    code = ld_cuda_stream_tables(cuda, tables, rows, err);
+    if (code != LD_OK)
+        return code;
     const unsigned char *at = device;
     const int32_t *index = (const void *)(at + layout.index_at);
     const float *vectors = (const void *)(at + layout.vectors_at);
-    return ld_cuda_check(cuda,
-                         ldk_embed(device, op->override ? index : NULL,
-                                   op->override ? vectors : NULL, op->rows, op->tokens,
-                                   op->channels, op->table->facts.rows, op->table->data,
-                                   op->positions->data, op->y, cuda->dtype, cuda->stream),
-                         "embed", err);
+    code =
+        ld_cuda_check(cuda,
+                      ldk_embed(device, op->override ? index : NULL, op->override ? vectors : NULL,
+                                op->rows, op->tokens, op->channels, op->table->facts.rows, rows[0],
+                                rows[1], op->y, cuda->dtype, cuda->stream),
+                      "embed", err);
+    for (int i = 0; code == LD_OK && i < 2; i++)
+        code = ld_cuda_stream_read(cuda, tables[i], err);
+    return code;
 }
 
 enum ld_code ld_cuda_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,

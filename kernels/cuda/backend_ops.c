@@ -314,14 +314,19 @@ enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *
     enum ld_code code = ld_check_conv2d(op, err);
     if (code != LD_OK)
         return code;
-    struct ldk_conv conv = conv_of(op, &op->weight->matrix, cuda->dtype);
+    struct ldk_weight matrix;
+    code = ld_cuda_stream_matrix(cuda, op->weight, &matrix, err);
+    if (code != LD_OK)
+        return code;
+    struct ldk_conv conv = conv_of(op, &matrix, cuda->dtype);
     conv.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
     ldk_tuner_conv(cuda->tuner, &conv, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_conv_tiles(&conv) : 0;
     if (moments_fit(op->batch, tiles, op->weight->facts.rows, op->moments_bytes))
         conv.moments = op->moments;
     note_moments(cuda, op->moments, conv.moments ? tiles : 0);
-    return launch_conv(cuda, &conv, err);
+    code = launch_conv(cuda, &conv, err);
+    return code != LD_OK ? code : ld_cuda_stream_read(cuda, op->weight, err);
 }
 
 enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *op,
@@ -333,7 +338,11 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
     enum ld_code code = ld_check_linear(op, err);
     if (code != LD_OK)
         return code;
-    struct ldk_linear linear = linear_of(op, &op->weight->matrix, cuda->dtype);
+    struct ldk_weight matrix;
+    code = ld_cuda_stream_matrix(cuda, op->weight, &matrix, err);
+    if (code != LD_OK)
+        return code;
+    struct ldk_linear linear = linear_of(op, &matrix, cuda->dtype);
     linear.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16 && !op->f32;
     ldk_tuner_linear(cuda->tuner, &linear, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_linear_tiles(&linear) : 0;
@@ -341,7 +350,8 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
                     op->moments_bytes))
         linear.moments = op->moments;
     note_moments(cuda, op->moments, linear.moments ? tiles : 0);
-    return launch_linear(cuda, &linear, err);
+    code = launch_linear(cuda, &linear, err);
+    return code != LD_OK ? code : ld_cuda_stream_read(cuda, op->weight, err);
 }
 
 enum ld_code ld_cuda_group_norm(struct ld_backend *backend, const struct ld_group_norm *op,

@@ -127,6 +127,7 @@ enum ld_code ld_cuda_run_begin(struct ld_backend *backend, const struct ld_run_i
             return code;
     }
     cuda->current = NULL;
+    ld_cuda_stream_begin(cuda);
     *(id->skip_prologue ? &cuda->stats.prologues_skipped : &cuda->stats.prologues) += 1;
     if (!id->recordable || cuda->options.no_recording)
         return LD_OK;
@@ -179,9 +180,11 @@ enum ld_code ld_cuda_run_end(struct ld_backend *backend, bool completed, bool *a
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
     const enum ld_cuda_mode mode = cuda->mode;
-    enum ld_code code = LD_OK;
     *again = false;
     cuda->mode = LD_CUDA_WALK;
+    enum ld_code code = LD_OK;
+    const enum ld_code joined = ld_cuda_stream_end(cuda, err);
+    completed = completed && joined == LD_OK;
     if (mode == LD_CUDA_RECORD) {
         code = end_recording(cuda, completed, again, err);
     } else if (mode == LD_CUDA_REPLAY && completed) {
@@ -195,5 +198,5 @@ enum ld_code ld_cuda_run_end(struct ld_backend *backend, bool completed, bool *a
     if (!completed && mode != LD_CUDA_RECORD)
         code = ld_cuda_stage_settle(cuda, false, err);
     cuda->current = NULL;
-    return code;
+    return joined != LD_OK ? joined : code;
 }

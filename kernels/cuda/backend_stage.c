@@ -53,7 +53,7 @@ static enum ld_code grow(struct ld_cuda *cuda, size_t bytes, struct ld_error *er
     if (code != LD_OK)
         return code;
     stage->device = device;
-    code = ld_cuda_check(cuda, ldk_rt_malloc_pinned(&pinned, wanted), "pinned memory", err);
+    code = ld_cuda_alloc_pinned(cuda, wanted, &pinned, err);
     if (code != LD_OK)
         return code;
     stage->pinned = pinned;

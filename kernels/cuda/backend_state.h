@@ -4,6 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/ring.h"
 #include "kernels/cuda/rt.h"
 #include "kernels/cuda/tuned.h"
 #include "runtime/base/thread.h"
@@ -17,6 +18,7 @@ struct ld_cuda_slab {
     unsigned char *memory;
     size_t bytes, used;
     uint32_t live; /* weights that still lie in it */
+    bool pinned;   /* host memory of streamed weights */
 };
 
 /* Two pinned buffers: one is packed into while the other is on its way. */
@@ -29,12 +31,29 @@ struct ld_cuda_ring {
     size_t line_floats;
 };
 
+/* The addresses of a streamed one are those of its host memory, and tell what lies where in it. */
 struct ld_weight {
     struct ld_weight_facts facts;
     struct ld_cuda_slab *slab;
     size_t bytes;
-    const void *data;         /* VECTOR: float32 [rows]; TABLE: activation type [rows, k] */
-    struct ldk_weight matrix; /* LINEAR, GEGLU, CONV */
+    bool streamed;
+    uint64_t serial;           /* of a streamed one; never given twice */
+    const unsigned char *host; /* of a streamed one: `bytes` of pinned memory */
+    const void *data;          /* VECTOR: float32 [rows]; TABLE: activation type [rows, k] */
+    struct ldk_weight matrix;  /* LINEAR, GEGLU, CONV */
+};
+
+/* How streamed weights reach the device (backend_stream.c). */
+struct ld_cuda_streaming {
+    ldk_stream copies;     /* NULL: nothing was ever streamed */
+    unsigned char *memory; /* of the ring, on the device */
+    struct ldk_ring ring;  /* of 0 bytes while there is no memory */
+    size_t largest;        /* weight since the ring was last closed */
+    uint32_t weights;      /* that are streamed */
+    uint64_t serials;      /* given so far */
+    bool forked;           /* the copy stream follows the compute stream of this run */
+    ldk_event fork, join;
+    ldk_event copied[LDK_RING_PIECES], read[LDK_RING_PIECES]; /* by slot */
 };
 
 /* ---- Host inputs and outputs ----------------------------------------------------------------- */
@@ -88,11 +107,14 @@ struct ld_cuda {
     struct ld_pool *pool;
     struct ldk_tuner *tuner;    /* NULL: defaults */
     struct ld_cuda_slab *slabs; /* newest first */
+    struct ld_cuda_slab *host_slabs;
+    struct ld_cuda_streaming streaming;
     struct ld_cuda_ring ring;
     struct ld_cuda_stage stage;
     void *workspace;
     size_t workspace_bytes;
-    uint64_t generation; /* of stage, workspace, libraries: older recordings point elsewhere */
+    uint64_t
+        generation; /* of stage, workspace, ring, libraries: older recordings point elsewhere */
     uint64_t tuner_lost; /* what ldk_tuner_lost said last */
     enum ld_cuda_mode mode;
     struct ld_cuda_recording recordings[LD_CUDA_RECORDINGS_MAX];
@@ -120,6 +142,10 @@ enum ld_code ld_cuda_check(struct ld_cuda *cuda, int code, const char *what, str
 /* Device memory, counted. LD_E_GPU_NOMEM tells how much is wanted and how much is free. */
 enum ld_code ld_cuda_alloc(struct ld_cuda *cuda, size_t bytes, void **out, struct ld_error *err);
 
+/* Pinned host memory. LD_E_NOMEM tells how much is wanted. */
+enum ld_code ld_cuda_alloc_pinned(struct ld_cuda *cuda, size_t bytes, void **out,
+                                  struct ld_error *err);
+
 /* ---- backend_weight.c ------------------------------------------------------------------------ */
 
 enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_weight_desc *desc,
@@ -127,7 +153,30 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
 void ld_cuda_weight_destroy(struct ld_backend *backend, struct ld_weight *weight);
 size_t ld_cuda_weight_bytes(const struct ld_weight *weight);
 size_t ld_cuda_weight_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc);
+size_t ld_cuda_ring_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc);
 void ld_cuda_weights_deinit(struct ld_cuda *cuda);
+
+/* ---- backend_stream.c ------------------------------------------------------------------------ */
+
+/* One more weight of `bytes` will be streamed: the ring is there and has room for it. Errors
+ * LD_E_GPU_NOMEM, LD_E_DEVICE; it is not counted then. dismiss: it is gone. */
+enum ld_code ld_cuda_stream_admit(struct ld_cuda *cuda, size_t bytes, struct ld_error *err);
+void ld_cuda_stream_dismiss(struct ld_cuda *cuda);
+
+/* A run begins with an empty ring; it ends with every copy behind it on the compute stream. */
+void ld_cuda_stream_begin(struct ld_cuda *cuda);
+enum ld_code ld_cuda_stream_end(struct ld_cuda *cuda, struct ld_error *err);
+
+/* A matrix, or two tables at once, where the operator that is about to be called finds them. Every
+ * call is followed by ld_cuda_stream_read for each weight when the operator has been called for.
+ * Nothing happens to weights that are not streamed. */
+enum ld_code ld_cuda_stream_matrix(struct ld_cuda *cuda, const struct ld_weight *weight,
+                                   struct ldk_weight *out, struct ld_error *err);
+enum ld_code ld_cuda_stream_tables(struct ld_cuda *cuda, const struct ld_weight *const weights[2],
+                                   const void *out[2], struct ld_error *err);
+enum ld_code ld_cuda_stream_read(struct ld_cuda *cuda, const struct ld_weight *weight,
+                                 struct ld_error *err);
+void ld_cuda_stream_deinit(struct ld_cuda *cuda);
 
 /* ---- backend_stage.c ------------------------------------------------------------------------- */
 

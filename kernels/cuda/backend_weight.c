@@ -1,6 +1,7 @@
 /*
  * Weights on the device: where they lie (slabs), how they get there (packed range by range into one
- * pinned buffer while the other one is being copied).
+ * pinned buffer while the other one is being copied). Streamed ones are packed where they stay, in
+ * slabs of pinned memory; backend_stream.c sends them.
  */
 #include "kernels/cuda/backend_state.h"
 #include "kernels/cuda/pack.h"
@@ -17,20 +18,39 @@ enum { ROWS_PER_TASK = 16 };
 
 /* ---- Slabs ----------------------------------------------------------------------------------- */
 
-static enum ld_code add_slab(struct ld_cuda *cuda, size_t bytes, struct ld_error *err)
+static struct ld_cuda_slab **slabs_of(struct ld_cuda *cuda, bool pinned)
 {
+    return pinned ? &cuda->host_slabs : &cuda->slabs;
+}
+
+static enum ld_code take_memory(struct ld_cuda *cuda, bool pinned, size_t bytes, void **out,
+                                struct ld_error *err)
+{
+    return pinned ? ld_cuda_alloc_pinned(cuda, bytes, out, err)
+                  : ld_cuda_alloc(cuda, bytes, out, err);
+}
+
+static void free_slab(struct ld_cuda_slab *slab)
+{
+    (void)(slab->pinned ? ldk_rt_free_pinned(slab->memory) : ldk_rt_free(slab->memory));
+    ld_heap_free(slab);
+}
+
+static enum ld_code add_slab(struct ld_cuda *cuda, bool pinned, size_t bytes, struct ld_error *err)
+{
+    struct ld_cuda_slab **list = slabs_of(cuda, pinned);
     struct ld_cuda_slab *slab = ld_heap_alloc(sizeof *slab);
     void *memory = NULL;
     if (!slab)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for the model's weights");
     /* Twice the latest one: a small model takes little, a large one few pieces. */
-    size_t wanted = cuda->slabs ? 2 * cuda->slabs->bytes : SLAB_BYTES_MIN;
+    size_t wanted = *list ? 2 * (*list)->bytes : SLAB_BYTES_MIN;
     wanted = wanted > SLAB_BYTES_MAX ? SLAB_BYTES_MAX : wanted;
     wanted = wanted < bytes ? bytes : wanted;
-    enum ld_code code = ld_cuda_alloc(cuda, wanted, &memory, err);
-    if (code == LD_E_GPU_NOMEM && wanted > bytes) {
+    enum ld_code code = take_memory(cuda, pinned, wanted, &memory, err);
+    if ((code == LD_E_GPU_NOMEM || code == LD_E_NOMEM) && wanted > bytes) {
         wanted = bytes; /* where memory is short, no more than is needed */
-        code = ld_cuda_alloc(cuda, wanted, &memory, err);
+        code = take_memory(cuda, pinned, wanted, &memory, err);
     }
     if (code != LD_OK) {
         ld_heap_free(slab);
@@ -38,22 +58,24 @@ static enum ld_code add_slab(struct ld_cuda *cuda, size_t bytes, struct ld_error
     }
     slab->memory = memory;
     slab->bytes = wanted;
-    slab->next = cuda->slabs;
-    cuda->slabs = slab;
+    slab->pinned = pinned;
+    slab->next = *list;
+    *list = slab;
     return LD_OK;
 }
 
 static enum ld_code place(struct ld_cuda *cuda, struct ld_weight *weight, unsigned char **at,
                           struct ld_error *err)
 {
-    struct ld_cuda_slab *slab = cuda->slabs;
-    if (!slab || slab->used + weight->bytes > slab->bytes) {
-        const enum ld_code code = add_slab(cuda, weight->bytes, err);
+    struct ld_cuda_slab **list = slabs_of(cuda, weight->streamed);
+    if (!*list || (*list)->used + weight->bytes > (*list)->bytes) {
+        const enum ld_code code = add_slab(cuda, weight->streamed, weight->bytes, err);
         if (code != LD_OK)
             return code;
-        slab = cuda->slabs;
     }
+    struct ld_cuda_slab *slab = *list;
     *at = slab->memory + slab->used;
+    weight->host = weight->streamed ? *at : NULL;
     slab->used += weight->bytes;
     slab->live++;
     weight->slab = slab;
@@ -66,12 +88,11 @@ static void leave(struct ld_cuda *cuda, struct ld_cuda_slab *slab)
     LD_ASSERT(slab->live > 0);
     if (--slab->live > 0)
         return;
-    struct ld_cuda_slab **link = &cuda->slabs;
+    struct ld_cuda_slab **link = slabs_of(cuda, slab->pinned);
     while (*link != slab)
         link = &(*link)->next;
     *link = slab->next;
-    (void)ldk_rt_free(slab->memory);
-    ld_heap_free(slab);
+    free_slab(slab);
 }
 
 /* ---- The way to the device ------------------------------------------------------------------- */
@@ -83,8 +104,7 @@ static enum ld_code open_ring(struct ld_cuda *cuda, struct ld_error *err)
         void *memory = ring->buffers[i];
         enum ld_code code = LD_OK;
         if (!memory)
-            code = ld_cuda_check(cuda, ldk_rt_malloc_pinned(&memory, RING_BYTES), "pinned memory",
-                                 err);
+            code = ld_cuda_alloc_pinned(cuda, RING_BYTES, &memory, err);
         ring->buffers[i] = memory;
         if (code == LD_OK && !ring->sent[i])
             code = ld_cuda_check(cuda, ldk_rt_event_create(&ring->sent[i]), "an event", err);
@@ -136,6 +156,14 @@ static void fill_task(void *pointer, uint32_t task, uint32_t worker)
                       ctx->dst + (size_t)offset * ctx->source->row_bytes);
 }
 
+static void fill_all(struct ld_cuda *cuda, const struct source *source, unsigned char *dst,
+                     int32_t first, int32_t count)
+{
+    struct fill_ctx ctx = {source, &cuda->ring, dst, first, count};
+    ld_pool_run(cuda->pool, (uint32_t)((count + ROWS_PER_TASK - 1) / ROWS_PER_TASK), fill_task,
+                &ctx);
+}
+
 /* Packing the next rows overlaps with copying the last ones: a buffer is waited for only when its
  * turn comes again. */
 static enum ld_code send(struct ld_cuda *cuda, const struct source *source, unsigned char *device,
@@ -154,9 +182,7 @@ static enum ld_code send(struct ld_cuda *cuda, const struct source *source, unsi
         code = ld_cuda_check(cuda, ldk_rt_event_synchronize(ring->sent[which]), "upload", err);
         if (code != LD_OK)
             break;
-        struct fill_ctx ctx = {source, ring, ring->buffers[which], first, count};
-        ld_pool_run(cuda->pool, (uint32_t)((count + ROWS_PER_TASK - 1) / ROWS_PER_TASK), fill_task,
-                    &ctx);
+        fill_all(cuda, source, ring->buffers[which], first, count);
         code = ld_cuda_check(cuda,
                              ldk_rt_upload(device + (size_t)first * source->row_bytes,
                                            ring->buffers[which], bytes, cuda->stream),
@@ -166,6 +192,16 @@ static enum ld_code send(struct ld_cuda *cuda, const struct source *source, unsi
                                  "upload", err);
     }
     return code;
+}
+
+/* To where the weight lies: what is streamed stays in the host's memory. */
+static enum ld_code put(struct ld_cuda *cuda, const struct ld_weight *weight,
+                        const struct source *source, unsigned char *at, struct ld_error *err)
+{
+    if (!weight->streamed)
+        return send(cuda, source, at, err);
+    fill_all(cuda, source, at, 0, source->rows);
+    return LD_OK;
 }
 
 /* ---- Kinds of rows --------------------------------------------------------------------------- */
@@ -240,6 +276,25 @@ static void fill_bias16(const struct source *source, int32_t first, int32_t coun
 
 /* ---- Creation -------------------------------------------------------------------------------- */
 
+/* Vectors are too small to be worth a copy each time (backend_stream.c). */
+static bool is_streamed(const struct ld_weight_desc *desc)
+{
+    return desc->streamed && desc->kind != LD_WEIGHT_VECTOR;
+}
+
+/* The weight's place, once its bytes are known; for a streamed one there is a ring from here on. */
+static enum ld_code settle_down(struct ld_cuda *cuda, struct ld_weight *weight, unsigned char **at,
+                                struct ld_error *err)
+{
+    if (weight->serial > 0) {
+        const enum ld_code code = ld_cuda_stream_admit(cuda, weight->bytes, err);
+        if (code != LD_OK)
+            return code;
+        weight->streamed = true;
+    }
+    return place(cuda, weight, at, err);
+}
+
 static enum ld_code create_matrix(struct ld_cuda *cuda, struct ld_weight *weight,
                                   const struct ld_weight_desc *desc, struct ld_error *err)
 {
@@ -255,29 +310,29 @@ static enum ld_code create_matrix(struct ld_cuda *cuda, struct ld_weight *weight
     enum ld_code code =
         reserve_lines(cuda, pack->line > rows_padded ? pack->line : rows_padded, err);
     if (code == LD_OK)
-        code = place(cuda, weight, &at, err);
+        code = settle_down(cuda, weight, &at, err);
     if (code != LD_OK)
         return code;
     source.rows = pack->rows_padded;
     source.row_bytes = pack->row_bytes;
     source.fill = fill_rows;
-    code = send(cuda, &source, at, err);
+    code = put(cuda, weight, &source, at, err);
     if (code == LD_OK && pack->phase_bytes > 0) {
         source.rows = LDK_PACK_PHASES * pack->rows_padded;
         source.row_bytes = pack->phase_row_bytes;
         source.fill = fill_phase;
-        code = send(cuda, &source, at + places.phase, err);
+        code = put(cuda, weight, &source, at + places.phase, err);
     }
     source.rows = 1;
     if (code == LD_OK) {
         source.row_bytes = pack->bias_bytes;
         source.fill = fill_bias;
-        code = send(cuda, &source, at + places.bias, err);
+        code = put(cuda, weight, &source, at + places.bias, err);
     }
     if (code == LD_OK) {
         source.row_bytes = bias16_bytes;
         source.fill = fill_bias16;
-        code = send(cuda, &source, at + places.bias16, err);
+        code = put(cuda, weight, &source, at + places.bias16, err);
     }
     weight->matrix = ldk_pack_weight(pack, at, pack->phase_bytes > 0 ? at + places.phase : NULL,
                                      (const float *)(const void *)(at + places.bias));
@@ -299,9 +354,9 @@ static enum ld_code create_plain(struct ld_cuda *cuda, struct ld_weight *weight,
     weight->bytes = ldk_pack_weight_bytes(desc, cuda->dtype, false);
     enum ld_code code = reserve_lines(cuda, (size_t)desc->k, err);
     if (code == LD_OK)
-        code = place(cuda, weight, &at, err);
+        code = settle_down(cuda, weight, &at, err);
     if (code == LD_OK)
-        code = send(cuda, &source, at, err);
+        code = put(cuda, weight, &source, at, err);
     weight->data = at;
     return code;
 }
@@ -313,7 +368,7 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
     LD_ASSERT(cuda->mode == LD_CUDA_WALK);
     *out = NULL;
     enum ld_code code = ld_check_weight(desc, err);
-    if (code == LD_OK && cuda->ring.bytes == 0)
+    if (code == LD_OK && cuda->ring.bytes == 0 && !is_streamed(desc))
         code = open_ring(cuda, err);
     if (code != LD_OK)
         return code;
@@ -321,6 +376,7 @@ enum ld_code ld_cuda_weight_create(struct ld_backend *backend, const struct ld_w
     if (!weight)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for a weight");
     weight->facts = ld_weight_facts_of(desc);
+    weight->serial = is_streamed(desc) ? ++cuda->streaming.serials : 0;
     const bool matrix = desc->kind != LD_WEIGHT_VECTOR && desc->kind != LD_WEIGHT_TABLE;
     code = matrix ? create_matrix(cuda, weight, desc, err) : create_plain(cuda, weight, desc, err);
     if (code != LD_OK) {
@@ -335,6 +391,8 @@ void ld_cuda_weight_destroy(struct ld_backend *backend, struct ld_weight *weight
 {
     if (!weight)
         return;
+    if (weight->streamed)
+        ld_cuda_stream_dismiss(ld_cuda_of(backend));
     if (weight->slab)
         leave(ld_cuda_of(backend), weight->slab);
     ld_heap_free(weight);
@@ -348,7 +406,16 @@ size_t ld_cuda_weight_bytes(const struct ld_weight *weight)
 size_t ld_cuda_weight_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc)
 {
     const struct ld_cuda *cuda = ld_cuda_of(backend);
-    return ldk_pack_weight_bytes(desc, cuda->dtype, !cuda->options.no_phase);
+    return is_streamed(desc) ? 0
+                             : ldk_pack_weight_bytes(desc, cuda->dtype, !cuda->options.no_phase);
+}
+
+size_t ld_cuda_ring_plan_bytes(struct ld_backend *backend, const struct ld_weight_desc *desc)
+{
+    const struct ld_cuda *cuda = ld_cuda_of(backend);
+    return is_streamed(desc)
+               ? ldk_ring_bytes(ldk_pack_weight_bytes(desc, cuda->dtype, !cuda->options.no_phase))
+               : 0;
 }
 
 void ld_cuda_weights_deinit(struct ld_cuda *cuda)
@@ -362,10 +429,12 @@ void ld_cuda_weights_deinit(struct ld_cuda *cuda)
     }
     ld_heap_free(ring->lines);
     memset(ring, 0, sizeof *ring);
-    while (cuda->slabs) {
-        struct ld_cuda_slab *next = cuda->slabs->next;
-        (void)ldk_rt_free(cuda->slabs->memory);
-        ld_heap_free(cuda->slabs);
-        cuda->slabs = next;
+    for (int pinned = 0; pinned < 2; pinned++) {
+        struct ld_cuda_slab **list = slabs_of(cuda, pinned);
+        while (*list) {
+            struct ld_cuda_slab *next = (*list)->next;
+            free_slab(*list);
+            *list = next;
+        }
     }
 }

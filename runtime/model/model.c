@@ -75,6 +75,21 @@ const struct ld_weights *ld_model_weights(const struct ld_model *model)
     return model->weights;
 }
 
+void ld_model_stream(struct ld_model *model)
+{
+    if (!model->backend->ops->ring_plan_bytes)
+        return;
+    for (int p = 0; p < LD_PART_COUNT; p++) {
+        LD_ASSERT(model->parts[p].pack.count == 0);
+        model->parts[p].pack.streamed = true;
+    }
+}
+
+bool ld_model_is_streamed(const struct ld_model *model)
+{
+    return model->parts[LD_PART_UNET].pack.streamed;
+}
+
 size_t ld_model_weight_bytes(const struct ld_model *model)
 {
     size_t bytes = 0;
@@ -123,8 +138,14 @@ static enum ld_code name_part(const struct ld_model *model, enum ld_part part, s
     if (!err)
         return LD_E_GPU_NOMEM;
     (void)ld_fmt(why, sizeof why, "%s", err->detail);
-    (void)ld_fmt(err->detail, sizeof err->detail, "the model's %s takes %u MiB on the GPU: %.300s",
-                 part_name(part), (unsigned)((bytes + ((1U << 20) - 1)) >> 20), why);
+    if (model->parts[part].pack.streamed)
+        (void)ld_fmt(err->detail, sizeof err->detail,
+                     "the model's %s has no room on the GPU to be streamed through: %.300s",
+                     part_name(part), why);
+    else
+        (void)ld_fmt(err->detail, sizeof err->detail,
+                     "the model's %s takes %u MiB on the GPU: %.300s", part_name(part),
+                     (unsigned)((bytes + ((1U << 20) - 1)) >> 20), why);
     return err->code;
 }
 
@@ -171,8 +192,10 @@ enum ld_code ld_variant_create(struct ld_variant **out, struct ld_model *model,
     variant->model = model;
     variant->overlay = overlay;
     variant->serial = ++model->serials;
-    for (int p = 0; p < LD_PART_COUNT; p++)
+    for (int p = 0; p < LD_PART_COUNT; p++) {
         ld_weight_pack_init(&variant->packs[p], model->backend);
+        variant->packs[p].streamed = model->parts[p].pack.streamed;
+    }
     return LD_OK;
 }
 

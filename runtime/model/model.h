@@ -42,6 +42,11 @@ void ld_model_destroy(struct ld_model *model);
 const struct ld_arch *ld_model_arch(const struct ld_model *model);
 const struct ld_weights *ld_model_weights(const struct ld_model *model);
 
+/* Stream the weights of the model and of its variants: they stay in the host's memory and are sent
+ * to each use, where the backend can do that. Before anything is packed or a variant is made. */
+void ld_model_stream(struct ld_model *model);
+bool ld_model_is_streamed(const struct ld_model *model);
+
 /*
  * Pack a part now instead of at its first use.
  * Errors   LD_E_NOT_FOUND (the file lacks the part), LD_E_SHAPE, LD_E_NOMEM, a backend's own.

@@ -164,6 +164,7 @@ static enum ld_code pack_slot(struct ld_weight_pack *pack, const struct ld_weigh
     struct ld_weight_view views[2 * LD_WEIGHT_PARTS_MAX];
     uint32_t view_count = 0;
     struct ld_weight_desc desc = ld_weight_slot_desc(slot);
+    desc.streamed = pack->streamed;
     enum ld_code code = LD_OK;
     for (uint32_t p = 0; code == LD_OK && p < slot->part_count; p++) {
         const struct ld_weight_slot_part *part = &slot->parts[p];

@@ -61,7 +61,8 @@ struct ld_weight_pack {
     struct ld_weight **weights;
     bool *owned; /* false: shared with the base pack */
     uint32_t count, capacity;
-    size_t bytes; /* resident bytes of the owned ones */
+    size_t bytes;  /* of the owned ones */
+    bool streamed; /* struct ld_weight_desc says what that is; set before anything is packed */
 };
 
 void ld_weight_pack_init(struct ld_weight_pack *pack, struct ld_backend *backend);

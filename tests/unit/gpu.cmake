@@ -6,6 +6,10 @@ ld_unit_test(test_cuda_backend ld_cuda_backend ld_fake_gpu ld_model ld_test_tool
 target_sources(test_cuda_backend PRIVATE unit/network_fixture.c)
 # Whole networks through a fake GPU: 10 s as built for use, minutes under sanitizers.
 set_tests_properties(unit/test_cuda_backend PROPERTIES LABELS fast TIMEOUT 700)
+ld_unit_test(test_cuda_ring ld_cuda_backend)
+ld_unit_test(test_cuda_stream ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
+target_sources(test_cuda_stream PRIVATE unit/network_fixture.c)
+set_tests_properties(unit/test_cuda_stream PROPERTIES TIMEOUT 700) # as test_cuda_backend
 ld_unit_test(test_device ld_cuda_backend ld_fake_gpu ld_kernels)
 target_sources(test_device PRIVATE ../runtime/gpu/device.c)
 target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
