@@ -17,6 +17,7 @@ static const struct bench {
     {"kernels", ld_bench_kernels, "every distinct operator of a network at one size"},
     {"step", ld_bench_step, "one guided step of the UNet (two rows an image)"},
     {"image", ld_bench_image, "a whole picture by phase: text, steps, decode"},
+    {"serve", ld_bench_serve, "pictures a second with 1, 2, 4 ... of them in flight"},
 };
 
 static void print_help(FILE *out)
@@ -29,10 +30,10 @@ static void print_help(FILE *out)
     (void)fputs(
         "\n"
         "  --size WxH        picture size, 1024x1024\n"
-        "  --batch N         images at once, 1\n"
+        "  --batch N         images at once, 1; serve: the most in flight, 16\n"
         "  --rounds N        timed runs, 20; the median and its spread are shown\n"
         "  --steps N         steps of a picture, 8\n"
-        "  --model FILE      checkpoint (step, image)\n"
+        "  --model FILE      checkpoint (step, image, serve)\n"
         "  --network NAME    unet or vae (kernels)\n"
         "  --backend NAME    auto, cpu or cuda\n"
         "  --precision NAME  fp16 or bf16, on CUDA\n"

@@ -1,6 +1,6 @@
 /*
- * What the measuring verbs (`latentd bench kernels|step|image`) share: their options, a backend to
- * measure, inputs that look like real ones, and figures as numbers with a spread.
+ * What the measuring verbs (`latentd bench kernels|step|image|serve`) share: their options, a
+ * backend to measure, inputs that look like real ones, and figures as numbers with a spread.
  */
 #ifndef LD_SERVER_CMD_BENCH_H
 #define LD_SERVER_CMD_BENCH_H
@@ -62,6 +62,8 @@ enum ld_code ld_bench_kernels(const struct ld_bench_options *options, struct ld_
 enum ld_code ld_bench_step(const struct ld_bench_options *options, struct ld_buffer *json,
                            struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_bench_image(const struct ld_bench_options *options, struct ld_buffer *json,
+                            struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_bench_serve(const struct ld_bench_options *options, struct ld_buffer *json,
                             struct ld_error *err) LD_MUST_USE;
 
 #endif

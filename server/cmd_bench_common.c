@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { LATENT_FACTOR = 8, SIDE_MAX = 4096, BATCH_MAX = 64, STEPS_MAX = 1000, THREADS_MAX = 1024 };
+enum { SERVE_BATCH = 16 };
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
@@ -49,7 +50,21 @@ static bool one_of(const char *text, const char *const *words, const char **out)
     return false;
 }
 
-/* An option that takes a value; false if it is unknown or the value is wrong. */
+struct value_option {
+    const char *name;
+    const char *values; /* for the sentence that refuses one */
+};
+
+static const struct value_option value_options[] = {
+    {"--backend", "auto, cpu or cuda"}, {"--precision", "fp16 or bf16"},
+    {"--network", "unet or vae"},       {"--size", "WxH, both multiples of 8 from 8 to 4096"},
+    {"--steps", "1 to 1000"},           {"--rounds", "1 to 1000"},
+    {"--threads", "1 to 1024"},         {"--batch", "1 to 64"},
+    {"--model", "a checkpoint"},        {"--inputs", "a folder"},
+};
+enum { VALUE_OPTION_COUNT = sizeof value_options / sizeof value_options[0] };
+
+/* A value of the option of that name; false if it is not one of its values. */
 static bool set(struct ld_bench_options *options, const char *name, const char *value)
 {
     static const char *const backends[] = {"auto", "cpu", "cuda", NULL};
@@ -76,13 +91,26 @@ static bool set(struct ld_bench_options *options, const char *name, const char *
         options->batch = (int32_t)batch;
         return true;
     }
-    if (strcmp(name, "--model") == 0)
-        options->model = value;
-    else if (strcmp(name, "--inputs") == 0)
-        options->inputs = value;
-    else
-        return false;
+    *(strcmp(name, "--model") == 0 ? &options->model : &options->inputs) = value;
     return true;
+}
+
+/* The option at `argv` and its value, if there is one; false, and a sentence, for wrong usage. */
+static bool read_value(struct ld_bench_options *options, const char *name, const char *value)
+{
+    size_t i = 0;
+    while (i < VALUE_OPTION_COUNT && strcmp(value_options[i].name, name) != 0)
+        i++;
+    if (i == VALUE_OPTION_COUNT) {
+        (void)fprintf(stderr, "latentd bench %s: unknown option '%.60s'\n", options->what, name);
+        return false;
+    }
+    if (value && set(options, name, value))
+        return true;
+    (void)fprintf(stderr, "latentd bench %s: %s takes %s%s%.60s%s\n", options->what, name,
+                  value_options[i].values, value ? ", not '" : "", value ? value : "",
+                  value ? "'" : "");
+    return false;
 }
 
 bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **argv)
@@ -93,7 +121,7 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
                                          .network = "unet",
                                          .width = 1024,
                                          .height = 1024,
-                                         .batch = 1,
+                                         .batch = strcmp(argv[0], "serve") == 0 ? SERVE_BATCH : 1,
                                          .steps = 8,
                                          .rounds = 20};
     for (int i = 1; i < argc; i++) {
@@ -107,10 +135,7 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
             options->profile = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
-        } else if (i + 1 >= argc || !set(options, argv[i], argv[i + 1])) {
-            (void)fprintf(stderr,
-                          "latentd bench %s: '%.60s' is no option here or lacks its value\n",
-                          options->what, argv[i]);
+        } else if (!read_value(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL)) {
             return false;
         } else {
             i++;

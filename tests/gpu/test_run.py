@@ -143,6 +143,25 @@ class Calls(Folder):
         self.assertEqual(run.counts, [0, 0, 1])
 
 
+class Served(Folder):
+    def benched(self, document):
+        program(self.folder / "build" / "latentd", f"echo '{json.dumps(document)}'")
+        self.main(("bench", lambda run: gpu_run.bench(run, "serve-1024-8", 10, "serve")))
+        return self.result()
+
+    def test_other_bits_in_company_are_a_failure_and_the_rows_stay(self):
+        rows = [{"in_flight": n, "pictures_per_second": 2.5, "same_bits": n != 4} for n in (1, 2, 4)]
+        result = self.benched({"bench": "serve", "rows": rows})
+        self.assertEqual((result["passed"], result["failed"]), (0, 1))
+        self.assertEqual(result["bench"]["serve-1024-8"]["rows"], rows)
+        self.assertEqual(gpu_run.in_flight(result["bench"], 4), 2.5)
+        self.assertIsNone(gpu_run.in_flight(result["bench"], 16))
+
+    def test_equal_bits_pass(self):
+        result = self.benched({"bench": "serve", "rows": [{"in_flight": 1, "same_bits": True}]})
+        self.assertEqual((result["passed"], result["failed"]), (1, 0))
+
+
 class Ready(Folder):
     def ready(self, arch, sources, starts=True):
         folder = self.folder / "ready"
