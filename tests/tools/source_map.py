@@ -96,6 +96,8 @@ SAYS = {
     "server/store_read.c": "Reads: jobs, lists, events, uploads",
     "server/store_sqlite.c": "Connections, statements and errors of SQLite",
     "server/store_upkeep.c": "Expiry, uploads, notes, references of blobs",
+    "server/cmd_bench_kernels.c": "`bench kernels`: every distinct operator of a network against its floor",
+    "server/cmd_bench_serve.c": "`bench serve`: pictures a second with 1, 2, 4 ... of them in flight, as the engine serves them",
     "server/cmd_bench_common.c": "What the bench verbs share: opening a backend, noise, medians, printing",
     "server/handle_tags.c": "Completion of tags",
     "server/wait.c": "A call that waits for its job to end",
