@@ -9,6 +9,10 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 /* ---- Sizes ----------------------------------------------------------------------------------- */
 
 static enum ld_dtype host_dtype(enum ldk_dtype dtype)
@@ -92,7 +96,7 @@ int32_t ldk_pack_source_row(const struct ldk_pack *pack, int32_t row)
     return row < pack->rows ? row : -1;
 }
 
-/* ---- Rows ------------------------------------------------------------------------------------ */
+/* ---- A source row ---------------------------------------------------------------------------- */
 
 struct source {
     const unsigned char *data; /* [k][taps] of `dtype` */
@@ -119,28 +123,92 @@ static void decode(const struct source *source, size_t count, float *line)
         line[i] *= source->scale;
 }
 
-/* [k][taps] to [taps][k_padded]; both sides may be unaligned. */
-static void transpose16(const struct ldk_pack *pack, const unsigned char *src, unsigned char *dst)
+/* ---- Taps to the front ----------------------------------------------------------------------- */
+
+/* [k][taps] elements to [taps] rows of k, `pitch` elements apart; both sides may be unaligned.
+ * Channels from `first` on; those before are there already. */
+static inline void taps_first(const unsigned char *src, size_t k, size_t taps, size_t item,
+                              size_t first, size_t pitch, unsigned char *dst)
 {
-    size_t taps = (size_t)pack->taps;
-    for (size_t t = 0; t < taps; t++) {
-        unsigned char *to = dst + t * (size_t)pack->k_padded * sizeof(uint16_t);
-        const unsigned char *from = src + t * sizeof(uint16_t);
-        for (size_t c = 0; c < (size_t)pack->k; c++)
-            memcpy(to + c * sizeof(uint16_t), from + c * taps * sizeof(uint16_t), sizeof(uint16_t));
+    for (size_t t = 0; t < taps; t++)
+        for (size_t c = first; c < k; c++)
+            memcpy(dst + (t * pitch + c) * item, src + (c * taps + t) * item, item);
+}
+
+#if defined(__SSE2__)
+
+enum { BLOCK = 8, TAPS = 9 }; /* channels a register holds, taps of a 3x3 kernel */
+
+/* Rows become columns: out[i] holds element i of each of the eight. */
+static inline void transpose8(const __m128i in[BLOCK], __m128i out[BLOCK])
+{
+    __m128i pairs[BLOCK];
+    __m128i fours[BLOCK];
+    for (int i = 0; i < 4; i++) {
+        pairs[2 * i] = _mm_unpacklo_epi16(in[2 * i], in[2 * i + 1]);
+        pairs[2 * i + 1] = _mm_unpackhi_epi16(in[2 * i], in[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        fours[4 * i] = _mm_unpacklo_epi32(pairs[4 * i], pairs[4 * i + 2]);
+        fours[4 * i + 1] = _mm_unpackhi_epi32(pairs[4 * i], pairs[4 * i + 2]);
+        fours[4 * i + 2] = _mm_unpacklo_epi32(pairs[4 * i + 1], pairs[4 * i + 3]);
+        fours[4 * i + 3] = _mm_unpackhi_epi32(pairs[4 * i + 1], pairs[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        out[2 * i] = _mm_unpacklo_epi64(fours[i], fours[i + 4]);
+        out[2 * i + 1] = _mm_unpackhi_epi64(fours[i], fours[i + 4]);
     }
 }
 
-static void transpose32(const struct ldk_pack *pack, const unsigned char *src, unsigned char *dst)
+/* The first eight taps of eight channels are a square of registers; the ninth is picked up one by
+ * one. Returns how many channels are done: a multiple of eight. */
+static size_t nine_taps_first(const unsigned char *src, size_t k, size_t pitch, unsigned char *dst)
 {
-    size_t taps = (size_t)pack->taps;
-    for (size_t t = 0; t < taps; t++) {
-        unsigned char *to = dst + t * (size_t)pack->k_padded * sizeof(float);
-        const unsigned char *from = src + t * sizeof(float);
-        for (size_t c = 0; c < (size_t)pack->k; c++)
-            memcpy(to + c * sizeof(float), from + c * taps * sizeof(float), sizeof(float));
+    size_t c = 0;
+    for (; c + BLOCK <= k; c += BLOCK) {
+        __m128i rows[BLOCK];
+        __m128i columns[BLOCK];
+        uint16_t last[BLOCK];
+        for (size_t i = 0; i < BLOCK; i++) {
+            const unsigned char *channel = src + (c + i) * TAPS * sizeof(uint16_t);
+            rows[i] = _mm_loadu_si128((const __m128i *)(const void *)channel);
+            memcpy(&last[i], channel + (TAPS - 1) * sizeof(uint16_t), sizeof(uint16_t));
+        }
+        transpose8(rows, columns);
+        for (size_t t = 0; t < TAPS - 1; t++)
+            _mm_storeu_si128((__m128i *)(void *)(dst + (t * pitch + c) * sizeof(uint16_t)),
+                             columns[t]);
+        memcpy(dst + ((TAPS - 1) * pitch + c) * sizeof(uint16_t), last, sizeof last);
     }
+    return c;
 }
+
+#else
+
+static size_t nine_taps_first(const unsigned char *src, size_t k, size_t pitch, unsigned char *dst)
+{
+    (void)src, (void)k, (void)pitch, (void)dst;
+    return 0;
+}
+
+#endif
+
+/* Elements of two or four bytes. */
+static void transpose(const struct ldk_pack *pack, const unsigned char *src, size_t item,
+                      size_t pitch, unsigned char *dst)
+{
+    const size_t k = (size_t)pack->k;
+    const size_t taps = (size_t)pack->taps;
+    if (taps == 1)
+        memcpy(dst, src, k * item);
+    else if (item == sizeof(uint16_t))
+        taps_first(src, k, taps, sizeof(uint16_t),
+                   taps == 9 ? nine_taps_first(src, k, pitch, dst) : 0, pitch, dst);
+    else
+        taps_first(src, k, taps, sizeof(float), 0, pitch, dst);
+}
+
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 static void pack_row(const struct ldk_pack *pack, const struct source *source, float *line,
                      unsigned char *dst)
@@ -153,10 +221,7 @@ static void pack_row(const struct ldk_pack *pack, const struct source *source, f
         ld_dtype_from_f32(line + count, line, dtype, count);
         bits = (const unsigned char *)(line + count);
     }
-    if (dtype == LD_DTYPE_F32)
-        transpose32(pack, bits, dst);
-    else
-        transpose16(pack, bits, dst);
+    transpose(pack, bits, ld_dtype_size(dtype), (size_t)pack->k_padded, dst);
 }
 
 void ldk_pack_rows(const struct ldk_pack *pack, const struct ld_weight_desc *desc, int32_t first,
@@ -177,17 +242,36 @@ void ldk_pack_rows(const struct ldk_pack *pack, const struct ld_weight_desc *des
 
 /* ---- The upsampling form --------------------------------------------------------------------- */
 
-/* [k][9] to [4][k_padded]: for the output parities (py, px), each of the 9 taps is added to the one
+/* [9][k] to [4][k_padded]: for the output parities (py, px), each of the 9 taps is added to the one
  * of 2x2 that reads the same stored pixel. */
-static void sum_phase(const struct ldk_pack *pack, int32_t phase, const float *line, float *sums)
+static void sum_phase(const struct ldk_pack *pack, int32_t phase, const float *restrict taps,
+                      float *restrict sums)
 {
     memset(sums, 0, LDK_PACK_PHASE_TAPS * (size_t)pack->k_padded * sizeof *sums);
     for (int32_t tap = 0; tap < pack->taps; tap++) {
         int32_t y = ld_idx_phase_tap(phase / 2, tap / 3);
         int32_t x = ld_idx_phase_tap(phase % 2, tap % 3);
+        const float *from = taps + (size_t)tap * (size_t)pack->k;
         float *to = sums + (size_t)(2 * y + x) * (size_t)pack->k_padded;
         for (int32_t c = 0; c < pack->k; c++)
-            to[c] += line[c * pack->taps + tap];
+            to[c] += from[c];
+    }
+}
+
+/* Values of a source row, tap by tap, in the first half of `line`. 16-bit elements change places
+ * before they are decoded, in the second half; others after it. */
+static void decode_taps_first(const struct ldk_pack *pack, const struct source *source, float *line)
+{
+    const size_t k = (size_t)pack->k;
+    const size_t count = k * (size_t)pack->taps;
+    float *behind = line + count;
+    if (ld_dtype_size(source->dtype) == sizeof(uint16_t)) {
+        const struct source moved = {(unsigned char *)behind, source->dtype, source->scale};
+        transpose(pack, source->data, sizeof(uint16_t), k, (unsigned char *)behind);
+        decode(&moved, count, line);
+    } else {
+        decode(source, count, behind);
+        transpose(pack, (const unsigned char *)behind, sizeof(float), k, (unsigned char *)line);
     }
 }
 
@@ -196,8 +280,7 @@ void ldk_pack_phase_rows(const struct ldk_pack *pack, const struct ld_weight_des
 {
     LD_ASSERT(pack->phase_row_bytes > 0 && first >= 0 && count >= 0);
     LD_ASSERT(first + count <= LDK_PACK_PHASES * pack->rows_padded);
-    size_t elements = (size_t)pack->k * (size_t)pack->taps;
-    float *sums = line + elements;
+    float *sums = line + (size_t)pack->k * (size_t)pack->taps;
     unsigned char *at = dst;
     for (int32_t row = first; row < first + count; row++, at += pack->phase_row_bytes) {
         int32_t from = ldk_pack_source_row(pack, row % pack->rows_padded);
@@ -206,7 +289,7 @@ void ldk_pack_phase_rows(const struct ldk_pack *pack, const struct ld_weight_des
             continue;
         }
         struct source source = source_of(pack, desc, from);
-        decode(&source, elements, line);
+        decode_taps_first(pack, &source, line);
         sum_phase(pack, row / pack->rows_padded, line, sums);
         ld_dtype_from_f32(at, sums, host_dtype(pack->dtype),
                           LDK_PACK_PHASE_TAPS * (size_t)pack->k_padded);

@@ -319,7 +319,8 @@ static int take_block(void **out, size_t bytes, size_t on_device)
         return FAKE_OUT_OF_MEMORY;
     *head = on_device;
     *out = (unsigned char *)head + HEAD;
-    memset(*out, 0xFF, bytes);
+    if (!fake_gpu.drop_uploads || on_device == 0)
+        memset(*out, 0xFF, bytes);
     fake_gpu.live_allocations++;
     fake_gpu.device_bytes += on_device;
     return 0;
@@ -365,6 +366,8 @@ int ldk_rt_upload(void *dst, const void *src, size_t bytes, ldk_stream stream)
     if (fake_gpu.fail_upload_after == 0)
         return fake_gpu.upload_error;
     fake_gpu.fail_upload_after -= fake_gpu.fail_upload_after != UINT64_MAX ? 1 : 0;
+    if (fake_gpu.drop_uploads)
+        return 0;
     return enqueue_copy(stream, UPLOAD, dst, src, bytes, &fake_gpu.bytes_up);
 }
 

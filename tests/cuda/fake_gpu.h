@@ -32,6 +32,7 @@ struct fake_gpu {
     bool no_kernels;     /* built for other chips */
     uint32_t signature;  /* another one: kernels that sum in another order */
     bool library_fails;  /* what it said it can do */
+    bool drop_uploads;   /* weights are not looked at: device memory is not touched at all */
     uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;

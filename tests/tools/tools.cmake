@@ -26,3 +26,6 @@ target_link_libraries(bench_host_step PRIVATE ld_runtime)
 
 add_executable(bench_variant EXCLUDE_FROM_ALL bench/variant.c)
 target_link_libraries(bench_variant PRIVATE ld_model)
+
+add_executable(bench_pack EXCLUDE_FROM_ALL bench/pack.c)
+target_link_libraries(bench_pack PRIVATE ld_cuda_backend ld_fake_gpu ld_model)

@@ -1,8 +1,9 @@
 /*
  * Proves that packing for the CUDA kernels loses nothing: every packed weight, unpacked, is the
- * checkpoint's rounded to the packed type; padding is zero; any cut into ranges gives equal bytes;
- * the upsampling form computes what a nearest upsampling followed by the kernel of 3 computes.
- * Random shapes, parts, types and scales against loops written from the layout's description.
+ * checkpoint's rounded to the packed type; what is of that type moves bit for bit; padding is zero;
+ * any cut into ranges gives equal bytes; the upsampling form computes what a nearest upsampling
+ * followed by the kernel of 3 computes. Random shapes, parts, types and scales against loops
+ * written from the layout's description.
  */
 #include "cpu_reference.h"
 #include "kernels/cuda/pack.h"
@@ -184,6 +185,41 @@ static void packing_is_a_permutation_with_zeros(void **state)
         one_weight(&rng, (enum ldk_dtype)(i % 3));
 }
 
+/* A pattern of 16 bits that is the packed type's already is nobody's number: NaNs keep their
+ * payload, zeros their sign. */
+static void bits_of_the_packed_type_move_as_they_are(void **state)
+{
+    (void)state;
+    enum { ROWS = 9, K_MAX = 45, TAPS = 9 };
+    static uint16_t source[ROWS * K_MAX * TAPS];
+    static uint16_t packed[16 * 48 * TAPS];
+    struct rng rng = {3};
+    for (int i = 0; i < CASES; i++) {
+        const bool bf16 = i % 2 == 0;
+        struct ld_weight_desc desc = {.kind = LD_WEIGHT_CONV,
+                                      .rows = ROWS,
+                                      .k = rng_range(&rng, 1, K_MAX),
+                                      .kernel = i % 3 ? 3 : 1,
+                                      .part_count = 1};
+        desc.parts[0] = (struct ld_weight_part){.data = source,
+                                                .dtype = bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16,
+                                                .scale = i % 5 ? 1.0f : 0.0f};
+        for (size_t e = 0; e < sizeof source / sizeof source[0]; e++)
+            source[e] = (uint16_t)rng_bits(&rng);
+        struct ldk_pack pack;
+        ldk_pack_plan(&pack, &desc, bf16 ? LDK_BF16 : LDK_F16, false);
+        float *line = guarded_alloc(pack.line);
+        assert_true(pack.data_bytes <= sizeof packed);
+        ldk_pack_rows(&pack, &desc, 0, pack.rows_padded, line, packed);
+        for (int32_t row = 0; row < ROWS; row++)
+            for (int32_t t = 0; t < pack.taps; t++)
+                for (int32_t c = 0; c < pack.k; c++)
+                    assert_int_equal(packed[(row * pack.taps + t) * pack.k_padded + c],
+                                     source[(row * pack.k + c) * pack.taps + t]);
+        guarded_free(line);
+    }
+}
+
 /* ---- The upsampling form --------------------------------------------------------------------- */
 
 /* One output of upsampling x (h by w, one channel) by two and convolving with the 3x3 kernel. */
@@ -244,6 +280,66 @@ static void phases_equal_the_upsampled_convolution(void **state)
     free_weight(&w);
 }
 
+/* Which of the two stored pixels from i - 1 + parity on lies behind a tap of output 2 i + parity:
+ * the tap reads pixel 2 i + parity + tap - 1 of the upsampled map. */
+static int32_t stored(int32_t parity, int32_t tap)
+{
+    return (parity + tap + 1) / 2 - parity;
+}
+
+/* One number of the form, added as the header says: in float32, in tap order, rounded once. */
+static float phase_value(const struct sample *s, int32_t row, int32_t phase, int32_t place,
+                         int32_t c, enum ldk_dtype dtype)
+{
+    float sum = 0.0f;
+    for (int32_t tap = 0; tap < 9; tap++)
+        if (2 * stored(phase / 2, tap / 3) + stored(phase % 2, tap % 3) == place)
+            sum += s->values[(size_t)row * s->row + (size_t)(c * 9 + tap)];
+    return rounded(sum, dtype);
+}
+
+static void phases_are_sums_in_tap_order_to_the_bit(void **state)
+{
+    (void)state;
+    struct rng rng = {4};
+    for (int i = 0, found = 0; found < CASES / 2; i++) {
+        assert_true(i < 100 * CASES);
+        struct sample s = random_sample(&rng);
+        struct ldk_pack pack;
+        const enum ldk_dtype dtype = (enum ldk_dtype)(i % 3);
+        if (s.desc.kernel != 3) {
+            free_sample(&s);
+            continue;
+        }
+        found++;
+        ldk_pack_plan(&pack, &s.desc, dtype, true);
+        float *line = guarded_alloc(pack.line);
+        unsigned char *phases = ld_heap_calloc(1, pack.phase_bytes);
+        assert_non_null(phases);
+        memset(phases, 0xFF, pack.phase_bytes);
+        ldk_pack_phase_rows(&pack, &s.desc, 0, 4 * pack.rows_padded, line, phases);
+        const size_t item = ld_dtype_size(host_type(dtype));
+        for (int32_t row = 0; row < 4 * pack.rows_padded; row++)
+            for (int32_t e = 0; e < 4 * pack.k_padded; e++) {
+                const int32_t from = row % pack.rows_padded;
+                const int32_t c = e % pack.k_padded;
+                float got;
+                ld_dtype_to_f32(&got,
+                                phases + (size_t)row * pack.phase_row_bytes + (size_t)e * item,
+                                host_type(dtype), 1);
+                const float want =
+                    from < s.rows && c < pack.k
+                        ? phase_value(&s, from, row / pack.rows_padded, e / pack.k_padded, c, dtype)
+                        : 0.0f;
+                assert_memory_equal(&got, &want, sizeof got);
+            }
+        assert_true(guards_intact(line, pack.line));
+        guarded_free(line);
+        ld_heap_free(phases);
+        free_sample(&s);
+    }
+}
+
 static void the_view_carries_the_shape(void **state)
 {
     (void)state;
@@ -264,7 +360,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packing_is_a_permutation_with_zeros),
+        cmocka_unit_test(bits_of_the_packed_type_move_as_they_are),
         cmocka_unit_test(phases_equal_the_upsampled_convolution),
+        cmocka_unit_test(phases_are_sums_in_tap_order_to_the_bit),
         cmocka_unit_test(the_view_carries_the_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
