@@ -78,24 +78,23 @@ static void write_kind(struct ld_library *library, enum ld_registry_kind kind, c
     ld_buffer_text(out, "]");
 }
 
-/* Files that lie there and cannot be used, with the reason for whoever asks for one. */
-static void write_unusable(const struct ld_library *library, struct ld_buffer *out)
+void ld_library_write_unusable(const struct ld_library *library, uint32_t count_max,
+                               struct ld_buffer *out)
 {
-    bool first = true;
-    ld_buffer_text(out, ",\"unusable\":[");
+    uint32_t written = 0;
+    ld_buffer_byte(out, '[');
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++) {
         const uint32_t count =
             ld_registry_reject_count(library->registry, (enum ld_registry_kind)kind);
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < count && written < count_max; i++) {
             const struct ld_registry_reject *reject =
                 ld_registry_reject_at(library->registry, (enum ld_registry_kind)kind, i);
-            ld_buffer_format(out, "%s{\"kind\":\"%s\",\"name\":", first ? "" : ",",
+            ld_buffer_format(out, "%s{\"kind\":\"%s\",\"name\":", written++ ? "," : "",
                              kind_names[kind]);
             ld_buffer_json_string(out, reject->name);
             ld_buffer_text(out, ",\"reason\":");
             ld_buffer_json_string(out, reject->reason);
             ld_buffer_byte(out, '}');
-            first = false;
         }
     }
     ld_buffer_byte(out, ']');
@@ -111,7 +110,8 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
     ld_library_write_memory(library, &out);
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
         write_kind(library, (enum ld_registry_kind)kind, ld_library_kind_keys[kind], &out);
-    write_unusable(library, &out);
+    ld_buffer_text(&out, ",\"unusable\":");
+    ld_library_write_unusable(library, UINT32_MAX, &out);
     ld_buffer_text(&out, "}");
     if (out.failed) {
         ld_buffer_deinit(&out);

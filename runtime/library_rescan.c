@@ -88,6 +88,8 @@ static void reload_embeddings(struct ld_library *library)
 
 /* ---- The scan -------------------------------------------------------------------------------- */
 
+enum { REFUSED_TOLD_MAX = 100 }; /* files that an answer names; all are counted */
+
 static bool any(const struct ld_registry_changes *changes, enum ld_registry_kind kind)
 {
     return changes->added[kind] + changes->removed[kind] + changes->changed[kind] > 0;
@@ -102,6 +104,8 @@ static void write_changes(const struct ld_library *library,
                          kind ? "," : "{", ld_library_kind_keys[kind], changes->added[kind],
                          changes->removed[kind], changes->changed[kind],
                          ld_registry_reject_count(library->registry, (enum ld_registry_kind)kind));
+    ld_buffer_text(out, ",\"refused\":");
+    ld_library_write_unusable(library, REFUSED_TOLD_MAX, out);
     ld_buffer_byte(out, '}');
 }
 

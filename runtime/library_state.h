@@ -109,6 +109,11 @@ extern const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT];
 enum ld_code ld_library_write_inventory(struct ld_library *library,
                                         struct ld_error *err) LD_MUST_USE;
 
+/* library_inventory.c: files that lie there and cannot be used, with the reason for whoever asks
+ * for one: [{"kind": "adapter", "name": ..., "reason": ...}], the first `count_max` of them. */
+void ld_library_write_unusable(const struct ld_library *library, uint32_t count_max,
+                               struct ld_buffer *out);
+
 /* library_memory.c: a member `"memory"` of it, {"bytes": what the device has, "default": name,
  * "needs": [{"models": [name], "steps": [[positions, bytes]]}]} with the steps of
  * model/model_need.h; nothing where the device has no bound of its own. */

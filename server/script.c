@@ -532,7 +532,7 @@ static enum ld_code rescan(void *ctx, struct ld_buffer *out, struct ld_error *er
     for (int i = 0; i < 5; i++)
         ld_buffer_format(out, "%s\"%s\":{\"added\":%d,\"removed\":0,\"changed\":0,\"unusable\":0}",
                          i ? "," : "{", keys[i], i == 1 && script->defaults.scan_ms > 0 ? 1 : 0);
-    ld_buffer_byte(out, '}');
+    ld_buffer_text(out, ",\"refused\":[]}");
     return LD_OK;
 }
 

@@ -5,6 +5,7 @@ import { call, get, post } from '/page/api.js';
 import { byId, fill, h } from '/page/dom.js';
 import { allJobs, isOver, onJob, shortTime } from '/page/jobs.js';
 import { plot } from '/page/plot.js';
+import { build as rescan } from '/page/rescan.js';
 import { may, server } from '/page/server.js';
 import { attempt, toast } from '/page/toast.js';
 
@@ -141,7 +142,7 @@ export function start() {
     if (isOver(each) && !byId('admin').hidden) drawLatency(); // until /metrics has a line, the own jobs are it
   });
   fill(byId('admin'), h('div', { class: 'row between head' }, h('h1', {}, 'Admin'), drain),
-    h('div', { class: 'panels' }, panel('Queue', figures, people), panel('Latency', latency), panel('Models', models), panel('Keys', keys, secret, keyForm())));
+    h('div', { class: 'panels' }, panel('Queue', figures, people), panel('Latency', latency), panel('Models', models, ...rescan()), panel('Keys', keys, secret, keyForm())));
 }
 
 export function enter() {

@@ -256,6 +256,51 @@ def test_an_admin_unloads_and_loads_models(admin):
     assert state()
 
 
+def test_an_admin_has_the_folders_looked_into_again(admin, tmp_path):
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    shutil.copy(DEMO / "adapters" / "demo-sketch.safetensors", folder / "old.safetensors")
+    page, _, _ = admin(None, flags=("--model", str(DEMO / "demo.safetensors"), "--adapter-dir", str(folder)))
+    said = "document.querySelector('#rescan-said').textContent"
+    page.wait("document.querySelector('#admin td button')")
+
+    def look(expected):
+        page.key("Enter")
+        page.wait(f"{said}.startsWith({json.dumps(expected)})", 30)
+        assert page.js("document.activeElement.id") == "rescan"
+        return page.js(said)
+
+    page.js("[...document.querySelectorAll('#admin td button')].at(-1).focus()")
+    page.key("Tab")
+    assert page.js("document.activeElement.id") == "rescan"
+    assert look("Nothing has changed.") == "Nothing has changed."
+    whole = (folder / "old.safetensors").read_bytes()
+    shutil.copy(folder / "old.safetensors", folder / "new.safetensors")
+    (folder / "cut.safetensors").write_bytes(whole[:len(whole) // 2])
+    assert "cut (adapter): " in look("Came: 1 adapter. Refused: 1 file.")
+    offered = "[...document.querySelectorAll('[data-pointer=\"/loras\"] select option')].map(each => each.value)"
+    assert page.js(offered) == ["", "new", "old"], "the lists are those of now"
+    (folder / "old.safetensors").unlink()
+    (folder / "cut.safetensors").unlink()
+    assert look("Went: 1 adapter.") == "Went: 1 adapter."
+    assert page.js(offered) == ["", "new"]
+
+
+def test_who_is_no_admin_sees_none_of_it(admin, latentd, tmp_path):
+    page, front, _ = admin("scan_ms=1")
+    page.wait("document.querySelector('#rescan').checkVisibility()")
+    add = [latentd, "keys", "add", "guest", "--scopes", "read,generate", "--state-dir", str(tmp_path / "state")]
+    key = subprocess.run(add, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    page.expected.append("403")
+    page.js(f"sessionStorage.setItem('latentd.key', {json.dumps(key)})")
+    page.js("document.querySelector('#rescan').click()")  # it was on screen when the key changed
+    page.wait("/admin/.test(document.querySelector('#toasts').textContent)")
+    assert page.js("document.querySelector('#rescan-said').textContent") == ""
+    page.goto(f"http://127.0.0.1:{front.port}/")
+    page.wait("document.querySelectorAll('#sizes .size').length > 0")
+    assert page.js("document.querySelector('#nav-admin').hidden && !document.querySelector('#rescan').checkVisibility()")
+
+
 def test_the_plot_grows_with_the_metrics_of_all_jobs(admin):
     page, front, bearer = admin("step_ms=2")
     page.wait("document.querySelector('#admin .plot')")

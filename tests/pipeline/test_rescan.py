@@ -349,12 +349,14 @@ def test_a_job_after_a_look_joins_none_from_before(house, tiny_model):
 def test_an_administrator_hears_what_was_found(serve, tiny_model, tmp_path, adapter_dir, latentd):  # noqa: F811
     house = House(serve, tiny_model, tmp_path, adapter_dir, key=key_of(latentd, tmp_path))
     none = {"added": 0, "removed": 0, "changed": 0, "unusable": 0}
-    assert house.call("POST", "/v1/admin/rescan") == (200, {kind: none for kind in (
-        "models", "adapters", "embeddings", "vaes", "wildcards")})
+    assert house.call("POST", "/v1/admin/rescan") == (200, {**{kind: none for kind in (
+        "models", "adapters", "embeddings", "vaes", "wildcards")}, "refused": []})
     for name in ("plus", "minus", "cut"):
         shutil.copy(house.files / f"{name}.safetensors", house.folder / "adapters")
     (house.folder / "wildcards" / "animal.txt").write_text("dog\n")
     told = house.call("POST", "/v1/admin/rescan")[1]
+    (refused,) = told["refused"]
+    assert (refused["kind"], refused["name"]) == ("adapter", "cut") and "the file is cut" in refused["reason"], refused
     assert told["adapters"] == {**none, "added": 2, "unusable": 1} and told["wildcards"] == {**none, "added": 1}
     shutil.copy(house.files / "minus.safetensors", house.folder / ".next")
     os.replace(house.folder / ".next", house.folder / "adapters" / "plus.safetensors")
