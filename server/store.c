@@ -106,21 +106,6 @@ static void run_op(struct ld_store *store, struct ld_store_op *op)
         store->pending_first = NULL;
 }
 
-static void count_queued(struct ld_store *store)
-{
-    struct ld_error err;
-    struct ld_db_query *query = ld_db_use(store->writer, SQL_QUEUED_BY_PRIORITY, &err);
-    bool row = true;
-    memset(store->queued_by_priority, 0, sizeof store->queued_by_priority);
-    while (query && row && ld_db_step(query, &row, &err) == LD_OK && row) {
-        const int64_t priority = ld_db_int(query, 0);
-        if (priority >= 0 && priority < 10)
-            store->queued_by_priority[priority] = ld_db_int(query, 1);
-    }
-    if (query)
-        ld_db_done(query);
-}
-
 /* Where it fails, readers see the standings of before, and the next commit tries again. */
 static void show_standings(struct ld_store *store)
 {
@@ -150,7 +135,6 @@ static void run_batch(struct ld_store *store, struct ld_store_op *first)
             op->code = code;
             op->err = err;
         }
-        count_queued(store);
         ld_log_error(LD_LOG_ERROR, "store", "a transaction was lost", &err);
     }
     if (ld_db_is_broken(store->writer))
@@ -392,7 +376,6 @@ static enum ld_code start(struct ld_store *store, struct ld_error *err)
         code = ld_store_ahead_show(store, err);
     if (code != LD_OK)
         return code;
-    count_queued(store);
     for (uint32_t i = 0; i < LD_STORE_READERS; i++) {
         code =
             ld_db_open(&store->readers[i], store->config.path, true, ld_store_sql, SQL_COUNT, err);

@@ -268,8 +268,9 @@ enum ld_code ld_store_job_list(struct ld_store *store, const struct ld_store_lis
 struct ld_store_queue {
     int64_t queued, running;
     int64_t oldest_queued_us; /* wall time of its submit, 0 if none */
-    int64_t finished_recent;  /* ended in the last ten minutes */
 };
+/* Costs the same however many jobs wait. Errors   LD_E_IO (the store cannot be read), LD_E_NOMEM.
+ */
 enum ld_code ld_store_queue(struct ld_store *store, struct ld_store_queue *queue,
                             struct ld_error *err) LD_MUST_USE;
 

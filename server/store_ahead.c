@@ -1,7 +1,8 @@
 /*
- * How long a waiting job still waits. That takes the standing of every key with waiting jobs, so it
- * is kept in memory: the writer brings it up after each change of a key's row, and shows the
- * readers a copy after each commit. A poll therefore costs the same however many keys wait.
+ * How many jobs wait, and how long one of them still does. That takes the standing of every key
+ * with waiting jobs, so it is kept in memory: the writer brings it up after each change of a key's
+ * row, and shows the readers a copy after each commit. A poll therefore costs the same however many
+ * keys and jobs wait.
  */
 #include "server/store_internal.h"
 
@@ -17,12 +18,12 @@ struct standing {
     char tenant[LD_STORE_TENANT_BYTES_MAX + 1];
 };
 
-/* Keys with waiting jobs in no order, and what all running jobs cost. */
+/* Keys with waiting jobs in no order, and the sums over all keys. */
 struct standings {
     bool known; /* else they must be loaded */
     bool all;   /* no key was left out for want of room */
     uint32_t count;
-    int64_t running_cost;
+    int64_t queued, running_cost;
     int64_t shares_us; /* when the weights were last asked for, monotonic */
     struct standing keys[LD_FAIR_KEYS_MAX];
 };
@@ -80,14 +81,15 @@ static void refresh_shares(const struct ld_store *store, struct standings *stand
         ask_share(store, &standings->keys[i]);
 }
 
-static enum ld_code load_running_cost(struct ld_store *store, int64_t *cost, struct ld_error *err)
+static enum ld_code load_sums(struct ld_store *store, struct standings *own, struct ld_error *err)
 {
     bool row;
-    struct ld_db_query *query = ld_store_use(store, SQL_SHARES_RUNNING, err);
+    struct ld_db_query *query = ld_store_use(store, SQL_SHARES_SUMS, err);
     if (!query)
         return err->code;
     const enum ld_code code = ld_db_step(query, &row, err);
-    *cost = code == LD_OK && row ? ld_db_int(query, 1) : 0;
+    own->queued = code == LD_OK && row ? ld_db_int(query, 0) : 0;
+    own->running_cost = code == LD_OK && row ? ld_db_int(query, 1) : 0;
     ld_db_done(query);
     return code;
 }
@@ -95,7 +97,7 @@ static enum ld_code load_running_cost(struct ld_store *store, int64_t *cost, str
 static enum ld_code load(struct ld_store *store, struct standings *own, struct ld_error *err)
 {
     bool row = false;
-    enum ld_code code = load_running_cost(store, &own->running_cost, err);
+    enum ld_code code = load_sums(store, own, err);
     struct ld_db_query *query = code == LD_OK ? ld_store_use(store, SQL_SHARES_WAITING, err) : NULL;
     if (!query)
         return err->code;
@@ -147,7 +149,8 @@ static void put(struct ld_store *store, const char *tenant, const struct ld_fair
 }
 
 enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
-                                   int64_t running_cost_change, struct ld_error *err)
+                                   int64_t queued_change, int64_t running_cost_change,
+                                   struct ld_error *err)
 {
     bool row = false;
     struct standings *own = &store->ahead->own;
@@ -169,6 +172,7 @@ enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
     ld_db_done(query);
     if (code != LD_OK)
         return code;
+    own->queued += queued_change;
     own->running_cost += running_cost_change;
     put(store, tenant, &key);
     return LD_OK;
@@ -204,6 +208,23 @@ enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err)
     memcpy(shown, own, offsetof(struct standings, keys) + own->count * sizeof own->keys[0]);
     pthread_mutex_unlock(&store->ahead->lock);
     store->ahead->is_shown = true;
+    return LD_OK;
+}
+
+/* ---- How many wait --------------------------------------------------------------------------- */
+
+enum ld_code ld_store_queued(struct ld_store *store, struct ld_db *db, int64_t *queued,
+                             struct ld_error *err)
+{
+    struct ld_store_ahead *ahead = store->ahead;
+    if (db == store->writer) {
+        const enum ld_code code = bring_up(store, err);
+        *queued = code == LD_OK ? ahead->own.queued : 0;
+        return code;
+    }
+    pthread_mutex_lock(&ahead->lock);
+    *queued = ahead->shown.queued;
+    pthread_mutex_unlock(&ahead->lock);
     return LD_OK;
 }
 

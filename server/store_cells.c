@@ -139,10 +139,9 @@ enum ld_code ld_store_cell_changed(struct ld_store *store, int64_t child_seq, st
     if (cells.open == 0 && cells.succeeded == 0) { /* nothing to show */
         struct ld_store_verdict verdict;
         code = ld_store_cells_judge(store, &job.view, &verdict, err);
-        if (code == LD_OK && (code = end_sweep(store, id, &verdict, err)) == LD_OK &&
-            (code = ld_store_share_unqueue(store, &row, err)) == LD_OK)
-            ld_store_count_queued(store, row.priority, -1);
-        return code;
+        if (code == LD_OK)
+            code = end_sweep(store, id, &verdict, err);
+        return code == LD_OK ? ld_store_share_unqueue(store, &row, err) : code;
     }
     if (cells.begun <= 1 && (code = ld_store_emit_status(store, id, err)) != LD_OK)
         return code;

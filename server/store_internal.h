@@ -47,8 +47,7 @@ struct ld_store {
     struct ld_db *writer;
     struct ld_arena batch_arena; /* lives for one transaction */
     struct ld_store_pending *pending_first, *pending_last;
-    struct ld_store_ahead *ahead; /* readers see a part of it, under its own lock */
-    int64_t queued_by_priority[10];
+    struct ld_store_ahead *ahead;   /* readers see a part of it, under its own lock */
     double rate_busy_us, rate_cost; /* of the jobs that ended lately */
     int64_t rate_at_us;             /* the last end, monotonic */
     uint64_t event_next;
@@ -172,15 +171,22 @@ struct ld_fair_share ld_store_share_of(const struct ld_store *store, const char 
 enum ld_code ld_store_ahead_create(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 void ld_store_ahead_destroy(struct ld_store *store);
 
-/* On the writer: a key's row has changed, and with it what all running jobs cost. */
+/* On the writer: a key's row has changed, and with it how many jobs wait and what all running ones
+ * cost. */
 enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
-                                   int64_t running_cost_change, struct ld_error *err) LD_MUST_USE;
+                                   int64_t queued_change, int64_t running_cost_change,
+                                   struct ld_error *err) LD_MUST_USE;
 /* An operation begins; it was undone; more than one key's row may have changed. */
 void ld_store_ahead_begin(struct ld_store *store);
 void ld_store_ahead_undo(struct ld_store *store);
 void ld_store_ahead_forget(struct ld_store *store);
 /* A transaction was committed: readers see it from now on. */
 enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
+
+/* How many jobs wait: for the writer's connection of this very moment, else as of the last commit.
+ */
+enum ld_code ld_store_queued(struct ld_store *store, struct ld_db *db, int64_t *queued,
+                             struct ld_error *err) LD_MUST_USE;
 
 /* Position and what is ahead of a waiting job, into its view. */
 enum ld_code ld_store_load_ahead(struct ld_store *store, struct ld_db *db, int64_t seq,
@@ -205,10 +211,6 @@ void ld_store_reader_give(struct ld_store *store, struct ld_db *reader);
 /* Drop a job's images; their hashes are added to `freed`. On the writer. */
 enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld_arena *arena,
                                   struct ld_store_freed *freed, struct ld_error *err) LD_MUST_USE;
-
-/* Keep the counts that positions and quotas are made of. On the writer, as the last step of an
- * operation: a refused one must not have counted. */
-void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t change);
 
 /* Step a statement that answers no row, and end it. */
 enum ld_code ld_store_step_once(struct ld_db_query *query, struct ld_error *err) LD_MUST_USE;

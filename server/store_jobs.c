@@ -7,12 +7,6 @@
 /* Texts of one transaction; a job document with 16 images and its request is below 200 KiB. */
 enum { DOCUMENT_BYTES_MAX = 1 << 20 };
 
-void ld_store_count_queued(struct ld_store *store, int64_t priority, int64_t change)
-{
-    LD_ASSERT(priority >= 0 && priority < 10);
-    store->queued_by_priority[priority] += change;
-}
-
 /* ---- Rows ------------------------------------------------------------------------------------ */
 
 enum ld_code ld_store_row_get(struct ld_store *store, const char *tenant, const char *id,
@@ -124,11 +118,9 @@ static enum ld_code run_claim(struct ld_store *store, void *pointer, struct ld_e
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
         (code = ld_store_emit_status(store, id, err)) != LD_OK ||
         (code = ld_store_load_by_id(store, store->writer, NULL, id, args->arena, args->job, &seq,
-                                    err)) != LD_OK ||
-        (code = ld_store_cell_changed(store, seq, err)) != LD_OK)
+                                    err)) != LD_OK)
         return code;
-    ld_store_count_queued(store, args->job->priority, -1);
-    return LD_OK;
+    return ld_store_cell_changed(store, seq, err);
 }
 
 enum ld_code ld_store_job_claim(struct ld_store *store, const struct ld_fair_worker *worker,
@@ -382,11 +374,7 @@ static enum ld_code requeue(struct ld_store *store, const char *id, const struct
         code = ld_store_share_ended(store, row->tenant, row->cost, 1, err);
     if (code == LD_OK)
         code = ld_store_share_join(store, row->tenant, row->cost, err);
-    if (code == LD_OK)
-        code = ld_store_emit_status(store, id, err);
-    if (code == LD_OK)
-        ld_store_count_queued(store, row->priority, 1);
-    return code;
+    return code == LD_OK ? ld_store_emit_status(store, id, err) : code;
 }
 
 static enum ld_code run_requeue(struct ld_store *store, void *pointer, struct ld_error *err)

@@ -258,16 +258,15 @@ enum ld_code ld_store_queue(struct ld_store *store, struct ld_store_queue *queue
     struct ld_db_query *query = ld_db_use(reader, SQL_QUEUE_COUNTS, err);
     enum ld_code code = query ? LD_OK : err->code;
     if (query) {
-        ld_db_bind_int(query, 1, ld_clock_wall_us() - (int64_t)600 * 1000000);
         code = ld_db_step(query, &row, err);
         if (code == LD_OK && row) {
-            queue->queued = ld_db_int(query, 0);
-            queue->running = ld_db_int(query, 1);
-            queue->oldest_queued_us = ld_db_int(query, 2);
-            queue->finished_recent = ld_db_int(query, 3);
+            queue->running = ld_db_int(query, 0);
+            queue->oldest_queued_us = ld_db_int(query, 1);
         }
         ld_db_done(query);
     }
+    if (code == LD_OK)
+        code = ld_store_queued(store, reader, &queue->queued, err);
     ld_store_reader_give(store, reader);
     return code;
 }

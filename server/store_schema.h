@@ -6,7 +6,7 @@
 
 #include "server/db.h"
 
-enum { LD_STORE_SCHEMA_VERSION = 5 };
+enum { LD_STORE_SCHEMA_VERSION = 6 };
 
 /* What ld_store_sql[] holds, in order. */
 enum ld_store_sql_index {
@@ -20,12 +20,11 @@ enum ld_store_sql_index {
     SQL_NOTE_GET,
     SQL_NOTE_PUT,
     SQL_RECOVER_LIST,
-    SQL_QUEUED_BY_PRIORITY,
     SQL_SHARE_GET,
     SQL_SHARE_JOIN,
     SQL_SHARE_MOVE,
     SQL_SHARES_WAITING,
-    SQL_SHARES_RUNNING,
+    SQL_SHARES_SUMS,
     SQL_SHARES_RESET,
     SQL_SHARES_COUNT,
     SQL_SHARES_LEAST,

@@ -32,7 +32,7 @@ enum ld_code ld_store_share_join(struct ld_store *store, const char *tenant, int
     ld_db_bind_int(query, 2, atomic_load(&store->fair_now));
     ld_db_bind_int(query, 3, cost);
     const enum ld_code code = ld_store_step_once(query, err);
-    return code == LD_OK ? ld_store_ahead_follow(store, tenant, 0, err) : code;
+    return code == LD_OK ? ld_store_ahead_follow(store, tenant, 1, 0, err) : code;
 }
 
 static enum ld_code move(struct ld_store *store, const char *tenant, int64_t queued,
@@ -50,7 +50,7 @@ static enum ld_code move(struct ld_store *store, const char *tenant, int64_t que
     ld_db_bind_int(query, 6, vtime);
     ld_db_bind_int(query, 7, turns);
     const enum ld_code code = ld_store_step_once(query, err);
-    return code == LD_OK ? ld_store_ahead_follow(store, tenant, running * cost, err) : code;
+    return code == LD_OK ? ld_store_ahead_follow(store, tenant, queued, running * cost, err) : code;
 }
 
 enum ld_code ld_store_share_claimed(struct ld_store *store, const char *tenant, int64_t cost,

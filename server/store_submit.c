@@ -4,14 +4,6 @@
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 
-static int64_t queued_total(const struct ld_store *store)
-{
-    int64_t total = 0;
-    for (size_t i = 0; i < 10; i++)
-        total += store->queued_by_priority[i];
-    return total;
-}
-
 struct submit_args {
     const struct ld_store_submit *submit;
     char *id;
@@ -63,10 +55,13 @@ static enum ld_code look_up_key(struct ld_store *store, const struct submit_args
 static enum ld_code check_quota(struct ld_store *store, const struct ld_store_submit *submit,
                                 struct ld_error *err)
 {
-    if (queued_total(store) + submit->cell_count >= submit->queued_max)
+    bool row;
+    int64_t total;
+    if (ld_store_queued(store, store->writer, &total, err) != LD_OK)
+        return err->code;
+    if (total + submit->cell_count >= submit->queued_max)
         return LD_FAIL(err, LD_E_QUEUE_FULL, "the queue is full (%lld jobs)",
                        (long long)submit->queued_max);
-    bool row;
     struct ld_db_query *query = ld_store_use(store, SQL_SHARE_GET, err);
     if (!query)
         return err->code;
@@ -201,11 +196,9 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
         (code = spend(store, submit, err)) != LD_OK ||
         (code = insert_jobs(store, args, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->init_sha256, err)) != LD_OK ||
-        (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK ||
-        (code = ld_store_emit_status(store, args->id, err)) != LD_OK)
+        (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK)
         return code;
-    ld_store_count_queued(store, submit->priority, (int64_t)submit->cell_count + 1);
-    return LD_OK;
+    return ld_store_emit_status(store, args->id, err);
 }
 
 struct ld_store_submission {

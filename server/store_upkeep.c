@@ -86,12 +86,9 @@ static enum ld_code cancel_one(struct ld_store *store, const struct cancel_args 
     ld_db_bind_int(query, 4, args->keep_partial ? 1 : 0);
     if ((code = ld_store_step_once(query, err)) != LD_OK ||
         (code = ld_store_emit_status(store, args->id, err)) != LD_OK ||
-        (queued && (code = ld_store_share_unqueue(store, &row, err)) != LD_OK) ||
-        (ends && (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
+        (queued && (code = ld_store_share_unqueue(store, &row, err)) != LD_OK))
         return code;
-    if (queued)
-        ld_store_count_queued(store, row.priority, -1);
-    return LD_OK;
+    return ends ? ld_store_cell_changed(store, row.seq, err) : LD_OK;
 }
 
 /* A sweep goes first, then its cells: the last one to end finds it waiting for that. */
@@ -171,13 +168,9 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
         (row.status == LD_JOB_QUEUED &&
          (code = ld_store_share_unqueue(store, &row, err)) != LD_OK) ||
         (runs && /* half of it is done, on average */
-         (code = ld_store_share_ended(store, row.tenant, row.cost, 0.5, err)) != LD_OK) ||
-        (!ld_job_status_is_final(row.status) &&
-         (code = ld_store_cell_changed(store, row.seq, err)) != LD_OK))
+         (code = ld_store_share_ended(store, row.tenant, row.cost, 0.5, err)) != LD_OK))
         return code;
-    if (row.status == LD_JOB_QUEUED)
-        ld_store_count_queued(store, row.priority, -1);
-    return LD_OK;
+    return ld_job_status_is_final(row.status) ? LD_OK : ld_store_cell_changed(store, row.seq, err);
 }
 
 /* A sweep takes its cells with it. It goes first, so that no end of theirs changes it. */

@@ -1,8 +1,9 @@
 /*
- * Proves that the positions and costs which waiting jobs are told, from standings kept in memory,
- * are those that the tables say, after every kind of operation, refused ones too; that the submit's
- * event tells the same; that a changed weight counts within two seconds; and that more keys than
- * are kept do no harm. The tables are read here by statements of the test's own.
+ * Proves that the positions and costs which waiting jobs are told, and how many wait and run, from
+ * standings kept in memory, are those that the tables say, after every kind of operation on jobs
+ * and sweeps, refused ones too; that the submit's event tells the same; that a changed weight
+ * counts within two seconds; and that more keys than are kept do no harm. The tables are read here
+ * by statements of the test's own.
  */
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -18,9 +19,9 @@
 
 #include <cmocka.h>
 
-enum { TENANTS = 5, OPERATIONS = 400, QUEUED_MAX = 12 };
+enum { TENANTS = 5, OPERATIONS = 400, QUEUED_MAX = 12, CELLS_MAX = 2 };
 
-enum { SAY_KEYS, SAY_RUNNING, SAY_OWN, SAY_JOBS, STATEMENTS };
+enum { SAY_KEYS, SAY_RUNNING, SAY_OWN, SAY_JOBS, SAY_QUEUE, STATEMENTS };
 static const char own_before[] =
     "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM jobs WHERE tenant = ?1 AND status = 0"
     " AND (priority > ?2 OR (priority = ?2 AND seq < ?3))";
@@ -29,6 +30,8 @@ static const char *const statements[STATEMENTS] = {
     [SAY_RUNNING] = "SELECT COALESCE(SUM(running_cost), 0) FROM shares",
     [SAY_OWN] = own_before,
     [SAY_JOBS] = "SELECT seq, id, tenant, priority FROM jobs WHERE status = 0",
+    [SAY_QUEUE] = "SELECT SUM(status = 0), SUM(status IN (1, 4)),"
+                  " MIN(CASE WHEN status = 0 THEN created END) FROM jobs",
 };
 
 static char folder[64];
@@ -178,12 +181,27 @@ static void expect(const struct tables_say *say, const char *tenant, int64_t pri
     fail_msg("%s has a waiting job and no standing", tenant);
 }
 
+/* What /metrics and its like are told. */
+static void compare_queue(void)
+{
+    struct ld_store_queue queue;
+    struct ld_error err = {0};
+    assert_int_equal(ld_store_queue(store, &queue, &err), LD_OK);
+    struct ld_db_query *query = ask(SAY_QUEUE);
+    assert_true(answers(query));
+    assert_int_equal(queue.queued, ld_db_int(query, 0));
+    assert_int_equal(queue.running, ld_db_int(query, 1));
+    assert_int_equal(queue.oldest_queued_us, ld_db_int(query, 2));
+    ld_db_done(query);
+}
+
 /* Of every waiting job; their number. */
 static uint32_t compare_all(void)
 {
     struct tables_say say;
     struct ld_error err = {0};
     uint32_t count = 0;
+    compare_queue();
     read_keys(&say);
     struct ld_db_query *query = ask(SAY_JOBS);
     while (answers(query)) {
@@ -192,12 +210,16 @@ static uint32_t compare_all(void)
         const char *tenant = ld_arena_strdup(&arena, ld_db_text(query, 2));
         assert_int_equal(ld_store_job_get(store, tenant, ld_db_text(query, 1), &arena, &job, &err),
                          LD_OK);
+        count++;
+        if (job.view.status != LD_JOB_QUEUED) { /* a sweep that has begun waits for its cells */
+            assert_true(job.view.cell_count > 0 && job.view.position < 0);
+            continue;
+        }
         expect(&say, tenant, ld_db_int(query, 3), ld_db_int(query, 0), &view);
         assert_int_equal(job.view.position, view.position);
         assert_int_equal(job.view.own_ahead, view.own_ahead);
         assert_int_equal(job.view.cost_ahead, view.cost_ahead);
         assert_int_equal(job.view.running_max_reached, view.running_max_reached);
-        count++;
     }
     ld_db_done(query);
     return count;
@@ -213,10 +235,16 @@ static uint32_t chance(uint32_t below)
     return (state_of_chance >> 8) % below;
 }
 
-static enum ld_code submit(const char *tenant, int32_t priority, int64_t cost, char id[LD_ID_SIZE])
+/* With cells it is a sweep over so many jobs. */
+static enum ld_code submit_sweep(const char *tenant, int32_t priority, int64_t cost, uint32_t cells,
+                                 char id[LD_ID_SIZE])
 {
     struct ld_error err = {0};
     bool replayed;
+    const struct ld_store_cell cell = {
+        .request_json = "{\"prompt\":\"a\"}", .warnings_json = "", .work = 10, .cost = cost};
+    const struct ld_store_cell both[CELLS_MAX] = {cell, cell};
+    assert_true(cells <= CELLS_MAX);
     const struct ld_store_submit one = {
         .tenant = tenant,
         .request_json = "{\"prompt\":\"a\"}",
@@ -230,8 +258,15 @@ static enum ld_code submit(const char *tenant, int32_t priority, int64_t cost, c
         .body_sha256 = "b1",
         .queued_per_tenant_max = QUEUED_MAX,
         .queued_max = 10000,
+        .cells = both,
+        .cell_count = cells,
     };
     return ld_store_submit(store, &one, id, &replayed, &err);
+}
+
+static enum ld_code submit(const char *tenant, int32_t priority, int64_t cost, char id[LD_ID_SIZE])
+{
+    return submit_sweep(tenant, priority, cost, 0, id);
 }
 
 /* The event of a submit tells the place that the job has once it is in. */
@@ -242,7 +277,9 @@ static void submit_and_compare(void)
     char id[LD_ID_SIZE];
     char position[32];
     const char tenant[] = {'t', (char)('0' + chance(TENANTS)), '\0'};
-    const enum ld_code code = submit(tenant, (int32_t)chance(10), 1 + chance(1000), id);
+    const uint32_t cells = chance(4) == 0 ? CELLS_MAX : 0;
+    const enum ld_code code =
+        submit_sweep(tenant, (int32_t)chance(10), 1 + chance(1000), cells, id);
     assert_true(code == LD_OK || code == LD_E_QUEUE_FULL);
     if (code != LD_OK)
         return;
@@ -306,11 +343,12 @@ static void end_one(void)
     assert_int_equal(ld_store_job_finish(store, &end, &arena, &freed, &err), LD_E_LEASE_LOST);
 }
 
-/* Any waiting job, cancelled or deleted. */
+/* Any waiting job, cancelled or deleted; a sweep, some of whose cells may run, only cancelled. */
 static void leave_one(void)
 {
     struct ld_error err = {0};
     struct ld_store_freed freed;
+    struct ld_store_job job;
     enum ld_job_status status;
     struct ld_db_query *query = ask(SAY_JOBS);
     const bool there = answers(query);
@@ -323,7 +361,8 @@ static void leave_one(void)
     ld_db_done(query);
     if (!there)
         return;
-    const enum ld_code code = chance(2) == 0
+    assert_int_equal(ld_store_job_get(store, tenant, id, &arena, &job, &err), LD_OK);
+    const enum ld_code code = chance(2) == 0 || job.view.cell_count > 0
                                   ? ld_store_job_cancel(store, tenant, id, false, &status, &err)
                                   : ld_store_job_delete(store, tenant, id, &arena, &freed, &err);
     assert_int_equal(code, LD_OK);
@@ -393,6 +432,7 @@ static void more_keys_than_are_kept_do_no_harm(void **state)
         assert_true(ld_fmt(tenant, sizeof tenant, "k%d", i));
         assert_int_equal(submit(tenant, 5, 100, id), LD_OK);
     }
+    compare_queue();
     assert_int_equal(ld_store_job_get(store, "k0", id, &arena, &job, &err), LD_E_NOT_FOUND);
     double own = 0;
     double any = 0;
@@ -404,6 +444,7 @@ static void more_keys_than_are_kept_do_no_harm(void **state)
     for (int i = 0; i < 5; i++)
         claim();
     assert_int_equal(running_count, 5);
+    compare_queue();
     assert_true(ld_store_forecast(store, "nobody") >= 5 * 100 / 2);
 }
 
