@@ -8,7 +8,7 @@
 
 #include "runtime/job.h"
 
-enum { LD_BATCH_ROWS_MAX = 16 };
+enum { LD_BATCH_ROWS_MAX = 64 };
 
 struct ld_batch {
     struct ld_session *sessions[LD_BATCH_ROWS_MAX];

@@ -272,16 +272,20 @@ static bool begin_one(struct ld_engine *engine)
 {
     struct ld_error err = {0};
     uint32_t active = 0;
+    uint64_t positions = 0;
     struct ld_session *next = NULL;
     uint32_t fewest = UINT32_MAX;
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         uint32_t of_job = 0;
         struct ld_session *waiting = NULL;
         for (uint32_t i = job->session_count; i-- > 0;) {
-            if (job->sessions[i].phase == LD_SESSION_WAITING)
+            const struct ld_session *session = &job->sessions[i];
+            if (session->phase == LD_SESSION_WAITING) {
                 waiting = &job->sessions[i];
-            else if (job->sessions[i].phase != LD_SESSION_DONE)
+            } else if (session->phase != LD_SESSION_DONE) {
                 of_job++;
+                positions += (uint64_t)session->height * (uint64_t)session->width;
+            }
         }
         active += of_job;
         if (waiting && job->prepared && of_job < fewest) {
@@ -289,7 +293,7 @@ static bool begin_one(struct ld_engine *engine)
             next = waiting;
         }
     }
-    if (!next || active >= LD_SESSIONS_ACTIVE_MAX)
+    if (!next || !ld_engine_has_room(engine, active, positions))
         return false;
     ld_engine_settle(engine, next->job, ld_session_begin(next, &err), &err);
     return true;

@@ -12,22 +12,48 @@
 enum {
     BATCH_POSITIONS = 65536, /* latent positions a pass of planned size holds on the CPU */
     BATCH_POSITIONS_GPU = 4 * BATCH_POSITIONS, /* 16 rows at 1024x1024 take 1.6 GB */
-    BATCH_ROWS_MIN = 2
+    BATCH_ROWS_MIN = 2,
+    BATCH_ANY_ROWS = 16, /* up to here any number; beyond, multiples of the step */
+    BATCH_STEP = 8,
+    ROWS_OF_A_PICTURE = 2, /* with guidance, as most have it */
+    ACTIVE_FEW = 8         /* pictures under way whatever their size */
 };
 
 /* ---- Who takes part -------------------------------------------------------------------------- */
 
+static bool on_gpu(const struct ld_engine *engine)
+{
+    return engine->backend->act_dtype != LD_DTYPE_F32;
+}
+
 static uint32_t rows_max(const struct ld_engine *engine, const struct ld_session *session)
 {
-    const bool gpu = engine->backend->act_dtype != LD_DTYPE_F32;
     const uint32_t positions = (uint32_t)session->height * (uint32_t)session->width;
-    uint32_t rows = (uint32_t)(gpu ? BATCH_POSITIONS_GPU : BATCH_POSITIONS) / positions;
+    uint32_t rows = (uint32_t)(on_gpu(engine) ? BATCH_POSITIONS_GPU : BATCH_POSITIONS) / positions;
     rows = rows < BATCH_ROWS_MIN ? BATCH_ROWS_MIN : rows;
     rows = engine->batch_max > 0 ? engine->batch_max : rows;
     if (engine->positions_fit > 0 && rows > engine->positions_fit / positions)
         rows = (uint32_t)(engine->positions_fit / positions);
     rows = rows < 1 ? 1 : rows;
     return rows < LD_BATCH_ROWS_MAX ? rows : LD_BATCH_ROWS_MAX;
+}
+
+bool ld_engine_has_room(const struct ld_engine *engine, uint32_t active, uint64_t positions)
+{
+    uint64_t fit = BATCH_POSITIONS_GPU / ROWS_OF_A_PICTURE;
+    if (active < ACTIVE_FEW)
+        return true;
+    if (engine->positions_fit > 0 && engine->positions_fit / ROWS_OF_A_PICTURE < fit)
+        fit = engine->positions_fit / ROWS_OF_A_PICTURE;
+    return on_gpu(engine) && active < LD_SESSIONS_ACTIVE_MAX && positions < fit &&
+           (engine->batch_max == 0 || ROWS_OF_A_PICTURE * active < engine->batch_max);
+}
+
+/* Every number of rows is a plan of its own, with a recording; pictures that come and go would ask
+ * for all of them. So a large batch has a multiple of eight; what is left over leads the next. */
+static uint32_t even_rows(uint32_t rows)
+{
+    return rows <= BATCH_ANY_ROWS ? rows : rows - rows % BATCH_STEP;
 }
 
 /* The sampling session that was served longest ago. */
@@ -57,8 +83,7 @@ static bool gather(struct ld_engine *engine, struct ld_session *leader, struct l
         struct ld_error err = {0};
         const enum ld_pass_status status = ld_pass_open(session->pass, &err);
         if (status == LD_PASS_ROWS) {
-            if (ld_batch_add(batch, session, limit) > 0)
-                session->served = engine->tick;
+            (void)ld_batch_add(batch, session, limit);
             continue;
         }
         enum ld_code code = status == LD_PASS_FAILED ? err.code : LD_OK;
@@ -74,6 +99,9 @@ static bool gather(struct ld_engine *engine, struct ld_session *leader, struct l
             return false; /* sessions in the batch may be gone: start over */
         }
     }
+    batch->count = even_rows(batch->count);
+    for (uint32_t i = 0; i < batch->count; i++)
+        batch->sessions[i]->served = engine->tick;
     return batch->count > 0;
 }
 

@@ -6,7 +6,7 @@
 #include "runtime/estimate.h"
 #include "runtime/gpu/device.h"
 
-enum { LD_SESSIONS_ACTIVE_MAX = 8 };
+enum { LD_SESSIONS_ACTIVE_MAX = 32 }; /* two rows each fill the largest batch */
 
 struct ld_engine {
     struct ld_backend *backend;
@@ -46,6 +46,12 @@ void ld_engine_settle(struct ld_engine *engine, struct ld_job *job, enum ld_code
                       const struct ld_error *err);
 
 /* ---- engine_sample.c ------------------------------------------------------------------------- */
+
+/*
+ * Whether another picture may be under way beside `active` ones of `positions` latent positions
+ * together: a few on a CPU, where more of them only end later; on a GPU as many as fill a pass.
+ */
+bool ld_engine_has_room(const struct ld_engine *engine, uint32_t active, uint64_t positions);
 
 /* One UNet pass, led by the session that has waited longest. False: nobody samples. */
 bool ld_engine_sample(struct ld_engine *engine);

@@ -2,7 +2,7 @@
 
 #include <stdatomic.h>
 
-const uint32_t ld_stats_batch_max[LD_STATS_BATCHES] = {1, 2, 4, 8, 16};
+const uint32_t ld_stats_batch_max[LD_STATS_BATCHES] = {1, 2, 4, 8, 16, 32, 64};
 /* From a fast GPU's step to a CPU's. */
 const int64_t ld_stats_bucket_us[LD_STATS_BUCKETS - 1] = {2000,   5000,   10000,   20000,  50000,
                                                           100000, 500000, 1000000, 5000000};

@@ -19,7 +19,7 @@ extern "C" {
 
 enum {
     LD_STATS_SIZES = 3,   /* classes of latent positions: 512x512, 1024x1024, larger */
-    LD_STATS_BATCHES = 5, /* classes of rows: 1, 2, 4, 8, 16 */
+    LD_STATS_BATCHES = 7, /* classes of rows: 1, 2, 4, ... 64 */
     LD_STATS_BUCKETS = 10 /* of a pass's seconds; the last one is everything longer */
 };
 

@@ -39,7 +39,7 @@ endif()
 
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
-  foreach(name device memory overflow)
+  foreach(name company device memory overflow)
     set(test test_engine_${name})
     add_executable(${test} unit/${test}.c unit/engine_fixture.c cuda/fake_gpu.c cuda/fake_kernels.c
       cuda/fake_tuner.c)
