@@ -328,6 +328,12 @@ struct ld_ops {
     enum ld_code (*planes_in)(struct ld_backend *, const struct ld_planes_in *, struct ld_error *);
     enum ld_code (*planes_out)(struct ld_backend *, const struct ld_planes_out *,
                                struct ld_error *);
+    /*
+     * Optional. One piece of what waits for a time when nobody wants anything, between runs: under
+     * a second. It changes no bit of any run, and what breaks in it is told by `lost` alone.
+     * Returns whether more is waiting.
+     */
+    bool (*idle)(struct ld_backend *);
     /* Wait for everything launched. A no-op on the CPU. */
     enum ld_code (*synchronize)(struct ld_backend *, struct ld_error *);
     void (*destroy)(struct ld_backend *);

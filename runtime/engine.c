@@ -18,8 +18,10 @@ const char *ld_engine_phase_name(enum ld_engine_phase phase)
 static enum ld_code create_backend(struct ld_engine *engine, const struct ld_engine_config *config,
                                    struct ld_error *err)
 {
-    const struct ld_device_choice choice = {
-        .backend = config->backend, .precision = config->precision, .threads = config->threads};
+    const struct ld_device_choice choice = {.backend = config->backend,
+                                            .precision = config->precision,
+                                            .threads = config->threads,
+                                            .tune_idle = config->tune_idle};
     const enum ld_code code = ld_device_open(&engine->backend, &choice, engine->note, err);
     if (code == LD_OK) {
         engine->backend->relieve = ld_engine_relieve;
@@ -299,16 +301,29 @@ static bool begin_one(struct ld_engine *engine)
     return true;
 }
 
+static enum ld_code still_there(const struct ld_engine *engine, struct ld_error *err)
+{
+    if (engine->backend->lost)
+        return LD_FAIL(err, LD_E_DEVICE,
+                       "the GPU cannot be used any more; the worker has to start anew");
+    return LD_OK;
+}
+
+enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_error *err)
+{
+    struct ld_backend *backend = engine->backend;
+    LD_ASSERT(!engine->jobs);
+    *more = !backend->lost && backend->ops->idle && backend->ops->idle(backend);
+    return still_there(engine, err);
+}
+
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
 {
     if (!(retire_one(engine) || prepare_one(engine) || decode_one(engine) || begin_one(engine)))
         (void)ld_engine_sample(engine);
     if (!engine->backend->lost && ld_engine_tick_wide(engine, err) != LD_OK)
         return err->code;
-    if (engine->backend->lost)
-        return LD_FAIL(err, LD_E_DEVICE,
-                       "the GPU cannot be used any more; the worker has to start anew");
-    return LD_OK;
+    return still_there(engine, err);
 }
 
 enum ld_code ld_engine_model(struct ld_engine *engine, const char *name, bool load,

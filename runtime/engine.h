@@ -37,6 +37,7 @@ struct ld_engine_config {
     size_t model_bytes_max;   /* weights of all loaded models and VAEs; 0: no bound */
     size_t variant_bytes_max; /* of variants that nobody uses, where `variants_bounded` */
     bool variants_bounded;    /* else a few GiB */
+    bool tune_idle;           /* ld_engine_idle measures kernels (kernels.md 13) */
     /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
     const struct ld_cancel *interrupt;
 };
@@ -146,6 +147,12 @@ bool ld_engine_busy(const struct ld_engine *engine);
 /* One unit of work: a text encoding, one batched UNet pass, or one decode. Errors here are the
  * engine's own (a lost device); a job's errors go to its on_done. */
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err) LD_MUST_USE;
+
+/*
+ * One piece of work that waits for a time without jobs: under a second. `more` tells whether more
+ * is waiting. No picture changes by it. Errors   as ld_engine_tick.
+ */
+enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_error *err) LD_MUST_USE;
 
 /* What a request would cost here: JSON for /v1/plan (tokens per chunk, memory, estimated seconds,
  * warnings) appended to `out`. Nothing runs. */

@@ -558,7 +558,7 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline = (struct ld_worker_pipeline){script, true, inventory, submit, cancel, busy,
-                                            tick,   plan, model,     find,   rescan, has_news};
+    *pipeline = (struct ld_worker_pipeline){script, true,  inventory, submit, cancel,   busy, tick,
+                                            plan,   model, find,      rescan, has_news, NULL};
     return LD_OK;
 }

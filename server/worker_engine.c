@@ -55,6 +55,11 @@ static bool has_news(void *ctx)
     return ld_engine_has_news(ctx);
 }
 
+static enum ld_code idle(void *ctx, bool *more, struct ld_error *err)
+{
+    return ld_engine_idle(ctx, more, err);
+}
+
 enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
                                    const struct ld_settings *settings, struct ld_error *err)
 {
@@ -79,10 +84,12 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .model_bytes_max = (size_t)settings->model_memory_mib << 20,
         .variant_bytes_max = (size_t)settings->variant_mib << 20,
         .variants_bounded = true,
+        .tune_idle = settings->tune_idle,
     };
     const enum ld_code code = ld_engine_create(&engine, &config, err);
     if (code == LD_OK)
-        *pipeline = (struct ld_worker_pipeline){engine, false, inventory, submit, cancel, busy,
-                                                tick,   plan,  model,     find,   rescan, has_news};
+        *pipeline =
+            (struct ld_worker_pipeline){engine, false, inventory, submit, cancel,   busy, tick,
+                                        plan,   model, find,      rescan, has_news, idle};
     return code;
 }

@@ -6,6 +6,8 @@
 
 enum {
     HEARTBEAT_MS = 1000,
+    QUIET_MS = 1000, /* nobody has wanted anything for so long: an idle time */
+    FOR_EVER = -1,
     CPU_UNIT_US =
         500 * 1000 /* half a second of computing is activity, a blocked process has none */
 };
@@ -142,20 +144,30 @@ static void *reader_main(void *arg)
 
 /* ---- The pipeline's thread ------------------------------------------------------------------- */
 
-static struct ld_worker_inbound *take_inbound(struct ld_worker *worker, bool wait)
+static struct ld_worker_inbound *take_inbound(struct ld_worker *worker, int64_t wait_ms)
 {
+    struct timespec end;
+    bool late = wait_ms == 0;
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += wait_ms / 1000;
     pthread_mutex_lock(&worker->lock);
-    while (wait && !worker->first)
-        pthread_cond_wait(&worker->arrived, &worker->lock);
+    while (!worker->first && !late) {
+        if (wait_ms == FOR_EVER)
+            pthread_cond_wait(&worker->arrived, &worker->lock);
+        else
+            late = pthread_cond_timedwait(&worker->arrived, &worker->lock, &end) != 0;
+    }
     struct ld_worker_inbound *first = worker->first;
     worker->first = worker->last = NULL;
     pthread_mutex_unlock(&worker->lock);
     return first;
 }
 
-static void act_on_all(struct ld_worker *worker, bool wait)
+/* Whether there were any. */
+static bool act_on_all(struct ld_worker *worker, int64_t wait_ms)
 {
-    struct ld_worker_inbound *inbound = take_inbound(worker, wait);
+    struct ld_worker_inbound *inbound = take_inbound(worker, wait_ms);
+    const bool arrived = inbound != NULL;
     while (inbound) {
         struct ld_worker_inbound *next = inbound->next;
         act(worker, inbound);
@@ -163,18 +175,58 @@ static void act_on_all(struct ld_worker *worker, bool wait)
         ld_heap_free(inbound);
         inbound = next;
     }
+    return arrived;
+}
+
+_Noreturn static void end_lost(const struct ld_worker *worker, const struct ld_error *err)
+{
+    ld_log_error(LD_LOG_ERROR, "worker", "the pipeline is lost", err);
+    ld_worker_report_fault(worker->options.fd, err);
+    _exit(1); /* a lost device may hang every orderly way out */
+}
+
+static void tick(struct ld_worker *worker)
+{
+    struct ld_error err = {0};
+    atomic_store(&worker->tick_began_us, ld_clock_monotonic_us());
+    if (worker->pipeline->tick(worker->pipeline->ctx, &err) != LD_OK)
+        end_lost(worker, &err);
+    atomic_fetch_add(&worker->steps, 1);
+    atomic_store(&worker->tick_began_us, 0);
+    ld_worker_sweep_jobs(worker);
+}
+
+/* How long the next message may be waited for: what is left to do in idle times is done bit by bit.
+ */
+static int64_t use_idle_time(struct ld_worker *worker)
+{
+    struct ld_error err = {0};
+    bool more = false;
+    if (worker->pipeline->idle(worker->pipeline->ctx, &more, &err) != LD_OK)
+        end_lost(worker, &err);
+    return more ? 0 : FOR_EVER;
+}
+
+static void init_locks(struct ld_worker *worker)
+{
+    pthread_condattr_t monotonic;
+    (void)pthread_mutex_init(&worker->send_lock, NULL);
+    (void)pthread_mutex_init(&worker->stats_lock, NULL);
+    (void)pthread_mutex_init(&worker->lock, NULL);
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&worker->arrived, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
 }
 
 int ld_worker_run(const struct ld_worker_options *options,
                   const struct ld_worker_pipeline *pipeline)
 {
     struct ld_worker worker = {.options = *options, .pipeline = pipeline};
-    struct ld_error err = {0};
+    const int64_t quiet_ms = pipeline->idle ? QUIET_MS : FOR_EVER;
+    int64_t wait_ms = quiet_ms;
     pthread_t reader;
-    (void)pthread_mutex_init(&worker.send_lock, NULL);
-    (void)pthread_mutex_init(&worker.stats_lock, NULL);
-    (void)pthread_mutex_init(&worker.lock, NULL);
-    (void)pthread_cond_init(&worker.arrived, NULL);
+    init_locks(&worker);
     (void)pipeline->has_news(pipeline->ctx); /* of what was loaded until now */
     ld_worker_say_hello(&worker);
     if (pthread_create(&reader, NULL, reader_main, &worker) != 0)
@@ -185,18 +237,13 @@ int ld_worker_run(const struct ld_worker_options *options,
             break;
         if (pipeline->has_news(pipeline->ctx))
             ld_worker_say_hello(&worker);
-        act_on_all(&worker, !busy);
-        if (!pipeline->busy(pipeline->ctx))
-            continue;
-        atomic_store(&worker.tick_began_us, ld_clock_monotonic_us());
-        if (pipeline->tick(pipeline->ctx, &err) != LD_OK) {
-            ld_log_error(LD_LOG_ERROR, "worker", "the pipeline is lost", &err);
-            ld_worker_report_fault(options->fd, &err);
-            _exit(1); /* a lost device may hang every orderly way out */
-        }
-        atomic_fetch_add(&worker.steps, 1);
-        atomic_store(&worker.tick_began_us, 0);
-        ld_worker_sweep_jobs(&worker);
+        const bool arrived = act_on_all(&worker, busy ? 0 : wait_ms);
+        if (arrived || busy)
+            wait_ms = quiet_ms;
+        if (pipeline->busy(pipeline->ctx))
+            tick(&worker);
+        else if (!arrived && !busy)
+            wait_ms = use_idle_time(&worker);
     }
     _exit(0); /* the reading thread has nothing left to read for; the front has every result */
 }

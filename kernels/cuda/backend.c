@@ -4,8 +4,9 @@
 #include "kernels/cuda/backend_state.h"
 #include "kernels/cuda/ranges.h"
 
+#include "kernels/cuda/tune_cache.h"
 #include "runtime/base/arena.h"
-#include "runtime/base/fsx.h"
+#include "runtime/base/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +130,23 @@ static enum ld_code synchronize(struct ld_backend *backend, struct ld_error *err
     return ld_cuda_stage_settle(ld_cuda_of(backend), true, err);
 }
 
+/* ---- Idle times ------------------------------------------------------------------------------ */
+
+/* What a measurement broke shows at the next wait. */
+static bool idle(struct ld_backend *backend)
+{
+    struct ld_cuda *cuda = ld_cuda_of(backend);
+    struct ld_error err = {0};
+    LD_ASSERT(cuda->mode == LD_CUDA_WALK);
+    if (cuda->base.lost)
+        return false;
+    const bool more = ldk_tuner_idle(cuda->tuner);
+    if (ld_cuda_check(cuda, ldk_rt_stream_synchronize(cuda->stream), "an idle time", &err) == LD_OK)
+        return more;
+    ld_log_error(LD_LOG_WARN, "tune", "a measurement failed", &err);
+    return false;
+}
+
 /* ---- Creation -------------------------------------------------------------------------------- */
 
 static void destroy(struct ld_backend *backend)
@@ -176,6 +194,7 @@ static const struct ld_ops operator_table = {
     .resize = ld_cuda_resize,
     .planes_in = ld_cuda_planes_in,
     .planes_out = ld_cuda_planes_out,
+    .idle = idle,
     .synchronize = synchronize,
     .destroy = destroy,
 };
@@ -206,19 +225,21 @@ static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)
 }
 
 /* Where nothing was ever measured there is nothing to know, and no reason to load the libraries
- * that decisions may name. */
+ * that decisions may name; those of idle times name none. */
 static enum ld_code open_tuner(struct ld_cuda *cuda, struct ld_error *err)
 {
+    const char *folder = cuda->options.tuning_folder;
+    const bool given = folder && folder[0];
+    const bool measure = given && cuda->options.tune;
+    const bool known = measure || (given && ldk_tune_cache_any(folder));
     const struct ldk_tuner_options options = {.device = cuda->options.device,
-                                              .folder = cuda->options.tuning_folder,
-                                              .measure = cuda->options.tune,
-                                              .libraries = true,
+                                              .folder = given ? folder : NULL,
+                                              .measure = measure,
+                                              .libraries = known,
+                                              .idle = cuda->options.tune_idle,
                                               .stream = cuda->stream};
     cuda->options.tuning_folder = NULL; /* the caller's text */
-    if (!options.folder || !options.folder[0] ||
-        (!options.measure && !ld_fsx_exists(options.folder)))
-        return LD_OK;
-    return ldk_tuner_create(&cuda->tuner, &options, err);
+    return known || options.idle ? ldk_tuner_create(&cuda->tuner, &options, err) : LD_OK;
 }
 
 enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cuda_options *options,

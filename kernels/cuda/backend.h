@@ -44,7 +44,8 @@ struct ld_cuda_options {
     size_t recording_bytes_max; /* 0: the default */
     /* Folder of the tuner's decisions (tuned.h); NULL or "": the default variant of every shape. */
     const char *tuning_folder;
-    bool tune; /* decide what the folder does not know yet, by measuring at its first use */
+    bool tune;      /* decide what the folder does not know yet, by measuring at its first use */
+    bool tune_idle; /* ... in idle times, within the bits of the default */
 };
 
 /*

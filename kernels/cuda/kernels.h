@@ -133,6 +133,9 @@ int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out,
  */
 uint32_t ldk_conv_signature(const struct ldk_conv *c);
 uint32_t ldk_linear_signature(const struct ldk_linear *l);
+/* Its number; LDK_VARIANT_AUTO if it cannot run. */
+int32_t ldk_conv_number(const struct ldk_conv *c);
+int32_t ldk_linear_number(const struct ldk_linear *l);
 
 /* ---- Normalisation: norm.cu -------------------------------------------------------------------- */
 

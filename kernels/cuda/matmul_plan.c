@@ -441,3 +441,18 @@ uint32_t ldk_linear_signature(const struct ldk_linear *l)
     const struct ldk_matmul_variant *variant;
     return shape_linear(l, &m, &variant) == LDK_OK ? signature(&m, variant) : 0;
 }
+
+int32_t ldk_conv_number(const struct ldk_conv *c)
+{
+    struct ldk_matmul m;
+    const struct ldk_matmul_variant *variant;
+    return shape_conv(c, &m, &variant) == LDK_OK ? (int32_t)(variant - variants) : LDK_VARIANT_AUTO;
+}
+
+int32_t ldk_linear_number(const struct ldk_linear *l)
+{
+    struct ldk_matmul m;
+    const struct ldk_matmul_variant *variant;
+    return shape_linear(l, &m, &variant) == LDK_OK ? (int32_t)(variant - variants)
+                                                   : LDK_VARIANT_AUTO;
+}

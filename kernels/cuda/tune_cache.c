@@ -5,6 +5,7 @@
 #include "runtime/base/id.h"
 #include "runtime/base/log.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,10 +21,11 @@ static const uint64_t NANOSECONDS_MAX = 600U * 1000U * 1000U * 1000U;
 void ldk_tune_identity_text(const struct ldk_tune_identity *identity,
                             char out[LDK_TUNE_IDENTITY_SIZE])
 {
-    const bool fits = ld_fmt(out, LDK_TUNE_IDENTITY_SIZE,
-                             "%s, %d multiprocessors, driver %d, cublaslt %d, cudnn %d, build %s",
-                             identity->device, identity->sm_count, identity->driver,
-                             identity->cublaslt, identity->cudnn, identity->build);
+    const bool fits =
+        ld_fmt(out, LDK_TUNE_IDENTITY_SIZE,
+               "%s, %d multiprocessors, driver %d, cublaslt %d, cudnn %d, build %s%s",
+               identity->device, identity->sm_count, identity->driver, identity->cublaslt,
+               identity->cudnn, identity->build, identity->idle ? ", idle" : "");
     LD_ASSERT(fits);
     for (char *p = out; *p; p++) {
         if (*p < ' ' || *p > '~')
@@ -37,7 +39,8 @@ void ldk_tune_file_name(const struct ldk_tune_identity *identity, char out[LDK_T
     char hex[LD_SHA256_HEX_SIZE];
     ldk_tune_identity_text(identity, text);
     ld_sha256_hex(ld_span_text(text), hex);
-    LD_ASSERT(ld_fmt(out, LDK_TUNE_FILE_NAME_SIZE, "tune-%.24s.txt", hex));
+    LD_ASSERT(ld_fmt(out, LDK_TUNE_FILE_NAME_SIZE, "%s-%.24s.txt", identity->idle ? "idle" : "tune",
+                     hex));
 }
 
 /* ---- The table ------------------------------------------------------------------------------- */
@@ -301,6 +304,19 @@ void ldk_tune_cache_read(struct ldk_tune_cache *cache, const char *folder,
     if (dir >= 0)
         (void)close(dir);
     ld_buffer_deinit(&bytes);
+}
+
+bool ldk_tune_cache_any(const char *folder)
+{
+    enum { LOOKED_AT_MAX = 4096 };
+    DIR *dir = opendir(folder);
+    bool found = false;
+    const struct dirent *entry;
+    for (int i = 0; dir && !found && i < LOOKED_AT_MAX && (entry = readdir(dir)) != NULL; i++)
+        found = strncmp(entry->d_name, "tune-", strlen("tune-")) == 0;
+    if (dir)
+        (void)closedir(dir);
+    return found;
 }
 
 /* ---- Writing --------------------------------------------------------------------------------- */

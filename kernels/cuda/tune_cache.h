@@ -32,12 +32,13 @@ struct ldk_tune_identity {
     char device[96];
     int32_t sm_count, driver, cublaslt, cudnn; /* versions; 0: not there */
     char build[33];                            /* of the kernels */
+    bool idle; /* decided in idle times, among kernels that give the default's bits */
 };
 
 /* One line; characters that are not printable ASCII become '?'. */
 void ldk_tune_identity_text(const struct ldk_tune_identity *identity,
                             char out[LDK_TUNE_IDENTITY_SIZE]);
-/* "tune-0123abcd....txt", different for different identities. */
+/* "tune-0123abcd....txt", or "idle-...", different for different identities. */
 void ldk_tune_file_name(const struct ldk_tune_identity *identity,
                         char out[LDK_TUNE_FILE_NAME_SIZE]);
 
@@ -88,6 +89,9 @@ enum ld_code ldk_tune_cache_parse(struct ldk_tune_cache *cache, struct ld_span t
  */
 void ldk_tune_cache_read(struct ldk_tune_cache *cache, const char *folder,
                          const struct ldk_tune_identity *identity);
+
+/* Whether the folder holds decisions of any device, those of idle times left out. */
+bool ldk_tune_cache_any(const char *folder);
 
 /* Replace the file as a whole (the folder is made where it lacks); nothing where nothing changed.
  * Errors   those of the file system, LD_E_NOMEM. */

@@ -14,7 +14,10 @@
 #define LDK_BUILD_ID LATENTD_VERSION
 #endif
 
-enum { WAYS_MAX = 256, FOLDER_SIZE = 1024 };
+enum { WAYS_MAX = 256, FOLDER_SIZE = 1024, WANTED_MAX = 256 };
+
+/* Stands for the default where it is what was decided; no variant has that name. */
+static const char default_name[] = "own:default";
 
 struct ldk_tuner {
     struct ldk_tuner_options options;
@@ -29,6 +32,14 @@ struct ldk_tuner {
     size_t l2_bytes;
     bool found; /* `latest` holds something */
     struct ldk_tune_choice latest;
+
+    /* Idle times. */
+    struct ldk_work *wanted; /* [WANTED_MAX], oldest first; NULL: they are not used */
+    uint32_t wanted_count;
+    struct ldk_tune_cache idle; /* what they have decided, by units */
+    struct ldk_tune_identity idle_identity;
+    bool idle_unsaved; /* the file could not be written: not tried again */
+    uint64_t renewed;  /* how often they found another variant than the default */
 };
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -46,6 +57,11 @@ enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_opt
     tuner->ways = ld_heap_calloc(WAYS_MAX, sizeof *tuner->ways);
     if (!tuner->ways)
         code = LD_FAIL(err, LD_E_NOMEM, "not enough memory for the tuner");
+    if (options->idle) {
+        tuner->wanted = ld_heap_calloc(WANTED_MAX, sizeof *tuner->wanted);
+        if (!tuner->wanted)
+            code = LD_FAIL(err, LD_E_NOMEM, "not enough memory for the tuner");
+    }
     if (code == LD_OK && ldk_rt_device_info(options->device, &info) != LDK_OK)
         code = LD_FAIL(err, LD_E_DEVICE, "the device does not answer");
     if (code == LD_OK && options->libraries)
@@ -63,6 +79,8 @@ enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_opt
     tuner->identity.driver = info.driver_version;
     LD_ASSERT(ld_fmt(tuner->identity.device, sizeof tuner->identity.device, "%s", info.name));
     (void)ld_fmt(tuner->identity.build, sizeof tuner->identity.build, "%.32s", LDK_BUILD_ID);
+    tuner->idle_identity = tuner->identity; /* whatever libraries there are */
+    tuner->idle_identity.idle = true;
     if (tuner->libs) {
         tuner->identity.cublaslt = ldk_libs_info(tuner->libs)->cublaslt;
         tuner->identity.cudnn = ldk_libs_info(tuner->libs)->cudnn;
@@ -71,6 +89,8 @@ enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_opt
         ldk_tune_cache_read(&tuner->cache, tuner->folder, &tuner->identity);
     else
         tuner->folder[0] = '\0';
+    if (options->idle && tuner->folder[0])
+        ldk_tune_cache_read(&tuner->idle, tuner->folder, &tuner->idle_identity);
     return LD_OK;
 }
 
@@ -88,7 +108,9 @@ void ldk_tuner_destroy(struct ldk_tuner *tuner)
         return;
     ldk_tuner_save(tuner);
     ldk_tune_cache_deinit(&tuner->cache);
+    ldk_tune_cache_deinit(&tuner->idle);
     ldk_libs_close(tuner->libs);
+    ld_heap_free(tuner->wanted);
     ld_heap_free(tuner->ways);
     ld_heap_free(tuner);
 }
@@ -225,6 +247,34 @@ static enum ld_code measure(struct ldk_tuner *tuner, struct ldk_work *work,
     return code;
 }
 
+/* Once a shape; what finds no room runs again another day. */
+static void want(struct ldk_tuner *tuner, const struct ldk_work *work)
+{
+    for (uint32_t i = 0; i < tuner->wanted_count; i++)
+        if (memcmp(&tuner->wanted[i].unit, &work->unit, sizeof work->unit) == 0)
+            return;
+    if (tuner->wanted_count < WANTED_MAX)
+        tuner->wanted[tuner->wanted_count++] = *work;
+}
+
+/* What an idle time has decided for `work`, as long as it has the default's bits; NULL: nothing, or
+ * the default. */
+static const struct ldk_tune_choice *idle_choice(struct ldk_tuner *tuner,
+                                                 const struct ldk_work *work, bool may_want)
+{
+    char key[LDK_TUNE_KEY_SIZE];
+    const uint32_t signature = ldk_work_default_signature(work);
+    if (signature == 0)
+        return NULL;
+    ldk_tune_key(&work->unit, true, key);
+    const struct ldk_tune_choice *choice = ldk_tune_cache_choice(&tuner->idle, key);
+    if (!choice && may_want)
+        want(tuner, work);
+    return choice && choice->signature == signature && strcmp(choice->candidate, default_name) != 0
+               ? choice
+               : NULL;
+}
+
 /* The choice for `work`, measured first where that is allowed and nothing is known. */
 static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_measure)
 {
@@ -246,6 +296,8 @@ static int32_t choose(struct ldk_tuner *tuner, struct ldk_work *work, bool may_m
     }
     if (!choice)
         choice = ldk_tune_fallback(&tuner->cache, &work->unit, deterministic);
+    if (!choice && tuner->wanted)
+        choice = idle_choice(tuner, work, may_measure);
     if (!choice)
         return LDK_VARIANT_AUTO;
     tuner->latest = *choice;
@@ -318,7 +370,60 @@ const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner)
 
 uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner)
 {
-    return tuner && tuner->libs ? ldk_libs_plans_lost(tuner->libs) : 0;
+    if (!tuner)
+        return 0;
+    return tuner->renewed + (tuner->libs ? ldk_libs_plans_lost(tuner->libs) : 0);
+}
+
+/* ---- Idle times ------------------------------------------------------------------------------ */
+
+static void keep_idle(struct ldk_tuner *tuner, const char *key,
+                      const struct ldk_tune_choice *choice)
+{
+    struct ld_error err = {0};
+    enum ld_code code = ldk_tune_cache_put_choice(&tuner->idle, key, choice, &err);
+    if (code == LD_OK && tuner->folder[0] && !tuner->idle_unsaved) {
+        code = ldk_tune_cache_write(&tuner->idle, tuner->folder, &tuner->idle_identity, &err);
+        tuner->idle_unsaved = code != LD_OK;
+    }
+    if (code != LD_OK)
+        ld_log_error(LD_LOG_WARN, "tune", "what an idle time decided is lost with this process",
+                     &err);
+}
+
+/* `work` is ours: the oldest of those that wait. */
+static void measure_idle(struct ldk_tuner *tuner, struct ldk_work *work)
+{
+    char key[LDK_TUNE_KEY_SIZE];
+    struct ldk_tune_candidate own[LDK_TUNE_CANDIDATES_MAX];
+    const uint32_t signature = ldk_work_default_signature(work);
+    struct ldk_tune_choice choice = {.signature = signature};
+    const struct ldk_tune_bench bench = ldk_work_bench(work);
+    ldk_tune_key(&work->unit, true, key);
+    (void)ld_fmt(choice.candidate, sizeof choice.candidate, "%s", default_name);
+    keep_idle(tuner, key, &choice);
+    work->libs = NULL; /* none of theirs has the default's bits */
+    if (ldk_rt_stream_synchronize(tuner->options.stream) == LDK_OK &&
+        ldk_work_own_weight(work) == LDK_OK &&
+        ldk_tune_decide(&work->unit, &tuner->device, &bench, signature, true, &choice)) {
+        keep_idle(tuner, key, &choice);
+        const uint32_t count = ldk_work_own_candidates(work, own, LDK_TUNE_CANDIDATES_MAX);
+        tuner->renewed +=
+            number_of(tuner, choice.candidate, own, count) != ldk_work_default_number(work);
+    }
+    ldk_work_deinit(work);
+    (void)ldk_rt_last_error();
+}
+
+bool ldk_tuner_idle(struct ldk_tuner *tuner)
+{
+    if (!tuner || tuner->wanted_count == 0)
+        return false;
+    struct ldk_work work = tuner->wanted[0];
+    tuner->wanted_count--;
+    memmove(tuner->wanted, tuner->wanted + 1, tuner->wanted_count * sizeof *tuner->wanted);
+    measure_idle(tuner, &work);
+    return tuner->wanted_count > 0;
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */

@@ -9,8 +9,9 @@
  *     ldk_tuned_conv2d(tuner, &conv, stream);        // as ldk_conv2d
  *
  * A NULL tuner leaves the default variant and calls the plain launchers, so callers need no second
- * path. Choices of a process never change once they were given out: in deterministic mode they
- * depend on shape and device alone (tune.h), and what was decided is kept in a file.
+ * path. The bits of a process never change once it has begun: in deterministic mode choices
+ * depend on shape and device alone (tune.h), what was decided is kept in a file, and what idle
+ * times decide are kernels of the same bits.
  *
  * Source: kernels.md 13.
  */
@@ -31,6 +32,7 @@ struct ldk_tuner_options {
     bool measure;       /* false: only what the file knows, else the default */
     bool libraries;     /* open cuBLASLt and cuDNN as candidates */
     bool any_bits;      /* not deterministic: a batch size may change the bits of an image */
+    bool idle;          /* note what nothing is known of, for ldk_tuner_idle */
     ldk_stream stream;  /* the caller's: waited for before something is measured beside it */
 };
 
@@ -44,6 +46,16 @@ enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_opt
 void ldk_tuner_destroy(struct ldk_tuner *tuner);
 /* Write what was decided since the last time. A failure is logged; nothing depends on the file. */
 void ldk_tuner_save(struct ldk_tuner *tuner);
+
+/*
+ * One measurement that has waited for a time when nobody computes: of a shape that has run with its
+ * default, among the variants that give the default's bits, on operands and weights of its own.
+ * Tens of milliseconds, most of a second for the largest shapes. What is decided is kept in a file
+ * beside the other decisions, which win where both know a shape; and a shape whose measurement ends
+ * the process stands there as decided, so that it is not measured again.
+ * Returns   whether more are waiting.
+ */
+bool ldk_tuner_idle(struct ldk_tuner *tuner);
 
 /*
  * Set the operator's variant. `moments`: the caller will ask for moments of y. `may_measure`: the
@@ -72,7 +84,7 @@ const struct ldk_tune_choice *ldk_tuner_attention_choice(const struct ldk_tuner 
 const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner);
 
 /* Grows when something is given up that the recordings of an earlier run may hold: those must not
- * be launched any more (ldk_libs_plans_lost). */
+ * be launched any more (ldk_libs_plans_lost). And when an idle time has found something better. */
 uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner);
 
 /* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. A library's way that is

@@ -95,6 +95,33 @@ uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_ca
     return used;
 }
 
+int32_t ldk_work_default_number(const struct ldk_work *work)
+{
+    struct ldk_conv conv = work->conv;
+    struct ldk_linear linear = work->linear;
+    conv.variant = linear.variant = LDK_VARIANT_AUTO;
+    return is_conv(work) ? ldk_conv_number(&conv) : ldk_linear_number(&linear);
+}
+
+uint32_t ldk_work_default_signature(const struct ldk_work *work)
+{
+    struct ldk_variant variants[VARIANTS_MAX];
+    const bool moments = (work->unit.epilogue & LDK_TUNE_MOMENTS) != 0;
+    if (is_attention(work))
+        return 0; /* every variant has an order of its own */
+    const int32_t number = ldk_work_default_number(work);
+    const int32_t count = own_variants(work, variants);
+    uint32_t signature = 0;
+    int32_t alike = 0;
+    for (int32_t i = 0; i < count && i < VARIANTS_MAX; i++)
+        if (variants[i].number == number)
+            signature = signature_of(&variants[i], moments);
+    for (int32_t i = 0; i < count && i < VARIANTS_MAX; i++)
+        alike += variants[i].number != LDK_VARIANT_PLAIN &&
+                 signature_of(&variants[i], moments) == signature;
+    return alike > 1 ? signature : 0;
+}
+
 /* The operator at another batch, without operands. */
 static struct ldk_conv conv_at(const struct ldk_work *work, int32_t batch)
 {
@@ -161,7 +188,7 @@ static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
 
 /* ---- Operands -------------------------------------------------------------------------------- */
 
-void ldk_work_deinit(struct ldk_work *work)
+static void drop_operands(struct ldk_work *work)
 {
     void *const all[] = {work->x0,      work->x1,        work->x2,      work->residual,
                          work->y,       work->reference, work->row_add, work->moments,
@@ -178,6 +205,14 @@ void ldk_work_deinit(struct ldk_work *work)
     work->runway = NULL;
     work->scratch_bytes = work->moments_bytes = work->runway_bytes = 0;
     work->batch = 0;
+}
+
+void ldk_work_deinit(struct ldk_work *work)
+{
+    drop_operands(work);
+    if (work->weight)
+        (void)ldk_rt_free(work->weight);
+    work->weight = NULL;
 }
 
 static int alloc(unsigned char **out, size_t bytes)
@@ -284,7 +319,7 @@ static int prepare(struct ldk_work *work, int32_t batch)
 {
     if (batch <= work->batch)
         return LDK_OK;
-    ldk_work_deinit(work);
+    drop_operands(work);
     const struct extent extent = extent_of(work);
     const size_t images = (size_t)batch;
     const size_t element = act_bytes(work);
@@ -318,7 +353,44 @@ static int prepare(struct ldk_work *work, int32_t batch)
     if (code == LDK_OK)
         code = upload_operands(work);
     if (code != LDK_OK)
-        ldk_work_deinit(work);
+        drop_operands(work);
+    return code;
+}
+
+/* As large as real ones: an output has the deviation of its inputs. */
+int ldk_work_own_weight(struct ldk_work *work)
+{
+    struct ldk_weight *w = is_conv(work) ? &work->conv.w : &work->linear.w;
+    const size_t line = (size_t)w->k_padded * sizeof(uint16_t);
+    const size_t rows = (size_t)w->rows_padded;
+    const size_t data = rows * (size_t)w->taps * line;
+    const size_t phase = w->phase ? 4 * rows * 4 * line : 0;
+    const size_t bias = rows * sizeof(float);
+    const float deviation = 1.0F / sqrtf((float)w->k * (float)w->taps);
+    float *values = ld_heap_calloc(NOISE, sizeof *values);
+    void *rounded = ld_heap_calloc(NOISE, sizeof(uint16_t));
+    uint32_t state = 362436069U;
+    LD_ASSERT(!is_attention(work) && w->dtype != LDK_F32 && !work->weight);
+    int code = values && rounded ? alloc(&work->weight, data + phase + bias) : LDK_E_UNSUPPORTED;
+    for (size_t i = 0; code == LDK_OK && i < NOISE; i++)
+        values[i] = deviation * noise(&state);
+    if (code == LDK_OK) {
+        ld_dtype_from_f32(rounded, values, w->dtype == LDK_BF16 ? LD_DTYPE_BF16 : LD_DTYPE_F16,
+                          NOISE);
+        code = fill(work->weight, data + phase, rounded, NOISE * sizeof(uint16_t));
+    }
+    if (code == LDK_OK)
+        code = fill(work->weight + data + phase, bias, values, NOISE * sizeof *values);
+    if (code == LDK_OK)
+        code = ldk_rt_stream_synchronize(NULL);
+    if (code == LDK_OK) {
+        w->data = work->weight;
+        w->phase = w->phase ? work->weight + data : NULL;
+        w->bias = (const float *)(const void *)(work->weight + data + phase);
+        w->bias16 = NULL;
+    }
+    ld_heap_free(rounded);
+    ld_heap_free(values);
     return code;
 }
 

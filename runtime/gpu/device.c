@@ -127,6 +127,7 @@ static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_fa
                                             .threads = choice->threads,
                                             .tuning_folder = folder,
                                             .tune = choice->tune,
+                                            .tune_idle = choice->tune_idle,
                                             .no_recording = choice->profile};
     return ld_cuda_backend_create(out, &options, err);
 }

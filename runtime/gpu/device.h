@@ -49,6 +49,7 @@ struct ld_device_choice {
     const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;      /* 0: one per core */
     bool tune;             /* measure kernels that nothing is known of yet; see below */
+    bool tune_idle;        /* ... when ld_ops.idle is called; needs no folder to write to */
     bool profile; /* CUDA: no recordings, so that a profiler sees every operator, by name */
 };
 

@@ -30,13 +30,16 @@ struct fake_gpu {
     bool fail_capture;   /* the next capture ends in an error */
     bool no_moments;     /* producers leave none */
     bool no_kernels;     /* built for other chips */
+    bool linear_ways;    /* linear layers have a choice: see ldk_linear_variants */
     uint32_t signature;  /* another one: kernels that sum in another order */
     bool library_fails;  /* what it said it can do */
     bool drop_uploads;   /* weights are not looked at: device memory is not touched at all */
+    uint64_t idle_work;  /* pieces that the absent tuner has for idle times */
     uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;
+    int32_t linear_variant;        /* that was launched last */
     uint64_t uploads_beside;       /* on another stream than the work called for before them */
     uint64_t uploads_ahead;        /* of these, begun before that work had ended */
     uint64_t allocations;          /* of the device and of pinned memory, refused ones too */

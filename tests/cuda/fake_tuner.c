@@ -43,6 +43,12 @@ void ldk_tuner_attention(struct ldk_tuner *tuner, struct ldk_attention *attentio
     (void)may_measure;
 }
 
+bool ldk_tuner_idle(struct ldk_tuner *tuner)
+{
+    (void)tuner;
+    return fake_gpu.idle_work > 0 && --fake_gpu.idle_work > 0;
+}
+
 const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner)
 {
     (void)tuner;

@@ -1,7 +1,8 @@
 /*
  * Proves that the tuner measures real kernels, keeps what it decided across processes, and that
- * what it chooses for different batch sizes gives one image the same bits. Runs the same on a chip,
- * where the clock means something and the libraries may join.
+ * what it chooses for different batch sizes gives one image the same bits, and what it finds in
+ * idle times the bits of the default. Runs the same on a chip, where the clock means something and
+ * the libraries may join.
  */
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/tuned.h"
@@ -88,7 +89,7 @@ static void remove_folder(const char *folder)
 {
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        if (strncmp(entry->d_name, "tune-", 5) == 0)
+        if (strncmp(entry->d_name, "tune-", 5) == 0 || strncmp(entry->d_name, "idle-", 5) == 0)
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
     if (dir)
@@ -161,6 +162,77 @@ static void test_attention(const char *folder)
     hc_free_all();
 }
 
+/* ---- Idle times ------------------------------------------------------------------------------ */
+
+/* A file of its own kind is there. */
+static bool has_file(const char *folder, const char *prefix)
+{
+    DIR *dir = opendir(folder);
+    bool found = false;
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
+        found = found || strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+    if (dir)
+        (void)closedir(dir);
+    return found;
+}
+
+static struct ldk_tuner *create_idle(const char *folder)
+{
+    struct ldk_tuner *tuner = NULL;
+    struct ld_error err = {0};
+    const struct ldk_tuner_options options = {.folder = folder, .idle = true};
+    if (ldk_tuner_create(&tuner, &options, &err) != LD_OK) {
+        (void)fprintf(stderr, "test_tuned: %s\n", err.detail);
+        exit(2);
+    }
+    return tuner;
+}
+
+static void test_idle(const struct ldk_weight *w, const void *dx)
+{
+    static uint16_t before[2 * POSITIONS * N];
+    static uint16_t after[2 * POSITIONS * N];
+    char folder[] = "/tmp/test_tuned.XXXXXX";
+    struct ldk_weight gone = *w; /* as of a model that was let go meanwhile */
+    hc_case("idle times");
+    if (!mkdtemp(folder))
+        exit(2);
+    struct ldk_tuner *tuner = create_idle(folder);
+    struct ldk_conv conv = conv_of(2, w, dx);
+    gone.data = NULL;
+    gone.bias = NULL;
+    struct ldk_conv noted = conv_of(2, &gone, NULL);
+    (void)hc_expect(!ldk_tuner_idle(NULL) && !ldk_tuner_idle(tuner), "nothing waits at first");
+    ldk_tuner_conv(tuner, &noted, false, true);
+    (void)hc_expect(noted.variant == LDK_VARIANT_AUTO && !has_file(folder, "idle-"),
+                    "the default runs at once");
+    run(tuner, &conv, before);
+    const uint32_t signature = ldk_conv_signature(&conv);
+    const int32_t number = ldk_conv_number(&conv);
+    (void)hc_expect(!ldk_tuner_idle(tuner), "one shape waited");
+    (void)hc_expect(has_file(folder, "idle-") && !has_file(folder, "tune-"),
+                    "it is kept apart from what was ordered");
+    ldk_tuner_conv(tuner, &conv, false, false);
+    const struct ldk_tune_choice *choice = ldk_tuner_latest(tuner);
+    if (hc_expect(choice != NULL, "a choice was made"))
+        (void)hc_expect(choice->ms > 0 && choice->runner_up[0], "by measuring it against another");
+    (void)hc_expect(conv.variant > LDK_VARIANT_PLAIN && ldk_conv_signature(&conv) == signature,
+                    "variant %d adds in the default's order", conv.variant);
+    (void)hc_expect(ldk_tuner_lost(tuner) == (conv.variant != number),
+                    "recordings go if it is another variant");
+    run(tuner, &conv, after);
+    (void)hc_equal_bits("a picture before and after", before, after, sizeof before);
+    ldk_tuner_destroy(tuner);
+
+    tuner = create_idle(folder);
+    noted.variant = LDK_VARIANT_AUTO;
+    ldk_tuner_conv(tuner, &noted, false, true);
+    (void)hc_expect(noted.variant == conv.variant && !ldk_tuner_idle(tuner),
+                    "another process knows it");
+    ldk_tuner_destroy(tuner);
+    remove_folder(folder);
+}
+
 int main(void)
 {
     static uint16_t small[2 * POSITIONS * N];
@@ -209,6 +281,7 @@ int main(void)
     ldk_tuner_conv(tuner, &other, false, true);
     (void)hc_expect(other.variant == LDK_VARIANT_AUTO, "what it does not know gets the default");
     ldk_tuner_destroy(tuner);
+    test_idle(&w, dx);
     hc_free_all();
     test_attention(folder);
     remove_folder(folder);

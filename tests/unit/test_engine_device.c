@@ -44,6 +44,28 @@ static void a_lost_device_ends_the_engine_and_no_job(void)
     }
 }
 
+/* What there is to do is the tuner's affair (test_libs). */
+static void an_idle_time_is_the_devices(void)
+{
+    struct listener listener;
+    struct ld_request request;
+    struct ld_error err = {0};
+    bool more = false;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    ask(&request);
+    fake_gpu.idle_work = 2;
+    bool good = engine && paint(engine, &request, &listener) && fake_gpu.idle_work == 2;
+    report("a job leaves to an idle time what waits for one", good);
+    good = good && ld_engine_idle(engine, &more, &err) == LD_OK && more && fake_gpu.idle_work == 1;
+    report("which does it piece by piece",
+           good && ld_engine_idle(engine, &more, &err) == LD_OK && !more);
+    fake_gpu.sync_error = FAKE_ILLEGAL_ADDRESS;
+    report("a device that is lost in it is the engine's error",
+           good && ld_engine_idle(engine, &more, &err) == LD_E_DEVICE && !more);
+    ld_engine_destroy(engine);
+}
+
 /* Arenas of four rows do not fit, those of fewer do. */
 static void too_little_memory_makes_passes_smaller(void)
 {
@@ -172,6 +194,7 @@ int main(int argc, char **argv)
 {
     static const engine_claim claims[] = {
         a_lost_device_ends_the_engine_and_no_job,
+        an_idle_time_is_the_devices,
         too_little_memory_makes_passes_smaller,
         a_failed_pass_ends_no_job_of_several,
         a_warm_request_allocates_nothing_and_copies_its_latents,

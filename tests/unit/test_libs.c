@@ -34,15 +34,20 @@ static int open_folder(void **state)
     return mkdtemp(folder) ? 0 : -1;
 }
 
-/* What the tuning file says; "" without one. */
-static const char *decisions(void)
+static bool is_ours(const char *name, const char *prefix)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* What the file of that kind says; "" without one. */
+static const char *decisions_of(const char *prefix)
 {
     static char text[TEXT_SIZE];
     DIR *dir = opendir(folder);
     text[0] = '\0';
     for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
         char path[300];
-        if (strncmp(entry->d_name, "tune-", 5) != 0)
+        if (!is_ours(entry->d_name, prefix))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         FILE *file = fopen(path, "r");
@@ -56,12 +61,17 @@ static const char *decisions(void)
     return text;
 }
 
+static const char *decisions(void)
+{
+    return decisions_of("tune-");
+}
+
 static int close_folder(void **state)
 {
     (void)state;
     DIR *dir = opendir(folder);
     for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        if (strncmp(entry->d_name, "tune-", 5) == 0)
+        if (is_ours(entry->d_name, "tune-") || is_ours(entry->d_name, "idle-"))
             (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
     if (dir)
@@ -72,15 +82,26 @@ static int close_folder(void **state)
 
 /* ---- The backend ----------------------------------------------------------------------------- */
 
-static struct ld_backend *open_backend(enum ld_dtype dtype, bool tune)
+static struct ld_backend *open_with(const struct ld_cuda_options *options)
 {
     struct ld_error err = {0};
     struct ld_backend *backend = NULL;
-    const struct ld_cuda_options options = {
-        .dtype = dtype, .threads = 1, .tuning_folder = folder, .tune = tune};
-    if (ld_cuda_backend_create(&backend, &options, &err) != LD_OK)
+    if (ld_cuda_backend_create(&backend, options, &err) != LD_OK)
         fail_msg("%s", err.detail);
     return backend;
+}
+
+static struct ld_backend *open_backend(enum ld_dtype dtype, bool tune)
+{
+    return open_with(&(struct ld_cuda_options){
+        .dtype = dtype, .threads = 1, .tuning_folder = folder, .tune = tune});
+}
+
+/* One that measures when it is idle; `where` NULL: nothing is kept. */
+static struct ld_backend *open_idle(const char *where)
+{
+    return open_with(&(struct ld_cuda_options){
+        .dtype = LD_DTYPE_F16, .threads = 1, .tuning_folder = where, .tune_idle = true});
 }
 
 /* Values that differ everywhere, of about unit size. */
@@ -415,6 +436,128 @@ static void attention_runs_the_fastest_variant(void **state)
     backend->ops->destroy(backend);
 }
 
+/* ---- Idle times ------------------------------------------------------------------------------ */
+
+enum { LINEAR_FAST = 2 }; /* of the fake's; it has a faster one of other bits */
+
+/* The variant that a layer runs in this backend; its output in `out`. */
+static int32_t variant_of(struct ld_backend *backend, uint16_t *out)
+{
+    static struct layer layer;
+    open_layer(&layer, backend);
+    run_layer(&layer, backend, true, out);
+    close_layer(&layer, backend);
+    return fake_gpu.linear_variant;
+}
+
+static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
+{
+    (void)state;
+    static uint16_t first[Y_VALUES];
+    static uint16_t later[Y_VALUES];
+    fake_gpu.linear_ways = true;
+    struct ld_backend *backend = open_idle(folder);
+    assert_false(backend->ops->idle(backend)); /* nothing has run */
+    assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
+    assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
+    assert_string_equal(decisions_of("idle-"), "");
+    assert_false(backend->ops->idle(backend)); /* one shape, whose weight is gone by now */
+    assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
+    assert_null(strstr(decisions_of("idle-"), "own:other"));
+    assert_string_equal(decisions(), "");
+    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 1); /* recordings are made anew */
+    assert_int_equal(variant_of(backend, later), LINEAR_FAST);
+    assert_memory_equal(first, later, sizeof first);
+    backend->ops->destroy(backend);
+
+    backend = open_idle(folder);
+    assert_int_equal(variant_of(backend, later), LINEAR_FAST);
+    const uint64_t launches = fake_gpu.launches;
+    assert_false(backend->ops->idle(backend));
+    assert_int_equal(fake_gpu.launches, launches);
+    backend->ops->destroy(backend);
+
+    backend = open_backend(LD_DTYPE_F16, false); /* idle times are not used: nor what they found */
+    assert_null(ld_cuda_tuner(backend));
+    assert_int_equal(variant_of(backend, later), LDK_VARIANT_AUTO);
+    backend->ops->destroy(backend);
+}
+
+static void without_a_folder_an_idle_time_serves_its_process(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    fake_gpu.linear_ways = true;
+    for (int i = 0; i < 2; i++) {
+        struct ld_backend *backend = open_idle(NULL);
+        assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
+        assert_false(backend->ops->idle(backend));
+        assert_int_equal(variant_of(backend, out), LINEAR_FAST);
+        backend->ops->destroy(backend);
+    }
+}
+
+static void nothing_is_measured_where_nothing_can_be_chosen(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    struct ld_backend *backend = open_idle(folder);
+    (void)variant_of(backend, out);
+    attend(backend, out);
+    const uint64_t launches = fake_gpu.launches;
+    assert_false(backend->ops->idle(backend));
+    assert_int_equal(fake_gpu.launches, launches);
+    backend->ops->destroy(backend);
+}
+
+static void what_was_decided_by_order_wins_over_idle_times(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    fake_gpu.linear_ways = true;
+    struct ld_backend *backend = open_idle(folder);
+    (void)variant_of(backend, out);
+    assert_false(backend->ops->idle(backend));
+    assert_int_equal(variant_of(backend, out), LINEAR_FAST);
+    backend->ops->destroy(backend);
+
+    backend = open_backend(LD_DTYPE_F16, true);
+    (void)variant_of(backend, out);
+    backend->ops->destroy(backend);
+    const char *text = decisions();
+    assert_true(strstr(text, "unit own:other ") || strstr(text, "unit cublaslt:"));
+
+    backend = open_idle(folder);
+    (void)variant_of(backend, out);
+    const struct ldk_tune_choice *latest = ldk_tuner_latest(ld_cuda_tuner(backend));
+    assert_non_null(latest);
+    assert_string_not_equal(latest->candidate, "own:fast");
+    assert_false(backend->ops->idle(backend));
+    backend->ops->destroy(backend);
+}
+
+static void a_measurement_that_loses_the_device_is_not_made_again(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    fake_gpu.linear_ways = true;
+    struct ld_backend *backend = open_idle(folder);
+    (void)variant_of(backend, out);
+    fake_gpu.sync_error = FAKE_ILLEGAL_ADDRESS;
+    assert_false(backend->ops->idle(backend));
+    assert_true(backend->lost);
+    assert_non_null(strstr(decisions_of("idle-"), "unit own:default "));
+    backend->ops->destroy(backend);
+
+    fake_gpu.sync_error = 0;
+    backend = open_idle(folder);
+    assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
+    const uint64_t launches = fake_gpu.launches;
+    assert_false(backend->ops->idle(backend));
+    assert_int_equal(fake_gpu.launches, launches);
+    backend->ops->destroy(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +570,16 @@ int main(void)
         cmocka_unit_test(a_convolutions_way_is_an_engine_with_its_knobs),
         cmocka_unit_test_setup_teardown(attention_runs_the_fastest_variant, open_folder,
                                         close_folder),
+        cmocka_unit_test_setup_teardown(an_idle_time_finds_the_faster_kernel_of_the_same_bits,
+                                        open_folder, close_folder),
+        cmocka_unit_test_setup_teardown(without_a_folder_an_idle_time_serves_its_process,
+                                        open_folder, close_folder),
+        cmocka_unit_test_setup_teardown(nothing_is_measured_where_nothing_can_be_chosen,
+                                        open_folder, close_folder),
+        cmocka_unit_test_setup_teardown(what_was_decided_by_order_wins_over_idle_times, open_folder,
+                                        close_folder),
+        cmocka_unit_test_setup_teardown(a_measurement_that_loses_the_device_is_not_made_again,
+                                        open_folder, close_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

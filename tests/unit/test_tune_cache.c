@@ -347,6 +347,36 @@ static int silence(void **state)
     return 0;
 }
 
+static void idle_times_have_a_file_of_their_own(void **state)
+{
+    (void)state;
+    struct ldk_tune_cache cache = {0};
+    struct ldk_tune_identity idle = identity;
+    struct ld_error err = {0};
+    char name[LDK_TUNE_FILE_NAME_SIZE];
+    char path[160];
+    struct place place = make_place();
+    idle.idle = true;
+    assert_false(ldk_tune_cache_any("/nowhere/at/all"));
+    assert_false(ldk_tune_cache_any(place.folder));
+    fill(&cache);
+    assert_int_equal(ldk_tune_cache_write(&cache, place.folder, &idle, &err), LD_OK);
+    assert_false(ldk_tune_cache_any(place.folder));
+    ldk_tune_cache_read(&cache, place.folder, &identity);
+    assert_int_equal(cache.entry_count, 0);
+    ldk_tune_cache_read(&cache, place.folder, &idle);
+    check_filled(&cache);
+    cache.changed = true;
+    assert_int_equal(ldk_tune_cache_write(&cache, place.folder, &identity, &err), LD_OK);
+    assert_true(ldk_tune_cache_any(place.folder));
+    ldk_tune_cache_deinit(&cache);
+    ldk_tune_file_name(&idle, name);
+    assert_memory_equal(name, "idle-", 5);
+    (void)snprintf(path, sizeof path, "%s/%s", place.folder, name);
+    assert_int_equal(unlink(path), 0);
+    remove_place(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +389,7 @@ int main(void)
         cmocka_unit_test(every_cut_and_every_flipped_bit_is_seen),
         cmocka_unit_test(random_damage_never_breaks_the_parser),
         cmocka_unit_test(a_flood_of_lines_ends_at_the_bound),
+        cmocka_unit_test(idle_times_have_a_file_of_their_own),
     };
     return cmocka_run_group_tests(tests, silence, NULL);
 }
