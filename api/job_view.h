@@ -105,6 +105,8 @@ struct ld_model_view {
     const char *manifest;
     const char *advice_json; /* of the manifest (api/advice.h); NULL: none */
     bool loaded, is_default;
+    bool streamed; /* its weights stay in the host's memory and are sent to the GPU as they are used
+                    */
 };
 
 struct ld_adapter_view {

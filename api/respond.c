@@ -305,6 +305,7 @@ void ld_respond_models(const struct ld_model_view *items, uint32_t count, struct
         put_text(out, "prediction", items[i].prediction);
         put_text(out, "manifest", items[i].manifest);
         put_bool(out, "loaded", items[i].loaded);
+        put_bool(out, "streamed", items[i].streamed);
         put_bool(out, "default", items[i].is_default);
         if (items[i].advice_json)
             put_json(out, "advice", items[i].advice_json, "{}");

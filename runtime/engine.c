@@ -20,6 +20,7 @@ static enum ld_code create_backend(struct ld_engine *engine, const struct ld_eng
 {
     const struct ld_device_choice choice = {.backend = config->backend,
                                             .precision = config->precision,
+                                            .stream_weights = config->stream_weights,
                                             .threads = config->threads,
                                             .tune_idle = config->tune_idle};
     const enum ld_code code = ld_device_open(&engine->backend, &choice, engine->note, err);

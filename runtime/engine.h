@@ -32,12 +32,13 @@ struct ld_engine_config {
         *vocab_path;       /* CLIP merges for models without their own; "" looks beside the model */
     const char *backend;   /* "auto", "cpu", "cuda" */
     const char *precision; /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
-    uint32_t threads;      /* 0: one per core */
-    uint32_t batch_max;    /* UNet rows a tick may hold, 0: planned from memory */
-    size_t model_bytes_max;   /* weights of all loaded models and VAEs; 0: no bound */
-    size_t variant_bytes_max; /* of variants that nobody uses, where `variants_bounded` */
-    bool variants_bounded;    /* else a few GiB */
-    bool tune_idle;           /* ld_engine_idle measures kernels (kernels.md 13) */
+    const char *stream_weights; /* "auto", "on", "off": on a GPU; NULL or "" is auto */
+    uint32_t threads;           /* 0: one per core */
+    uint32_t batch_max;         /* UNet rows a tick may hold, 0: planned from memory */
+    size_t model_bytes_max;     /* weights of all loaded models and VAEs; 0: no bound */
+    size_t variant_bytes_max;   /* of variants that nobody uses, where `variants_bounded` */
+    bool variants_bounded;      /* else a few GiB */
+    bool tune_idle;             /* ld_engine_idle measures kernels (kernels.md 13) */
     /* Looked at between operators; when set, all jobs end as cancelled. NULL: never. */
     const struct ld_cancel *interrupt;
 };

@@ -146,6 +146,10 @@ enum ld_code ld_job_prepare_pass(struct ld_job *job, struct ld_library *library,
         return err->code;
     if (!second)
         request->model = pass->model->name;
+    if (ld_model_is_streamed(pass->model->model) && (!second || other))
+        ld_job_warn(
+            job, "the weights of model '%.100s' are streamed to the GPU, which may slow its steps",
+            pass->model->name);
     init_table(pass, request->profile);
     pass->stage_count = 1;
     if (compile(job, pass, second, &pass->stages[0], err) != LD_OK)

@@ -2,6 +2,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
+#include "runtime/base/log.h"
 #include "runtime/ipc/stats.h"
 #include "runtime/text/wildcards.h"
 
@@ -34,6 +35,7 @@ static void copy_config(struct ld_library *library, const struct ld_engine_confi
     library->config.default_model = keep(library, config->default_model);
     library->config.model_path = keep(library, config->model_path);
     library->config.vocab_path = keep(library, config->vocab_path);
+    library->config.stream_weights = keep(library, config->stream_weights);
 }
 
 /* The name a directly given file goes by: its own, without folder and ending. */
@@ -267,6 +269,11 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
     if (!arch->has_unet || !arch->has_vae_decoder)
         return LD_FAIL(err, LD_E_UNSUPPORTED, "model '%.100s' has no %s", name,
                        arch->has_unet ? "VAE decoder" : "UNet");
+    if (ld_library_streams(library, arch)) {
+        ld_model_stream(resident->model);
+        LD_LOG(LD_LOG_INFO, "library", "a model's weights are streamed to the GPU",
+               ld_log_text("model", name));
+    }
     if (ld_library_load_text(library, entry, path, err) != LD_OK)
         return err->code;
     return ld_weights_sha256(entry->weights, resident->sha256, err);
@@ -354,6 +361,16 @@ static struct ld_vae_entry *free_vae_place(struct ld_library *library)
     return oldest;
 }
 
+/* A VAE of its own is streamed where the models that it joins are: it is one of the two. */
+static bool streams_any(const struct ld_library *library)
+{
+    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
+        if (library->residents[i].loaded && library->residents[i].resident.model &&
+            ld_model_is_streamed(library->residents[i].resident.model))
+            return true;
+    return false;
+}
+
 /* NULL after a failure. */
 static struct ld_vae_entry *load_vae(struct ld_library *library, const char *name,
                                      struct ld_error *err)
@@ -367,6 +384,8 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
         (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
     if (!entry || ld_model_open(&model, library->backend, file->path, NULL, err) != LD_OK)
         return NULL;
+    if (streams_any(library))
+        ld_model_stream(model);
     if (!ld_model_arch(model)->has_vae_decoder) {
         ld_model_destroy(model);
         (void)LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);

@@ -88,7 +88,8 @@ enum ld_code ld_library_find(struct ld_library *library, const char *name,
  */
 enum ld_code ld_library_rescan(struct ld_library *library, struct ld_buffer *out, bool *replaced,
                                struct ld_error *err) LD_MUST_USE;
-/* {"name", "loaded", "resident": [{"name", "bytes", "jobs"}], "resident_bytes", "budget_bytes"} */
+/* {"name", "loaded", "resident": [{"name", "bytes", "jobs", "streamed"}], "resident_bytes",
+ * "budget_bytes"} */
 void ld_library_write_residents(const struct ld_library *library, const char *name, bool loaded,
                                 struct ld_buffer *out);
 /* True once after a model came or went; the inventory then tells it. */

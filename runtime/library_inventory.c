@@ -37,9 +37,10 @@ static void write_entry(struct ld_library *library, const struct ld_registry_ent
     ld_buffer_format(out, ",\"sha256\":\"%s\",\"bytes\":%llu,\"created_us\":%lld", digest,
                      (unsigned long long)entry->bytes, (long long)entry->modified_us);
     if (entry->kind == LD_REGISTRY_MODEL)
-        ld_buffer_format(out, ",\"default\":%s,\"loaded\":%s",
+        ld_buffer_format(out, ",\"default\":%s,\"loaded\":%s,\"streamed\":%s",
                          strcmp(entry->name, library->default_name) == 0 ? "true" : "false",
-                         resident_named(library, entry->name) ? "true" : "false");
+                         resident_named(library, entry->name) ? "true" : "false",
+                         ld_library_streams_model(library, entry->name) ? "true" : "false");
     ld_buffer_text(out, ",\"detail\":");
     ld_buffer_text(out, entry->detail[0] ? entry->detail : "{}");
     ld_buffer_text(out, "}");
@@ -47,15 +48,16 @@ static void write_entry(struct ld_library *library, const struct ld_registry_ent
 
 /* A model given by path stands beside those of the folder. What it is, is known once it is loaded.
  */
-static void write_direct_model(const struct ld_library *library, struct ld_buffer *out)
+static void write_direct_model(struct ld_library *library, struct ld_buffer *out)
 {
     const struct ld_resident_entry *loaded = resident_named(library, library->default_name);
     ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, library->default_name);
     ld_buffer_format(out,
                      ",\"sha256\":\"%s\",\"bytes\":0,\"created_us\":0,\"default\":true,"
-                     "\"loaded\":%s,\"detail\":{",
-                     loaded ? loaded->resident.sha256 : "", loaded ? "true" : "false");
+                     "\"loaded\":%s,\"streamed\":%s,\"detail\":{",
+                     loaded ? loaded->resident.sha256 : "", loaded ? "true" : "false",
+                     ld_library_streams_model(library, library->default_name) ? "true" : "false");
     if (loaded)
         ld_describe_detection(out, ld_weights_detection(loaded->weights));
     ld_buffer_text(out, "}}");

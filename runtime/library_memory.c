@@ -1,7 +1,7 @@
 /*
  * What the device has, and what a picture takes there at least, model by model: for the front,
- * which refuses a picture that can never fit (server/capacity.h). Models of equal widths share a
- * table.
+ * which refuses a picture that can never fit (server/capacity.h), and for the choice of models
+ * whose weights are streamed. Models of equal widths share a table.
  */
 #include "runtime/library_state.h"
 
@@ -39,6 +39,27 @@ static bool same_widths(const struct ld_arch *a, const struct ld_arch *b)
            a->text_positions == b->text_positions;
 }
 
+/* ---- Streaming ------------------------------------------------------------------------------- */
+
+static bool streaming_is(const struct ld_library *library, const char *word)
+{
+    const char *set = library->config.stream_weights;
+    return strcmp(set && set[0] ? set : "auto", word) == 0;
+}
+
+/* Left to itself the library streams a model whose weights leave no room for one row of 512x512 and
+ * its decoding in what was free at the start. Larger pictures do not count: a device that holds the
+ * weights paints small ones without sending them each step. */
+static bool wants_streaming(const struct ld_library *library, const struct ld_need *resident)
+{
+    enum { POSITIONS = 64 * 64 };
+    const struct ld_backend *backend = library->backend;
+    return backend->ops->ring_plan_bytes &&
+           (streaming_is(library, "on") ||
+            (streaming_is(library, "auto") && backend->memory_free > 0 &&
+             ld_need_of(resident, POSITIONS) > backend->memory_free));
+}
+
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
 /* The place of the table for these widths, made now if there is none; -1: none can be made. */
@@ -52,7 +73,11 @@ static int32_t table_of(struct ld_library *library, const struct ld_arch *arch)
         return -1;
     struct ld_need_entry *entry = &library->needs[library->need_count];
     entry->arch = *arch;
-    if (ld_need_plan(&entry->need, arch, library->backend, &err) != LD_OK) {
+    enum ld_code code = ld_need_plan(&entry->need, arch, library->backend, false, &err);
+    entry->streamed = code == LD_OK && wants_streaming(library, &entry->need);
+    if (entry->streamed)
+        code = ld_need_plan(&entry->need, arch, library->backend, true, &err);
+    if (code != LD_OK) {
         ld_log_error(LD_LOG_WARN, "library", "what a model takes of the device is not known", &err);
         return -1;
     }
@@ -67,6 +92,21 @@ static int32_t table_of_model(struct ld_library *library, const char *name,
                    (entry && ld_describe_arch_of(ld_span_text(entry->detail), &arch))
                ? table_of(library, &arch)
                : -1;
+}
+
+bool ld_library_streams(struct ld_library *library, const struct ld_arch *arch)
+{
+    const int32_t table = library->backend->ops->ring_plan_bytes ? table_of(library, arch) : -1;
+    return table >= 0 && library->needs[table].streamed;
+}
+
+bool ld_library_streams_model(struct ld_library *library, const char *name)
+{
+    const struct ld_registry_entry *entry =
+        ld_registry_find(library->registry, LD_REGISTRY_MODEL, name);
+    const int32_t table =
+        library->backend->ops->ring_plan_bytes ? table_of_model(library, name, entry) : -1;
+    return table >= 0 && library->needs[table].streamed;
 }
 
 /* The models: those of the folder, and behind them one that was given by its path. */

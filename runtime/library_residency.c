@@ -148,9 +148,10 @@ void ld_library_write_residents(const struct ld_library *library, const char *na
             continue;
         ld_buffer_text(out, first ? "{\"name\":" : ",{\"name\":");
         ld_buffer_json_string(out, entry->resident.name);
-        ld_buffer_format(out, ",\"bytes\":%llu,\"jobs\":%u}",
+        ld_buffer_format(out, ",\"bytes\":%llu,\"jobs\":%u,\"streamed\":%s}",
                          (unsigned long long)bytes_of(entry->resident.model, entry->file_bytes),
-                         entry->resident.users);
+                         entry->resident.users,
+                         ld_model_is_streamed(entry->resident.model) ? "true" : "false");
         first = false;
     }
     ld_buffer_format(out, "],\"resident_bytes\":%llu,\"budget_bytes\":%llu}",

@@ -47,10 +47,11 @@ struct ld_resident_entry {
     bool stale; /* its file is gone or another one: jobs that have it end with it, no other comes */
 };
 
-/* What a picture takes of the device by a model of these widths. */
+/* What a picture takes of the device by a model of these widths, its weights streamed or not. */
 struct ld_need_entry {
     struct ld_arch arch;
     struct ld_need need;
+    bool streamed;
 };
 
 struct ld_library {
@@ -113,6 +114,11 @@ enum ld_code ld_library_write_inventory(struct ld_library *library,
  * for one: [{"kind": "adapter", "name": ..., "reason": ...}], the first `count_max` of them. */
 void ld_library_write_unusable(const struct ld_library *library, uint32_t count_max,
                                struct ld_buffer *out);
+
+/* library_memory.c: whether the weights of a model of these widths are to be streamed, by the
+ * setting and by what the device had free; and the same of a model by its name, for reports. */
+bool ld_library_streams(struct ld_library *library, const struct ld_arch *arch);
+bool ld_library_streams_model(struct ld_library *library, const char *name);
 
 /* library_memory.c: a member `"memory"` of it, {"bytes": what the device has, "default": name,
  * "needs": [{"models": [name], "steps": [[positions, bytes]]}]} with the steps of

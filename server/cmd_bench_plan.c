@@ -1,8 +1,10 @@
 /*
- * `latentd bench plan WxH,B`: the memory that a size and a batch take on a GPU, by what takes it.
- * Pure arithmetic over the networks' plans: no model, no weights, no GPU.
+ * `latentd bench plan WxH,B`: the memory that a size and a batch take on a GPU, by what takes it,
+ * and what is left of that where weights are streamed. Pure arithmetic over the networks' plans: no
+ * model, no weights, no GPU.
  */
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/ring.h"
 #include "runtime/base/buffer.h"
 #include "runtime/gpu/device.h"
 #include "runtime/model/arch.h"
@@ -23,22 +25,34 @@ struct plan_options {
 struct network {
     const char *name;
     size_t weights, activations, persistent, workspace;
-    uint32_t operators; /* of one run, without what is kept from run to run */
+    size_t vectors, largest; /* of the weights: those that are never streamed, the largest other */
+    uint32_t operators;      /* of one run, without what is kept from run to run */
 };
 
 struct budget {
     struct network unet, text, decoder, encoder;
     bool has_workspace; /* this build can tell */
     size_t weights, arena, workspace, context, total;
+    size_t ring, vectors, streamed_total; /* with streamed weights */
 };
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 /* As the backend lays a slot out. */
-static size_t slot_bytes(const struct ld_weight_slot *slot)
+static void add_slot(struct network *network, const struct ld_weight_slot *slot)
 {
     const struct ld_weight_desc desc = ld_weight_slot_desc(slot);
-    return ldk_pack_weight_bytes(&desc, LDK_F16, true);
+    const size_t bytes = ldk_pack_weight_bytes(&desc, LDK_F16, true);
+    network->weights += bytes;
+    if (slot->kind == LD_WEIGHT_VECTOR)
+        network->vectors += bytes;
+    else
+        network->largest = larger(network->largest, bytes);
 }
 
 /* ---- Networks -------------------------------------------------------------------------------- */
@@ -58,18 +72,13 @@ static enum ld_code price(struct network *network, const struct ld_arch *arch,
         network->persistent = graph.persistent_bytes;
         network->operators = graph.op_count - graph.prologue_count;
         network->workspace = ops ? ld_graph_workspace_bytes(&graph, ops) : 0;
-        network->weights = 0;
+        network->weights = network->vectors = network->largest = 0;
         for (uint32_t i = 0; i < layout.count; i++)
-            network->weights += slot_bytes(&layout.slots[i]);
+            add_slot(network, &layout.slots[i]);
     }
     ld_graph_deinit(&graph);
     ld_weight_layout_deinit(&layout);
     return code;
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
 }
 
 /* `batch` pictures, each with its negative prompt; pictures are decoded one by one. */
@@ -103,6 +112,8 @@ static enum ld_code make_budget(const struct plan_options *options, struct budge
                                    &budget->encoder};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         budget->weights += all[i]->weights;
+        budget->vectors += all[i]->vectors;
+        budget->ring = larger(budget->ring, ldk_ring_bytes(all[i]->largest));
         budget->context += all[i]->persistent;
         if (i < 2) /* steps and texts; the decoder's peak is told apart */
             budget->arena = larger(budget->arena, all[i]->activations);
@@ -111,6 +122,7 @@ static enum ld_code make_budget(const struct plan_options *options, struct budge
     /* The networks take turns in one arena. Painting needs no encoder's activations. */
     budget->total = budget->weights + larger(budget->arena, budget->decoder.activations) +
                     budget->context + budget->workspace;
+    budget->streamed_total = budget->total - budget->weights + budget->vectors + budget->ring;
     return LD_OK;
 }
 
@@ -137,7 +149,10 @@ static void write_json(const struct plan_options *options, const struct budget *
         ld_buffer_format(out, "%zu", budget->workspace);
     else
         ld_buffer_text(out, "null");
-    ld_buffer_format(out, ",\"total_bytes\":%zu,\"networks\":{", budget->total);
+    ld_buffer_format(out,
+                     ",\"total_bytes\":%zu,\"streamed\":{\"ring_bytes\":%zu,\"weight_bytes\":%zu,"
+                     "\"total_bytes\":%zu},\"networks\":{",
+                     budget->total, budget->ring, budget->vectors, budget->streamed_total);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ld_buffer_format(out, "%s\"%s\":{\"weight_bytes\":%zu,\"activation_bytes\":%zu}",
                          i ? "," : "", all[i]->name, all[i]->weights, all[i]->activations);
@@ -164,6 +179,11 @@ static void write_text(const struct plan_options *options, const struct budget *
     else
         ld_buffer_text(out, "  workspaces         ?  (this build has no CUDA kernels)\n");
     ld_buffer_format(out, "  total       %8.1f\n", mebibytes(budget->total));
+    ld_buffer_format(
+        out,
+        "  streamed    %8.1f  (the same with the weights in the host's memory: a ring of "
+        "%.1f, and %.1f that stay)\n",
+        mebibytes(budget->streamed_total), mebibytes(budget->ring), mebibytes(budget->vectors));
 }
 
 /* ---- The verb -------------------------------------------------------------------------------- */

@@ -395,13 +395,16 @@ static void look_at_gpu(struct doctor *doctor)
         say(doctor, GOOD, "gpu", "", "not asked for (worker.backend = cpu)");
         return;
     }
-    ld_device_look(&facts);
+    const char *streamed = doctor->settings->stream_weights;
+    ld_device_look(&facts, strcmp(streamed, "off") == 0);
     if (ld_device_judge(&facts, &err) == LD_OK) {
         say(doctor, GOOD, "gpu", "",
-            "%s, compute capability %d.%d, driver for CUDA %d.%d, %.1f of %.1f GiB free",
+            "%s, compute capability %d.%d, driver for CUDA %d.%d, %.1f of %.1f GiB free; weights "
+            "are "
+            "streamed: %s",
             facts.name, facts.major, facts.minor, facts.driver_version / 1000,
-            facts.driver_version % 1000 / 10, in_gib(facts.memory_free),
-            in_gib(facts.memory_total));
+            facts.driver_version % 1000 / 10, in_gib(facts.memory_free), in_gib(facts.memory_total),
+            streamed);
         return;
     }
     say(doctor, strcmp(backend, "cuda") == 0 ? WRONG : NOTE, "gpu",

@@ -32,6 +32,8 @@ static const struct own_flag own_flags[] = {
     {"vae-dir", OWN_TEXT, AT(engine.vae_dir), "DIR", "folder of VAEs"},
     {"backend", OWN_TEXT, AT(engine.backend), "auto|cpu|cuda", "what computes"},
     {"precision", OWN_TEXT, AT(engine.precision), "fp16|bf16", "type that a GPU computes in"},
+    {"stream-weights", OWN_TEXT, AT(engine.stream_weights), "auto|on|off",
+     "weights stay in the host's memory and are sent to the GPU as they are used"},
     {"threads", OWN_THREADS, AT(engine.threads), "N",
      "threads of the CPU backend; 0: one per core"},
     {"init", OWN_TEXT, AT(init_path), "FILE", "picture to start from (PNG, JPEG, WebP)"},
@@ -123,7 +125,8 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
                                              .model_path = "",
                                              .vocab_path = "",
                                              .backend = "auto",
-                                             .precision = "fp16"};
+                                             .precision = "fp16",
+                                             .stream_weights = "auto"};
     args->output = "out.png";
     args->server = "";
     args->key = "";

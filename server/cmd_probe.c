@@ -20,12 +20,12 @@ struct answer {
 };
 
 /* The child: what it has to say fits in one write to a pipe. */
-static _Noreturn void answer(int fd)
+static _Noreturn void answer(int fd, bool resident)
 {
     struct ld_device_facts facts;
     struct ld_error why = {0};
     struct answer answer = {0};
-    ld_device_look(&facts);
+    ld_device_look(&facts, resident);
     answer.code = ld_device_judge(&facts, &why);
     (void)snprintf(answer.detail, sizeof answer.detail, "%s", why.detail);
     _exit(write(fd, &answer, sizeof answer) == (ssize_t)sizeof answer ? 0 : 1);
@@ -54,7 +54,7 @@ static bool listen_to(int fd, struct answer *out)
     return true;
 }
 
-enum ld_code ld_probe_backend(const char *backend, struct ld_error *err)
+enum ld_code ld_probe_backend(const char *backend, bool resident, struct ld_error *err)
 {
     struct answer said = {0};
     int ends[2];
@@ -65,7 +65,7 @@ enum ld_code ld_probe_backend(const char *backend, struct ld_error *err)
     const pid_t child = fork();
     if (child == 0) {
         (void)close(ends[0]);
-        answer(ends[1]);
+        answer(ends[1], resident);
     }
     const int failed = child < 0 ? errno : 0;
     (void)close(ends[1]);

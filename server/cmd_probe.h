@@ -3,20 +3,22 @@
  * The question is put in a child process: it loads the driver and makes a context, which would keep
  * some hundred MiB of the GPU for as long as the front lives.
  *
- *     if (ld_probe_backend(settings->backend, &err) != LD_OK) ...   // one sentence, what is
- * missing
+ *     if (ld_probe_backend(settings->backend, resident, &err) != LD_OK) ...   // one sentence, what
+ * is missing
  */
 #ifndef LD_SERVER_CMD_PROBE_H
 #define LD_SERVER_CMD_PROBE_H
 
 #include "runtime/base/error.h"
 
+#include <stdbool.h>
+
 /*
- * "cuda" asks; any other word is LD_OK at once, since auto and cpu always find something.
- * Must be called before the process has threads.
+ * "cuda" asks for a device, one that holds all weights if `resident`; any other word is LD_OK at
+ * once, since auto and cpu always find something. Must be called before the process has threads.
  * Errors   those of ld_device_judge, LD_E_DEVICE (the driver did not answer in time, or died),
  *          LD_E_IO (no pipe, no process).
  */
-enum ld_code ld_probe_backend(const char *backend, struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_probe_backend(const char *backend, bool resident, struct ld_error *err) LD_MUST_USE;
 
 #endif

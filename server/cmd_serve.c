@@ -535,7 +535,8 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
     if (code == LD_OK)
         code = ld_state_check_models(settings, err);
     if (code == LD_OK)
-        code = ld_probe_backend(settings->backend, err);
+        code =
+            ld_probe_backend(settings->backend, strcmp(settings->stream_weights, "off") == 0, err);
     if (code == LD_OK && geteuid() == 0)
         LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
     if (code == LD_OK && settings->behind_proxy && !has_keys)

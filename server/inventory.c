@@ -106,6 +106,7 @@ static void read_models(struct reader *reader, struct ld_inventory *out)
         model->created_us = integer_member(reader, node, "created_us");
         model->is_default = flag_member(reader, node, "default");
         model->loaded = flag_member(reader, node, "loaded");
+        model->streamed = flag_member(reader, node, "streamed");
         model->kind = text_member(reader, detail, "kind");
         model->prediction = text_member(reader, detail, "prediction");
         model->manifest = "";

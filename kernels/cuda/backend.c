@@ -220,6 +220,7 @@ static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)
     if (code != LD_OK)
         return code;
     cuda->base.memory_bytes = info.memory_total;
+    cuda->base.memory_free = info.memory_free;
     describe(cuda, &info);
     return code;
 }

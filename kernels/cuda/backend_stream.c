@@ -10,7 +10,7 @@
  * itself tells, as far as the ring has room. Nothing has to be learnt or foretold.
  *
  * What is streamed: matrices and tables, whole, biases and phase forms included. Vectors (gains and
- * shifts of norms) stay on the device: all of SD1.5's take 0.6 MiB and a copy each would cost more
+ * shifts of norms) stay on the device: all of SD1.5's take 1.1 MiB, and a copy each would cost more
  * time than it saves memory.
  *
  * Recording  A run begins with an empty ring, so equal runs use equal places, and waits for nothing

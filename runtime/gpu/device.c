@@ -19,6 +19,9 @@ enum {
     /* SD1.5 in 16 bits takes 2041 MiB of weights; a 512x512 step and its decoding fit in the rest.
      */
     MEMORY_MIB_MIN = 2560,
+    /* Streamed, it passes through a ring of 157 MiB; a step and its decoding in strips take 30 MiB,
+     * what is staged and recorded 70 MiB. */
+    MEMORY_MIB_STREAMED_MIN = 512,
     FOLDER_SIZE = 1024
 };
 
@@ -60,11 +63,12 @@ enum ld_code ld_device_judge(const struct ld_device_facts *facts, struct ld_erro
                           "build with -DLATENTD_CUDA_ARCHS=%d%d",
                           facts->name, (int)facts->major, (int)facts->minor, (int)facts->major,
                           (int)facts->minor);
-    if (mebibytes(facts->memory_free) < MEMORY_MIB_MIN)
+    const unsigned least = facts->resident ? MEMORY_MIB_MIN : MEMORY_MIB_STREAMED_MIN;
+    if (mebibytes(facts->memory_free) < least)
         return LD_FAIL(err, LD_E_GPU_NOMEM,
-                       "the GPU (%s) has %u of %u MiB of memory free; %d MiB are needed",
+                       "the GPU (%s) has %u of %u MiB of memory free; %u MiB are needed%s",
                        facts->name, mebibytes(facts->memory_free), mebibytes(facts->memory_total),
-                       MEMORY_MIB_MIN);
+                       least, facts->resident ? ", fewer where weights may be streamed" : "");
     return LD_OK;
 }
 
@@ -95,10 +99,11 @@ static void look_at(struct ld_device_facts *facts, int32_t device)
     }
 }
 
-void ld_device_look(struct ld_device_facts *facts)
+void ld_device_look(struct ld_device_facts *facts, bool resident)
 {
     memset(facts, 0, sizeof *facts);
     facts->built = true;
+    facts->resident = resident;
     if (ldk_rt_versions(&facts->driver_version, &facts->runtime_version) != 0)
         facts->driver_version = 0;
     if (facts->driver_version == 0)
@@ -153,9 +158,10 @@ const struct ld_ops *ld_device_plan_ops(void)
 
 #else
 
-void ld_device_look(struct ld_device_facts *facts)
+void ld_device_look(struct ld_device_facts *facts, bool resident)
 {
     memset(facts, 0, sizeof *facts);
+    facts->resident = resident;
 }
 
 static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_facts *facts,
@@ -216,10 +222,14 @@ enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choi
     const bool bf16 = word_is(choice->precision, "fp16", "bf16");
     if (!automatic && !cpu && !word_is(choice->backend, "auto", "cuda"))
         return LD_FAIL(err, LD_E_INVALID, "backend must be auto, cpu or cuda");
+    const bool resident = word_is(choice->stream_weights, "auto", "off");
+    if (!resident && !word_is(choice->stream_weights, "auto", "auto") &&
+        !word_is(choice->stream_weights, "auto", "on"))
+        return LD_FAIL(err, LD_E_INVALID, "stream_weights must be auto, on or off");
     if (!bf16 && !word_is(choice->precision, "fp16", "fp16"))
         return LD_FAIL(err, LD_E_INVALID, "precision must be fp16 or bf16");
     if (!cpu) {
-        ld_device_look(&facts);
+        ld_device_look(&facts, resident);
         enum ld_code code = ld_device_judge(&facts, &why);
         if (code == LD_OK)
             code = open_cuda(out, &facts, bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16, choice, &why);

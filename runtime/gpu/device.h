@@ -25,13 +25,14 @@ struct ld_device_facts {
     char name[LD_DEVICE_NAME_SIZE];
     int32_t major, minor; /* compute capability */
     bool no_kernels;      /* this program has none that the chip can run */
+    bool resident;        /* what was asked for: weights have to fit on the device */
     size_t memory_total, memory_free;
     int32_t sm_count, clock_khz; /* multiprocessors, their highest clock */
 };
 
-/* Facts about the first device that is fit, or about the first one if none is. Loads the driver;
- * never fails. */
-void ld_device_look(struct ld_device_facts *facts);
+/* Facts about the first device that is fit, or about the first one if none is. `resident`: weights
+ * will not be streamed, so they have to fit. Loads the driver; never fails. */
+void ld_device_look(struct ld_device_facts *facts, bool resident);
 
 /*
  * Whether the CUDA backend can run with these facts. Pure.
@@ -48,9 +49,12 @@ struct ld_device_choice {
     const char *backend;   /* "auto", "cpu", "cuda"; NULL or "" is auto */
     const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;      /* 0: one per core */
-    bool tune;             /* measure kernels that nothing is known of yet; see below */
-    bool tune_idle;        /* ... when ld_ops.idle is called; needs no folder to write to */
-    bool profile; /* CUDA: no recordings, so that a profiler sees every operator, by name */
+    /* "auto", "on", "off": whether weights are streamed, which lowers what a device has to have;
+     * NULL or "" is auto. Which ones are is for those who make models (ld_model_stream). */
+    const char *stream_weights;
+    bool tune;      /* measure kernels that nothing is known of yet; see below */
+    bool tune_idle; /* ... when ld_ops.idle is called; needs no folder to write to */
+    bool profile;   /* CUDA: no recordings, so that a profiler sees every operator, by name */
 };
 
 /*

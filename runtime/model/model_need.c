@@ -15,15 +15,28 @@ _Static_assert(sizeof sides / sizeof sides[0] <= LD_NEED_STEPS_MAX, "every side 
 
 /* ---- Weights --------------------------------------------------------------------------------- */
 
-static size_t slot_bytes(struct ld_backend *backend, const struct ld_weight_slot *slot)
+struct weighed {
+    uint64_t text, unet, decoder;
+    uint64_t ring; /* that streamed ones pass through */
+};
+
+/* What of it stays on the device, and the ring where it is streamed. */
+static uint64_t slot_bytes(struct ld_backend *backend, const struct ld_weight_slot *slot,
+                           bool streamed, uint64_t *ring)
 {
-    const struct ld_weight_desc desc = ld_weight_slot_desc(slot);
+    struct ld_weight_desc desc = ld_weight_slot_desc(slot);
+    desc.streamed = streamed;
+    const uint64_t wanted = streamed && backend->ops->ring_plan_bytes
+                                ? backend->ops->ring_plan_bytes(backend, &desc)
+                                : 0;
+    *ring = wanted > *ring ? wanted : *ring;
     return backend->ops->weight_plan_bytes(backend, &desc);
 }
 
 /* As they stand packed; a backend that cannot tell keeps at least the values. */
-static enum ld_code weigh(uint64_t *bytes, const struct ld_arch *arch, struct ld_backend *backend,
-                          enum ld_part part, struct ld_error *err)
+static enum ld_code weigh(uint64_t *bytes, uint64_t *ring, const struct ld_arch *arch,
+                          struct ld_backend *backend, enum ld_part part, bool streamed,
+                          struct ld_error *err)
 {
     struct ld_weight_layout layout;
     ld_weight_layout_init(&layout);
@@ -32,7 +45,7 @@ static enum ld_code weigh(uint64_t *bytes, const struct ld_arch *arch, struct ld
     if (code == LD_OK && !backend->ops->weight_plan_bytes)
         *bytes = ld_weight_layout_values(&layout) * sizeof(uint16_t);
     for (uint32_t i = 0; code == LD_OK && backend->ops->weight_plan_bytes && i < layout.count; i++)
-        *bytes += slot_bytes(backend, &layout.slots[i]);
+        *bytes += slot_bytes(backend, &layout.slots[i], streamed, ring);
     ld_weight_layout_deinit(&layout);
     return code;
 }
@@ -97,18 +110,15 @@ static enum ld_code price_decoder(uint64_t *bytes, const struct ld_arch *arch,
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
-struct weighed {
-    uint64_t text, unet, decoder;
-};
-
 static enum ld_code weigh_parts(struct weighed *weighed, const struct ld_arch *arch,
-                                struct ld_backend *backend, struct ld_error *err)
+                                struct ld_backend *backend, bool streamed, struct ld_error *err)
 {
-    enum ld_code code = weigh(&weighed->unet, arch, backend, LD_PART_UNET, err);
+    uint64_t *ring = &weighed->ring;
+    enum ld_code code = weigh(&weighed->unet, ring, arch, backend, LD_PART_UNET, streamed, err);
     if (code == LD_OK && arch->has_text)
-        code = weigh(&weighed->text, arch, backend, LD_PART_TEXT, err);
+        code = weigh(&weighed->text, ring, arch, backend, LD_PART_TEXT, streamed, err);
     if (code == LD_OK && arch->has_vae_decoder)
-        code = weigh(&weighed->decoder, arch, backend, LD_PART_VAE_DECODER, err);
+        code = weigh(&weighed->decoder, ring, arch, backend, LD_PART_VAE_DECODER, streamed, err);
     return code;
 }
 
@@ -121,14 +131,22 @@ static void level(struct ld_need *need)
             need->steps[i - 1].bytes = need->steps[i].bytes;
 }
 
+uint64_t ld_need_of(const struct ld_need *need, uint32_t positions)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < need->count && need->steps[i].positions <= positions; i++)
+        bytes = need->steps[i].bytes;
+    return bytes;
+}
+
 enum ld_code ld_need_plan(struct ld_need *need, const struct ld_arch *arch,
-                          struct ld_backend *backend, struct ld_error *err)
+                          struct ld_backend *backend, bool streamed, struct ld_error *err)
 {
     struct weighed weighed = {0};
     memset(need, 0, sizeof *need);
     if (!arch->has_unet)
         return LD_FAIL(err, LD_E_NOT_FOUND, "the model has no UNet");
-    enum ld_code code = weigh_parts(&weighed, arch, backend, err);
+    enum ld_code code = weigh_parts(&weighed, arch, backend, streamed, err);
     for (size_t i = 0; code == LD_OK && i < side_count; i++) {
         uint64_t pass = 0;
         uint64_t decode = 0;
@@ -138,7 +156,7 @@ enum ld_code ld_need_plan(struct ld_need *need, const struct ld_arch *arch,
         decode += weighed.decoder;
         need->steps[need->count++] = (struct ld_need_step){
             .positions = (uint32_t)(sides[i] * sides[i]),
-            .bytes = weighed.text + weighed.unet + (pass > decode ? pass : decode),
+            .bytes = weighed.ring + weighed.text + weighed.unet + (pass > decode ? pass : decode),
         };
     }
     level(need);

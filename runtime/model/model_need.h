@@ -2,13 +2,15 @@
  * The least memory of a device that a picture takes, by its size, so that one that can never fit is
  * told before it is tried. Of weights and plans alone: no device is asked, nothing runs.
  *
- *     ld_need_plan(&need, arch, backend, &err);
+ *     ld_need_plan(&need, arch, backend, false, &err);
  *     for (uint32_t i = 0; i < need.count; i++)
  *         use(need.steps[i].positions, need.steps[i].bytes);
  *
  *     need = weights of text encoder and UNet + the larger of
  *            a UNet pass of one row: activations, keys and values of one chunk, scratch
  *            a decoding in the form that takes least: the decoder's weights, activations, scratch
+ *
+ * Of weights that are streamed, what stays on the device and the ring for the largest of them.
  *
  * Every path of the engine comes to hold at least that at one moment: a pass shrinks to one row, a
  * decoding to tiles, and parts of a model that a job uses are not let go of. What comes on top
@@ -34,11 +36,16 @@ struct ld_need {
     uint32_t count;
 };
 
+/* What the table says of a latent of so many positions: its last step at or below them. */
+uint64_t ld_need_of(const struct ld_need *need, uint32_t positions);
+
 /*
- * For a model with a UNet, on this backend; takes tens of milliseconds.
+ * For a model with a UNet, on this backend, its weights streamed or not; takes tens of
+ * milliseconds.
  * Errors   LD_E_NOT_FOUND (no UNet), those of building a graph.
  */
 enum ld_code ld_need_plan(struct ld_need *need, const struct ld_arch *arch,
-                          struct ld_backend *backend, struct ld_error *err) LD_MUST_USE;
+                          struct ld_backend *backend, bool streamed,
+                          struct ld_error *err) LD_MUST_USE;
 
 #endif

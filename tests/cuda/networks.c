@@ -33,6 +33,13 @@ void network_open(struct network *on, const char *path, const char *backend, con
         network_stop(backend, &err);
 }
 
+void network_open_streamed(struct network *on, const char *path)
+{
+    network_open(on, path, "cuda", "fp16");
+    ld_model_stream(on->model);
+    network_report("a model", "is streamed", ld_model_is_streamed(on->model), 0);
+}
+
 void network_close(struct network *on)
 {
     ld_model_destroy(on->model);

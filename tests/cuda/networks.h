@@ -17,6 +17,8 @@ struct network {
 /* `backend` "cuda" or "cpu", `precision` "fp16", "bf16" or "". Ends the program where that fails;
  * Owner   the caller; network_close. */
 void network_open(struct network *on, const char *path, const char *backend, const char *precision);
+/* The same on "cuda" in fp16, the weights streamed. */
+void network_open_streamed(struct network *on, const char *path);
 void network_close(struct network *on);
 
 /* Say what failed, and end the program. */

@@ -2,8 +2,8 @@
  * piece: equal but for the rounding that another cut of the sums moves, as near to the CPU's
  * picture as the whole one, and the same bits each time; for an odd height, strips of few rows,
  * both halves of the VAE and both precisions. How: the demo model's VAE over the host build of the
- * kernels, at the tolerances of kernels.md 15. (On the CPU strips equal the whole to the bit:
- * tests/unit/test_vae_forms.c.) */
+ * kernels, at the tolerances of kernels.md 15. And that streamed weights change no bit of either.
+ * (On the CPU strips equal the whole to the bit: tests/unit/test_vae_forms.c.) */
 #include "tests/cuda/networks.h"
 
 #include <stdio.h>
@@ -81,6 +81,25 @@ static void check(const struct network *cuda, const struct network *cpu, struct 
     }
 }
 
+static void check_streamed(const char *path, const struct network *resident)
+{
+    static const struct half halves[] = {{.height = 3, .width = 2},
+                                         {.height = 3, .width = 2, .rows = 2},
+                                         {.encoder = true, .height = 3, .width = 2}};
+    static float want[PICTURE];
+    static float got[PICTURE];
+    struct network streamed;
+    network_open_streamed(&streamed, path);
+    for (size_t i = 0; i < sizeof halves / sizeof halves[0]; i++) {
+        run(resident, &halves[i], want);
+        run(&streamed, &halves[i], got);
+        network_report(halves[i].encoder ? "streamed encoder" : "streamed decoder", "the same bits",
+                       memcmp(got, want, values_of(&halves[i]) * sizeof *got) == 0,
+                       network_distance(got, want, values_of(&halves[i])));
+    }
+    network_close(&streamed);
+}
+
 int main(int argc, char **argv)
 {
     struct network cpu;
@@ -97,6 +116,7 @@ int main(int argc, char **argv)
     check(&cuda, &cpu, (struct half){.height = 5, .width = 3}, (const int32_t[]){2, 6, 0}, 1e-2);
     check(&cuda, &cpu, (struct half){.encoder = true, .height = 3, .width = 2},
           (const int32_t[]){6, 0}, 1e-2);
+    check_streamed(argv[1], &cuda);
     network_close(&cuda);
     network_open(&cuda, argv[1], "cuda", "bf16");
     check(&cuda, &cpu, (struct half){.height = 3, .width = 2}, (const int32_t[]){2, 0}, 4e-2);

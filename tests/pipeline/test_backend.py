@@ -42,6 +42,14 @@ def test_plan_adds_up(latentd):
     assert one["total_bytes"] == one["weight_bytes"] + max(one["arena_bytes"], one["vae_peak_bytes"]) \
         + one["context_bytes"] + (one["workspace_bytes"] or 0)
     assert one["weight_bytes"] == sum(n["weight_bytes"] for n in one["networks"].values())
+    # A ring of two of the largest weight, an upsampling convolution of 1280 channels in both its forms,
+    # stands for all of them but the vectors.
+    streamed = one["streamed"]
+    assert 2 * 1280 * 1280 * 25 * 2 < streamed["ring_bytes"] < 170 * MIB
+    assert 0 < streamed["weight_bytes"] < 4 * MIB
+    assert streamed["total_bytes"] == one["total_bytes"] - one["weight_bytes"] + streamed["weight_bytes"] \
+        + streamed["ring_bytes"]
+    assert "streamed" in run(latentd, "bench", "plan", "1024x1024,1").stdout
 
 
 def test_plan_grows_with_the_batch_and_decodes_one_by_one(latentd):
@@ -65,7 +73,8 @@ def test_auto_paints_and_an_unknown_backend_is_refused(latentd, tiny_model, tmp_
     assert done.returncode == 0, done.stderr
     assert out.exists()
     for flag, word, sentence in (("--backend", "gpu", "auto, cpu or cuda"),
-                                 ("--precision", "fp8", "fp16 or bf16")):
+                                 ("--precision", "fp8", "fp16 or bf16"),
+                                 ("--stream-weights", "sometimes", "auto, on or off")):
         done = run(latentd, "generate", *common, "-o", str(out), flag, word, "a cat")
         assert done.returncode == 1 and sentence in done.stderr
 

@@ -6,7 +6,7 @@ ld_unit_test(test_cuda_backend ld_cuda_backend ld_fake_gpu ld_model ld_test_tool
 target_sources(test_cuda_backend PRIVATE unit/network_fixture.c)
 # Whole networks through a fake GPU: 10 s as built for use, minutes under sanitizers.
 set_tests_properties(unit/test_cuda_backend PROPERTIES LABELS fast TIMEOUT 700)
-ld_unit_test(test_cuda_ring ld_cuda_backend)
+ld_unit_test(test_cuda_ring ld_kernels)
 ld_unit_test(test_cuda_stream ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
 target_sources(test_cuda_stream PRIVATE unit/network_fixture.c)
 set_tests_properties(unit/test_cuda_stream PROPERTIES TIMEOUT 700) # as test_cuda_backend
@@ -39,7 +39,7 @@ endif()
 
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
-  foreach(name company device memory overflow)
+  foreach(name company device memory overflow stream)
     set(test test_engine_${name})
     add_executable(${test} unit/${test}.c unit/engine_fixture.c cuda/fake_gpu.c cuda/fake_kernels.c
       cuda/fake_tuner.c)

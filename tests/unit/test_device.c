@@ -63,7 +63,12 @@ static void what_is_missing_is_named(void **state)
     refuses(&facts, LD_E_UNSUPPORTED, "capability 8.9; build with -DLATENTD_CUDA_ARCHS=89");
     facts = fit;
     facts.memory_free = (size_t)1 << 30;
-    refuses(&facts, LD_E_GPU_NOMEM, "1024 of 8192 MiB of memory free; 2560 MiB are needed");
+    assert_int_equal(ld_device_judge(&facts, NULL), LD_OK); /* weights may be streamed */
+    facts.resident = true;
+    refuses(&facts, LD_E_GPU_NOMEM, "1024 of 8192 MiB of memory free; 2560 MiB are needed, fewer");
+    facts.resident = false;
+    facts.memory_free = (size_t)511 << 20;
+    refuses(&facts, LD_E_GPU_NOMEM, "511 of 8192 MiB of memory free; 512 MiB are needed");
     facts = fit;
     facts.major = 0;
     refuses(&facts, LD_E_DEVICE, "does not answer");
@@ -127,6 +132,29 @@ static void cuda_without_a_fit_gpu_is_an_error(void **state)
     assert_int_equal(ld_device_open(&opened, &choice, NULL, &err), LD_E_INVALID);
 }
 
+/* What a device has to have depends on whether weights have to fit on it. */
+static void weights_that_may_be_streamed_ask_for_less(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word;
+        enum ld_code code;
+    } cases[] = {{NULL, LD_OK},           {"", LD_OK},          {"auto", LD_OK}, {"on", LD_OK},
+                 {"off", LD_E_GPU_NOMEM}, {"yes", LD_E_INVALID}};
+    fake_gpu.info.memory_free = (size_t)1 << 30;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ld_error err = {0};
+        struct ld_backend *opened = NULL;
+        const struct ld_device_choice choice = {
+            .backend = "cuda", .threads = 1, .stream_weights = cases[i].word};
+        assert_int_equal(ld_device_open(&opened, &choice, NULL, &err), cases[i].code);
+        if (opened) {
+            assert_int_equal(opened->memory_free, (size_t)1 << 30);
+            opened->ops->destroy(opened);
+        }
+    }
+}
+
 static void the_precision_is_the_type_of_activations(void **state)
 {
     (void)state;
@@ -149,6 +177,7 @@ int main(void)
         cmocka_unit_test_setup(what_is_missing_is_named, reset),
         cmocka_unit_test_setup(auto_takes_a_fit_gpu_and_else_the_cpu_and_says_why, reset),
         cmocka_unit_test_setup(cuda_without_a_fit_gpu_is_an_error, reset),
+        cmocka_unit_test_setup(weights_that_may_be_streamed_ask_for_less, reset),
         cmocka_unit_test_setup(the_precision_is_the_type_of_activations, reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,13 +29,19 @@ static struct ld_backend *fake_backend(void)
     return backend;
 }
 
-static struct ld_need plan(const struct ld_arch *arch, struct ld_backend *backend)
+static struct ld_need plan_for(const struct ld_arch *arch, struct ld_backend *backend,
+                               bool streamed)
 {
     struct ld_error err = {0};
     struct ld_need need;
-    if (ld_need_plan(&need, arch, backend, &err) != LD_OK)
+    if (ld_need_plan(&need, arch, backend, streamed, &err) != LD_OK)
         fail_msg("%s", err.detail);
     return need;
+}
+
+static struct ld_need plan(const struct ld_arch *arch, struct ld_backend *backend)
+{
+    return plan_for(arch, backend, false);
 }
 
 static void set_sd15(struct ld_arch *arch)
@@ -45,14 +51,9 @@ static void set_sd15(struct ld_arch *arch)
     arch->has_unet = arch->has_text = arch->has_vae_decoder = true;
 }
 
-/* What the table says of a size: its last step at or below it. */
 static uint64_t looked_up(const struct ld_need *need, int32_t height, int32_t width)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < need->count; i++)
-        if (need->steps[i].positions <= (uint32_t)(height * width))
-            bytes = need->steps[i].bytes;
-    return bytes;
+    return ld_need_of(need, (uint32_t)(height * width));
 }
 
 /* ---- The table ------------------------------------------------------------------------------- */
@@ -77,6 +78,39 @@ static void steps_rise_over_all_sizes(void **state)
     backend->ops->destroy(backend);
 }
 
+static void a_step_is_found_by_its_positions(void **state)
+{
+    (void)state;
+    const struct ld_need need = {.steps = {{64, 100}, {256, 300}}, .count = 2};
+    assert_int_equal(ld_need_of(&need, 63), 0);
+    assert_int_equal(ld_need_of(&need, 64), 100);
+    assert_int_equal(ld_need_of(&need, 255), 100);
+    assert_int_equal(ld_need_of(&need, 1 << 20), 300);
+}
+
+/* 1.9 GiB of weights go, a ring for the largest of them comes: twice the second upsampling
+ * convolution, 1280 channels wide, in both its forms. */
+static void streaming_takes_a_ring_instead_of_the_weights(void **state)
+{
+    (void)state;
+    struct ld_arch arch;
+    struct ld_backend *backend = fake_backend();
+    set_sd15(&arch);
+    const struct ld_need resident = plan(&arch, backend);
+    const struct ld_need streamed = plan_for(&arch, backend, true);
+    const uint64_t upsampler = (uint64_t)1280 * 1280 * (9 + 16) * 2;
+    assert_int_equal(streamed.count, resident.count);
+    print_message("SD1.5 at 64x64, 512x512 and 1024x1024: %llu, %llu, %llu MiB streamed\n",
+                  (unsigned long long)(looked_up(&streamed, 8, 8) >> 20),
+                  (unsigned long long)(looked_up(&streamed, 64, 64) >> 20),
+                  (unsigned long long)(looked_up(&streamed, 128, 128) >> 20));
+    assert_true(streamed.steps[0].bytes > 2 * upsampler);
+    assert_true(streamed.steps[0].bytes < 2 * upsampler + ((uint64_t)64 << 20));
+    for (uint32_t i = 0; i < streamed.count; i++)
+        assert_true(streamed.steps[i].bytes + ((uint64_t)1700 << 20) < resident.steps[i].bytes);
+    backend->ops->destroy(backend);
+}
+
 static void a_model_without_a_unet_has_none(void **state)
 {
     (void)state;
@@ -86,7 +120,7 @@ static void a_model_without_a_unet_has_none(void **state)
     struct ld_backend *backend = fake_backend();
     set_sd15(&arch);
     arch.has_unet = false;
-    assert_int_equal(ld_need_plan(&need, &arch, backend, &err), LD_E_NOT_FOUND);
+    assert_int_equal(ld_need_plan(&need, &arch, backend, false, &err), LD_E_NOT_FOUND);
     assert_int_equal(need.count, 0);
     backend->ops->destroy(backend);
 }
@@ -234,6 +268,25 @@ static void a_pass_takes_what_its_step_says(void **state)
     }
 }
 
+static void a_streamed_pass_takes_what_its_step_says(void **state)
+{
+    (void)state;
+    struct ld_error err = {0};
+    struct network_fixture on =
+        open_parts(true, LD_PART_BIT(LD_PART_UNET) | LD_PART_BIT(LD_PART_TEXT));
+    ld_model_stream(on.model);
+    const struct ld_need need = plan_for(ld_model_arch(on.model), on.backend, true);
+    const uint64_t told = looked_up(&need, SIDE_MIN, SIDE_MIN);
+    assert_int_equal(ld_model_load(on.model, LD_PART_TEXT, &err), LD_OK);
+    const uint64_t pass = pass_at(&on, true, SIDE_MIN);
+    struct ld_cuda_stats stats;
+    ld_cuda_stats(on.backend, &stats);
+    /* Vectors alone are in slabs, which are larger than what lies in them. */
+    assert_true(told > stats.ring_bytes + pass &&
+                told <= stats.ring_bytes + pass + stats.slab_bytes);
+    network_fixture_close(&on);
+}
+
 static void a_decoding_takes_what_its_step_says(void **state)
 {
     (void)state;
@@ -258,9 +311,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_rise_over_all_sizes),
+        cmocka_unit_test(a_step_is_found_by_its_positions),
+        cmocka_unit_test(streaming_takes_a_ring_instead_of_the_weights),
         cmocka_unit_test(a_model_without_a_unet_has_none),
         cmocka_unit_test(no_shape_takes_less_than_its_step),
         cmocka_unit_test(a_pass_takes_what_its_step_says),
+        cmocka_unit_test(a_streamed_pass_takes_what_its_step_says),
         cmocka_unit_test(a_decoding_takes_what_its_step_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
