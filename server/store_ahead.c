@@ -1,8 +1,8 @@
 /*
- * How many jobs wait, and how long one of them still does. That takes the standing of every key
- * with waiting jobs, so it is kept in memory: the writer brings it up after each change of a key's
+ * How the keys with waiting jobs stand: whose turn it is, how many jobs wait, and how long one of
+ * them still does. All that is kept in memory: the writer brings it up after each change of a key's
  * row, and shows the readers a copy after each commit. A poll therefore costs the same however many
- * keys and jobs wait.
+ * keys and jobs wait, and a claim reads no key's row.
  */
 #include "server/store_internal.h"
 
@@ -13,19 +13,14 @@
 
 enum { SHARES_AGE_MAX_US = 1000000 }; /* a key's changed weight counts a second later */
 
-struct standing {
-    struct ld_fair_key key;
-    char tenant[LD_STORE_TENANT_BYTES_MAX + 1];
-};
-
-/* Keys with waiting jobs in no order, and the sums over all keys. */
+/* Keys with waiting jobs in the order of their names, and the sums over all keys. */
 struct standings {
     bool known; /* else they must be loaded */
     bool all;   /* no key was left out for want of room */
     uint32_t count;
     int64_t queued, running_cost;
     int64_t shares_us; /* when the weights were last asked for, monotonic */
-    struct standing keys[LD_FAIR_KEYS_MAX];
+    struct ld_store_waiting keys[LD_FAIR_KEYS_MAX];
 };
 
 struct ld_store_ahead {
@@ -55,19 +50,37 @@ void ld_store_ahead_destroy(struct ld_store *store)
 
 /* ---- The writer's side ----------------------------------------------------------------------- */
 
-static struct standing *find(struct standings *standings, const char *tenant)
+/* Where a key is, or would have to be put. */
+static uint32_t place_of(const struct standings *standings, const char *tenant)
 {
-    for (uint32_t i = 0; i < standings->count; i++)
-        if (strcmp(standings->keys[i].tenant, tenant) == 0)
-            return &standings->keys[i];
-    return NULL;
+    uint32_t low = 0;
+    uint32_t high = standings->count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (strcmp(standings->keys[middle].tenant, tenant) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
-static void ask_share(const struct ld_store *store, struct standing *standing)
+static bool is_at(const struct standings *standings, uint32_t place, const char *tenant)
 {
-    const struct ld_fair_share share = ld_store_share_of(store, standing->tenant);
-    standing->key.weight = share.weight;
-    standing->key.running_max = share.running_max;
+    return place < standings->count && strcmp(standings->keys[place].tenant, tenant) == 0;
+}
+
+static const struct ld_store_waiting *find(const struct standings *standings, const char *tenant)
+{
+    const uint32_t place = place_of(standings, tenant);
+    return is_at(standings, place, tenant) ? &standings->keys[place] : NULL;
+}
+
+static void ask_share(const struct ld_store *store, struct ld_store_waiting *waiting)
+{
+    const struct ld_fair_share share = ld_store_share_of(store, waiting->tenant);
+    waiting->key.weight = share.weight;
+    waiting->key.running_max = share.running_max;
 }
 
 /* Weights change without the store hearing of it. */
@@ -94,6 +107,16 @@ static enum ld_code load_sums(struct ld_store *store, struct standings *own, str
     return code;
 }
 
+/* The columns from `at` on: virtual time, turns, waiting jobs, their cost, running jobs. */
+static void read_key(struct ld_db_query *row, int at, struct ld_store_waiting *waiting)
+{
+    waiting->key = (struct ld_fair_key){.vtime = ld_db_int(row, at),
+                                        .queued = ld_db_int(row, at + 2),
+                                        .queued_cost = ld_db_int(row, at + 3),
+                                        .running = ld_db_int(row, at + 4)};
+    waiting->turns = ld_db_int(row, at + 1);
+}
+
 static enum ld_code load(struct ld_store *store, struct standings *own, struct ld_error *err)
 {
     bool row = false;
@@ -104,12 +127,9 @@ static enum ld_code load(struct ld_store *store, struct standings *own, struct l
     own->count = 0;
     ld_db_bind_int(query, 1, LD_FAIR_KEYS_MAX);
     while ((code = ld_db_step(query, &row, err)) == LD_OK && row && own->count < LD_FAIR_KEYS_MAX) {
-        struct standing *standing = &own->keys[own->count++];
-        (void)ld_fmt(standing->tenant, sizeof standing->tenant, "%s", ld_db_text(query, 0));
-        standing->key = (struct ld_fair_key){.vtime = ld_db_int(query, 1),
-                                             .queued = ld_db_int(query, 2),
-                                             .queued_cost = ld_db_int(query, 3),
-                                             .running = ld_db_int(query, 4)};
+        struct ld_store_waiting *waiting = &own->keys[own->count++];
+        (void)ld_fmt(waiting->tenant, sizeof waiting->tenant, "%s", ld_db_text(query, 0));
+        read_key(query, 1, waiting);
     }
     ld_db_done(query);
     own->all = own->count < LD_FAIR_KEYS_MAX;
@@ -128,24 +148,33 @@ static enum ld_code bring_up(struct ld_store *store, struct ld_error *err)
     return code;
 }
 
-static void put(struct ld_store *store, const char *tenant, const struct ld_fair_key *key)
+static void take_out(struct standings *own, uint32_t place)
+{
+    struct ld_store_waiting *at = &own->keys[place];
+    own->count--;
+    memmove(at, at + 1, (own->count - place) * sizeof *at);
+}
+
+static void put(struct ld_store *store, const struct ld_store_waiting *waiting)
 {
     struct standings *own = &store->ahead->own;
-    struct standing *standing = find(own, tenant);
-    if (key->queued == 0) {
-        if (standing)
-            *standing = own->keys[--own->count];
+    const uint32_t place = place_of(own, waiting->tenant);
+    struct ld_store_waiting *at = &own->keys[place];
+    const bool there = is_at(own, place, waiting->tenant);
+    if (waiting->key.queued == 0) {
+        if (there)
+            take_out(own, place);
         return;
     }
-    if (!standing) {
+    if (!there) {
         own->all = own->all && own->count + 1 < LD_FAIR_KEYS_MAX;
         if (!own->all)
             return; /* loaded anew when it is next needed */
-        standing = &own->keys[own->count++];
-        (void)ld_fmt(standing->tenant, sizeof standing->tenant, "%s", tenant);
+        memmove(at + 1, at, (own->count - place) * sizeof *at);
+        own->count++;
     }
-    standing->key = *key;
-    ask_share(store, standing);
+    *at = *waiting;
+    ask_share(store, at);
 }
 
 enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
@@ -163,18 +192,16 @@ enum ld_code ld_store_ahead_follow(struct ld_store *store, const char *tenant,
         return err->code;
     ld_db_bind_text(query, 1, tenant);
     const enum ld_code code = ld_db_step(query, &row, err);
-    struct ld_fair_key key = {0};
+    struct ld_store_waiting waiting = {0};
+    (void)ld_fmt(waiting.tenant, sizeof waiting.tenant, "%s", tenant);
     if (code == LD_OK && row)
-        key = (struct ld_fair_key){.vtime = ld_db_int(query, 0),
-                                   .queued = ld_db_int(query, 2),
-                                   .queued_cost = ld_db_int(query, 3),
-                                   .running = ld_db_int(query, 4)};
+        read_key(query, 0, &waiting);
     ld_db_done(query);
     if (code != LD_OK)
         return code;
     own->queued += queued_change;
     own->running_cost += running_cost_change;
-    put(store, tenant, &key);
+    put(store, &waiting);
     return LD_OK;
 }
 
@@ -211,7 +238,16 @@ enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err)
     return LD_OK;
 }
 
-/* ---- How many wait --------------------------------------------------------------------------- */
+/* ---- Who waits, and how many ----------------------------------------------------------------- */
+
+enum ld_code ld_store_waiting_keys(struct ld_store *store, const struct ld_store_waiting **keys,
+                                   uint32_t *count, struct ld_error *err)
+{
+    const enum ld_code code = bring_up(store, err);
+    *keys = store->ahead->own.keys;
+    *count = code == LD_OK ? store->ahead->own.count : 0;
+    return code;
+}
 
 enum ld_code ld_store_queued(struct ld_store *store, struct ld_db *db, int64_t *queued,
                              struct ld_error *err)
@@ -231,10 +267,10 @@ enum ld_code ld_store_queued(struct ld_store *store, struct ld_db *db, int64_t *
 /* ---- What lies before a job ------------------------------------------------------------------ */
 
 /* Before a job of `tenant` that has `own_cost` of its own before it. */
-static void look(const struct ld_store *store, struct standings *standings, const char *tenant,
-                 int64_t own_cost, struct ld_job_view *view)
+static void look(const struct ld_store *store, const struct standings *standings,
+                 const char *tenant, int64_t own_cost, struct ld_job_view *view)
 {
-    const struct standing *own = find(standings, tenant);
+    const struct ld_store_waiting *own = find(standings, tenant);
     int64_t start = own ? own->key.vtime : atomic_load(&store->fair_now); /* in virtual time */
     start += ld_fair_charge(own_cost, own ? own->key.weight : LD_FAIR_WEIGHT_DEFAULT);
     view->running_max_reached = own && own->key.running >= own->key.running_max;
@@ -297,7 +333,7 @@ int64_t ld_store_forecast(struct ld_store *store, const char *tenant)
     struct ld_store_ahead *ahead = store->ahead;
     struct ld_job_view view = {0};
     pthread_mutex_lock(&ahead->lock);
-    const struct standing *own = find(&ahead->shown, tenant);
+    const struct ld_store_waiting *own = find(&ahead->shown, tenant);
     refresh_shares(store, &ahead->shown);
     look(store, &ahead->shown, tenant, own ? own->key.queued_cost : 0, &view);
     pthread_mutex_unlock(&ahead->lock);

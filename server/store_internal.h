@@ -165,7 +165,7 @@ enum ld_code ld_store_choose(struct ld_store *store, const struct ld_fair_worker
 /* What the operator's settings give a key. */
 struct ld_fair_share ld_store_share_of(const struct ld_store *store, const char *tenant);
 
-/* ---- How long it still takes (store_ahead.c) -------------------------------------------------- */
+/* ---- How the keys stand (store_ahead.c) ------------------------------------------------------ */
 
 /* Between the opening of the writer's connection and its end. Errors   LD_E_NOMEM. */
 enum ld_code ld_store_ahead_create(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
@@ -182,6 +182,18 @@ void ld_store_ahead_undo(struct ld_store *store);
 void ld_store_ahead_forget(struct ld_store *store);
 /* A transaction was committed: readers see it from now on. */
 enum ld_code ld_store_ahead_show(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
+
+/* A key with waiting jobs. */
+struct ld_store_waiting {
+    struct ld_fair_key key;
+    int64_t turns; /* that it has had */
+    char tenant[LD_STORE_TENANT_BYTES_MAX + 1];
+};
+
+/* On the writer: all of them, in the order of their names (of very many, those whose turn comes
+ * first). Lent until the next change of one. */
+enum ld_code ld_store_waiting_keys(struct ld_store *store, const struct ld_store_waiting **keys,
+                                   uint32_t *count, struct ld_error *err) LD_MUST_USE;
 
 /* How many jobs wait: for the writer's connection of this very moment, else as of the last commit.
  */

@@ -163,8 +163,9 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_SHARE_MOVE] = "UPDATE shares SET queued = queued + ?2, queued_cost = queued_cost + ?3,"
                        " running = running + ?4, running_cost = running_cost + ?5,"
                        " vtime = vtime + ?6, turns = turns + ?7 WHERE tenant = ?1",
-    [SQL_SHARES_WAITING] = "SELECT tenant, vtime, queued, queued_cost, running, turns FROM shares"
-                           " WHERE queued > 0 ORDER BY vtime LIMIT ?1",
+    [SQL_SHARES_WAITING] =
+        "SELECT tenant, vtime, turns, queued, queued_cost, running FROM (SELECT *"
+        " FROM shares WHERE queued > 0 ORDER BY vtime LIMIT ?1) ORDER BY tenant",
     [SQL_SHARES_SUMS] = "SELECT SUM(queued), SUM(running_cost) FROM shares",
     [SQL_SHARES_RESET] = "UPDATE shares SET queued = 0, queued_cost = 0, running = 0,"
                          " running_cost = 0",

@@ -96,65 +96,21 @@ enum ld_code ld_store_shares_recount(struct ld_store *store, struct ld_error *er
 
 /* ---- Whose turn it is ------------------------------------------------------------------------ */
 
-struct waiting {
-    struct ld_fair_key keys[LD_FAIR_KEYS_MAX];
-    const char *tenants[LD_FAIR_KEYS_MAX]; /* in the arena */
-    int64_t turns[LD_FAIR_KEYS_MAX];
-    uint32_t count;
-};
-
-static enum ld_code load_waiting(struct ld_store *store, struct ld_db *db, struct ld_arena *arena,
-                                 struct waiting **out, struct ld_error *err)
-{
-    bool row;
-    enum ld_code code;
-    struct waiting *waiting = ld_arena_alloc(arena, sizeof *waiting);
-    struct ld_db_query *query = ld_db_use(db, SQL_SHARES_WAITING, err);
-    *out = waiting;
-    if (!waiting)
-        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
-    if (!query)
-        return err->code;
-    ld_db_bind_int(query, 1, LD_FAIR_KEYS_MAX);
-    while ((code = ld_db_step(query, &row, err)) == LD_OK && row &&
-           waiting->count < LD_FAIR_KEYS_MAX) {
-        const char *tenant = ld_arena_strdup(arena, ld_db_text(query, 0));
-        if (!tenant) {
-            code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
-            break;
-        }
-        const struct ld_fair_share share = ld_store_share_of(store, tenant);
-        waiting->keys[waiting->count] = (struct ld_fair_key){
-            .vtime = ld_db_int(query, 1),
-            .weight = share.weight,
-            .queued = ld_db_int(query, 2),
-            .queued_cost = ld_db_int(query, 3),
-            .running = ld_db_int(query, 4),
-            .running_max = share.running_max,
-        };
-        waiting->turns[waiting->count] = ld_db_int(query, 5);
-        waiting->tenants[waiting->count++] = tenant;
-    }
-    ld_db_done(query);
-    return code;
-}
-
 /* The key's job whose turn it is; `*row` is false when none of its jobs can start yet. */
-static enum ld_code take_first(struct ld_store *store, const struct waiting *waiting,
-                               int32_t chosen, const struct ld_fair_worker *worker,
-                               char id[LD_ID_SIZE], bool *row, bool *found, struct ld_error *err)
+static enum ld_code take_first(struct ld_store *store, const struct ld_store_waiting *chosen,
+                               const struct ld_fair_worker *worker, char id[LD_ID_SIZE], bool *row,
+                               bool *found, struct ld_error *err)
 {
     struct ld_db_query *query = ld_store_use(
-        store, ld_fair_is_oldest_turn(waiting->turns[chosen]) ? SQL_JOB_OLDEST : SQL_JOB_FIRST,
-        err);
+        store, ld_fair_is_oldest_turn(chosen->turns) ? SQL_JOB_OLDEST : SQL_JOB_FIRST, err);
     if (!query)
         return err->code;
-    ld_db_bind_text(query, 1, waiting->tenants[chosen]);
+    ld_db_bind_text(query, 1, chosen->tenant);
     const enum ld_code code = ld_db_step(query, row, err);
     if (code == LD_OK && *row && ld_fair_may_start(ld_db_int(query, 1) != 0, worker)) {
         *found = true;
         (void)ld_fmt(id, LD_ID_SIZE, "%s", ld_db_text(query, 2));
-        atomic_store(&store->fair_now, waiting->keys[chosen].vtime);
+        atomic_store(&store->fair_now, chosen->key.vtime);
     }
     ld_db_done(query);
     return code;
@@ -163,23 +119,28 @@ static enum ld_code take_first(struct ld_store *store, const struct waiting *wai
 enum ld_code ld_store_choose(struct ld_store *store, const struct ld_fair_worker *worker,
                              char id[LD_ID_SIZE], bool *found, struct ld_error *err)
 {
-    struct waiting *waiting;
+    const struct ld_store_waiting *waiting;
+    uint32_t count;
     bool row = false;
     *found = false;
     if (!ld_fair_has_room(worker))
         return LD_OK;
-    enum ld_code code = load_waiting(store, store->writer, &store->batch_arena, &waiting, err);
-    if (code != LD_OK)
+    enum ld_code code = ld_store_waiting_keys(store, &waiting, &count, err);
+    if (code != LD_OK || count == 0)
         return code;
+    struct ld_fair_key *keys = ld_arena_calloc(&store->batch_arena, count, sizeof *keys);
+    if (!keys)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = waiting[i].key;
     for (;;) {
-        const int32_t chosen = ld_fair_choose(waiting->keys, waiting->count, worker);
+        const int32_t chosen = ld_fair_choose(keys, count, worker);
         if (chosen == LD_FAIR_NONE)
             return LD_OK;
-        if ((code = take_first(store, waiting, chosen, worker, id, &row, found, err)) != LD_OK)
+        code = take_first(store, &waiting[chosen], worker, id, &row, found, err);
+        if (code != LD_OK || row)
             return code;
-        if (row)
-            return LD_OK;
-        waiting->keys[chosen].running_max = 0; /* only sweeps that wait for their cells */
+        keys[chosen].running_max = 0; /* only sweeps that wait for their cells */
     }
 }
 
