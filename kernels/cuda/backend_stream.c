@@ -95,11 +95,14 @@ enum ld_code ld_cuda_stream_admit(struct ld_cuda *cuda, size_t bytes, struct ld_
         code = open_events(cuda, err);
     if (code != LD_OK)
         return code;
+    const size_t before = streaming->largest;
     streaming->weights++;
-    streaming->largest = bytes > streaming->largest ? bytes : streaming->largest;
+    streaming->largest = bytes > before ? bytes : before;
     code = fit_ring(cuda, err);
-    if (code != LD_OK)
-        ld_cuda_stream_dismiss(cuda);
+    if (code == LD_OK)
+        return LD_OK;
+    streaming->largest = before; /* the others make do with the ring they had, at their next use */
+    ld_cuda_stream_dismiss(cuda);
     return code;
 }
 

@@ -275,6 +275,15 @@ static void a_larger_weight_makes_the_ring_grow(void **state)
     const struct ld_cuda_stats small = stats_of(&on);
     assert_true(small.replays > 0);
     const size_t planned = on.backend->ops->ring_plan_bytes(on.backend, &desc);
+    /* Without memory for it, the others go on with the ring they had. */
+    fake_gpu.fail_alloc_after = 0;
+    assert_int_equal(on.backend->ops->weight_create(on.backend, &desc, &large, &err),
+                     LD_E_GPU_NOMEM);
+    assert_null(large);
+    fake_gpu.fail_alloc_after = UINT64_MAX;
+    run_one(&on, after);
+    assert_memory_equal(before, after, sizeof before);
+    assert_int_equal(stats_of(&on).ring_bytes, small.ring_bytes);
     assert_int_equal(on.backend->ops->weight_plan_bytes(on.backend, &desc), 0);
     assert_int_equal(on.backend->ops->weight_create(on.backend, &desc, &large, &err), LD_OK);
     assert_true(planned > small.ring_bytes);
@@ -283,7 +292,7 @@ static void a_larger_weight_makes_the_ring_grow(void **state)
         run_one(&on, after);
         assert_memory_equal(before, after, sizeof before);
     }
-    assert_int_equal(stats_of(&on).walks, small.walks + 1);
+    assert_int_equal(stats_of(&on).walks, small.walks + 2); /* each ring's first run */
     assert_true(stats_of(&on).recordings_dropped > 0);
     on.backend->ops->weight_destroy(on.backend, large);
     network_fixture_close(&on);
