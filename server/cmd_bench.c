@@ -39,6 +39,8 @@ static void print_help(FILE *out)
         "  --precision NAME  fp16 or bf16, on CUDA\n"
         "  --threads N       of the CPU backend\n"
         "  --tune            choose kernels by measuring first, on CUDA; kept for later runs\n"
+        "  --stream          weights in the host's memory, sent to each step, on CUDA (step, "
+        "image, serve)\n"
         "  --profile         operators one by one, named for a profiler, on CUDA; slower\n"
         "  --json            one JSON document instead of a table\n"
         "  --pipe            step: obey `step N`, `eps FILE` and `end` on stdin\n"

@@ -19,7 +19,7 @@ struct ld_bench_options {
     const char *inputs;    /* step --pipe: folder with x.f32 and context.f32, or NULL */
     int32_t width, height, batch;
     uint32_t steps, rounds, threads;
-    bool json, pipe, tune, profile, help;
+    bool json, pipe, tune, profile, stream, help;
 };
 
 /* False (and a sentence on stderr) for wrong usage. */
@@ -30,6 +30,13 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
  */
 enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_bench_options *options,
                                    struct ld_error *err) LD_MUST_USE;
+
+/* The checkpoint of the options, which name one; its weights are streamed where they ask for it.
+ * Errors   those of ld_model_open. */
+struct ld_model;
+enum ld_code ld_bench_model_open(struct ld_model **out, struct ld_backend *backend,
+                                 const struct ld_bench_options *options,
+                                 struct ld_error *err) LD_MUST_USE;
 
 /* ---- Figures --------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/gpu/device.h"
+#include "runtime/model/model.h"
 #include "runtime/sample/philox.h"
 
 #include <math.h>
@@ -133,6 +134,8 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
             options->tune = true;
         } else if (strcmp(argv[i], "--profile") == 0) {
             options->profile = true;
+        } else if (strcmp(argv[i], "--stream") == 0) {
+            options->stream = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
         } else if (!read_value(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL)) {
@@ -152,12 +155,23 @@ enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_benc
     char note[LD_DEVICE_NOTE_SIZE];
     const struct ld_device_choice choice = {.backend = options->backend,
                                             .precision = options->precision,
+                                            .stream_weights = options->stream ? "on" : "off",
                                             .threads = options->threads,
                                             .tune = options->tune,
                                             .profile = options->profile};
     const enum ld_code code = ld_device_open(out, &choice, note, err);
     if (code == LD_OK && note[0])
         (void)fprintf(stderr, "latentd bench %s: %s\n", options->what, note);
+    return code;
+}
+
+enum ld_code ld_bench_model_open(struct ld_model **out, struct ld_backend *backend,
+                                 const struct ld_bench_options *options, struct ld_error *err)
+{
+    LD_ASSERT(options->model != NULL);
+    const enum ld_code code = ld_model_open(out, backend, options->model, NULL, err);
+    if (code == LD_OK && options->stream)
+        ld_model_stream(*out);
     return code;
 }
 
@@ -213,6 +227,8 @@ void ld_bench_json_head(struct ld_buffer *out, const struct ld_bench_options *op
     ld_buffer_format(out, "\"bench\":\"%s\",\"version\":\"%s\",\"backend\":\"%s\",\"device\":",
                      options->what, LATENTD_VERSION, backend->name);
     ld_buffer_json_string(out, backend->description);
+    if (options->stream)
+        ld_buffer_format(out, ",\"streamed\":%s", backend->ops->ring_plan_bytes ? "true" : "false");
 }
 
 void ld_bench_normal(uint64_t seed, float *out, size_t count)

@@ -17,7 +17,7 @@ enum ld_code ld_bench_painter_open(struct ld_bench_painter *painter,
         return LD_FAIL(err, LD_E_INVALID, "--model FILE is needed; any SD1.5 checkpoint will do");
     enum ld_code code = ld_bench_backend_open(&painter->backend, options, err);
     if (code == LD_OK)
-        code = ld_model_open(&painter->model, painter->backend, options->model, NULL, err);
+        code = ld_bench_model_open(&painter->model, painter->backend, options, err);
     for (int part = 0; code == LD_OK && part < LD_PART_COUNT; part++) {
         if (part != LD_PART_VAE_ENCODER)
             code = ld_model_load(painter->model, (enum ld_part)part, err);

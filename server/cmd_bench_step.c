@@ -90,7 +90,7 @@ static enum ld_code open_step(struct step *step, const struct ld_bench_options *
         return LD_FAIL(err, LD_E_INVALID, "--model FILE is needed; any SD1.5 checkpoint will do");
     enum ld_code code = ld_bench_backend_open(&step->backend, options, err);
     if (code == LD_OK)
-        code = ld_model_open(&step->model, step->backend, options->model, NULL, err);
+        code = ld_bench_model_open(&step->model, step->backend, options, err);
     if (code == LD_OK)
         code = ld_model_load(step->model, LD_PART_UNET, err);
     if (code != LD_OK)

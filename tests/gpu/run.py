@@ -240,7 +240,7 @@ def sanitize(run):
 class Pipe:
     """`latentd bench step --pipe` on given inputs; an answer that does not come ends it."""
 
-    def __init__(self, run, name, size, latents, contexts):
+    def __init__(self, run, name, size, latents, contexts, *more):
         self.folder = run.build / "inputs" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "x.f32").write_bytes(b"".join(latents))
@@ -249,7 +249,7 @@ class Pipe:
         self.run = run
         command = [run.tool("latentd"), "bench", "step", "--pipe", "--size", size, "--batch",
                    str(len(latents)), "--model", random_model(run), "--inputs", self.folder,
-                   "--backend", "cpu" if run.host else "cuda"]
+                   "--backend", "cpu" if run.host else "cuda", *more]
         with open(run.logs / f"pipe-{name}.log", "a", encoding="utf-8") as log:
             self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=log, env=run.env,
@@ -300,8 +300,8 @@ def normals(seed, count):
 
 
 def equal_bytes(run):
-    """A whole guided step: twenty runs are equal, and each image of a batch of eight equals itself
-    alone."""
+    """A whole guided step: twenty runs are equal, each image of a batch of eight equals itself alone,
+    and so does one whose weights are streamed, walked, recorded and replayed."""
     size, side, width, repeats = ("64x64", 8, 32, 3) if run.host else ("1024x1024", 128, 768, 20)
     images = 8
     latents = [normals(i, 4 * side * side) for i in range(images)]
@@ -322,6 +322,11 @@ def equal_bytes(run):
                 passed, failed = passed + (not changed), failed + bool(changed)
                 if changed:
                     print(f"    {changed} of {repeats - 1} repeated steps gave other bytes")
+                with Pipe(run, "streamed", size, latents[:1], contexts[:2], "--stream") as streamed:
+                    changed = sum(streamed.step()[0] != first for _ in range(5))
+                passed, failed = passed + (not changed), failed + bool(changed)
+                if changed:
+                    print(f"    {changed} of 5 steps with streamed weights gave other bytes")
     return passed, failed, 0
 
 
@@ -369,6 +374,7 @@ def benches(run):
     else:
         rows = [("step-1024-untuned", 30, "step", "--size", "1024x1024", "--model", model),
                 ("step-1024", 110, "step", "--size", "1024x1024", "--model", model, "--tune"),
+                ("step-1024-streamed", 30, "step", "--size", "1024x1024", "--model", model, "--stream"),
                 ("image-1024-8", 30, "image", "--size", "1024x1024", "--steps", "8", "--rounds", "5",
                  "--model", model),
                 ("kernels-unet-1024", 40, "kernels", "--size", "1024x1024"),
