@@ -50,6 +50,8 @@ static float *room(struct ld_batch_memory *memory, size_t count)
     return memory->data;
 }
 
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
 /* Where one row's tensors lie in the shared memory. */
 struct layout {
     size_t latent, qkv, tokens;
@@ -73,14 +75,97 @@ static struct layout layout_of(const struct ld_batch *batch, struct ld_unet_midd
     return layout;
 }
 
-/* While the device computes: the noise that the samplers will want next. A session with several
- * rows is asked as often; the second time there is nothing left to draw. */
+/* ---- Sessions by themselves ------------------------------------------------------------------ */
+
+struct each {
+    struct ld_session *sessions[LD_BATCH_ROWS_MAX];
+    uint32_t count;
+    ld_batch_act act;
+    void *ctx;
+};
+
+static void act_on(void *ctx, uint32_t task, uint32_t worker)
+{
+    (void)worker;
+    const struct each *each = ctx;
+    each->act(each->ctx, each->sessions[task]);
+}
+
+void ld_batch_each(const struct ld_batch *batch, ld_batch_act act, void *ctx)
+{
+    struct each each = {.act = act, .ctx = ctx};
+    for (uint32_t i = 0; i < batch->count; i++) {
+        uint32_t k = 0;
+        while (k < each.count && each.sessions[k] != batch->sessions[i])
+            k++;
+        if (k == each.count)
+            each.sessions[each.count++] = batch->sessions[i];
+    }
+    if (batch->pool && each.count > 1) {
+        ld_pool_run(batch->pool, each.count, act_on, &each);
+        return;
+    }
+    for (uint32_t k = 0; k < each.count; k++)
+        act(ctx, each.sessions[k]);
+}
+
+/* The noise that the session's sampler will want next. */
+static void draw(void *ctx, struct ld_session *session)
+{
+    (void)ctx;
+    ld_pass_ahead(session->pass);
+}
+
+/* While the device computes. */
 static void draw_ahead(void *ctx)
 {
-    const struct ld_batch *batch = ctx;
-    for (uint32_t i = 0; i < batch->count; i++)
-        ld_pass_ahead(batch->sessions[i]->pass);
+    ld_batch_each(ctx, draw, NULL);
 }
+
+struct results {
+    const struct ld_batch *batch;
+    const struct ld_unet_row *rows;
+    const struct layout *layout;
+};
+
+/* What the network made of a session's rows. Those with attention are left: their scores are one
+ * row's work for all cores. */
+static void take(void *ctx, struct ld_session *session)
+{
+    const struct results *results = ctx;
+    const struct ld_batch *batch = results->batch;
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->sessions[i] == session)
+            session->overflowed = session->overflowed ||
+                                  !ld_values_finite(results->rows[i].eps, results->layout->latent);
+    if (session->overflowed || results->layout->qkv)
+        return;
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->sessions[i] == session)
+            ld_pass_row_done(session->pass, batch->rows[i], results->rows[i].eps, NULL, 0);
+}
+
+static enum ld_code take_with_attention(const struct results *results,
+                                        const struct ld_unet_middle *middle, struct ld_error *err)
+{
+    const struct ld_batch *batch = results->batch;
+    const struct layout *layout = results->layout;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct ld_session *session = batch->sessions[i];
+        const struct ld_unet_row *row = &results->rows[i];
+        float *attention = row->qkv + layout->qkv;
+        if (session->overflowed)
+            continue;
+        if (ld_sag_scores(row->qkv, middle->channels, middle->heads, (int32_t)layout->tokens,
+                          attention, err) != LD_OK)
+            return err->code;
+        ld_pass_row_done(session->pass, batch->rows[i], row->eps, attention,
+                         (int32_t)layout->tokens);
+    }
+    return LD_OK;
+}
+
+/* ---- A pass ---------------------------------------------------------------------------------- */
 
 enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory,
                           const struct ld_cancel *interrupt, struct ld_error *err)
@@ -125,17 +210,7 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
     if (ld_model_unet(ld_session_pass(first)->model->model,
                       ld_session_stage(first)->variant.variant, &request, err) != LD_OK)
         return err->code;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        struct ld_session *session = batch->sessions[i];
-        session->overflowed = session->overflowed || !ld_values_finite(rows[i].eps, layout.latent);
-        if (session->overflowed)
-            continue;
-        float *attention = layout.qkv ? rows[i].qkv + layout.qkv : NULL;
-        if (attention && ld_sag_scores(rows[i].qkv, middle.channels, middle.heads,
-                                       (int32_t)layout.tokens, attention, err) != LD_OK)
-            return err->code;
-        ld_pass_row_done(session->pass, batch->rows[i], rows[i].eps, attention,
-                         (int32_t)layout.tokens);
-    }
-    return LD_OK;
+    struct results results = {batch, rows, &layout};
+    ld_batch_each(batch, take, &results);
+    return layout.qkv ? take_with_attention(&results, &middle, err) : LD_OK;
 }

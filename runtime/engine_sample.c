@@ -125,45 +125,42 @@ static void leave_overflowed(struct ld_engine *engine, struct ld_session *sessio
     session->job->err = err;
 }
 
-/* All rows of the call are done: combine them and go on. */
-static void close_call(struct ld_session *session)
+/* All rows of the call are done: combine them and hand them to the sampler. A call may stay open:
+ * self attention guidance asks for another row. */
+static void close_call(void *ctx, struct ld_session *session)
 {
-    struct ld_error err = {0};
+    (void)ctx;
     uint32_t count;
     const struct ld_pass_row *rows = ld_pass_rows(session->pass, &count);
+    session->alone = false;
+    session->closed = false;
+    session->err.code = LD_OK;
+    if (session->overflowed)
+        return;
     for (uint32_t k = 0; k < count; k++)
         if (!rows[k].done)
             return;
-    if (ld_pass_close(session->pass, &err) != LD_OK) {
-        session->job->err = err;
+    if (ld_pass_close(session->pass, &session->err) != LD_OK)
         return;
-    }
     (void)ld_pass_rows(session->pass, &count);
-    if (count > 0) /* still open: self attention guidance asks for another row */
-        return;
-    ld_job_tell_progress(session->job, session, LD_PHASE_SAMPLE);
-    ld_session_preview(session);
+    session->closed = count == 0;
 }
 
-static bool seen_before(const struct ld_batch *batch, uint32_t index)
+/* The sessions close their calls side by side; what their jobs are told comes one by one. */
+static void close_calls(struct ld_engine *engine, const struct ld_batch *batch)
 {
-    for (uint32_t k = 0; k < index; k++)
-        if (batch->sessions[k] == batch->sessions[index])
-            return true;
-    return false;
-}
-
-static void close_calls(struct ld_engine *engine, struct ld_batch *batch)
-{
+    ld_batch_each(batch, close_call, NULL);
     for (uint32_t i = 0; i < batch->count; i++) {
         struct ld_session *session = batch->sessions[i];
-        if (seen_before(batch, i))
-            continue;
-        session->alone = false;
-        if (session->overflowed)
+        if (session->overflowed) {
             leave_overflowed(engine, session);
-        else
-            close_call(session);
+        } else if (session->err.code != LD_OK) {
+            session->job->err = session->err;
+        } else if (session->closed) {
+            session->closed = false; /* told once, however many rows it has */
+            ld_job_tell_progress(session->job, session, LD_PHASE_SAMPLE);
+            ld_session_preview(session);
+        }
     }
     ld_engine_retire_failed(engine);
 }
@@ -218,7 +215,7 @@ static enum ld_code run_pass(struct ld_engine *engine, struct ld_batch *batch, s
 
 bool ld_engine_sample(struct ld_engine *engine)
 {
-    struct ld_batch batch = {.count = 0};
+    struct ld_batch batch = {.pool = ld_library_pool(engine->library)};
     struct ld_error err = {0};
     struct ld_session *leader = next_leader(engine);
     if (!leader)

@@ -33,6 +33,8 @@ struct ld_session {
     uint64_t served;       /* tick that last ran a row of it */
     bool alone;            /* a pass with others failed: the next ones run without them */
     bool overflowed;       /* the latest pass gave values that are no numbers */
+    bool closed;           /* its call is: the sampler has the estimate */
+    struct ld_error err;   /* or why it cannot be */
     bool tiles;            /* there was too little memory to decode it in one piece */
     uint64_t elsewhere;    /* its job's handle in the other engine; 0: none */
 };

@@ -174,6 +174,11 @@ const struct ld_engine_config *ld_library_config(const struct ld_library *librar
     return &library->config;
 }
 
+struct ld_pool *ld_library_pool(struct ld_library *library)
+{
+    return library->pool;
+}
+
 bool ld_library_relieve(struct ld_library *library)
 {
     bool freed = ld_library_drop_unused_variants(library);

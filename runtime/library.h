@@ -55,6 +55,8 @@ void ld_library_close(struct ld_library *library);
 
 /* What it was opened with, texts included; owned by the library. */
 const struct ld_engine_config *ld_library_config(const struct ld_library *library);
+/* The device thread's helpers on other cores, when the backend does not compute. Borrowed. */
+struct ld_pool *ld_library_pool(struct ld_library *library);
 
 /* Memory is short: let go of models, VAEs and variants that nobody uses, and of what models that do
  * not compute right now hold for their next run. False: there was nothing. */

@@ -59,7 +59,7 @@ struct ld_library {
     struct ld_engine_config config; /* texts copied into the arena */
     struct ld_backend *backend;
     struct ld_registry *registry;
-    struct ld_pool *pool; /* for merging adapters */
+    struct ld_pool *pool; /* for merging adapters, and ld_library_pool */
     const char *default_name;
     bool default_is_file; /* given as a path: it need not be in the folder */
     struct ld_resident_entry residents[LD_RESIDENTS_MAX];

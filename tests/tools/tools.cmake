@@ -23,6 +23,8 @@ target_link_libraries(cpu_vs_torch PRIVATE ld_model)
 
 add_executable(bench_host_step EXCLUDE_FROM_ALL bench/host_step.c)
 target_link_libraries(bench_host_step PRIVATE ld_runtime)
+add_executable(bench_host_batch EXCLUDE_FROM_ALL bench/host_batch.c)
+target_link_libraries(bench_host_batch PRIVATE ld_runtime)
 
 add_executable(bench_variant EXCLUDE_FROM_ALL bench/variant.c)
 target_link_libraries(bench_variant PRIVATE ld_model)

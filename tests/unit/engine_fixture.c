@@ -12,6 +12,7 @@
 extern char **environ;
 static unsigned passed, failed;
 char path[PATH_SIZE];
+uint32_t engine_threads = 1;
 
 void report(const char *claim, bool holds)
 {
@@ -85,7 +86,7 @@ struct ld_engine *open_engine_with(const char *model, const char *folder, const 
                                             .vocab_path = "",
                                             .backend = "cuda",
                                             .precision = precision,
-                                            .threads = 1};
+                                            .threads = engine_threads};
     if (ld_engine_create(&engine, &config, &err) != LD_OK)
         printf("engine: %s\n", err.detail);
     return engine;
