@@ -43,7 +43,9 @@ enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_con
     engine->interrupt = config->interrupt;
     engine->batch_max = config->batch_max;
     engine->next_handle = 1;
-    enum ld_code code = create_backend(engine, config, err);
+    enum ld_code code = ld_encoder_create(&engine->encoder, err);
+    if (code == LD_OK)
+        code = create_backend(engine, config, err);
     if (code == LD_OK)
         code = ld_library_open(&engine->library, config, engine->backend, err);
     if (code == LD_OK)
@@ -73,6 +75,7 @@ void ld_engine_destroy(struct ld_engine *engine)
         engine->jobs = job->next;
         end_job(engine, job);
     }
+    ld_encoder_destroy(engine->encoder);
     ld_batch_memory_deinit(&engine->memory);
     ld_library_close(engine->library);
     if (engine->backend)
@@ -100,6 +103,7 @@ enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_j
         return err->code;
     if (!engine->jobs) /* memory may be free by now */
         engine->positions_fit = 0;
+    job->encoder = engine->encoder;
     *handle = engine->next_handle++;
     struct ld_job **end = &engine->jobs;
     while (*end)
@@ -160,11 +164,23 @@ static struct ld_session *begun_session(struct ld_job *job)
     return NULL;
 }
 
+/* Its pictures that only lack their PNG are whole. */
+static void hand_out_finished(struct ld_job *job)
+{
+    struct ld_error err = {0};
+    for (uint32_t i = 0; i < job->session_count; i++)
+        if (job->sessions[i].phase == LD_SESSION_ENCODING &&
+            ld_session_hand_out(&job->sessions[i], false, &err) != LD_OK)
+            ld_job_warn(job, "picture %u could not be encoded", i);
+}
+
 static void retire_cancelled(struct ld_engine *engine, struct ld_job *job)
 {
     struct ld_error err = {0};
     struct ld_session *session = job->keep_partial ? begun_session(job) : NULL;
-    if (session && ld_session_decode(session, true, NULL, &err) != LD_OK)
+    if (job->keep_partial)
+        hand_out_finished(job);
+    if (session && ld_session_decode_partial(session, &err) != LD_OK)
         ld_job_warn(job, "the partial picture could not be decoded");
     (void)LD_FAIL(&err, LD_E_CANCELLED, "the job was cancelled");
     ld_engine_retire(engine, job, &err);
@@ -229,9 +245,8 @@ static bool prepare_one(struct ld_engine *engine)
 static enum ld_code decode_whole(struct ld_session *session, const struct ld_cancel *interrupt,
                                  struct ld_error *err)
 {
-    return session->job->request.upscale.present
-               ? ld_session_enlarge(session, err)
-               : ld_session_decode(session, false, interrupt, err);
+    return session->job->request.upscale.present ? ld_session_enlarge(session, err)
+                                                 : ld_session_decode(session, interrupt, err);
 }
 
 /* A step in which the VAE has its part. Too little memory for the picture in one piece: the next
@@ -254,9 +269,55 @@ static void run_vae(struct ld_engine *engine, struct ld_session *session,
     ld_engine_settle(engine, session->job, code, &err);
 }
 
+/* A picture whose PNG has been made meanwhile. */
+static bool hand_out_one(struct ld_engine *engine)
+{
+    struct ld_error err = {0};
+    for (struct ld_job *job = engine->jobs; job; job = job->next) {
+        for (uint32_t i = 0; i < job->session_count; i++) {
+            if (!ld_session_encoded(&job->sessions[i]))
+                continue;
+            ld_engine_settle(engine, job, ld_session_hand_out(&job->sessions[i], false, &err),
+                             &err);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The picture that the encoder has had longest, as far as the order of jobs tells; and how many it
+ * has. */
+static struct ld_session *encoding_session(const struct ld_engine *engine, uint32_t *count)
+{
+    struct ld_session *first = NULL;
+    *count = 0;
+    for (struct ld_job *job = engine->jobs; job; job = job->next) {
+        for (uint32_t i = 0; i < job->session_count; i++) {
+            if (job->sessions[i].phase != LD_SESSION_ENCODING)
+                continue;
+            first = first ? first : &job->sessions[i];
+            ++*count;
+        }
+    }
+    return first;
+}
+
+/* Nothing is left to do but to wait for a PNG. */
+static void await_encoder(const struct ld_engine *engine)
+{
+    uint32_t count;
+    const struct ld_session *session = encoding_session(engine, &count);
+    if (session)
+        ld_encoder_wait(engine->encoder, session->encoding);
+}
+
 /* A picture whose sampling is over, or whose second pass is to begin. */
 static bool decode_one(struct ld_engine *engine)
 {
+    uint32_t encodings;
+    (void)encoding_session(engine, &encodings);
+    if (encodings >= LD_ENCODINGS_MAX)
+        return false;
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         for (uint32_t i = 0; i < job->session_count; i++) {
             struct ld_session *session = &job->sessions[i];
@@ -285,7 +346,7 @@ static bool begin_one(struct ld_engine *engine)
             const struct ld_session *session = &job->sessions[i];
             if (session->phase == LD_SESSION_WAITING) {
                 waiting = &job->sessions[i];
-            } else if (session->phase != LD_SESSION_DONE) {
+            } else if (session->phase != LD_SESSION_DONE && session->phase != LD_SESSION_ENCODING) {
                 of_job++;
                 positions += (uint64_t)session->height * (uint64_t)session->width;
             }
@@ -320,8 +381,9 @@ enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_erro
 
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
 {
-    if (!(retire_one(engine) || prepare_one(engine) || decode_one(engine) || begin_one(engine)))
-        (void)ld_engine_sample(engine);
+    if (!(retire_one(engine) || hand_out_one(engine) || prepare_one(engine) || decode_one(engine) ||
+          begin_one(engine) || ld_engine_sample(engine)))
+        await_encoder(engine);
     if (!engine->backend->lost && ld_engine_tick_wide(engine, err) != LD_OK)
         return err->code;
     return still_there(engine, err);

@@ -6,12 +6,14 @@
 #include "runtime/estimate.h"
 #include "runtime/gpu/device.h"
 
+enum { LD_ENCODINGS_MAX = 4 };        /* pictures that wait for their PNG; decoding waits then */
 enum { LD_SESSIONS_ACTIVE_MAX = 32 }; /* two rows each fill the largest batch */
 
 struct ld_engine {
     struct ld_backend *backend;
     struct ld_library *library;
     struct ld_batch_memory memory;
+    struct ld_encoder *encoder;
     struct ld_job *jobs; /* oldest first */
     uint64_t next_handle;
     uint64_t tick;

@@ -30,8 +30,10 @@ enum ld_code ld_job_create(struct ld_job **out, const struct ld_engine_job *give
 
 void ld_job_destroy(struct ld_job *job, struct ld_library *library)
 {
-    for (uint32_t i = 0; i < job->session_count; i++)
+    for (uint32_t i = 0; i < job->session_count; i++) {
+        ld_session_drop_encoding(&job->sessions[i]);
         ld_session_release(&job->sessions[i]);
+    }
     for (uint32_t which = 0; which < LD_JOB_PASSES; which++)
         ld_job_release_pass(job, library, which);
     ld_library_vae_release(library, job->vae);
@@ -112,7 +114,7 @@ double ld_job_fraction(const struct ld_job *job)
         const struct ld_session *session = &job->sessions[i];
         if (session->phase == LD_SESSION_DONE)
             done += each;
-        else if (session->phase == LD_SESSION_DECODING)
+        else if (session->phase == LD_SESSION_DECODING || session->phase == LD_SESSION_ENCODING)
             done += first + second;
         else {
             done += session->second || session->phase == LD_SESSION_UPSCALING ? first : 0;

@@ -6,6 +6,7 @@
 #define LD_RUNTIME_JOB_H
 
 #include "runtime/conditioning.h"
+#include "runtime/encoder.h"
 #include "runtime/engine.h"
 #include "runtime/image/inpaint.h"
 #include "runtime/library.h"
@@ -16,6 +17,7 @@ enum ld_session_phase {
     LD_SESSION_SAMPLING,
     LD_SESSION_UPSCALING, /* first pass done, the second one not yet set up */
     LD_SESSION_DECODING,
+    LD_SESSION_ENCODING,  /* decoded; the encoder makes its PNG */
     LD_SESSION_ELSEWHERE, /* painted again in a wider type, by another engine */
     LD_SESSION_DONE
 };
@@ -28,15 +30,16 @@ struct ld_session {
     bool second;           /* in the second (hires) pass */
     struct ld_arena arena; /* of the pass at hand */
     struct ld_pass *pass;
-    double *latent;        /* [4, height, width] finished latent of a pass, on the heap */
-    int32_t height, width; /* of `latent`, or of the pass */
-    uint64_t served;       /* tick that last ran a row of it */
-    bool alone;            /* a pass with others failed: the next ones run without them */
-    bool overflowed;       /* the latest pass gave values that are no numbers */
-    bool closed;           /* its call is: the sampler has the estimate */
-    struct ld_error err;   /* or why it cannot be */
-    bool tiles;            /* there was too little memory to decode it in one piece */
-    uint64_t elsewhere;    /* its job's handle in the other engine; 0: none */
+    double *latent;               /* [4, height, width] finished latent of a pass, on the heap */
+    int32_t height, width;        /* of `latent`, or of the pass */
+    uint64_t served;              /* tick that last ran a row of it */
+    bool alone;                   /* a pass with others failed: the next ones run without them */
+    bool overflowed;              /* the latest pass gave values that are no numbers */
+    bool closed;                  /* its call is: the sampler has the estimate */
+    struct ld_error err;          /* or why it cannot be */
+    bool tiles;                   /* there was too little memory to decode it in one piece */
+    uint64_t elsewhere;           /* its job's handle in the other engine; 0: none */
+    struct ld_encoding *encoding; /* while the encoder has it; owned */
 };
 
 enum { LD_JOB_PASSES = 2 };
@@ -87,6 +90,7 @@ struct ld_job {
 
     struct ld_session *sessions;
     uint32_t session_count;
+    struct ld_encoder *encoder; /* the engine's */
 
     uint64_t range; /* on a profiler's time line */
     struct ld_error err;
@@ -193,9 +197,19 @@ enum ld_code ld_session_end_pass(struct ld_session *session, struct ld_error *er
 /* Resize and set up the second pass. */
 enum ld_code ld_session_upscale(struct ld_session *session, const struct ld_cancel *interrupt,
                                 struct ld_error *err) LD_MUST_USE;
-/* Decode, check, encode the PNG and hand it out. `partial`: of the prediction at hand. */
-enum ld_code ld_session_decode(struct ld_session *session, bool partial,
-                               const struct ld_cancel *interrupt, struct ld_error *err) LD_MUST_USE;
+/* Decode and check; the encoder gets the picture, and the session's memory of its passes goes. */
+enum ld_code ld_session_decode(struct ld_session *session, const struct ld_cancel *interrupt,
+                               struct ld_error *err) LD_MUST_USE;
+/* Decode the prediction at hand, encode it and hand it out as partial. */
+enum ld_code ld_session_decode_partial(struct ld_session *session,
+                                       struct ld_error *err) LD_MUST_USE;
+/* Whether the encoder has done with it. */
+bool ld_session_encoded(const struct ld_session *session);
+/* The PNG to on_image; waits for the encoder. Errors   its own. */
+enum ld_code ld_session_hand_out(struct ld_session *session, bool partial,
+                                 struct ld_error *err) LD_MUST_USE;
+/* Waits for the encoder, too: nobody wants the picture any more. */
+void ld_session_drop_encoding(struct ld_session *session);
 /* The request of this one picture, as it would be asked for alone; texts are the job's. */
 struct ld_request ld_session_request(const struct ld_session *session);
 /* Give back what its pass takes. */

@@ -8,7 +8,6 @@
 #include "runtime/image/infotext.h"
 #include "runtime/image/pixels.h"
 #include "runtime/image/pixels_resize.h"
-#include "runtime/image/png_write.h"
 #include "runtime/numerics.h"
 #include "runtime/sample/resize.h"
 #include "runtime/vae_form.h"
@@ -294,14 +293,15 @@ static enum ld_code write_numerics(const struct ld_session *session, struct ld_e
                              ld_job_vae(job, second), &sizes, err);
 }
 
-static enum ld_code write_png(const struct ld_session *session, const struct ld_job_pixels *pixels,
-                              bool partial, struct ld_buffer *png, struct ld_error *err)
+/* What stands in the picture: A1111's parameters, ComfyUI's graph, our own. */
+static enum ld_code write_texts(const struct ld_session *session, bool partial,
+                                struct ld_encoding *encoding, struct ld_error *err)
 {
     const struct ld_job *job = session->job;
     const struct ld_request request = ld_session_request(session);
-    struct ld_buffer infotext = ld_buffer_make(METADATA_MAX);
-    struct ld_buffer graph = ld_buffer_make(METADATA_MAX);
-    struct ld_buffer own = ld_buffer_make(METADATA_MAX);
+    struct ld_buffer *infotext = &encoding->texts[0];
+    struct ld_buffer *graph = &encoding->texts[1];
+    struct ld_buffer *own = &encoding->texts[2];
     struct ld_buffer adapters = ld_buffer_make(METADATA_MAX);
     ld_buffer_format(&adapters, "[%s]", job->adapters.size ? job->adapters.data : "");
     const struct ld_resident *own_second =
@@ -315,48 +315,30 @@ static enum ld_code write_png(const struct ld_session *session, const struct ld_
         .adapters_json = adapters.data,
         .image = session->image,
     };
-    ld_infotext_write(&infotext, &request, &facts);
-    ld_infotext_write_graph(&graph, &request, &facts);
-    ld_buffer_format(&own, "{\"version\":\"%s\",\"model_sha256\":\"%s\",", LATENTD_VERSION,
+    ld_infotext_write(infotext, &request, &facts);
+    ld_infotext_write_graph(graph, &request, &facts);
+    ld_buffer_format(own, "{\"version\":\"%s\",\"model_sha256\":\"%s\",", LATENTD_VERSION,
                      job->passes[0].model->sha256);
     if (own_second)
-        ld_buffer_format(&own, "\"hires_model_sha256\":\"%s\",", own_second->sha256);
-    ld_buffer_format(&own, "\"adapters\":%s,%s\"numerics\":%s,\"request\":", adapters.data,
+        ld_buffer_format(own, "\"hires_model_sha256\":\"%s\",", own_second->sha256);
+    ld_buffer_format(own, "\"adapters\":%s,%s\"numerics\":%s,\"request\":", adapters.data,
                      partial ? "\"partial\":true," : "", job->numerics.data);
-    ld_request_write_replay_json(&request, &own);
-    ld_buffer_text(&own, "}");
-    const struct ld_png_text texts[] = {
-        {"parameters", infotext.data, false},
-        {"prompt", graph.data, false},
-        {"latentd", own.data, true},
-    };
-    const struct ld_png_image image = {
-        .pixels = pixels->rgb,
-        .width = pixels->width,
-        .height = pixels->height,
-        .channels = 3,
-        .compression = request.compression,
-        .texts = texts,
-        .text_count = request.metadata_full ? sizeof texts / sizeof texts[0] : 0,
-    };
-    enum ld_code code = infotext.failed || graph.failed || own.failed || adapters.failed
-                            ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the metadata")
-                            : ld_png_write(png, &image, err);
+    ld_request_write_replay_json(&request, own);
+    ld_buffer_text(own, "}");
+    const bool failed = infotext->failed || graph->failed || own->failed || adapters.failed;
     ld_buffer_deinit(&adapters);
-    ld_buffer_deinit(&own);
-    ld_buffer_deinit(&graph);
-    ld_buffer_deinit(&infotext);
-    return code;
+    encoding->texts_on = request.metadata_full;
+    encoding->compression = request.compression;
+    return failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the metadata") : LD_OK;
 }
 
-enum ld_code ld_session_decode(struct ld_session *session, bool partial,
-                               const struct ld_cancel *interrupt, struct ld_error *err)
+/* The picture's pixels and texts, for the encoder. */
+static enum ld_code decode_into(struct ld_session *session, const double *latent, bool partial,
+                                const struct ld_cancel *interrupt, struct ld_encoding *encoding,
+                                struct ld_error *err)
 {
     struct ld_job *job = session->job;
-    const double *latent =
-        partial && session->pass ? ld_pass_prediction(session->pass) : session->latent;
     struct ld_job_pixels pixels = {.width = session->width * 8, .height = session->height * 8};
-    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
     pixels.rgb = ld_block_alloc(3 * (size_t)pixels.width * (size_t)pixels.height);
     const int64_t start_us = ld_clock_monotonic_us();
     enum ld_code code = pixels.rgb ? decode_pixels(session, latent, interrupt, pixels.rgb, err)
@@ -366,33 +348,90 @@ enum ld_code ld_session_decode(struct ld_session *session, bool partial,
         ld_job_warn(job, "picture %u is entirely black", session->image);
     if (code == LD_OK)
         code = ld_job_finish_pixels(job, &pixels, err);
-    const int64_t decoded_us = ld_clock_monotonic_us();
+    encoding->rgb = pixels.rgb;
+    encoding->width = pixels.width;
+    encoding->height = pixels.height;
     if (code != LD_OK)
-        goto done;
+        return code;
+    job->report.decode_us += ld_clock_monotonic_us() - start_us;
     code = write_numerics(session, err);
-    if (code == LD_OK)
-        code = write_png(session, &pixels, partial, &png, err);
-    job->report.decode_us += decoded_us - start_us;
-    job->report.encode_us += ld_clock_monotonic_us() - decoded_us;
-    if (code != LD_OK)
-        goto done;
-    if (!partial)
-        session->phase = LD_SESSION_DONE;
-    ld_job_tell_progress(job, session, LD_PHASE_DECODE);
-    const struct ld_engine_image image = {
-        .index = session->image,
-        .seed = ld_noise_seed_of(&job->request, session->image),
-        .width = pixels.width,
-        .height = pixels.height,
-        .png = ld_span_of(png.data, png.size),
-        .partial = partial,
-    };
-    if (job->given.on_image)
-        job->given.on_image(job->given.ctx, &image);
-    if (!partial)
-        ld_session_release(session);
-done:
-    ld_job_pixels_release(&pixels);
-    ld_buffer_deinit(&png);
+    return code == LD_OK ? write_texts(session, partial, encoding, err) : code;
+}
+
+void ld_session_drop_encoding(struct ld_session *session)
+{
+    if (!session->encoding)
+        return;
+    ld_encoder_wait(session->job->encoder, session->encoding);
+    ld_encoding_destroy(session->encoding);
+    session->encoding = NULL;
+}
+
+bool ld_session_encoded(const struct ld_session *session)
+{
+    return session->phase == LD_SESSION_ENCODING &&
+           ld_encoder_done(session->job->encoder, session->encoding);
+}
+
+enum ld_code ld_session_hand_out(struct ld_session *session, bool partial, struct ld_error *err)
+{
+    struct ld_job *job = session->job;
+    struct ld_encoding *encoding = session->encoding;
+    ld_encoder_wait(job->encoder, encoding);
+    const enum ld_code code = encoding->code;
+    job->report.encode_us += encoding->spent_us;
+    if (code != LD_OK) {
+        *err = encoding->err;
+    } else {
+        if (!partial)
+            session->phase = LD_SESSION_DONE;
+        ld_job_tell_progress(job, session, LD_PHASE_DECODE);
+        const struct ld_engine_image image = {
+            .index = session->image,
+            .seed = ld_noise_seed_of(&job->request, session->image),
+            .width = encoding->width,
+            .height = encoding->height,
+            .png = ld_span_of(encoding->png.data, encoding->png.size),
+            .partial = partial,
+        };
+        if (job->given.on_image)
+            job->given.on_image(job->given.ctx, &image);
+    }
+    ld_session_drop_encoding(session);
     return code;
+}
+
+enum ld_code ld_session_decode(struct ld_session *session, const struct ld_cancel *interrupt,
+                               struct ld_error *err)
+{
+    struct ld_encoding *encoding = ld_encoding_create();
+    if (!encoding)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    const enum ld_code code =
+        decode_into(session, session->latent, false, interrupt, encoding, err);
+    if (code != LD_OK) {
+        ld_encoding_destroy(encoding);
+        return code;
+    }
+    session->encoding = encoding;
+    session->phase = LD_SESSION_ENCODING;
+    ld_encoder_give(session->job->encoder, encoding);
+    ld_session_release(session);
+    return LD_OK;
+}
+
+enum ld_code ld_session_decode_partial(struct ld_session *session, struct ld_error *err)
+{
+    const double *latent = session->pass ? ld_pass_prediction(session->pass) : session->latent;
+    struct ld_encoding *encoding = ld_encoding_create();
+    if (!encoding)
+        return LD_FAIL(err, LD_E_NOMEM, "out of memory for the picture");
+    const enum ld_code code = decode_into(session, latent, true, NULL, encoding, err);
+    if (code != LD_OK) {
+        ld_encoding_destroy(encoding);
+        return code;
+    }
+    session->encoding = encoding;
+    ld_encoder_give(session->job->encoder, encoding);
+    return ld_session_hand_out(session, true, err);
 }

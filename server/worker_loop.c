@@ -196,8 +196,8 @@ static void tick(struct ld_worker *worker)
     ld_worker_sweep_jobs(worker);
 }
 
-/* How long the next message may be waited for: what is left to do in idle times is done bit by bit.
- */
+/* How long the next message may be waited for: what is left to do in idle times is done piece
+ * by piece. */
 static int64_t use_idle_time(struct ld_worker *worker)
 {
     struct ld_error err = {0};

@@ -54,6 +54,7 @@ static void on_image(void *ctx, const struct ld_engine_image *image)
 {
     struct listener *listener = ctx;
     listener->images++;
+    listener->partial += image->partial ? 1 : 0;
     if (image->index < IMAGES_MAX)
         listener->digest[image->index] = digest_of(image->png);
     if (image->index == 0)

@@ -23,7 +23,7 @@ int run_claims(int argc, char **argv, const engine_claim *claims, size_t count);
 /* ---- Jobs ------------------------------------------------------------------------------------ */
 
 struct listener {
-    uint32_t done, images, repainted;
+    uint32_t done, images, partial, repainted;
     enum ld_code code;
     uint64_t digest[IMAGES_MAX]; /* of the pixels */
     char why[LD_ERROR_DETAIL_SIZE], warnings[TEXT_SIZE], numerics[TEXT_SIZE];

@@ -39,7 +39,7 @@ endif()
 
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
-  foreach(name company device memory overflow stream)
+  foreach(name company device encoding memory overflow stream)
     set(test test_engine_${name})
     add_executable(${test} unit/${test}.c unit/engine_fixture.c cuda/fake_gpu.c cuda/fake_kernels.c
       cuda/fake_tuner.c)
@@ -69,6 +69,9 @@ if(TARGET ld_gpu_host)
     set_tests_properties(unit/test_ranges_profiled PROPERTIES LABELS fast TIMEOUT 300)
   endif()
 endif()
+
+# PNGs are made beside the device.
+ld_unit_test(test_encoder ld_runtime)
 
 # A picture in pieces is the picture in one piece.
 ld_unit_test(test_vae_forms ld_runtime ld_test_tools)

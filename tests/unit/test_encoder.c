@@ -1,0 +1,116 @@
+/* Proves that the encoder's PNGs are those that ld_png_write makes, in the order they were given,
+ * that who gives them need not wait, and that one which cannot be made says why. */
+#include "runtime/base/arena.h"
+#include "runtime/encoder.h"
+#include "runtime/image/png_write.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+enum { SIDE = 96, COUNT = 12 };
+
+static struct ld_encoding *picture(uint32_t number)
+{
+    struct ld_encoding *encoding = ld_encoding_create();
+    assert_non_null(encoding);
+    encoding->width = SIDE + (int32_t)number;
+    encoding->height = SIDE;
+    const size_t bytes = 3 * (size_t)encoding->width * SIDE;
+    encoding->rgb = ld_block_alloc(bytes);
+    assert_non_null(encoding->rgb);
+    for (size_t i = 0; i < bytes; i++)
+        encoding->rgb[i] = (uint8_t)((i * (number + 3)) >> 4);
+    encoding->texts_on = number % 2 == 0;
+    encoding->compression = 1 + (int32_t)number % 12;
+    for (int t = 0; t < LD_ENCODING_TEXTS; t++)
+        ld_buffer_format(&encoding->texts[t], "text %d of picture %u", t, number);
+    return encoding;
+}
+
+static void assert_as_written_directly(const struct ld_encoding *encoding)
+{
+    const struct ld_png_text texts[] = {{"parameters", encoding->texts[0].data, false},
+                                        {"prompt", encoding->texts[1].data, false},
+                                        {"latentd", encoding->texts[2].data, true}};
+    const struct ld_png_image image = {.pixels = encoding->rgb,
+                                       .width = encoding->width,
+                                       .height = encoding->height,
+                                       .channels = 3,
+                                       .compression = encoding->compression,
+                                       .texts = texts,
+                                       .text_count = encoding->texts_on ? 3 : 0};
+    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
+    struct ld_error err = {0};
+    assert_int_equal(ld_png_write(&png, &image, &err), LD_OK);
+    assert_int_equal(encoding->code, LD_OK);
+    assert_int_equal(encoding->png.size, png.size);
+    assert_memory_equal(encoding->png.data, png.data, png.size);
+    ld_buffer_deinit(&png);
+}
+
+static void pictures_are_those_written_directly_in_their_order(void **state)
+{
+    (void)state;
+    struct ld_encoder *encoder;
+    struct ld_encoding *pictures[COUNT];
+    struct ld_error err = {0};
+    assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+    for (uint32_t i = 0; i < COUNT; i++)
+        ld_encoder_give(encoder, pictures[i] = picture(i));
+    ld_encoder_wait(encoder, pictures[COUNT - 1]);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_true(ld_encoder_done(encoder, pictures[i])); /* the last one was made last */
+        assert_as_written_directly(pictures[i]);
+        assert_true(pictures[i]->spent_us >= 0);
+        ld_encoding_destroy(pictures[i]);
+    }
+    ld_encoder_destroy(encoder);
+}
+
+static void a_picture_that_cannot_be_made_says_why_and_the_next_is_made(void **state)
+{
+    (void)state;
+    struct ld_encoder *encoder;
+    struct ld_error err = {0};
+    struct ld_encoding *bad = picture(0);
+    struct ld_encoding *good = picture(1);
+    bad->compression = LD_PNG_COMPRESSION_MAX + 1;
+    assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+    ld_encoder_give(encoder, bad);
+    ld_encoder_give(encoder, good);
+    ld_encoder_wait(encoder, good);
+    assert_int_equal(bad->code, LD_E_RANGE);
+    assert_true(bad->err.detail[0] != '\0');
+    assert_as_written_directly(good);
+    ld_encoding_destroy(good);
+    ld_encoding_destroy(bad);
+    ld_encoder_destroy(encoder);
+}
+
+static void an_encoder_without_work_goes_at_once(void **state)
+{
+    (void)state;
+    struct ld_encoder *encoder;
+    struct ld_error err = {0};
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+        ld_encoder_destroy(encoder);
+    }
+    ld_encoder_destroy(NULL);
+    ld_encoding_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pictures_are_those_written_directly_in_their_order),
+        cmocka_unit_test(a_picture_that_cannot_be_made_says_why_and_the_next_is_made),
+        cmocka_unit_test(an_encoder_without_work_goes_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
