@@ -14,6 +14,7 @@ struct ld_encoder {
     pthread_mutex_t lock;
     pthread_cond_t given, made;
     struct ld_encoding *first, *last; /* not begun */
+    uint64_t next_serial;
 };
 
 /* ---- A picture ------------------------------------------------------------------------------- */
@@ -120,6 +121,7 @@ void ld_encoder_give(struct ld_encoder *encoder, struct ld_encoding *encoding)
 {
     encoding->next = NULL;
     encoding->done = false;
+    encoding->serial = encoder->next_serial++;
     if (!encoder->has_thread) {
         make(encoding);
         encoding->done = true;

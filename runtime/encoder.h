@@ -32,7 +32,8 @@ struct ld_encoding {
     struct ld_error err;
     int64_t spent_us;
 
-    bool done; /* the encoder's, as what follows */
+    uint64_t serial; /* in the order of ld_encoder_give, which is that of being made */
+    bool done;       /* the encoder's, as what follows */
     struct ld_encoding *next;
 };
 

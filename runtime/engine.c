@@ -285,17 +285,18 @@ static bool hand_out_one(struct ld_engine *engine)
     return false;
 }
 
-/* The picture that the encoder has had longest, as far as the order of jobs tells; and how many it
- * has. */
+/* The picture that the encoder has had longest, and how many it has. */
 static struct ld_session *encoding_session(const struct ld_engine *engine, uint32_t *count)
 {
     struct ld_session *first = NULL;
     *count = 0;
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         for (uint32_t i = 0; i < job->session_count; i++) {
-            if (job->sessions[i].phase != LD_SESSION_ENCODING)
+            struct ld_session *session = &job->sessions[i];
+            if (session->phase != LD_SESSION_ENCODING)
                 continue;
-            first = first ? first : &job->sessions[i];
+            if (!first || session->encoding->serial < first->encoding->serial)
+                first = session;
             ++*count;
         }
     }
