@@ -274,6 +274,8 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
     if (!arch->has_unet || !arch->has_vae_decoder)
         return LD_FAIL(err, LD_E_UNSUPPORTED, "model '%.100s' has no %s", name,
                        arch->has_unet ? "VAE decoder" : "UNet");
+    if (ld_library_streams_if_short(library))
+        ld_model_stream_if_short(resident->model);
     if (ld_library_streams(library, arch)) {
         ld_model_stream(resident->model);
         LD_LOG(LD_LOG_INFO, "library", "a model's weights are streamed to the GPU",
@@ -389,6 +391,8 @@ static struct ld_vae_entry *load_vae(struct ld_library *library, const char *nam
         (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
     if (!entry || ld_model_open(&model, library->backend, file->path, NULL, err) != LD_OK)
         return NULL;
+    if (ld_library_streams_if_short(library))
+        ld_model_stream_if_short(model);
     if (streams_any(library))
         ld_model_stream(model);
     if (!ld_model_arch(model)->has_vae_decoder) {

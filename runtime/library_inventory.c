@@ -20,6 +20,14 @@ static const struct ld_resident_entry *resident_named(const struct ld_library *l
     return NULL;
 }
 
+/* As it stands, or as it would be loaded. */
+static bool is_streamed(struct ld_library *library, const char *name)
+{
+    const struct ld_resident_entry *loaded = resident_named(library, name);
+    return loaded && loaded->resident.model ? ld_model_is_streamed(loaded->resident.model)
+                                            : ld_library_streams_model(library, name);
+}
+
 /* "name": ..., then what the registry found out, as one object. A file that cannot be read now is
  * told to whoever uses it. */
 static void write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
@@ -40,7 +48,7 @@ static void write_entry(struct ld_library *library, const struct ld_registry_ent
         ld_buffer_format(out, ",\"default\":%s,\"loaded\":%s,\"streamed\":%s",
                          strcmp(entry->name, library->default_name) == 0 ? "true" : "false",
                          resident_named(library, entry->name) ? "true" : "false",
-                         ld_library_streams_model(library, entry->name) ? "true" : "false");
+                         is_streamed(library, entry->name) ? "true" : "false");
     ld_buffer_text(out, ",\"detail\":");
     ld_buffer_text(out, entry->detail[0] ? entry->detail : "{}");
     ld_buffer_text(out, "}");
@@ -57,7 +65,7 @@ static void write_direct_model(struct ld_library *library, struct ld_buffer *out
                      ",\"sha256\":\"%s\",\"bytes\":0,\"created_us\":0,\"default\":true,"
                      "\"loaded\":%s,\"streamed\":%s,\"detail\":{",
                      loaded ? loaded->resident.sha256 : "", loaded ? "true" : "false",
-                     ld_library_streams_model(library, library->default_name) ? "true" : "false");
+                     is_streamed(library, library->default_name) ? "true" : "false");
     if (loaded)
         ld_describe_detection(out, ld_weights_detection(loaded->weights));
     ld_buffer_text(out, "}}");

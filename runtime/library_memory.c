@@ -60,6 +60,11 @@ static bool wants_streaming(const struct ld_library *library, const struct ld_ne
              ld_need_of(resident, POSITIONS) > backend->memory_free));
 }
 
+bool ld_library_streams_if_short(const struct ld_library *library)
+{
+    return streaming_is(library, "auto");
+}
+
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
 /* The place of the table for these widths, made now if there is none; -1: none can be made. */

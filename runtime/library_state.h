@@ -119,6 +119,8 @@ void ld_library_write_unusable(const struct ld_library *library, uint32_t count_
  * setting and by what the device had free; and the same of a model by its name, for reports. */
 bool ld_library_streams(struct ld_library *library, const struct ld_arch *arch);
 bool ld_library_streams_model(struct ld_library *library, const char *name);
+/* library_memory.c: whether the setting leaves the choice to the library. */
+bool ld_library_streams_if_short(const struct ld_library *library);
 
 /* library_memory.c: a member `"memory"` of it, {"bytes": what the device has, "default": name,
  * "needs": [{"models": [name], "steps": [[positions, bytes]]}]} with the steps of

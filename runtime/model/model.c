@@ -1,5 +1,6 @@
 #include "runtime/model/model.h"
 
+#include "runtime/base/log.h"
 #include "runtime/model/model_state.h"
 
 #include <string.h>
@@ -85,6 +86,11 @@ void ld_model_stream(struct ld_model *model)
     }
 }
 
+void ld_model_stream_if_short(struct ld_model *model)
+{
+    model->stream_if_short = model->backend->ops->ring_plan_bytes != NULL;
+}
+
 bool ld_model_is_streamed(const struct ld_model *model)
 {
     return model->parts[LD_PART_UNET].pack.streamed;
@@ -149,6 +155,24 @@ static enum ld_code name_part(const struct ld_model *model, enum ld_part part, s
     return err->code;
 }
 
+/* Pack what `pack` lacks of a part. What has no room on the GPU, after all that nobody needs has
+ * been let go of, is packed anew to be streamed: no run has used it so far. */
+static enum ld_code fill(const struct ld_model *model, enum ld_part part,
+                         struct ld_weight_pack *pack, const struct ld_weights *weights,
+                         const struct ld_weight_pack *base, struct ld_error *err)
+{
+    const struct ld_weight_layout *layout = &model->parts[part].layout;
+    const enum ld_code code = ld_weight_pack_fill(pack, layout, weights, base, err);
+    if (code != LD_E_GPU_NOMEM || pack->streamed || !model->stream_if_short)
+        return code;
+    LD_LOG(LD_LOG_WARN, "model", "weights have no room on the GPU and are streamed",
+           ld_log_text("part", part_name(part)));
+    ld_weight_pack_deinit(pack);
+    ld_weight_pack_init(pack, model->backend);
+    pack->streamed = true;
+    return ld_weight_pack_fill(pack, layout, weights, base, err);
+}
+
 enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_error *err)
 {
     struct ld_model_part *state = &model->parts[part];
@@ -160,7 +184,7 @@ enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_
                                   part, err);
     state->listed = state->listed || code == LD_OK;
     if (code == LD_OK)
-        code = ld_weight_pack_fill(&state->pack, &state->layout, model->weights, NULL, err);
+        code = fill(model, part, &state->pack, model->weights, NULL, err);
     return code == LD_E_GPU_NOMEM ? name_part(model, part, err) : code;
 }
 
@@ -176,8 +200,9 @@ enum ld_code ld_model_pack(struct ld_model *model, struct ld_variant *variant, e
     *out = &variant->packs[part];
     if (!variant->overlay)
         return LD_OK;
-    return ld_weight_pack_fill(&variant->packs[part], &state->layout, variant->overlay,
-                               &state->pack, err);
+    if (state->pack.streamed) /* also where it has come to that since the variant was made */
+        variant->packs[part].streamed = true;
+    return fill(model, part, &variant->packs[part], variant->overlay, &state->pack, err);
 }
 
 /* ---- Variants -------------------------------------------------------------------------------- */

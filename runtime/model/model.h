@@ -45,6 +45,9 @@ const struct ld_weights *ld_model_weights(const struct ld_model *model);
 /* Stream the weights of the model and of its variants: they stay in the host's memory and are sent
  * to each use, where the backend can do that. Before anything is packed or a variant is made. */
 void ld_model_stream(struct ld_model *model);
+/* Stream what turns out not to fit: a part of the model, or what a variant makes of it. */
+void ld_model_stream_if_short(struct ld_model *model);
+/* Whether the UNet is, as it stands. */
 bool ld_model_is_streamed(const struct ld_model *model);
 
 /*

@@ -20,6 +20,7 @@ struct ld_model {
     struct ld_plan_cache cache;
     struct ld_workspace workspace;
     const struct ld_graph_tap_sink *tap;
+    bool stream_if_short;
     bool computing;     /* from ld_model_prepare to ld_model_run: the workspace is spoken for */
     int32_t strip_rows; /* tests; 0: by memory */
     uint64_t serials;   /* handed out to variants; the model itself is LD_MODEL_SERIAL */

@@ -73,7 +73,8 @@ static void on_done(void *ctx, const struct ld_engine_report *told, const struct
     listener->numerics_in_picture = strcmp(listener->numerics, listener->own) == 0;
 }
 
-struct ld_engine *open_engine_with(const char *model, const char *folder, const char *precision)
+static struct ld_engine *open_configured(const char *model, const char *folder,
+                                         const char *precision, const char *stream_weights)
 {
     struct ld_engine *engine = NULL;
     struct ld_error err = {0};
@@ -87,10 +88,21 @@ struct ld_engine *open_engine_with(const char *model, const char *folder, const 
                                             .vocab_path = "",
                                             .backend = "cuda",
                                             .precision = precision,
+                                            .stream_weights = stream_weights,
                                             .threads = engine_threads};
     if (ld_engine_create(&engine, &config, &err) != LD_OK)
         printf("engine: %s\n", err.detail);
     return engine;
+}
+
+struct ld_engine *open_engine_with(const char *model, const char *folder, const char *precision)
+{
+    return open_configured(model, folder, precision, "");
+}
+
+struct ld_engine *open_engine_streaming(const char *stream_weights)
+{
+    return open_configured(path, "", "", stream_weights);
 }
 
 struct ld_engine *open_engine(void)

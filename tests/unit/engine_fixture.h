@@ -34,6 +34,8 @@ struct listener {
 /* NULL after a line that says why. "" and "" for `folder` and `precision`: none, the default. */
 struct ld_engine *open_engine_with(const char *model, const char *folder, const char *precision);
 struct ld_engine *open_engine(void);
+/* The same with weights streamed as the setting's word says. */
+struct ld_engine *open_engine_streaming(const char *stream_weights);
 
 /* One small picture in two steps. */
 void ask(struct ld_request *request);

@@ -319,6 +319,85 @@ static void the_ring_goes_with_the_last_streamed_weight(void **state)
     backend->ops->destroy(backend);
 }
 
+/* The model may be streamed if it must: first it fits, then half of it would. */
+static void what_has_no_room_is_streamed_where_it_may_be(void **state)
+{
+    (void)state;
+    static float expected[ROWS][LATENT], eps[ROWS][LATENT];
+    struct network_fixture on;
+    open_unet(&on, false);
+    ld_model_stream_if_short(on.model);
+    run_one(&on, expected);
+    assert_false(ld_model_is_streamed(on.model));
+    const uint64_t others = fake_gpu.device_bytes - stats_of(&on).slab_bytes;
+    const size_t weights = ld_model_weight_bytes(on.model);
+    network_fixture_close(&on);
+
+    struct ld_error err = {0};
+    fake_gpu.device_bytes_max = others + weights / 2;
+    open_unet(&on, false);
+    assert_int_equal(try_one(&on, eps, &err), LD_E_GPU_NOMEM); /* it may not */
+    ld_model_stream_if_short(on.model);
+    for (int i = 0; i < RUNS; i++) {
+        run_one(&on, eps);
+        assert_memory_equal(expected, eps, sizeof eps);
+    }
+    assert_true(ld_model_is_streamed(on.model));
+    assert_int_equal(ld_model_weight_bytes(on.model), weights);
+    network_fixture_close(&on);
+    fake_gpu.device_bytes_max = UINT64_MAX;
+}
+
+/* Every large tensor changed: the model has its place, a second set of it has none. */
+static struct ld_variant *other_variant(struct network_fixture *on, struct ld_weights **overlay)
+{
+    struct ld_error err = {0};
+    struct ld_variant *variant = NULL;
+    const struct ld_weights *weights = ld_model_weights(on->model);
+    assert_int_equal(ld_weights_overlay(overlay, weights, &err), LD_OK);
+    for (uint32_t i = 0; i < ld_weights_count(weights); i++) {
+        struct ld_weight_view view;
+        ld_weights_at(weights, i, &view);
+        float *values = view.count > 1000 ? ld_weights_edit(*overlay, view.name) : NULL;
+        for (size_t v = 0; values && v < view.count; v++)
+            values[v] *= 1.25F;
+    }
+    assert_int_equal(ld_variant_create(&variant, on->model, *overlay, &err), LD_OK);
+    return variant;
+}
+
+static void a_variant_that_has_no_room_is_streamed_beside_its_model(void **state)
+{
+    (void)state;
+    static float expected[2][ROWS][LATENT], eps[2][ROWS][LATENT];
+    struct ld_error err = {0};
+    struct ld_weights *overlay;
+    struct network_fixture on;
+    for (int tight = 0; tight < 2; tight++) {
+        float(*to)[ROWS][LATENT] = tight ? eps : expected;
+        open_unet(&on, false);
+        ld_model_stream_if_short(on.model);
+        assert_int_equal(try_rows(&on, NULL, 2, NULL, NULL, to[0], &err), LD_OK);
+        const size_t weights = ld_model_weight_bytes(on.model);
+        if (tight)
+            fake_gpu.device_bytes_max = fake_gpu.device_bytes + weights / 4;
+        struct ld_variant *variant = other_variant(&on, &overlay);
+        assert_int_equal(ld_variant_load(variant, &err), LD_OK);
+        ld_weights_close(overlay);
+        assert_true(ld_variant_bytes(variant) > weights / 2);
+        assert_int_equal(stats_of(&on).ring_bytes > 0, tight);
+        for (int i = 0; i < RUNS; i++)
+            assert_int_equal(try_rows(&on, variant, 2, NULL, NULL, to[1], &err), LD_OK);
+        ld_variant_destroy(variant);
+        assert_int_equal(stats_of(&on).ring_bytes, 0);
+        assert_false(ld_model_is_streamed(on.model));
+        network_fixture_close(&on);
+        fake_gpu.device_bytes_max = UINT64_MAX;
+    }
+    assert_memory_equal(expected, eps, sizeof eps);
+    assert_memory_not_equal(eps[0], eps[1], sizeof eps[0][0]);
+}
+
 /* ---- Order ----------------------------------------------------------------------------------- */
 
 /* Every piece of work takes one unit of time, so nearly every copy can be done while the operator
@@ -532,6 +611,8 @@ int main(void)
         TEST(the_device_holds_a_ring_instead_of_the_weights),
         TEST(a_larger_weight_makes_the_ring_grow),
         TEST(the_ring_goes_with_the_last_streamed_weight),
+        TEST(what_has_no_room_is_streamed_where_it_may_be),
+        TEST(a_variant_that_has_no_room_is_streamed_beside_its_model),
         TEST(copies_run_ahead_of_the_operators),
         TEST(a_replay_sends_the_weights_anew),
         TEST(a_cancelled_run_leaves_everything_usable),

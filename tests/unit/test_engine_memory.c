@@ -77,15 +77,26 @@ static void weights_that_do_not_fit_are_named(void)
     struct listener listener;
     struct ld_request request;
     fake_gpu_reset();
-    struct ld_engine *engine = open_engine();
+    struct ld_engine *engine = open_engine_streaming("off");
     ask(&request);
     fake_gpu.device_bytes_max = 6 << 20; /* the text encoder fits, the UNet does not */
-    report("weights that do not fit end the job with what they need",
+    report("weights that do not fit and are not to be streamed end the job with what they need",
            paint(engine, &request, &listener) && listener.code == LD_E_GPU_NOMEM &&
                strstr(listener.why, "the model's ") && strstr(listener.why, " takes ") &&
                strstr(listener.why, "MiB are free"));
     fake_gpu.device_bytes_max = UINT64_MAX;
+    const bool good = paint(engine, &request, &listener) && listener.code == LD_OK;
+    const uint64_t digest = listener.digest[0];
     ld_engine_destroy(engine);
+
+    engine = open_engine();
+    fake_gpu.device_bytes_max = 6 << 20;
+    report("left to itself the engine streams them, for the same picture",
+           good && paint(engine, &request, &listener) && listener.code == LD_OK &&
+               listener.digest[0] == digest);
+    fake_gpu.device_bytes_max = UINT64_MAX;
+    ld_engine_destroy(engine);
+    report("and nothing is left of it", fake_gpu.live_allocations == 0);
 }
 
 /* The device's bytes in use after a picture of twice the side has been painted and decoded as

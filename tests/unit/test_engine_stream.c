@@ -125,11 +125,9 @@ static void the_setting_decides(void)
 /* The second picture of an engine comes from recordings. */
 static bool paint_twice(const char *word, struct listener out[2])
 {
-    struct ld_engine *engine = NULL;
-    struct ld_error err = {0};
+    struct ld_engine *engine = open_engine_streaming(word);
     struct ld_request request;
-    const struct ld_engine_config config = config_of(word);
-    bool good = ld_engine_create(&engine, &config, &err) == LD_OK;
+    bool good = engine != NULL;
     for (int i = 0; good && i < 2; i++) {
         ask(&request);
         request.seed = 7 + (uint64_t)i;
