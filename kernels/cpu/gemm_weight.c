@@ -88,6 +88,7 @@ struct pack {
     size_t item;
     unsigned char *scratch; /* one slice for each worker: rows in the stored type, a float32 row */
     size_t slice;
+    bool plain; /* a step of the panel is [k][n] */
 };
 
 /* The weight row behind column n of a panel, -1 for none. */
@@ -139,48 +140,101 @@ static void scatter32(uint32_t *dst, const unsigned char *src, const size_t *pla
     }
 }
 
+/* The same for all rows of a plain panel at once: what is written lies side by side, and every row
+ * is read from its start to its end. */
+static void gather16(uint16_t *dst, const unsigned char *const *rows, size_t nr, size_t at,
+                     size_t count, size_t taps, size_t step)
+{
+    for (size_t c = 0; c < count; c++, dst += nr)
+        for (size_t t = 0; t < taps; t++, at += sizeof *dst)
+            for (size_t n = 0; n < nr; n++)
+                memcpy(dst + t * step + n, rows[n] + at, sizeof *dst);
+}
+
+static void gather32(uint32_t *dst, const unsigned char *const *rows, size_t nr, size_t at,
+                     size_t count, size_t taps, size_t step)
+{
+    for (size_t c = 0; c < count; c++, dst += nr)
+        for (size_t t = 0; t < taps; t++, at += sizeof *dst)
+            for (size_t n = 0; n < nr; n++)
+                memcpy(dst + t * step + n, rows[n] + at, sizeof *dst);
+}
+
+static bool is_plain(const struct ld_micro *micro)
+{
+    for (int32_t k = 0; k < LD_STEP_K; k++)
+        for (int32_t n = 0; n < micro->nr; n++)
+            if (micro->b_index(k, n) != (size_t)(k * micro->nr + n))
+                return false;
+    return true;
+}
+
+/* The rows behind a panel's columns, NULL for none. Returns how many there are. */
+static int32_t panel_rows(const struct pack *pack, uint32_t panel, uint32_t worker,
+                          const unsigned char **rows)
+{
+    unsigned char *raw = pack->scratch + worker * pack->slice;
+    float *line = (float *)(void *)raw;
+    int32_t count = 0;
+    raw += pack->row * sizeof *line;
+    for (int32_t n = 0; n < pack->micro->nr; n++, raw += pack->row * pack->item) {
+        const int32_t row = panel_row(pack, (int32_t)panel, n);
+        rows[n] = row < 0 ? NULL : stored_row(pack, row, raw, line);
+        count += row < 0 ? 0 : 1;
+    }
+    return count;
+}
+
+/* `count` values of K of the panel from value `c` on. Columns without a row stay zero, as the block
+ * is. */
+static void pack_step(const struct pack *pack, const unsigned char *const *rows, bool whole,
+                      size_t c, size_t count, unsigned char *dst)
+{
+    const size_t nr = (size_t)pack->micro->nr;
+    const size_t taps = (size_t)pack->weight->facts.kernel * (size_t)pack->weight->facts.kernel;
+    const size_t step = LD_STEP_K * nr;
+    const size_t at = c * taps * pack->item;
+    size_t place[LD_STEP_K];
+    if (pack->plain && whole) {
+        if (pack->item == 2)
+            gather16((uint16_t *)(void *)dst, rows, nr, at, count, taps, step);
+        else
+            gather32((uint32_t *)(void *)dst, rows, nr, at, count, taps, step);
+        return;
+    }
+    for (size_t n = 0; n < nr; n++) {
+        if (rows[n] == NULL)
+            continue;
+        for (int32_t k = 0; k < LD_STEP_K; k++)
+            place[k] = pack->micro->b_index(k, (int32_t)n);
+        if (pack->item == 2)
+            scatter16((uint16_t *)(void *)dst, rows[n] + at, place, count, taps, step);
+        else
+            scatter32((uint32_t *)(void *)dst, rows[n] + at, place, count, taps, step);
+    }
+}
+
 /* Task: one panel, k-block by k-block, so that the steps being filled stay in the near cache. */
 static void pack_panel_task(void *pointer, uint32_t panel, uint32_t worker)
 {
     const struct pack *pack = pointer;
     const struct ld_weight *weight = pack->weight;
-    const unsigned char *rows[LD_MICRO_NR_MAX] = {0};
-    size_t place[LD_MICRO_NR_MAX][LD_STEP_K];
-    unsigned char *raw = pack->scratch + worker * pack->slice;
-    float *line = (float *)(void *)raw;
-    raw += pack->row * sizeof *line;
-    for (int32_t n = 0; n < pack->micro->nr; n++, raw += pack->row * pack->item) {
-        int32_t row = panel_row(pack, (int32_t)panel, n);
-        if (row < 0)
-            continue; /* the block was zeroed */
-        rows[n] = stored_row(pack, row, raw, line);
-        for (int32_t k = 0; k < LD_STEP_K; k++)
-            place[n][k] = pack->micro->b_index(k, n);
-    }
-    size_t taps = (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
-    size_t step = (size_t)(LD_STEP_K * pack->micro->nr);
-    size_t k = (size_t)weight->facts.k;
+    const unsigned char *rows[LD_MICRO_NR_MAX];
+    const bool whole = panel_rows(pack, panel, worker, rows) == pack->micro->nr;
+    const size_t taps = (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
+    const size_t step_bytes = (size_t)(LD_STEP_K * pack->micro->nr) * pack->item;
+    const size_t k = (size_t)weight->facts.k;
     unsigned char *dst = weight->data;
-    dst += panel * ld_gemm_steps(weight) * step * pack->item;
-    for (size_t c = 0; c < k; c += LD_STEP_K, dst += taps * step * pack->item) {
-        size_t count = k - c < LD_STEP_K ? k - c : LD_STEP_K;
-        for (int32_t n = 0; n < pack->micro->nr; n++) {
-            if (rows[n] == NULL)
-                continue;
-            const unsigned char *src = rows[n] + c * taps * pack->item;
-            if (pack->item == 2)
-                scatter16((uint16_t *)(void *)dst, src, place[n], count, taps, step);
-            else
-                scatter32((uint32_t *)(void *)dst, src, place[n], count, taps, step);
-        }
-    }
+    dst += panel * ld_gemm_steps(weight) * step_bytes;
+    for (size_t c = 0; c < k; c += LD_STEP_K, dst += taps * step_bytes)
+        pack_step(pack, rows, whole, c, k - c < LD_STEP_K ? k - c : LD_STEP_K, dst);
 }
 
 enum ld_code ld_gemm_weight_pack(struct ld_cpu_backend *cpu, const struct ld_micro *micro,
                                  const struct ld_weight_desc *desc, struct ld_weight *weight,
                                  struct ld_error *err)
 {
-    struct pack pack = {.micro = micro, .desc = desc, .weight = weight};
+    struct pack pack = {.micro = micro, .desc = desc, .weight = weight, .plain = is_plain(micro)};
     enum ld_code code = LD_OK;
     pack.row =
         (size_t)weight->facts.k * (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
