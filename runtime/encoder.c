@@ -79,6 +79,8 @@ static void *encode(void *pointer)
         make(encoding);
         pthread_mutex_lock(&encoder->lock);
         encoding->done = true;
+        if (encoding->dropped)
+            ld_encoding_destroy(encoding);
         pthread_cond_broadcast(&encoder->made);
     }
     pthread_mutex_unlock(&encoder->lock);
@@ -120,7 +122,7 @@ void ld_encoder_destroy(struct ld_encoder *encoder)
 void ld_encoder_give(struct ld_encoder *encoder, struct ld_encoding *encoding)
 {
     encoding->next = NULL;
-    encoding->done = false;
+    encoding->done = encoding->dropped = false;
     encoding->serial = encoder->next_serial++;
     if (!encoder->has_thread) {
         make(encoding);
@@ -148,4 +150,22 @@ void ld_encoder_wait(struct ld_encoder *encoder, const struct ld_encoding *encod
     while (!encoding->done)
         pthread_cond_wait(&encoder->made, &encoder->lock);
     pthread_mutex_unlock(&encoder->lock);
+}
+
+void ld_encoder_drop(struct ld_encoder *encoder, struct ld_encoding *encoding)
+{
+    struct ld_encoding *before = NULL;
+    pthread_mutex_lock(&encoder->lock);
+    struct ld_encoding *found = encoder->first;
+    for (; found && found != encoding; found = found->next)
+        before = found;
+    encoding->dropped = !found && !encoding->done; /* the thread has it in hand */
+    const bool ours = !encoding->dropped;
+    if (found)
+        *(before ? &before->next : &encoder->first) = encoding->next;
+    if (found && encoder->last == encoding)
+        encoder->last = before;
+    pthread_mutex_unlock(&encoder->lock);
+    if (ours)
+        ld_encoding_destroy(encoding);
 }

@@ -34,6 +34,7 @@ struct ld_encoding {
 
     uint64_t serial; /* in the order of ld_encoder_give, which is that of being made */
     bool done;       /* the encoder's, as what follows */
+    bool dropped;    /* while it was being made */
     struct ld_encoding *next;
 };
 
@@ -43,11 +44,15 @@ void ld_encoding_destroy(struct ld_encoding *encoding);
 
 /* Errors   LD_E_NOMEM. A missing thread is none. */
 enum ld_code ld_encoder_create(struct ld_encoder **out, struct ld_error *err) LD_MUST_USE;
-/* Nothing may be on its way. */
+/* Nothing may be on its way but what was dropped. */
 void ld_encoder_destroy(struct ld_encoder *encoder);
 
 void ld_encoder_give(struct ld_encoder *encoder, struct ld_encoding *encoding);
 bool ld_encoder_done(struct ld_encoder *encoder, const struct ld_encoding *encoding);
 void ld_encoder_wait(struct ld_encoder *encoder, const struct ld_encoding *encoding);
+
+/* Nobody wants it any more: it is destroyed, by the encoder where that has begun it. Nothing is
+ * waited for: level 12 takes seconds for a large picture. */
+void ld_encoder_drop(struct ld_encoder *encoder, struct ld_encoding *encoding);
 
 #endif

@@ -130,6 +130,16 @@ bool ld_engine_busy(const struct ld_engine *engine)
     return engine->jobs != NULL;
 }
 
+/* Its pictures that only lack their PNG are whole. */
+static void hand_out_finished(struct ld_job *job)
+{
+    struct ld_error err = {0};
+    for (uint32_t i = 0; i < job->session_count; i++)
+        if (job->sessions[i].encoding &&
+            ld_session_hand_out(&job->sessions[i], false, &err) != LD_OK)
+            ld_job_warn(job, "picture %u could not be encoded", i);
+}
+
 void ld_engine_retire(struct ld_engine *engine, struct ld_job *job, const struct ld_error *err)
 {
     struct ld_job **place = &engine->jobs;
@@ -137,6 +147,8 @@ void ld_engine_retire(struct ld_engine *engine, struct ld_job *job, const struct
         place = &(*place)->next;
     *place = job->next;
     ld_engine_abandon(engine, job);
+    if (err && err->code != LD_E_CANCELLED) /* one picture has failed, not those */
+        hand_out_finished(job);
     ld_job_finish(job, err);
     end_job(engine, job);
 }
@@ -162,16 +174,6 @@ static struct ld_session *begun_session(struct ld_job *job)
             return session;
     }
     return NULL;
-}
-
-/* Its pictures that only lack their PNG are whole. */
-static void hand_out_finished(struct ld_job *job)
-{
-    struct ld_error err = {0};
-    for (uint32_t i = 0; i < job->session_count; i++)
-        if (job->sessions[i].phase == LD_SESSION_ENCODING &&
-            ld_session_hand_out(&job->sessions[i], false, &err) != LD_OK)
-            ld_job_warn(job, "picture %u could not be encoded", i);
 }
 
 static void retire_cancelled(struct ld_engine *engine, struct ld_job *job)

@@ -208,7 +208,7 @@ bool ld_session_encoded(const struct ld_session *session);
 /* The PNG to on_image; waits for the encoder. Errors   its own. */
 enum ld_code ld_session_hand_out(struct ld_session *session, bool partial,
                                  struct ld_error *err) LD_MUST_USE;
-/* Waits for the encoder, too: nobody wants the picture any more. */
+/* Nobody wants the picture any more. */
 void ld_session_drop_encoding(struct ld_session *session);
 /* The request of this one picture, as it would be asked for alone; texts are the job's. */
 struct ld_request ld_session_request(const struct ld_session *session);

@@ -360,10 +360,8 @@ static enum ld_code decode_into(struct ld_session *session, const double *latent
 
 void ld_session_drop_encoding(struct ld_session *session)
 {
-    if (!session->encoding)
-        return;
-    ld_encoder_wait(session->job->encoder, session->encoding);
-    ld_encoding_destroy(session->encoding);
+    if (session->encoding)
+        ld_encoder_drop(session->job->encoder, session->encoding);
     session->encoding = NULL;
 }
 

@@ -1,5 +1,6 @@
 /* Proves that the encoder's PNGs are those that ld_png_write makes, in the order they were given,
- * that who gives them need not wait, and that one which cannot be made says why. */
+ * that who gives them need not wait, that one which cannot be made says why, and that those which
+ * are dropped leave the others as they are. */
 #include "runtime/base/arena.h"
 #include "runtime/encoder.h"
 #include "runtime/image/png_write.h"
@@ -92,6 +93,46 @@ static void a_picture_that_cannot_be_made_says_why_and_the_next_is_made(void **s
     ld_encoder_destroy(encoder);
 }
 
+/* Whichever of them the encoder has begun by then. */
+static void dropped_pictures_leave_the_others_as_they_are(void **state)
+{
+    (void)state;
+    struct ld_encoder *encoder;
+    struct ld_error err = {0};
+    for (uint32_t dropped = 1; dropped < 16; dropped++) { /* a bit for each */
+        struct ld_encoding *pictures[5];
+        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+        for (uint32_t i = 0; i < 4; i++)
+            ld_encoder_give(encoder, pictures[i] = picture(i));
+        for (uint32_t i = 4; i-- > 0;)
+            if (dropped >> i & 1U)
+                ld_encoder_drop(encoder, pictures[i]);
+        ld_encoder_give(encoder, pictures[4] = picture(4));
+        for (uint32_t i = 0; i < 5; i++) {
+            if (dropped >> i & 1U)
+                continue;
+            ld_encoder_wait(encoder, pictures[i]);
+            assert_as_written_directly(pictures[i]);
+            ld_encoder_drop(encoder, pictures[i]); /* which is made */
+        }
+        ld_encoder_destroy(encoder);
+    }
+}
+
+static void an_encoder_with_a_dropped_picture_goes_when_it_is_made(void **state)
+{
+    (void)state;
+    struct ld_encoder *encoder;
+    struct ld_error err = {0};
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+        struct ld_encoding *one = picture(i);
+        ld_encoder_give(encoder, one);
+        ld_encoder_drop(encoder, one);
+        ld_encoder_destroy(encoder);
+    }
+}
+
 static void an_encoder_without_work_goes_at_once(void **state)
 {
     (void)state;
@@ -110,6 +151,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_are_those_written_directly_in_their_order),
         cmocka_unit_test(a_picture_that_cannot_be_made_says_why_and_the_next_is_made),
+        cmocka_unit_test(dropped_pictures_leave_the_others_as_they_are),
+        cmocka_unit_test(an_encoder_with_a_dropped_picture_goes_when_it_is_made),
         cmocka_unit_test(an_encoder_without_work_goes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /* Proves what becomes of a picture between its decoding and its PNG, which another thread makes: it
- * is handed out by a later tick, a cancelled job gets it with keep_partial and else not, one that
- * cannot be encoded is its job's failure alone, and an engine that ends waits for it. How: a
- * demonstration checkpoint on a fake GPU, tick by tick.
+ * is handed out by a later tick, a cancelled job gets it with keep_partial and else does not even
+ * wait for it, one that cannot be encoded is its job's failure alone, a job that fails keeps those
+ * that are whole, and an engine that ends waits for it. How: a demonstration checkpoint on a fake
+ * GPU, tick by tick.
  *
  *     test_engine_encoding MAKE_CHECKPOINT FOLDER
  */
+#include "runtime/base/arena.h"
 #include "runtime/engine_state.h"
 #include "tests/unit/engine_fixture.h"
 
@@ -90,6 +92,88 @@ static void a_picture_that_cannot_be_encoded_is_its_jobs_failure(void)
     ld_engine_destroy(engine);
 }
 
+/* Something that the encoder is busy with for a while: noise, packed as small as can be. */
+static struct ld_encoding *occupy(struct ld_encoder *encoder)
+{
+    enum { NOISE_SIDE = 1024 };
+    const size_t bytes = (size_t)3 * NOISE_SIDE * NOISE_SIDE;
+    struct ld_encoding *noise = ld_encoding_create();
+    uint32_t state = 1;
+    if (!noise)
+        return NULL;
+    noise->rgb = ld_block_alloc(bytes);
+    noise->width = noise->height = NOISE_SIDE;
+    noise->compression = 12;
+    for (size_t i = 0; noise->rgb && i < bytes; i++) {
+        state = state * 1664525U + 1013904223U; /* Numerical Recipes, 7.1 */
+        noise->rgb[i] = (uint8_t)(state >> 28);
+    }
+    ld_encoder_give(encoder, noise);
+    return noise;
+}
+
+/* A job whose first picture is decoded and waits for the encoder, which has `noise`. */
+static struct ld_engine *decoded_behind(struct ld_encoding **noise, struct ld_request *request,
+                                        struct listener *listener)
+{
+    struct ld_error err = {0};
+    *noise = NULL;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    bool good = hand_in(engine, request, listener);
+    bool sampled = false;
+    for (int i = 0; good && !sampled && i < TICKS_MAX; i++) {
+        const struct ld_session *first = engine->jobs->sessions;
+        sampled = first && first->phase == LD_SESSION_DECODING;
+        good = sampled || (ld_engine_tick(engine, &err) == LD_OK && engine->jobs);
+    }
+    *noise = sampled ? occupy(engine->encoder) : NULL;
+    if (*noise && tick_until_decoded(engine))
+        return engine;
+    if (*noise)
+        ld_encoder_drop(engine->encoder, *noise);
+    ld_engine_destroy(engine);
+    return NULL;
+}
+
+static void a_picture_that_nobody_wants_is_not_waited_for(void)
+{
+    struct listener listener;
+    struct ld_request request;
+    struct ld_encoding *noise;
+    ask(&request);
+    struct ld_engine *engine = decoded_behind(&noise, &request, &listener);
+    if (engine)
+        ld_engine_cancel(engine, engine->jobs->handle, false);
+    report("a cancelled job ends while the encoder has another picture",
+           engine && finish(engine) && listener.code == LD_E_CANCELLED && listener.images == 0 &&
+               !ld_encoder_done(engine->encoder, noise));
+    if (engine)
+        ld_encoder_drop(engine->encoder, noise);
+    ld_engine_destroy(engine);
+}
+
+static void a_job_that_fails_keeps_what_is_whole(void)
+{
+    struct listener listener;
+    struct ld_request request;
+    struct ld_encoding *noise;
+    ask(&request);
+    request.images = 2;
+    struct ld_engine *engine = decoded_behind(&noise, &request, &listener);
+    if (engine) {
+        (void)LD_FAIL(&engine->jobs->err, LD_E_NUMERICAL, "the other picture has failed");
+        ld_engine_retire_failed(engine);
+    }
+    report("a job that fails hands out its decoded picture",
+           engine && listener.images == 1 && listener.partial == 0);
+    report("before it ends",
+           engine && listener.done == 1 && listener.code == LD_E_NUMERICAL && !engine->jobs);
+    if (engine)
+        ld_encoder_drop(engine->encoder, noise);
+    ld_engine_destroy(engine);
+}
+
 static void few_pictures_wait_at_a_time(void)
 {
     struct listener listener;
@@ -127,6 +211,8 @@ int main(int argc, char **argv)
         a_picture_is_handed_out_by_a_later_tick,
         a_cancelled_job_keeps_what_is_whole,
         a_picture_that_cannot_be_encoded_is_its_jobs_failure,
+        a_picture_that_nobody_wants_is_not_waited_for,
+        a_job_that_fails_keeps_what_is_whole,
         few_pictures_wait_at_a_time,
         an_engine_that_ends_waits,
     };
