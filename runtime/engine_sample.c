@@ -50,7 +50,8 @@ bool ld_engine_has_room(const struct ld_engine *engine, uint32_t active, uint64_
 }
 
 /* Every number of rows is a plan of its own, with a recording; pictures that come and go would ask
- * for all of them. So a large batch has a multiple of eight; what is left over leads the next. */
+ * for all of them. So a large batch has a multiple of eight; what is left over comes first in the
+ * next. */
 static uint32_t even_rows(uint32_t rows)
 {
     return rows <= BATCH_ANY_ROWS ? rows : rows - rows % BATCH_STEP;
@@ -68,16 +69,26 @@ static struct ld_session *next_leader(const struct ld_engine *engine)
     return leader;
 }
 
+/* The sampling sessions behind the leader, order[0]: those that the last pass left over, or the
+ * others. */
+static void append(const struct ld_engine *engine, bool left_over, struct ld_session **order,
+                   uint32_t *count)
+{
+    for (struct ld_job *job = engine->jobs; job; job = job->next)
+        for (uint32_t i = 0; i < job->session_count && *count < LD_SESSIONS_ACTIVE_MAX; i++)
+            if (&job->sessions[i] != order[0] && job->sessions[i].phase == LD_SESSION_SAMPLING &&
+                job->sessions[i].left_over == left_over)
+                order[(*count)++] = &job->sessions[i];
+}
+
 /* Open calls until a batch is full; sessions found finished move on. */
 static bool gather(struct ld_engine *engine, struct ld_session *leader, struct ld_batch *batch)
 {
     const uint32_t limit = rows_max(engine, leader);
     struct ld_session *order[LD_BATCH_ROWS_MAX + LD_SESSIONS_ACTIVE_MAX] = {leader};
     uint32_t count = 1;
-    for (struct ld_job *job = engine->jobs; job; job = job->next)
-        for (uint32_t i = 0; i < job->session_count && count < LD_SESSIONS_ACTIVE_MAX; i++)
-            if (&job->sessions[i] != leader && job->sessions[i].phase == LD_SESSION_SAMPLING)
-                order[count++] = &job->sessions[i];
+    append(engine, true, order, &count);
+    append(engine, false, order, &count);
     for (uint32_t i = 0; i < count && batch->count < limit; i++) {
         struct ld_session *session = order[i];
         struct ld_error err = {0};
@@ -99,9 +110,13 @@ static bool gather(struct ld_engine *engine, struct ld_session *leader, struct l
             return false; /* sessions in the batch may be gone: start over */
         }
     }
-    batch->count = even_rows(batch->count);
-    for (uint32_t i = 0; i < batch->count; i++)
-        batch->sessions[i]->served = engine->tick;
+    const uint32_t rows = even_rows(batch->count);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        batch->sessions[i]->left_over = i >= rows;
+        if (i < rows)
+            batch->sessions[i]->served = engine->tick;
+    }
+    batch->count = rows;
     return batch->count > 0;
 }
 

@@ -33,6 +33,7 @@ struct ld_session {
     double *latent;               /* [4, height, width] finished latent of a pass, on the heap */
     int32_t height, width;        /* of `latent`, or of the pass */
     uint64_t served;              /* tick that last ran a row of it */
+    bool left_over;               /* that pass had no room for all of its rows */
     bool alone;                   /* a pass with others failed: the next ones run without them */
     bool overflowed;              /* the latest pass gave values that are no numbers */
     bool closed;                  /* its call is: the sampler has the estimate */

@@ -90,6 +90,47 @@ static void small_pictures_fill_a_pass(void)
     ld_engine_destroy(engine);
 }
 
+/* The most passes in a row that went without a picture under way. */
+static uint64_t longest_wait(const struct ld_engine *engine)
+{
+    uint64_t longest = 0;
+    for (const struct ld_job *job = engine->jobs; job; job = job->next)
+        for (uint32_t i = 0; i < job->session_count; i++) {
+            const struct ld_session *session = &job->sessions[i];
+            const uint64_t wait = engine->tick - session->served;
+            if (session->phase == LD_SESSION_SAMPLING && session->served > 0 && wait > longest)
+                longest = wait;
+        }
+    return longest;
+}
+
+/* Fifteen have 30 rows, six of which find no room in a pass of 24. */
+static void what_is_left_over_comes_next(void)
+{
+    enum { PICTURES = 15 };
+    static struct listener company[PICTURES];
+    static struct ld_request requests[PICTURES];
+    struct ld_error err = {0};
+    uint64_t longest = 0;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    bool good = engine != NULL;
+    for (uint32_t i = 0; good && i < PICTURES; i++) {
+        ask(&requests[i]);
+        requests[i].seed = i;
+        requests[i].steps = 12;
+        good = hand_in(engine, &requests[i], &company[i]);
+    }
+    for (int i = 0; good && i < TICKS_MAX && ld_engine_busy(engine); i++) {
+        good = ld_engine_tick(engine, &err) == LD_OK;
+        const uint64_t wait = longest_wait(engine);
+        longest = wait > longest ? wait : longest;
+    }
+    report("fifteen pictures are all painted", good && !ld_engine_busy(engine));
+    report("none of them is left over twice in a row", longest == 1);
+    ld_engine_destroy(engine);
+}
+
 static void what_fills_a_pass_depends_on_sizes(void)
 {
     enum { LARGE = 128 * 128, SMALL = 64 * 64 }; /* positions of 1024x1024 and 512x512 */
@@ -116,7 +157,7 @@ static void what_fills_a_pass_depends_on_sizes(void)
 
 int main(int argc, char **argv)
 {
-    static const engine_claim claims[] = {small_pictures_fill_a_pass,
+    static const engine_claim claims[] = {small_pictures_fill_a_pass, what_is_left_over_comes_next,
                                           what_fills_a_pass_depends_on_sizes};
     return run_claims(argc, argv, claims, sizeof claims / sizeof claims[0]);
 }
