@@ -305,13 +305,15 @@ static struct ld_session *encoding_session(const struct ld_engine *engine, uint3
     return first;
 }
 
-/* Nothing is left to do but to wait for a PNG. */
+/* Nothing is left to do, in the second engine neither, but to wait for a PNG. */
 static void await_encoder(const struct ld_engine *engine)
 {
     uint32_t count;
     const struct ld_session *session = encoding_session(engine, &count);
+    if (!session && engine->wide)
+        session = encoding_session(engine->wide, &count);
     if (session)
-        ld_encoder_wait(engine->encoder, session->encoding);
+        ld_encoder_wait(session->job->encoder, session->encoding);
 }
 
 /* A picture whose sampling is over, or whose second pass is to begin. */
@@ -382,13 +384,22 @@ enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_erro
     return still_there(engine, err);
 }
 
+enum ld_code ld_engine_step(struct ld_engine *engine, bool *worked, struct ld_error *err)
+{
+    if (retire_one(engine) || hand_out_one(engine) || prepare_one(engine) || decode_one(engine) ||
+        begin_one(engine) || ld_engine_sample(engine))
+        *worked = true;
+    return still_there(engine, err);
+}
+
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
 {
-    if (!(retire_one(engine) || hand_out_one(engine) || prepare_one(engine) || decode_one(engine) ||
-          begin_one(engine) || ld_engine_sample(engine)))
-        await_encoder(engine);
-    if (!engine->backend->lost && ld_engine_tick_wide(engine, err) != LD_OK)
+    bool worked = false;
+    if (ld_engine_step(engine, &worked, err) != LD_OK ||
+        ld_engine_step_wide(engine, &worked, err) != LD_OK)
         return err->code;
+    if (!worked)
+        await_encoder(engine);
     return still_there(engine, err);
 }
 

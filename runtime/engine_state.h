@@ -35,6 +35,11 @@ struct ld_engine {
 
 bool ld_engine_interrupted(const struct ld_engine *engine);
 
+/* One unit of work, and no wait for the encoder. *worked: there was one; else it stays as it was.
+ * Errors as ld_engine_tick. */
+enum ld_code ld_engine_step(struct ld_engine *engine, bool *worked,
+                            struct ld_error *err) LD_MUST_USE;
+
 /* End a job with what happened to it, and forget it. */
 void ld_engine_retire(struct ld_engine *engine, struct ld_job *job, const struct ld_error *err);
 
@@ -78,8 +83,9 @@ void ld_engine_abandon(struct ld_engine *engine, const struct ld_job *job);
  * what was begun with the old ones. */
 void ld_engine_replaced(struct ld_engine *engine);
 
-/* One unit of work on pictures that are painted again. Errors as ld_engine_tick. */
-enum ld_code ld_engine_tick_wide(struct ld_engine *engine, struct ld_error *err) LD_MUST_USE;
+/* ld_engine_step for pictures that are painted again. */
+enum ld_code ld_engine_step_wide(struct ld_engine *engine, bool *worked,
+                                 struct ld_error *err) LD_MUST_USE;
 
 /* `step` of a session whose VAE went beyond fp16's range, once more with the VAE in bf16. */
 enum ld_code ld_engine_widen_vae(struct ld_engine *engine, struct ld_session *session,

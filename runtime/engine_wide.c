@@ -202,11 +202,11 @@ void ld_engine_abandon(struct ld_engine *engine, const struct ld_job *job)
     }
 }
 
-enum ld_code ld_engine_tick_wide(struct ld_engine *engine, struct ld_error *err)
+enum ld_code ld_engine_step_wide(struct ld_engine *engine, bool *worked, struct ld_error *err)
 {
     if (!engine->wide || !engine->wide->jobs)
         return LD_OK;
-    const enum ld_code code = ld_engine_tick(engine->wide, err);
+    const enum ld_code code = ld_engine_step(engine->wide, worked, err);
     if (code == LD_OK)
         ld_engine_retire_failed(engine);
     return code;

@@ -1,8 +1,8 @@
 /* Proves what becomes of a picture between its decoding and its PNG, which another thread makes: it
  * is handed out by a later tick, a cancelled job gets it with keep_partial and else does not even
  * wait for it, one that cannot be encoded is its job's failure alone, a job that fails keeps those
- * that are whole, and an engine that ends waits for it. How: a demonstration checkpoint on a fake
- * GPU, tick by tick.
+ * that are whole, one painted again in bf16 holds up no pass, and an engine that ends waits for it.
+ * How: a demonstration checkpoint on a fake GPU, tick by tick.
  *
  *     test_engine_encoding MAKE_CHECKPOINT FOLDER
  */
@@ -92,64 +92,72 @@ static void a_picture_that_cannot_be_encoded_is_its_jobs_failure(void)
     ld_engine_destroy(engine);
 }
 
-/* Something that the encoder is busy with for a while: noise, packed as small as can be. */
-static struct ld_encoding *occupy(struct ld_encoder *encoder)
+/* What an encoder is busy with for seconds: noise, packed as small as can be. */
+enum { NOISE_SIDE = 1024, NOISE_COUNT = 16 };
+struct noise {
+    struct ld_encoder *encoder;
+    struct ld_encoding *pictures[NOISE_COUNT];
+};
+
+static void occupy(struct ld_encoder *encoder, struct noise *noise)
 {
-    enum { NOISE_SIDE = 1024 };
     const size_t bytes = (size_t)3 * NOISE_SIDE * NOISE_SIDE;
-    struct ld_encoding *noise = ld_encoding_create();
     uint32_t state = 1;
-    if (!noise)
-        return NULL;
-    noise->rgb = ld_block_alloc(bytes);
-    noise->width = noise->height = NOISE_SIDE;
-    noise->compression = 12;
-    for (size_t i = 0; noise->rgb && i < bytes; i++) {
-        state = state * 1664525U + 1013904223U; /* Numerical Recipes, 7.1 */
-        noise->rgb[i] = (uint8_t)(state >> 28);
+    noise->encoder = encoder;
+    for (uint32_t n = 0; n < NOISE_COUNT; n++) {
+        struct ld_encoding *picture = ld_encoding_create();
+        uint8_t *rgb = ld_block_alloc(bytes);
+        LD_ASSERT(picture && rgb);
+        for (size_t i = 0; i < bytes; i++) {
+            state = state * 1664525U + 1013904223U; /* Numerical Recipes, 7.1 */
+            rgb[i] = (uint8_t)(state >> 28);
+        }
+        picture->rgb = rgb;
+        picture->width = picture->height = NOISE_SIDE;
+        picture->compression = 12;
+        ld_encoder_give(encoder, noise->pictures[n] = picture);
     }
-    ld_encoder_give(encoder, noise);
-    return noise;
 }
 
-/* A job whose first picture is decoded and waits for the encoder, which has `noise`. */
-static struct ld_engine *decoded_behind(struct ld_encoding **noise, struct ld_request *request,
-                                        struct listener *listener)
+static bool is_occupied(const struct noise *noise)
 {
-    struct ld_error err = {0};
-    *noise = NULL;
-    fake_gpu_reset();
-    struct ld_engine *engine = open_engine();
-    bool good = hand_in(engine, request, listener);
-    bool sampled = false;
-    for (int i = 0; good && !sampled && i < TICKS_MAX; i++) {
-        const struct ld_session *first = engine->jobs->sessions;
-        sampled = first && first->phase == LD_SESSION_DECODING;
-        good = sampled || (ld_engine_tick(engine, &err) == LD_OK && engine->jobs);
-    }
-    *noise = sampled ? occupy(engine->encoder) : NULL;
-    if (*noise && tick_until_decoded(engine))
-        return engine;
-    if (*noise)
-        ld_encoder_drop(engine->encoder, *noise);
-    ld_engine_destroy(engine);
-    return NULL;
+    return noise->encoder && !ld_encoder_done(noise->encoder, noise->pictures[NOISE_COUNT - 1]);
+}
+
+static void leave(struct noise *noise)
+{
+    for (uint32_t n = 0; noise->encoder && n < NOISE_COUNT; n++)
+        ld_encoder_drop(noise->encoder, noise->pictures[n]);
+    noise->encoder = NULL;
+}
+
+static enum ld_session_phase phase_of_first(const struct ld_engine *engine)
+{
+    const struct ld_job *job = engine ? engine->jobs : NULL;
+    return job && job->sessions ? job->sessions[0].phase : LD_SESSION_WAITING;
 }
 
 static void a_picture_that_nobody_wants_is_not_waited_for(void)
 {
     struct listener listener;
     struct ld_request request;
-    struct ld_encoding *noise;
+    struct ld_error err = {0};
+    struct noise noise = {0};
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
     ask(&request);
-    struct ld_engine *engine = decoded_behind(&noise, &request, &listener);
-    if (engine)
+    bool good = hand_in(engine, &request, &listener);
+    for (int i = 0; good && phase_of_first(engine) != LD_SESSION_DECODING && i < TICKS_MAX; i++)
+        good = ld_engine_tick(engine, &err) == LD_OK;
+    if (good)
+        occupy(engine->encoder, &noise);
+    good = good && tick_until_decoded(engine);
+    if (good)
         ld_engine_cancel(engine, engine->jobs->handle, false);
-    report("a cancelled job ends while the encoder has another picture",
-           engine && finish(engine) && listener.code == LD_E_CANCELLED && listener.images == 0 &&
-               !ld_encoder_done(engine->encoder, noise));
-    if (engine)
-        ld_encoder_drop(engine->encoder, noise);
+    report("a cancelled job ends while the encoder has pictures before its own",
+           good && finish(engine) && listener.code == LD_E_CANCELLED && listener.images == 0 &&
+               is_occupied(&noise));
+    leave(&noise);
     ld_engine_destroy(engine);
 }
 
@@ -157,20 +165,52 @@ static void a_job_that_fails_keeps_what_is_whole(void)
 {
     struct listener listener;
     struct ld_request request;
-    struct ld_encoding *noise;
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
     ask(&request);
     request.images = 2;
-    struct ld_engine *engine = decoded_behind(&noise, &request, &listener);
-    if (engine) {
+    const bool good = hand_in(engine, &request, &listener) && tick_until_decoded(engine);
+    if (good) {
         (void)LD_FAIL(&engine->jobs->err, LD_E_NUMERICAL, "the other picture has failed");
         ld_engine_retire_failed(engine);
     }
     report("a job that fails hands out its decoded picture",
-           engine && listener.images == 1 && listener.partial == 0);
+           good && listener.images == 1 && listener.partial == 0);
     report("before it ends",
-           engine && listener.done == 1 && listener.code == LD_E_NUMERICAL && !engine->jobs);
-    if (engine)
-        ld_encoder_drop(engine->encoder, noise);
+           good && listener.done == 1 && listener.code == LD_E_NUMERICAL && !engine->jobs);
+    ld_engine_destroy(engine);
+}
+
+/* What is painted again in bf16 has an encoder of its own, for which fp16's passes do not wait. */
+static void a_picture_painted_again_holds_up_no_pass(void)
+{
+    struct listener wide;
+    struct listener modest;
+    struct ld_request greedy;
+    struct ld_request request;
+    struct ld_error err = {0};
+    struct noise noise = {0};
+    fake_gpu_reset();
+    struct ld_engine *engine = open_engine();
+    ask(&request);
+    request.steps = 30;
+    ask(&greedy);
+    greedy.prompt = "(cat:3000000)"; /* beyond fp16's range */
+    greedy.syntax = LD_SYNTAX_A1111;
+    greedy.emphasis = LD_EMPHASIS_NO_NORM;
+    bool good = hand_in(engine, &greedy, &wide) && hand_in(engine, &request, &modest);
+    for (int i = 0; good && phase_of_first(engine->wide) != LD_SESSION_ENCODING && i < TICKS_MAX;
+         i++) {
+        if (phase_of_first(engine->wide) == LD_SESSION_DECODING && !noise.encoder)
+            occupy(engine->wide->encoder, &noise);
+        good = ld_engine_tick(engine, &err) == LD_OK;
+    }
+    const uint64_t passes = engine ? engine->tick : 0;
+    report("a pass goes on while the second engine's encoder works",
+           good && tick(engine, 1) && engine->tick == passes + 1 && is_occupied(&noise));
+    leave(&noise);
+    report("and both pictures come",
+           good && finish(engine) && wide.images == 1 && modest.images == 1 && wide.repainted == 1);
     ld_engine_destroy(engine);
 }
 
@@ -213,6 +253,7 @@ int main(int argc, char **argv)
         a_picture_that_cannot_be_encoded_is_its_jobs_failure,
         a_picture_that_nobody_wants_is_not_waited_for,
         a_job_that_fails_keeps_what_is_whole,
+        a_picture_painted_again_holds_up_no_pass,
         few_pictures_wait_at_a_time,
         an_engine_that_ends_waits,
     };
