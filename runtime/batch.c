@@ -128,8 +128,8 @@ struct results {
     const struct layout *layout;
 };
 
-/* What the network made of a session's rows. Those with attention are left: their scores are one
- * row's work for all cores. */
+/* What the network made of a session's rows. Those with attention are left to
+ * take_with_attention: few ask for it, and its scores may fail. */
 static void take(void *ctx, struct ld_session *session)
 {
     const struct results *results = ctx;

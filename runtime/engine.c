@@ -1,7 +1,8 @@
 /*
  * The engine's loop. A tick does one unit of work, chosen so that a new job waits for one step at
- * most: first the texts of jobs that have just come, then pictures that only need decoding, then
- * one batched UNet pass led by the session that has waited longest.
+ * most: first what has ended (jobs, PNGs that were made meanwhile), then the texts of jobs that
+ * have just come, then pictures that only need decoding, then one batched UNet pass led by the
+ * session that has waited longest. Where PNGs are all that is left, it waits for one.
  */
 #include "runtime/engine_state.h"
 
