@@ -174,9 +174,10 @@ static struct ldk_stream_opaque *runnable(void)
 {
     for (int i = 0; i < STREAMS_MAX; i++) {
         struct ldk_stream_opaque *stream = &streams[fake_gpu.last_first ? STREAMS_MAX - 1 - i : i];
-        const struct node *node = stream->queue.nodes + stream->next;
-        if (stream->next < stream->queue.count &&
-            (node->kind != WAIT || node->event->done >= node->ticket))
+        if (stream->next == stream->queue.count)
+            continue;
+        const struct node *node = &stream->queue.nodes[stream->next];
+        if (node->kind != WAIT || node->event->done >= node->ticket)
             return stream;
     }
     return NULL;
