@@ -88,7 +88,8 @@ struct pack {
     size_t item;
     unsigned char *scratch; /* one slice for each worker: rows in the stored type, a float32 row */
     size_t slice;
-    bool plain; /* a step of the panel is [k][n] */
+    size_t place[LD_MICRO_NR_MAX][LD_STEP_K]; /* the level's b_index, by column */
+    bool plain;                               /* it is [k][n] */
 };
 
 /* The weight row behind column n of a panel, -1 for none. */
@@ -160,13 +161,16 @@ static void gather32(uint32_t *dst, const unsigned char *const *rows, size_t nr,
                 memcpy(dst + t * step + n, rows[n] + at, sizeof *dst);
 }
 
-static bool is_plain(const struct ld_micro *micro)
+static void find_places(struct pack *pack)
 {
-    for (int32_t k = 0; k < LD_STEP_K; k++)
-        for (int32_t n = 0; n < micro->nr; n++)
-            if (micro->b_index(k, n) != (size_t)(k * micro->nr + n))
-                return false;
-    return true;
+    const struct ld_micro *micro = pack->micro;
+    pack->plain = true;
+    for (int32_t n = 0; n < micro->nr; n++) {
+        for (int32_t k = 0; k < LD_STEP_K; k++) {
+            pack->place[n][k] = micro->b_index(k, n);
+            pack->plain = pack->plain && pack->place[n][k] == (size_t)(k * micro->nr + n);
+        }
+    }
 }
 
 /* The rows behind a panel's columns, NULL for none. Returns how many there are. */
@@ -194,7 +198,6 @@ static void pack_step(const struct pack *pack, const unsigned char *const *rows,
     const size_t taps = (size_t)pack->weight->facts.kernel * (size_t)pack->weight->facts.kernel;
     const size_t step = LD_STEP_K * nr;
     const size_t at = c * taps * pack->item;
-    size_t place[LD_STEP_K];
     if (pack->plain && whole) {
         if (pack->item == 2)
             gather16((uint16_t *)(void *)dst, rows, nr, at, count, taps, step);
@@ -205,12 +208,10 @@ static void pack_step(const struct pack *pack, const unsigned char *const *rows,
     for (size_t n = 0; n < nr; n++) {
         if (rows[n] == NULL)
             continue;
-        for (int32_t k = 0; k < LD_STEP_K; k++)
-            place[k] = pack->micro->b_index(k, (int32_t)n);
         if (pack->item == 2)
-            scatter16((uint16_t *)(void *)dst, rows[n] + at, place, count, taps, step);
+            scatter16((uint16_t *)(void *)dst, rows[n] + at, pack->place[n], count, taps, step);
         else
-            scatter32((uint32_t *)(void *)dst, rows[n] + at, place, count, taps, step);
+            scatter32((uint32_t *)(void *)dst, rows[n] + at, pack->place[n], count, taps, step);
     }
 }
 
@@ -234,8 +235,9 @@ enum ld_code ld_gemm_weight_pack(struct ld_cpu_backend *cpu, const struct ld_mic
                                  const struct ld_weight_desc *desc, struct ld_weight *weight,
                                  struct ld_error *err)
 {
-    struct pack pack = {.micro = micro, .desc = desc, .weight = weight, .plain = is_plain(micro)};
+    struct pack pack = {.micro = micro, .desc = desc, .weight = weight};
     enum ld_code code = LD_OK;
+    find_places(&pack);
     pack.row =
         (size_t)weight->facts.k * (size_t)weight->facts.kernel * (size_t)weight->facts.kernel;
     pack.slice = (pack.row * (1 + (size_t)micro->nr) * sizeof(float) + 63) & ~(size_t)63;

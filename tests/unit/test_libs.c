@@ -248,7 +248,8 @@ static void a_linear_layer_gets_the_librarys_right_way(void **state)
 #else
     (void)check_type;
     (void)decisions;
-    skip(); /* cublasLt.h is not on this machine */
+    print_message("needs the CUDA toolkit's cublasLt.h\n");
+    skip();
 #endif
 }
 
@@ -273,7 +274,8 @@ static void a_library_that_fails_later_is_replaced_by_our_own_kernel(void **stat
     close_layer(&layer, backend);
     backend->ops->destroy(backend);
 #else
-    skip(); /* cublasLt.h is not on this machine */
+    print_message("needs the CUDA toolkit's cublasLt.h\n");
+    skip();
 #endif
 }
 
@@ -334,7 +336,8 @@ static void what_a_library_cannot_do_as_it_is_is_not_offered_to_it(void **state)
     assert_int_equal(ldk_libs_linear(libs, &ways[0], &off, NULL), LDK_E_UNSUPPORTED);
     ldk_libs_close(libs);
 #else
-    skip(); /* cublasLt.h is not on this machine */
+    print_message("needs the CUDA toolkit's cublasLt.h\n");
+    skip();
 #endif
 }
 
@@ -368,7 +371,8 @@ static void a_convolutions_way_is_an_engine_with_its_knobs(void **state)
     assert_int_equal(ldk_libs_open(&libs, &err), LD_OK);
     if (ldk_libs_info(libs)->cudnn) { /* a machine with a GPU: the names would be tried */
         ldk_libs_close(libs);
-        skip(); /* needs a machine without a GPU */
+        print_message("needs a machine without a GPU\n");
+        skip();
     }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         (void)snprintf(way.name, sizeof way.name, "%s", cases[i].name);
@@ -378,7 +382,8 @@ static void a_convolutions_way_is_an_engine_with_its_knobs(void **state)
     assert_int_equal(ldk_libs_plans_lost(libs), 0);
     ldk_libs_close(libs);
 #else
-    skip(); /* cudnn_graph.h is not on this machine */
+    print_message("needs cuDNN's cudnn_graph.h\n");
+    skip();
 #endif
 }
 
