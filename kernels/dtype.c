@@ -1,6 +1,7 @@
 /*
  * Exact conversions between element types. Each has one plain C form; F16, BF16 and the two 8-bit
- * types also have an AVX2 form with the same results, chosen when the program runs.
+ * types also have an AVX2 form with the same results, chosen when the program runs; F16 and BF16
+ * have one for NEON, which every 64-bit Arm has.
  *
  * Both 8-bit types are cut-down F16: E5M2 is its upper byte, and the bits of E4M3 moved to the F16
  * exponent field give the value times 2^-8, subnormals included (bias 15 against bias 7).
@@ -16,6 +17,8 @@
 #include <immintrin.h>
 #include <stdatomic.h>
 #define DTYPE_AVX2 __attribute__((target("avx2,f16c")))
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 struct dtype_facts {
@@ -161,7 +164,7 @@ static uint8_t e4m3_from_f32(float value)
     return (uint8_t)(sign | (code > 0x7E ? 0x7E : code));
 }
 
-/* ---- AVX2 ------------------------------------------------------------------------------------ */
+/* ---- Vectors --------------------------------------------------------------------------------- */
 
 /* Each converts the largest multiple of 8 elements and returns that number; plain C does the rest.
  */
@@ -288,6 +291,55 @@ static size_t vector_from_f32(uint8_t *dst, const float *src, enum ld_dtype dtyp
     if (dtype == LD_DTYPE_BF16)
         return bf16_from_f32_avx2(dst, src, count);
     return 0;
+}
+
+#elif defined(__aarch64__)
+
+static size_t f16_to_f32_neon(float *dst, const uint8_t *src, size_t count)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        const float16x8_t halves = vreinterpretq_f16_u8(vld1q_u8(src + 2 * i));
+        vst1q_f32(dst + i, vcvt_f32_f16(vget_low_f16(halves)));
+        vst1q_f32(dst + i + 4, vcvt_high_f32_f16(halves));
+    }
+    return i;
+}
+
+static size_t bf16_to_f32_neon(float *dst, const uint8_t *src, size_t count)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        const uint16x8_t codes = vreinterpretq_u16_u8(vld1q_u8(src + 2 * i));
+        vst1q_f32(dst + i, vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(codes), 16)));
+        vst1q_f32(dst + i + 4, vreinterpretq_f32_u32(vshll_high_n_u16(codes, 16)));
+    }
+    return i;
+}
+
+static size_t f16_from_f32_neon(uint8_t *dst, const float *src, size_t count)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        const float16x4_t low = vcvt_f16_f32(vld1q_f32(src + i));
+        const float16x8_t halves = vcvt_high_f16_f32(low, vld1q_f32(src + i + 4));
+        vst1q_u8(dst + 2 * i, vreinterpretq_u8_f16(halves));
+    }
+    return i;
+}
+
+static size_t vector_to_f32(float *dst, const uint8_t *src, enum ld_dtype dtype, size_t count)
+{
+    if (dtype == LD_DTYPE_F16)
+        return f16_to_f32_neon(dst, src, count);
+    if (dtype == LD_DTYPE_BF16)
+        return bf16_to_f32_neon(dst, src, count);
+    return 0;
+}
+
+static size_t vector_from_f32(uint8_t *dst, const float *src, enum ld_dtype dtype, size_t count)
+{
+    return dtype == LD_DTYPE_F16 ? f16_from_f32_neon(dst, src, count) : 0;
 }
 
 #else

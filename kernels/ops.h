@@ -367,7 +367,9 @@ enum ld_cpu_level {
     LD_CPU_GENERIC, /* plain C: the oracle */
     LD_CPU_AVX2,
     LD_CPU_AVX512,
-    LD_CPU_AMX
+    LD_CPU_AMX,
+    LD_CPU_NEON,
+    LD_CPU_LEVELS
 };
 
 /*

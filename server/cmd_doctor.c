@@ -372,7 +372,8 @@ static void look_at_memory(struct doctor *doctor)
 
 static void look_at_cpu(struct doctor *doctor)
 {
-    static const char *const names[] = {"none", "plain C", "AVX2", "AVX-512", "AMX"};
+    static const char *const names[LD_CPU_LEVELS] = {"none",    "plain C", "AVX2",
+                                                     "AVX-512", "AMX",     "NEON"};
     const enum ld_cpu_level level = ld_cpuid_best_level();
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (level <= LD_CPU_GENERIC)

@@ -137,7 +137,7 @@ static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_e
         enum ld_cpu_level level;
     } names[] = {
         {"auto", LD_CPU_AUTO},     {"generic", LD_CPU_GENERIC}, {"avx2", LD_CPU_AVX2},
-        {"avx512", LD_CPU_AVX512}, {"amx", LD_CPU_AMX},
+        {"avx512", LD_CPU_AVX512}, {"amx", LD_CPU_AMX},         {"neon", LD_CPU_NEON},
     };
     const char *text = getenv("LATENTD_CPU_LEVEL");
     *level = LD_CPU_AUTO;
@@ -150,7 +150,7 @@ static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_e
         }
     }
     return LD_FAIL(err, LD_E_INVALID,
-                   "LATENTD_CPU_LEVEL is one of auto, generic, avx2, avx512, amx");
+                   "LATENTD_CPU_LEVEL is one of auto, generic, avx2, avx512, amx, neon");
 }
 
 static enum ld_code choose_level(struct ld_cpu_backend *cpu, enum ld_cpu_level level,

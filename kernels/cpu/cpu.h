@@ -1,6 +1,6 @@
 /*
  * What the files of the CPU backend share: the backend object, the packed weight, and the functions
- * that each level (plain C, AVX2, AVX-512, AMX) supplies. Private to kernels/cpu.
+ * that each level (plain C, AVX2, AVX-512, AMX, NEON) supplies. Private to kernels/cpu.
  */
 #ifndef LD_KERNELS_CPU_CPU_H
 #define LD_KERNELS_CPU_CPU_H

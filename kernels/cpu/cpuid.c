@@ -70,7 +70,9 @@ bool ld_cpuid_has(enum ld_cpu_level level)
         return has_avx512();
     case LD_CPU_AMX:
         return has_amx();
+    case LD_CPU_NEON:
     case LD_CPU_AUTO:
+    case LD_CPU_LEVELS:
         break;
     }
     return false;
@@ -87,10 +89,29 @@ const struct ld_cpu_level_ops *ld_cpu_level_table(enum ld_cpu_level level)
         return &ld_cpu_avx512_ops;
     case LD_CPU_AMX:
         return &ld_cpu_amx_ops;
+    case LD_CPU_NEON:
     case LD_CPU_AUTO:
+    case LD_CPU_LEVELS:
         break;
     }
     return NULL;
+}
+
+#elif defined(LD_CPU_ARM64)
+
+extern const struct ld_cpu_level_ops ld_cpu_neon_ops;
+
+/* Part of the architecture (Armv8-A), so there is nothing to ask. */
+bool ld_cpuid_has(enum ld_cpu_level level)
+{
+    return level == LD_CPU_GENERIC || level == LD_CPU_NEON;
+}
+
+const struct ld_cpu_level_ops *ld_cpu_level_table(enum ld_cpu_level level)
+{
+    return level == LD_CPU_NEON      ? &ld_cpu_neon_ops
+           : level == LD_CPU_GENERIC ? &ld_cpu_plain_ops
+                                     : NULL;
 }
 
 #else /* other processors: plain C */
@@ -109,7 +130,8 @@ const struct ld_cpu_level_ops *ld_cpu_level_table(enum ld_cpu_level level)
 
 enum ld_cpu_level ld_cpuid_best_level(void)
 {
-    static const enum ld_cpu_level best_first[] = {LD_CPU_AMX, LD_CPU_AVX512, LD_CPU_AVX2};
+    static const enum ld_cpu_level best_first[] = {LD_CPU_AMX, LD_CPU_AVX512, LD_CPU_AVX2,
+                                                   LD_CPU_NEON};
     for (size_t i = 0; i < sizeof best_first / sizeof best_first[0]; i++) {
         if (ld_cpuid_has(best_first[i]))
             return best_first[i];

@@ -1,5 +1,5 @@
 /*
- * The float32 matrix engine, compiled for AVX2 and for AVX-512. The including file defines
+ * The float32 matrix engine, compiled for AVX2, AVX-512 and NEON. The including file defines
  * LEVEL_SUB (rows of a C tile) and LEVEL_VECTORS (vectors of a panel row); LEVEL_SUB *
  * LEVEL_VECTORS accumulators, LEVEL_VECTORS of B and one of A fit the registers.
  */
@@ -63,6 +63,11 @@ static inline vf widen(const uint16_t *src, bool half)
     if (half)
         return _mm512_cvtph_ps(bits);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+#elif defined(__aarch64__)
+    uint16x4_t bits = vld1_u16(src);
+    if (half)
+        return vcvt_f32_f16(vreinterpret_f16_u16(bits));
+    return vreinterpretq_f32_u32(vshll_n_u16(bits, 16));
 #else
     __m128i bits = _mm_loadu_si128((const __m128i *)(const void *)src);
     if (half)

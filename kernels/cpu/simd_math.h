@@ -42,7 +42,7 @@ static inline vf vf_exp2_negative(vf x)
     vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 #else
     x = vf_max(vf_set(-151.0f), x);
-    vf whole = _mm256_floor_ps(x);
+    vf whole = vf_floor(x);
     vf r = vf_sub(x, whole);
 #endif
     vf p = vf_set(0x1.c54178p-13f);

@@ -87,10 +87,10 @@ static inline float *random_buffer(size_t count, float scale, struct rng *rng)
 
 /* ---- Backends -------------------------------------------------------------------------------- */
 
-enum { LEVELS = 4 };
+enum { LEVELS = LD_CPU_LEVELS - LD_CPU_GENERIC };
 
 static const enum ld_cpu_level all_levels[LEVELS] = {LD_CPU_GENERIC, LD_CPU_AVX2, LD_CPU_AVX512,
-                                                     LD_CPU_AMX};
+                                                     LD_CPU_AMX, LD_CPU_NEON};
 
 /* NULL where this machine lacks the level. */
 static inline struct ld_backend *open_level(enum ld_cpu_level level, uint32_t threads)

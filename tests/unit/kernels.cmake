@@ -10,8 +10,10 @@ ld_unit_test(test_pack ld_kernels)
 ld_unit_test(test_idx_matmul ld_kernels)
 ld_unit_test(test_matmul_plan ld_kernels)
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64|aarch64|arm64|ARM64") # where there are fast levels
   ld_unit_test(test_cpu_plan ld_kernels)
+endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   add_executable(bench_kernels bench/bench_kernels.c)
   target_link_libraries(bench_kernels PRIVATE ld_kernels)
 endif()
