@@ -424,9 +424,7 @@ enum ld_code ld_intake_submit_end(struct ld_intake *intake, char id[LD_ID_SIZE],
     const enum ld_code code = ld_store_submit_end(intake->submission->stored, id, replayed, err);
     ld_heap_free(intake->submission);
     intake->submission = NULL;
-    if (code == LD_E_QUEUE_FULL)
-        ld_metrics_add(intake->front->metrics, LD_COUNT_REJECTED_QUEUE, 1);
-    else if (code == LD_OK)
+    if (code == LD_OK)
         ld_metrics_add(intake->front->metrics, count_of(intake, *replayed), 1);
     if (code == LD_OK && !*replayed)
         ld_supervisor_wake(intake->front->supervisor);

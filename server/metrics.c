@@ -49,6 +49,7 @@ static const struct {
                                  "Jobs refused for what the server has no room for"},
     [LD_COUNT_REJECTED_MEMORY] = {"latentd_jobs_rejected_total", "reason=\"gpu_out_of_memory\"",
                                   ""},
+    [LD_COUNT_REJECTED_DISK] = {"latentd_jobs_rejected_total", "reason=\"storage_full\"", ""},
     [LD_COUNT_REPLAYED] = {"latentd_jobs_replayed_total", "",
                            "Submits answered from their Idempotency-Key"},
     [LD_COUNT_JOBS_OK] = {"latentd_jobs_finished_total", "outcome=\"ok\"", "Jobs that have ended"},

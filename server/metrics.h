@@ -25,6 +25,7 @@ enum ld_count {
     LD_COUNT_SUBMITTED_UPSCALE,
     LD_COUNT_REJECTED_QUEUE,  /* refused for a full queue */
     LD_COUNT_REJECTED_MEMORY, /* or as no worker's device can hold the picture */
+    LD_COUNT_REJECTED_DISK,   /* or as the disk is full */
     LD_COUNT_REPLAYED,        /* answered from an idempotency key */
     LD_COUNT_JOBS_OK,
     LD_COUNT_JOBS_FAILED,

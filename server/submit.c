@@ -29,12 +29,22 @@ void ld_intake_close(struct ld_intake *intake)
     ld_heap_free(intake);
 }
 
+/* Only for what the server has no room for: a caller's own mistakes are no refused jobs. */
+static void count_refusal(const struct ld_exchange *ex, enum ld_code code)
+{
+    if (code == LD_E_QUEUE_FULL)
+        ld_metrics_add(ex->front->metrics, LD_COUNT_REJECTED_QUEUE, 1);
+    else if (code == LD_E_GPU_NOMEM)
+        ld_metrics_add(ex->front->metrics, LD_COUNT_REJECTED_MEMORY, 1);
+    else if (code == LD_E_NOSPACE)
+        ld_metrics_add(ex->front->metrics, LD_COUNT_REJECTED_DISK, 1);
+}
+
 bool ld_front_accept(struct ld_exchange *ex, struct ld_intake *intake, struct ld_span body)
 {
     if (ld_intake_accept(intake, ex->tenant, body))
         return true;
-    if (intake->native.problem.code == LD_E_GPU_NOMEM)
-        ld_metrics_add(ex->front->metrics, LD_COUNT_REJECTED_MEMORY, 1);
+    count_refusal(ex, intake->native.problem.code);
     return false;
 }
 
@@ -47,6 +57,7 @@ static void drop_ctx(const struct ld_submit_options *options)
 static enum ld_handled refuse(struct ld_exchange *ex, const struct ld_error *err, bool replayed)
 {
     struct ld_problem problem;
+    count_refusal(ex, err->code);
     ld_problem_init(&problem, &ex->arena);
     (void)ld_problem_add_error(&problem, NULL, err);
     problem.retry_after_s = ld_front_retry_after(ex, err->code);
@@ -72,6 +83,7 @@ static void abandon(void *state)
         !ld_event_hub_is_held(ex->front->hub, ex->tenant, id) &&
         ld_front_cancel(ex->front, ex->tenant, id, false, &status, &err) != LD_OK)
         ld_log_error(LD_LOG_WARN, "http", "a job without a caller was not cancelled", &err);
+    count_refusal(ex, code);
     drop_ctx(&s->options);
     ld_intake_close(s->options.intake);
     ld_heap_free(s);

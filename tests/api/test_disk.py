@@ -10,6 +10,7 @@ import time
 import pytest
 
 from front import Front, request
+from test_metrics import scrape
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_a_full_disk_refuses_submits_holds_results_and_recovers(latentd, small_d
         while refused.status in (202, 200) and time.monotonic() < deadline:
             refused = front.post("/v1/jobs", request(seed=3, prompt="x" * 16000))
         assert refused.status == 507 and "Retry-After" in refused.headers, refused
+        assert scrape(front)['latentd_jobs_rejected_total{reason="storage_full"}'] >= 1
         assert front.job(done["id"])["status"] == "succeeded"
         assert front.get("/readyz").status == 503
         time.sleep(2.5)  # the running job ends while nothing can be stored

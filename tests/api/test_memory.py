@@ -112,19 +112,20 @@ def test_refusals_are_counted_by_their_reason(serve):
     def rejected():
         return {key: value for key, value in scrape(front).items() if key.startswith("latentd_jobs_rejected_total")}
 
-    full, large = (f'latentd_jobs_rejected_total{{reason="{reason}"}}' for reason in ("queue_full", "gpu_out_of_memory"))
-    assert rejected() == {full: 0, large: 0}
+    full, large, disk = (f'latentd_jobs_rejected_total{{reason="{reason}"}}'
+                         for reason in ("queue_full", "gpu_out_of_memory", "storage_full"))
+    assert rejected() == {full: 0, large: 0, disk: 0}
     assert front.post("/v1/plan", request(**LARGE)).status == 507
     assert front.post("/v1/jobs", request(width=65)).status == 422
-    assert rejected() == {full: 0, large: 0}, "no job was refused, and one was for its caller's mistake"
+    assert rejected() == {full: 0, large: 0, disk: 0}, "no job was refused, and one was for its caller's mistake"
     sweep = {"x": {"field": "size", "values": ["1024x1024", "1024x1024"]}}
     for path, body in (("/v1/jobs", request(**LARGE)), ("/v1/jobs", request(sweep=sweep)),
                        ("/sdapi/v1/txt2img", {"prompt": "a cat", "steps": 4, **LARGE}),
                        ("/prompt", {"prompt": graph(n5_width=1024, n5_height=1024)})):
         assert front.post(path, body).status == 507, path
-    assert rejected() == {full: 0, large: 4}
+    assert rejected() == {full: 0, large: 4, disk: 0}
     answers = [front.post("/v1/jobs", request(steps=20, seed=seed)).status for seed in range(8)]
-    assert set(answers) == {202, 429} and rejected() == {full: answers.count(429), large: 4}, answers
+    assert set(answers) == {202, 429} and rejected() == {full: answers.count(429), large: 4, disk: 0}, answers
 
 
 def test_without_a_bound_nothing_is_refused(front):
