@@ -19,22 +19,53 @@ struct ld_model *gc_tiny_model(struct gc *gc, const char *root, const char *name
  * is kept, so cases of the same parts share it. */
 struct ld_model *gc_full_model(struct gc *gc, uint32_t parts, const char *name);
 
+/* ---- Runs of one case ------------------------------------------------------------------------ */
+
+/*
+ * In 16 bits the tiny model's deepest level, of one position, leaves a group norm two values a
+ * group: the last bit of one of them, rounded the other way, moves the case's answer by 1 to 3 %,
+ * and which way it is rounded hangs on the last bit of sums whose order is a device's own.
+ * (Exponentials one unit in the last place off, of 12 kinds: 7 took some case beyond 1e-2, while
+ * errors are near 2.5e-3 otherwise.) So such a case is judged by up to nine runs on latents that
+ * differ by 2^-18 of their value, far below every tolerance, and three of them must be right. A
+ * kernel that computes something else is wrong in all. SD1.5's own widths have ten values a group
+ * at least, and float32 rounds nothing away: one run.
+ */
+enum { GC_RUNS_MAX = 9, GC_RUNS_RANK = 3 };
+struct gc_runs {
+    double error[GC_RUNS_MAX];
+    int32_t count;
+};
+
+/* Runs at most: 1 or GC_RUNS_MAX. */
+int32_t gc_runs_wanted(struct gc *gc, const struct ld_model *model);
+/* Three are within the tolerance: no further run changes that. */
+bool gc_runs_are_enough(const struct gc_runs *runs, double tolerance);
+/* Run 0 has x itself. */
+void gc_runs_latents(float *out, const float *x, size_t count, int32_t run);
+void gc_runs_add(struct gc_runs *runs, double error);
+/* The third smallest; of fewer runs the smallest. */
+double gc_runs_error(const struct gc_runs *runs);
+
 /* ---- Block statistics ------------------------------------------------------------------------ */
 
 /* Compares every named block that runs with the statistics a case file gives for it (mean, standard
- * deviation, largest magnitude, L2 norm and 16 samples), and with the whole of it where the case has
- * that as a tensor. */
+ * deviation, largest magnitude, L2 norm and 16 samples), and with the whole of it where the case
+ * has that as a tensor. */
 struct gc_blocks {
     const json_t *expected; /* object: block name -> statistics */
     struct gc_tensors *tensors;
     const char *case_id;
-    double worst;
+    double worst; /* of the present run */
     char worst_name[64];
     uint32_t seen;
+    struct gc_runs runs;
 };
 
 void gc_blocks_begin(struct gc_blocks *blocks, const json_t *expected, struct gc_tensors *tensors,
                      const char *case_id, struct ld_model *model);
+/* A run is over; another begins, or the end follows. */
+void gc_blocks_run(struct gc_blocks *blocks);
 /* Reports one line "<case>/blocks"; a block that never came is a failure. */
 void gc_blocks_end(struct gc *gc, struct gc_blocks *blocks, struct ld_model *model,
                    const char *case_id, double tolerance);
