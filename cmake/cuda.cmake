@@ -77,14 +77,22 @@ function(ld_cuda_arch_flags out)
   set(${out} ${flags} PARENT_SCOPE)
 endfunction()
 
-# ld_cuda_objects(OUT file.cu...): one nvcc run a file; OUT receives the object files.
+# ld_cuda_objects(OUT [PTX] file.cu...): one nvcc run a file; OUT receives the object files. PTX: they hold
+# nothing but the PTX of the oldest chip, as it is written, with the sources' lines.
 function(ld_cuda_objects out)
-  ld_cuda_arch_flags(archs)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "PTX" "" "")
+  if(arg_PTX)
+    set(archs -gencode arch=compute_80,code=compute_80 -no-compress -lineinfo)
+    set(suffix .ptx.o)
+  else()
+    ld_cuda_arch_flags(archs)
+    set(suffix .cu.o)
+  endif()
   set(objects)
-  foreach(source IN LISTS ARGN)
+  foreach(source IN LISTS arg_UNPARSED_ARGUMENTS)
     cmake_path(ABSOLUTE_PATH source NORMALIZE OUTPUT_VARIABLE from)
     cmake_path(GET from STEM name)
-    set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.cu.o)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}${suffix})
     add_custom_command(OUTPUT ${object}
       COMMAND ${LATENTD_NVCC} ${LATENTD_NVCC_FLAGS} ${archs} -I${CMAKE_SOURCE_DIR}
         -MD -MF ${object}.d -c ${from} -o ${object}
