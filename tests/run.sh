@@ -88,6 +88,7 @@ if wanted golden-full; then
 fi
 wanted arm64 && suite arm64 600 tests/arm64/run.sh
 wanted cuda && suite cuda 900 tests/cuda/run.sh
+wanted ptx && suite ptx 900 tests/ptx/run.sh
 wanted static && suite static 600 tests/static/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
 wanted features && suite features 300 tests/features/run.sh "$build/server/latentd" --fast

@@ -68,8 +68,9 @@ void hc_free_all(void);
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
+/* The kernels run on the host: their host build, or the machine that runs their PTX. */
 bool hc_is_host(void);
-void hc_seed(uint64_t seed); /* nothing on a chip */
+void hc_seed(uint64_t seed); /* the order of threads; nothing on a chip */
 
 /*
  * Calls run(context), which launches and returns the launcher's code, three times: on the host with
@@ -79,8 +80,8 @@ void hc_seed(uint64_t seed); /* nothing on a chip */
  */
 bool hc_run(int (*run)(void *context), void *context, void *out, size_t bytes);
 
-/* Counts of one of hc_run's runs (they are equal by construction, which is checked); false on a
- * chip. */
+/* Counts of one of hc_run's runs (they are equal by construction, which is checked); false but over
+ * the host build. */
 bool hc_counters(struct ldk_host_counters *out);
 
 /* ---- Comparing ------------------------------------------------------------------------------- */

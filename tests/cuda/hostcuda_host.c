@@ -11,7 +11,8 @@ void hc_seed(uint64_t seed)
     ldk_host_seed(seed);
 }
 
-void hc_counters_now(struct ldk_host_counters *out)
+bool hc_counters_now(struct ldk_host_counters *out)
 {
     *out = ldk_host_stats;
+    return true;
 }

@@ -1,13 +1,19 @@
 /*
  * Planted bugs: each runs in a child process, in three thread orders, and must be found by what
- * this build (plain or with one sanitizer) is there for; the correct kernels must be accused by
- * none.
+ * this build (plain, with one sanitizer, or nvcc's PTX on its machine) is there for; the correct
+ * kernels must be accused by none. As PTX, barriers in both arms of a branch are one barrier: its
+ * rule is about warps, not about places.
  *
  * Source: hostbuild.md section 4.
  */
 #include "tests/cuda/child.h"
 #include "tests/cuda/hostcuda.h"
 #include "tests/cuda/planted_kernels.cuh"
+#if defined(__CUDACC__)
+extern "C" {
+#include "tests/ptx/ptx.h"
+}
+#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +25,15 @@ enum {
     NOTHING = 1,
     VALUES = 2,    /* wrong or NaN against the reference */
     ORDERS = 4,    /* bits differ between thread orders */
-    SHIM = 8,      /* kernels/host says what is wrong */
+    SHIM = 8,      /* kernels/host, or the machine that runs PTX, says what is wrong */
     SANITIZER = 16 /* a report, or the signal of a guard page */
 };
 enum { OUTPUT = VALUES | ORDERS, VALUES_STATUS = 92, ORDERS_STATUS = 93 };
 
-enum { PLAIN, ASAN, TSAN, MSAN };
-#if defined(__SANITIZE_ADDRESS__)
+enum { PLAIN, ASAN, TSAN, MSAN, PTX, BUILDS };
+#if defined(__CUDACC__)
+static const int build = PTX;
+#elif defined(__SANITIZE_ADDRESS__)
 static const int build = ASAN;
 #elif defined(__SANITIZE_THREAD__)
 static const int build = TSAN;
@@ -42,51 +50,52 @@ static const int build = PLAIN;
 struct bug {
     planted number;
     const char *name;
-    int found_by[4];  /* plain, ASan + UBSan, TSan, MSan */
-    const char *says; /* part of what the shim says, or NULL */
-    int lines;        /* bit of a build whose report must name the line: a few, for its time */
+    int found_by[BUILDS]; /* plain, ASan + UBSan, TSan, MSan, PTX */
+    const char *says;     /* part of what the shim says, or NULL */
+    const char *ptx_says; /* ... and of what the PTX machine says */
+    int lines;            /* bit of a build whose report must name the line: a few, for its time */
 };
 
 /* clang-format off */
 static const int S = SANITIZER, V = OUTPUT, N = NOTHING;
 static const bug bugs[] = {
-    {NORM_NO_BARRIER_AFTER_STORE, "no barrier after a store to shared", {V, V, S, S}, nullptr, 1 << TSAN},
-    {NORM_NO_BARRIER_BEFORE_REUSE, "no barrier before an array is used again", {V, V, S, V | S}, nullptr, 0},
-    {NORM_SAME_VALUE_BY_ALL, "all threads store the same value", {N, N, S, N}, nullptr, 0},
-    {NORM_OFF_BY_ONE_STATIC, "off by one, static shared array", {V, S, V, V | S}, nullptr, 1 << ASAN},
-    {NORM_UNSET_MATTERS, "unset shared memory, value matters", {V, V, V, S}, nullptr, 0},
-    {NORM_UNSET_IGNORED, "unset shared memory, value is ignored", {N, N, N, S}, nullptr, 1 << MSAN},
-    {NORM_NO_SYNCWARP, "no __syncwarp", {V, V, S, V | S}, nullptr, 0},
-    {NORM_BEYOND_ODD_TENSOR, "one element past a tensor of odd size", {N, S, N, N}, nullptr, 0},
-    {NORM_ROW_MASK_FORGOTTEN, "row mask forgotten", {S, S, S, S}, nullptr, 0},
-    {NORM_FAR_STRIDE, "far stride past the end", {S, S, S, S}, nullptr, 0},
-    {NORM_MISALIGNED_LD, "misaligned load by ldk_ld", {SHIM, SHIM, SHIM, SHIM}, "misaligned", 0},
-    {NORM_MISALIGNED_CAST, "misaligned load by a cast", {N, S, N, N}, nullptr, 0},
-    {NORM_SAME_ELEMENT_BY_TWO_BLOCKS, "two blocks write the same element", {V, V, V, V | S}, nullptr, 0},
-    {GEMM_NO_BARRIER_IN_LOOP, "no barrier in the GEMM loop", {V, V | S, S, S}, nullptr, 0},
-    {GEMM_NO_WAIT, "no wait for copies", {V | SHIM, S, V | S | SHIM, S | SHIM}, nullptr, 0},
-    {GEMM_WAIT_SHORT, "wait one group short", {V, S, V | S, S}, nullptr, 0},
-    {GEMM_NO_COMMIT, "no commit", {V | SHIM, S, V | S | SHIM, S | SHIM}, nullptr, 0},
-    {GEMM_COPY_INTO_READ_STAGE, "copy into the stage being read", {V, S, S, S}, nullptr, 0},
-    {GEMM_ONLY_SYNCWARP, "wait, but no barrier to the other warp", {V, V | S, S, S}, nullptr, 0},
-    {GEMM_LDMATRIX_8_OFF, "ldmatrix row 8 bytes off", {SHIM, SHIM, SHIM, SHIM}, "misaligned", 0},
-    {GEMM_LDMATRIX_LOCAL, "ldmatrix of a local array", {SHIM, SHIM, SHIM, SHIM}, "bytes of shared memory", 0},
-    {GEMM_MISALIGNED_SOURCE, "misaligned source of a copy", {SHIM, SHIM, SHIM, SHIM}, "misaligned", 0},
-    {GEMM_OFF_BY_ONE_DYNAMIC, "off by one, dynamic shared memory", {V, S, V, S}, nullptr, 0},
-    {GEMM_TOO_MUCH_SHARED, "more shared memory than opted in to", {SHIM, SHIM, SHIM, SHIM}, "the launch gave 1", 0},
-    {GEMM_LEAVES_IN_FLIGHT, "leaves with copies in flight", {SHIM, SHIM, SHIM, SHIM}, "copies in flight", 0},
-    {ATTENTION_NO_BARRIER_BEFORE_K, "no barrier before K's tile is refilled", {V, V | S, S, V | S}, nullptr, 0},
-    {ATTENTION_NO_BARRIER_BEFORE_V, "no barrier before V's tile is refilled", {V, V | S, S, V | S}, nullptr, 0},
-    {CONTROL_DIVERGENT_BARRIER, "divergent barrier", {SHIM, SHIM, SHIM, SHIM}, "divergent barrier", 0},
-    {CONTROL_DIVERGENT_ON_ONE_LINE, "divergent barrier on one line", {SHIM, SHIM, SHIM, SHIM}, "divergent barrier", 0},
-    {CONTROL_RETURN_BEFORE_BARRIER, "return before a barrier", {SHIM, SHIM, SHIM, SHIM}, "left the kernel", 0},
-    {CONTROL_SHUFFLE_IN_BRANCH, "shuffle in a branch with a full mask", {SHIM, SHIM, SHIM, SHIM}, "left the kernel", 0},
-    {CONTROL_SHUFFLE_FROM_OUTSIDE_MASK, "shuffle from outside the mask", {SHIM, SHIM, SHIM, SHIM}, "not in mask", 0},
-    {CONTROL_LANE_OUTSIDE_OWN_MASK, "lane not in its own mask", {SHIM, SHIM, SHIM, SHIM}, "not in its mask", 0},
-    {CONTROL_MASK_NAMES_FINISHED_LANE, "mask names a finished lane", {SHIM, SHIM, SHIM, SHIM}, "left the kernel", 0},
-    {CONTROL_NAMED_BARRIER_WRONG_ID, "named barrier with wrong number", {SHIM, SHIM, SHIM, SHIM}, "deadlock", 0},
-    {CONTROL_NAMED_BARRIER_WRONG_COUNT, "named barrier with wrong count", {SHIM, SHIM, SHIM, SHIM}, "threads, but", 0},
-    {CONTROL_LANES_AT_DIFFERENT_PLACES, "lanes meet from different places", {SHIM, SHIM, SHIM, SHIM}, "of its mask are in", 0},
+    {NORM_NO_BARRIER_AFTER_STORE, "no barrier after a store to shared", {V, V, S, S, SHIM}, nullptr, "lies between", 1 << TSAN | 1 << PTX},
+    {NORM_NO_BARRIER_BEFORE_REUSE, "no barrier before an array is used again", {V, V, S, V | S, SHIM}, nullptr, "lies between", 0},
+    {NORM_SAME_VALUE_BY_ALL, "all threads store the same value", {N, N, S, N, SHIM}, nullptr, "lies between", 0},
+    {NORM_OFF_BY_ONE_STATIC, "off by one, static shared array", {V, S, V, V | S, V | SHIM}, nullptr, nullptr, 1 << ASAN},
+    {NORM_UNSET_MATTERS, "unset shared memory, value matters", {V, V, V, S, V}, nullptr, nullptr, 0},
+    {NORM_UNSET_IGNORED, "unset shared memory, value is ignored", {N, N, N, S, N}, nullptr, nullptr, 1 << MSAN},
+    {NORM_NO_SYNCWARP, "no __syncwarp", {V, V, S, V | S, SHIM}, nullptr, "no bar.warp.sync lies between", 0},
+    {NORM_BEYOND_ODD_TENSOR, "one element past a tensor of odd size", {N, S, N, N, SHIM}, nullptr, "past the end of 7224 bytes", 0},
+    {NORM_ROW_MASK_FORGOTTEN, "row mask forgotten", {S, S, S, S, SHIM}, nullptr, "past the end of 7224 bytes", 0},
+    {NORM_FAR_STRIDE, "far stride past the end", {S, S, S, S, SHIM}, nullptr, "past the end of 7224 bytes", 0},
+    {NORM_MISALIGNED_LD, "misaligned load by ldk_ld", {SHIM, SHIM, SHIM, SHIM, SHIM}, "misaligned", "not a multiple of 8", 0},
+    {NORM_MISALIGNED_CAST, "misaligned load by a cast", {N, S, N, N, SHIM}, nullptr, "not a multiple of 8", 0},
+    {NORM_SAME_ELEMENT_BY_TWO_BLOCKS, "two blocks write the same element", {V, V, V, V | S, V}, nullptr, nullptr, 0},
+    {GEMM_NO_BARRIER_IN_LOOP, "no barrier in the GEMM loop", {V, V | S, S, S, SHIM}, nullptr, "lies between", 0},
+    {GEMM_NO_WAIT, "no wait for copies", {V | SHIM, S, V | S | SHIM, S | SHIM, SHIM}, nullptr, "a copy under way", 0},
+    {GEMM_WAIT_SHORT, "wait one group short", {V, S, V | S, S, SHIM}, nullptr, "a copy under way", 0},
+    {GEMM_NO_COMMIT, "no commit", {V | SHIM, S, V | S | SHIM, S | SHIM, SHIM}, nullptr, "a copy under way", 0},
+    {GEMM_COPY_INTO_READ_STAGE, "copy into the stage being read", {V, S, S, S, SHIM}, nullptr, "lies between", 0},
+    {GEMM_ONLY_SYNCWARP, "wait, but no barrier to the other warp", {V, V | S, S, S, SHIM}, nullptr, "no barrier lies between", 0},
+    {GEMM_LDMATRIX_8_OFF, "ldmatrix row 8 bytes off", {SHIM, SHIM, SHIM, SHIM, SHIM}, "misaligned", "not a multiple of 16", 0},
+    {GEMM_LDMATRIX_LOCAL, "ldmatrix of a local array", {SHIM, SHIM, SHIM, SHIM, SHIM}, "bytes of shared memory", "bytes past the end", 0},
+    {GEMM_MISALIGNED_SOURCE, "misaligned source of a copy", {SHIM, SHIM, SHIM, SHIM, SHIM}, "misaligned", "not a multiple of 16", 0},
+    {GEMM_OFF_BY_ONE_DYNAMIC, "off by one, dynamic shared memory", {V, S, V, S, SHIM}, nullptr, "past the end of 3840 bytes", 0},
+    {GEMM_TOO_MUCH_SHARED, "more shared memory than opted in to", {SHIM, SHIM, SHIM, SHIM, SHIM}, "the launch gave 1", "the launch gave 1", 0},
+    {GEMM_LEAVES_IN_FLIGHT, "leaves with copies in flight", {SHIM, SHIM, SHIM, SHIM, SHIM}, "copies in flight", "still under way when the thread ends", 0},
+    {ATTENTION_NO_BARRIER_BEFORE_K, "no barrier before K's tile is refilled", {V, V | S, S, V | S, SHIM}, nullptr, "lies between", 0},
+    {ATTENTION_NO_BARRIER_BEFORE_V, "no barrier before V's tile is refilled", {V, V | S, S, V | S, SHIM}, nullptr, "lies between", 0},
+    {CONTROL_DIVERGENT_BARRIER, "divergent barrier", {SHIM, SHIM, SHIM, SHIM, N}, "divergent barrier", nullptr, 0},
+    {CONTROL_DIVERGENT_ON_ONE_LINE, "divergent barrier on one line", {SHIM, SHIM, SHIM, SHIM, N}, "divergent barrier", nullptr, 0},
+    {CONTROL_RETURN_BEFORE_BARRIER, "return before a barrier", {SHIM, SHIM, SHIM, SHIM, SHIM}, "left the kernel", "have ended", 0},
+    {CONTROL_SHUFFLE_IN_BRANCH, "shuffle in a branch with a full mask", {SHIM, SHIM, SHIM, SHIM, SHIM}, "left the kernel", "have ended", 0},
+    {CONTROL_SHUFFLE_FROM_OUTSIDE_MASK, "shuffle from outside the mask", {SHIM, SHIM, SHIM, SHIM, SHIM}, "not in mask", "not in member mask", 0},
+    {CONTROL_LANE_OUTSIDE_OWN_MASK, "lane not in its own mask", {SHIM, SHIM, SHIM, SHIM, SHIM}, "not in its mask", "not in its own member mask", 0},
+    {CONTROL_MASK_NAMES_FINISHED_LANE, "mask names a finished lane", {SHIM, SHIM, SHIM, SHIM, SHIM}, "left the kernel", "have ended", 0},
+    {CONTROL_NAMED_BARRIER_WRONG_ID, "named barrier with wrong number", {SHIM, SHIM, SHIM, SHIM, SHIM}, "deadlock", "deadlock", 0},
+    {CONTROL_NAMED_BARRIER_WRONG_COUNT, "named barrier with wrong count", {SHIM, SHIM, SHIM, SHIM, SHIM}, "threads, but", "but of 64 for those", 0},
+    {CONTROL_LANES_AT_DIFFERENT_PLACES, "lanes meet from different places", {SHIM, SHIM, SHIM, SHIM, SHIM}, "of its mask are in", "wait for ever", 0},
 };
 /* clang-format on */
 
@@ -300,8 +309,9 @@ static void judge(const bug &b)
     printf("%-45s %s\n", b.name, finder_name(who));
     bool ok = (who & b.found_by[build]) != 0;
     hc_expect(ok, "status %d: %.2000s", status, said);
-    if (ok && who == SHIM && b.says)
-        hc_expect(strstr(said, b.says), "the sentence has no '%s': %.500s", b.says, said);
+    const char *says = build == PTX ? b.ptx_says : b.says;
+    if (ok && who == SHIM && says)
+        hc_expect(strstr(said, says), "the sentence has no '%s': %.500s", says, said);
     if (ok && who == SHIM && b.number != GEMM_TOO_MUCH_SHARED)
         hc_expect(strstr(said, "planted_"), "the kernel is not named: %.500s", said);
     /* Without its symbolizer MemorySanitizer knows no line at all, not even this file's. */
@@ -312,9 +322,13 @@ static void judge(const bug &b)
 
 int main(int count, char **arguments)
 {
+#if defined(__CUDACC__)
+    ptx_options()->races = true;
+#endif
     if (count == 2)
         return child(atoi(arguments[1]));
-    static const bug correct = {CORRECT, "the correct kernels", {N, N, N, N}, nullptr, 0};
+    static const bug correct = {CORRECT, "the correct kernels", {N, N, N, N, N}, nullptr, nullptr,
+                                0};
     judge(correct);
     for (size_t i = 0; i < sizeof bugs / sizeof bugs[0]; i++)
         judge(bugs[i]);

@@ -2,7 +2,7 @@
  * The CUDA runtime over the PTX machine: errors, the one device, its memory.
  *
  * It is as strict as CUDA is, and where CUDA leaves it open, stricter: device memory is filled with
- * 0xA5, is as long as it was asked for and no longer, and copies that leave it are refused.
+ * NaN, is as long as it was asked for and no longer, and copies that leave it are refused.
  *
  * Source: CUDA Runtime API 13.0, error handling, device management, memory management, unified
  * addressing.
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD_BYTES = 256, FILL = 0xA5, GUARD_FILL = 0x5A };
+enum { GUARD_BYTES = 256, FILL = 0xFF, GUARD_FILL = 0x5A };
 #define MEMORY_BYTES ((size_t)8 << 30)
 
 /* ---- Errors ---------------------------------------------------------------------------------- */

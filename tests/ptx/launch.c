@@ -77,6 +77,12 @@ static void add_counts(const struct ptx_counts *c)
 
 /* ---- Failing --------------------------------------------------------------------------------- */
 
+void ptx_thread_text(const struct ptx_launch *launch, uint32_t thread, char *text, size_t size)
+{
+    const uint32_t x = launch->block[0], y = launch->block[1];
+    snprintf(text, size, "thread (%u,%u,%u)", thread % x, thread / x % y, thread / x / y);
+}
+
 /* "KERNEL, block (x,y,z), thread (x,y,z): PTX line N `opcode` (file.cu:LINE): " */
 static void put_place(char *text, size_t size, const struct ptx_warp *w, int lane)
 {
@@ -84,11 +90,9 @@ static void put_place(char *text, size_t size, const struct ptx_warp *w, int lan
     const struct ptx_module *module = launch->kernel->module;
     const struct ptx_inst *inst = w->op->inst;
     const uint32_t *block = w->block->index;
-    const uint32_t thread = (uint32_t)(w->index * PTX_LANES + lane);
-    const uint32_t x = launch->block[0], y = launch->block[1];
     char who[48], line[96] = "", source[96] = "";
     if (lane >= 0)
-        snprintf(who, sizeof who, "thread (%u,%u,%u)", thread % x, thread / x % y, thread / x / y);
+        ptx_thread_text(launch, (uint32_t)(w->index * PTX_LANES + lane), who, sizeof who);
     else
         snprintf(who, sizeof who, "warp %d", w->index);
     if (inst != NULL)

@@ -1,18 +1,20 @@
 /*
  * Between the files of the PTX machine: decoded instructions, warps, blocks.
  *
- * A register holds one element a lane, side by side: uint16_t, uint32_t or uint64_t [32], at a byte offset
- * in the warp's register file; a predicate is one uint32_t with a bit a lane. Immediates, special registers
- * and symbols are registers too, filled when a warp starts. So an instruction is a function over arrays:
+ * A register holds one element a lane, side by side: uint16_t, uint32_t or uint64_t [32], at a byte
+ * offset in the warp's register file; a predicate is one uint32_t with a bit a lane. Immediates,
+ * special registers and symbols are registers too, filled when a warp starts. So an instruction is
+ * a function over arrays:
  *
  *     static void add_s32(struct ptx_warp *w, const struct ptx_op *op)
  *     {
- *         uint32_t *d = ..at[0], *a = ..at[1], *b = ..at[2];
- *         LANES(32) d[i] = active(i) ? a[i] + b[i] : d[i];
+ *         uint32_t *d = PTX_U32(w, op, 0), *a = PTX_U32(w, op, 1), *b = PTX_U32(w, op, 2);
+ *         for (int i = 0; i < PTX_LANES; i++)
+ *             d[i] = w->active >> i & 1 ? a[i] + b[i] : d[i];
  *     }
  *
- * It must leave the results of lanes outside w->active as they are, and the values there are anything: no
- * trap, no access for them. A destination may be one of the sources.
+ * It must leave the results of lanes outside w->active as they are, and the values there are
+ * anything: no trap, no access for them. A destination may be one of the sources.
  */
 #ifndef LD_TESTS_PTX_MACHINE_H
 #define LD_TESTS_PTX_MACHINE_H
@@ -21,7 +23,8 @@
 
 #include <setjmp.h>
 
-/* The window of shared memory among generic addresses: generic = window + offset. Others are the host's. */
+/* The window of shared memory among generic addresses: generic = window + offset. Others are the
+ * host's. */
 #define PTX_SHARED_WINDOW 0x00007a0000000000ull
 
 enum { PTX_SHARED_BYTES = 163 << 10 }; /* of a block of sm_80, at most */
@@ -35,37 +38,38 @@ enum ptx_flow {
     PTX_PLAIN,   /* call op->act, go on */
     PTX_BRANCH,  /* active lanes go on at op->target */
     PTX_EXIT,    /* active lanes end */
-    PTX_BARRIER, /* bar.sync / barrier.sync: the warp waits for the block; at[0], at[1]: id, threads */
+    PTX_BARRIER, /* bar.sync, barrier.sync: the warp waits for the block; at[]: id, threads */
     PTX_ARRIVE,  /* barrier.arrive: as above, without waiting */
-    PTX_GATHER,  /* shfl, vote, redux, bar.warp.sync: waits until all lanes of the member mask (a 32-bit
-                    register at at[op->mask]) are here, then acts for all of them at once */
-    PTX_WHOLE,   /* .aligned matrix instructions: all 32 lanes must be here */
+    /* shfl, vote, redux, bar.warp.sync: waits until all lanes of the member mask (a 32-bit register
+     * at at[op->mask]) are here, then acts for all of them at once */
+    PTX_GATHER,
+    PTX_WHOLE, /* .aligned matrix instructions: all 32 lanes must be here */
 };
 
 struct ptx_op {
     ptx_do *act;
-    uint8_t flow;         /* enum ptx_flow */
+    uint8_t flow; /* enum ptx_flow */
     bool guard_not;
-    bool address_wide;    /* the address register has 64 bits */
-    uint8_t mask;         /* PTX_GATHER: which of at[] is the member mask */
-    int32_t guard;        /* offset of the predicate, -1: always */
-    int32_t target;       /* PTX_BRANCH */
-    int32_t count;        /* of at[] */
-    int32_t results;      /* of inst->operand[]: the first so many are written */
-    int64_t offset;       /* of the address operand */
+    bool address_wide;       /* the address register has 64 bits */
+    uint8_t mask;            /* PTX_GATHER: which of at[] is the member mask */
+    int32_t guard;           /* offset of the predicate, -1: always */
+    int32_t target;          /* PTX_BRANCH */
+    int32_t count;           /* of at[] */
+    int32_t results;         /* of inst->operand[]: the first so many are written */
+    int64_t offset;          /* of the address operand */
     uint32_t at[PTX_PLACES]; /* offsets of the operands in their order, vectors item by item */
     const struct ptx_inst *inst;
 };
 
 /*
- * How an opcode is decoded. `operands`, one word: p predicate, h 16, w 32, d 64 bits a lane; 2w, 4w: a vector
- * of that many; a: an address (its base register at at[k], 32 or 64 bits: op->address_wide; op->offset); l: a
- * label; upper-case P, H, W, D: optional, what is missing reads as zero. Results come first, then a =; without =
- * an instruction writes no register (st). A result that is missing or _ is written to a place nobody reads.
- * `p` given as an immediate (-1, 0) is a constant predicate. Of two addresses the first's offset and width
- * are the op's, the second's offset is in op->inst. Rules may share a name: the first whose operands fit is
- * taken, as in {"st.global.u8", st_u8_h, "ah"}, {"st.global.u8", st_u8_w, "aw"}.
- * Example: {"shfl.sync.bfly.b32", shfl_bfly, "wP=wwww"...} see the tables for what PTX writes where.
+ * How an opcode is decoded. `operands`, one word: p predicate, h 16, w 32, d 64 bits a lane; 2w,
+ * 4w: a vector of that many; a: an address (its base register at at[k], 32 or 64 bits:
+ * op->address_wide; op->offset); l: a label; upper-case P, H, W, D: optional, what is missing reads
+ * as zero. Results come first, then a =; without = an instruction writes no register (st). A result
+ * that is missing or _ is written to a place nobody reads. `p` given as an immediate (-1, 0) is a
+ * constant predicate. Of two addresses the first's offset and width are the op's, the second's
+ * offset is in op->inst. Rules may share a name: the first whose operands fit is taken, as in
+ * {"st.global.u8", st_u8_h, "ah"}, {"st.global.u8", st_u8_w, "aw"}.
  */
 struct ptx_rule {
     const char *name;
@@ -86,17 +90,18 @@ enum ptx_constant_kind { PTX_CONST_VALUE, PTX_CONST_SPECIAL };
 struct ptx_constant {
     uint8_t kind, bytes; /* bytes of a lane as in struct ptx_register */
     uint32_t at;
-    uint64_t value;      /* or enum ptx_special */
+    uint64_t value; /* or enum ptx_special */
 };
 
 /*
- * Fills kernel->ops and what is below them, once; false with *why if an opcode or operand is unknown. The
- * constants are in the same piece of memory: free(kernel->ops) frees both.
+ * Fills kernel->ops and what is below them, once; false with *why if an opcode or operand is
+ * unknown. The constants are in the same piece of memory: free(kernel->ops) frees both.
  */
 bool ptx_decode(struct ptx_kernel *kernel, struct ptx_why *why);
 /*
- * Places registers whose lives do not meet in the same place: fills registers[].at, returns the bytes used, at
- * least 64; 0: no memory. Of kernel->ops it needs flow, target and results. Part of ptx_decode.
+ * Places registers whose lives do not meet in the same place: fills registers[].at, returns the
+ * bytes used, at least 64; 0: no memory. Of kernel->ops it needs flow, target and results. Part of
+ * ptx_decode.
  */
 uint32_t ptx_place(struct ptx_kernel *kernel);
 
@@ -116,13 +121,13 @@ struct ptx_warp {
     const struct ptx_op *op; /* the present one, for messages */
     struct ptx_group groups[PTX_LANES];
     int32_t group_count;
-    int32_t barrier;         /* id it waits at, -1: none */
+    int32_t barrier; /* id it waits at, -1: none */
     uint64_t instructions;
     uint64_t random;           /* of the order in which its groups run */
     struct ptx_copies *copies; /* copies.c: asynchronous copies, per commit group */
 };
 
-struct ptx_barrier { /* since it last completed */
+struct ptx_barrier {  /* since it last completed */
     uint32_t come;    /* warps that have come, a bit each */
     uint32_t threads; /* that it waits for */
     bool counted;     /* ... as an operand said; else for all that live */
@@ -143,10 +148,10 @@ struct ptx_block {
     struct ptx_warp *warps;
     int32_t warp_count;
     struct ptx_barrier barriers[PTX_BARRIERS];
-    uint64_t order, budget;    /* of ptx_options */
+    uint64_t order, budget;           /* of ptx_options */
     struct ptx_region near[PTX_NEAR]; /* regions.c: where the last accesses were */
     uint32_t near_next;
-    uint64_t access;         /* counts accesses of warps: those of one instruction have the same */
+    uint64_t access; /* counts accesses of warps: those of one instruction have the same */
     struct ptx_shadow *shadow; /* shadow.c: who touched which byte of shared memory, or NULL */
     struct ptx_counts counts;
     struct ptx_why *why;
@@ -157,26 +162,32 @@ struct ptx_block {
 _Noreturn void ptx_fail(struct ptx_warp *w, int lane, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* "thread (x,y,z)" of the thread with that number in the block. */
+void ptx_thread_text(const struct ptx_launch *launch, uint32_t thread, char *text, size_t size);
+
 /* warp.c: a warp at the kernel's first instruction, its special registers and constants filled. */
 void ptx_warp_start(struct ptx_warp *w);
 /* Runs it until all its threads have ended (true) or it waits at a barrier (false). */
 bool ptx_warp_run(struct ptx_warp *w);
-/* block.c: the warp comes to its present instruction's barrier; waits: w->barrier until all have. */
+/* block.c: the warp comes to its present instruction's barrier; waits: w->barrier until all have.
+ */
 void ptx_barrier_come(struct ptx_warp *w, bool waits);
 /* block.c: runs block->warps from their starts to their ends; block->fail is set. */
 void ptx_block_run(struct ptx_block *block);
 
-/* copies.c's and shadow.c's part of a block's life. Copies that are under way when a warp ends are an error. */
+/* copies.c's and shadow.c's part of a block's life. Copies that are under way when a warp ends are
+ * an error. */
 void ptx_copies_start(struct ptx_warp *w);
 void ptx_copies_end(struct ptx_warp *w);
 void ptx_copies_free(struct ptx_warp *w);
-/* False if memory is short; once for the blocks that a host thread runs, whatever becomes of them. */
+/* False if memory is short; once for the blocks that a host thread runs, whatever becomes of them.
+ */
 bool ptx_shadow_make(struct ptx_block *block);
 void ptx_shadow_start(struct ptx_block *block);
 void ptx_shadow_free(struct ptx_block *block);
 /*
- * Where `count` bytes of shared memory are on the host, count a power of 2 that `address` is a multiple of;
- * ptx_fail if they are not all the block's. Known to shadow.c.
+ * Where `count` bytes of shared memory are on the host, count a power of 2 that `address` is a
+ * multiple of; ptx_fail if they are not all the block's. Known to shadow.c.
  */
 unsigned char *ptx_shared(struct ptx_warp *w, int lane, uint64_t address, uint32_t count,
                           bool write);
@@ -185,25 +196,26 @@ unsigned char *ptx_global(struct ptx_warp *w, int lane, uint64_t address, uint32
                           uint32_t align, bool write);
 
 /*
- * Races (shadow.c); called only where block->shadow is there. Bytes [at, at + count) of shared memory
- * are read, written, changed by an atomic operation; a copy to them is issued, has landed.
+ * Races (shadow.c); called only where block->shadow is there. Bytes [at, at + count) of shared
+ * memory are read, written, changed by an atomic operation; a copy to them is issued, has landed.
  */
 void ptx_shadow_read(struct ptx_warp *w, int lane, uint32_t at, uint32_t count);
 void ptx_shadow_write(struct ptx_warp *w, int lane, uint32_t at, uint32_t count);
 void ptx_shadow_atomic(struct ptx_warp *w, int lane, uint32_t at, uint32_t count);
 void ptx_shadow_issue(struct ptx_warp *w, int lane, uint32_t at, uint32_t count);
 void ptx_shadow_land(struct ptx_warp *w, int lane, uint32_t at, uint32_t count);
-/* The warp comes to barrier `id`, goes on from it; all have; lanes of `mask` met in bar.warp.sync. */
+/* The warp comes to barrier `id`, goes on from it; all have; lanes of `mask` met in bar.warp.sync.
+ */
 void ptx_shadow_come(struct ptx_warp *w, int id);
 void ptx_shadow_leave(struct ptx_warp *w, int id);
 void ptx_shadow_complete(struct ptx_block *block, int id);
 void ptx_shadow_meet(struct ptx_warp *w, uint32_t mask);
 
-#define PTX_U16(w, op, k) ((uint16_t *)((w)->file + (op)->at[k]))
-#define PTX_U32(w, op, k) ((uint32_t *)((w)->file + (op)->at[k]))
-#define PTX_U64(w, op, k) ((uint64_t *)((w)->file + (op)->at[k]))
-#define PTX_F32(w, op, k) ((float *)((w)->file + (op)->at[k]))
-#define PTX_F64(w, op, k) ((double *)((w)->file + (op)->at[k]))
+#define PTX_U16(w, op, k)  ((uint16_t *)((w)->file + (op)->at[k]))
+#define PTX_U32(w, op, k)  ((uint32_t *)((w)->file + (op)->at[k]))
+#define PTX_U64(w, op, k)  ((uint64_t *)((w)->file + (op)->at[k]))
+#define PTX_F32(w, op, k)  ((float *)((w)->file + (op)->at[k]))
+#define PTX_F64(w, op, k)  ((double *)((w)->file + (op)->at[k]))
 #define PTX_PRED(w, op, k) ((uint32_t *)((w)->file + (op)->at[k]))
 
 #endif

@@ -1,15 +1,16 @@
 /*
  * The matrix instructions: ldmatrix and mma.
  *
- * PTX deals an 8x8 matrix of 16-bit elements out to a warp so: lane l has row l / 4, columns l % 4
- * * 2 and the next, in one register, the lower column in the lower half ("Matrix Fragments for
- * mma.m16n8k8, .m16n8k16": groupID = laneid >> 2, threadID_in_group = laneid % 4). A register of
- * all lanes, lane by lane, is therefore that matrix row by row: 64 elements. What is dealt out so:
+ * PTX deals an 8x8 matrix of 16-bit elements out to a warp so: lane l has row l / 4, column
+ * 2 (l % 4) and the next, in one register, the lower column in the lower half ("Matrix Fragments
+ * for mma.m16n8k8, .m16n8k16": groupID = laneid >> 2, threadID_in_group = laneid % 4). A register
+ * of all lanes, lane by lane, is therefore that matrix row by row: 64 elements. What is dealt out
+ * so:
  *
  *     A, 16 x k   registers 0, 1: rows 0-7 and 8-15 of columns 0-7; 2, 3: the same of columns 8-15
  *     B, k x 8    its transpose (lane / 4 is the column): register 0: k 0-7, 1: k 8-15
- *     C, 16 x 8   f16: registers 0, 1: rows 0-7, 8-15. f32: one register an element, so 0, 1 are
- * the even and the odd columns of rows 0-7, 2, 3 of rows 8-15
+ *     C, 16 x 8   f16: registers 0, 1: rows 0-7, 8-15. f32: one register an element, so
+ *                 0, 1 are the even and the odd columns of rows 0-7, 2, 3 of rows 8-15
  *
  * A product of two f16 or bf16 is exact in f32; sums are rounded to f32 after every product, k
  * going up. (A GPU's order and rounding of the sum are not promised.) For f16 results the sum is

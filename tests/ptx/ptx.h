@@ -1,18 +1,20 @@
 /*
  * A machine that runs PTX, in C, so that what nvcc made of the kernels runs where no GPU is.
  *
- * The host build (kernels/host) runs the kernels' sources; it does not see what nvcc read in them, nor
- * a letter of their inline assembly. Here the object files of ld_cuda themselves are run: cudart.c stands
- * in for the CUDA runtime they are linked with, takes the PTX out of their fat binaries and runs it, every
- * warp of 32 lanes at once, on as many threads as the machine has. Every access is held against the
- * memory that was allocated, every barrier and collective against the lanes that must come to it.
+ * The host build (kernels/host) runs the kernels' sources; it does not see what nvcc read in them,
+ * nor a letter of their inline assembly. Here nvcc's own object files are run: cudart.c stands in
+ * for the CUDA runtime they are linked with, takes the PTX out of their fat binaries and runs it,
+ * every warp of 32 lanes at once, on as many threads as the machine has. Every access is held
+ * against the memory that was allocated, every barrier and collective against the lanes that must
+ * come to it.
  *
- *     nvcc -> .cu.o -> fatbin.c: PTX text -> parse.c: struct ptx_kernel, names and operands
- *                   -> decode.c: struct ptx_op, functions and places (machine.h)
- *                   -> launch.c: blocks, warps, barriers; alu.c, float.c, memory.c, collective.c: what ops do
+ *     nvcc -> .ptx.o -> fatbin.c: PTX text -> parse.c: struct ptx_kernel, names and operands
+ *                    -> decode.c: struct ptx_op, functions and places (machine.h)
+ *                    -> launch.c, block.c, warp.c: grids, barriers, lanes that go apart
+ *                    -> integer.c, float.c, memory.c, collective.c, mma.c: what an op does
  *
- * What it knows of PTX is what the kernels use (PTX ISA 9.0, target sm_80); anything else is refused at
- * load with its name and line, never guessed. Timing is not modelled.
+ * What it knows of PTX is what the kernels use (PTX ISA 9.0, target sm_80); anything else is
+ * refused at load with its name and line, never guessed. Timing is not modelled.
  *
  * Source: PTX ISA 9.0.
  */
@@ -36,15 +38,17 @@ enum ptx_kind {
     PTX_LABEL,   /* value: index of the instruction to go on with */
 };
 
+/* clang-format off */
 enum ptx_special {
     PTX_TID_X, PTX_TID_Y, PTX_TID_Z, PTX_NTID_X, PTX_NTID_Y, PTX_NTID_Z,
     PTX_CTAID_X, PTX_CTAID_Y, PTX_CTAID_Z, PTX_NCTAID_X, PTX_NCTAID_Y, PTX_NCTAID_Z,
     PTX_LANEID, PTX_WARPID,
 };
+/* clang-format on */
 
 struct ptx_item {
     enum ptx_kind kind;
-    int32_t reg;    /* index into ptx_kernel.registers */
+    int32_t reg; /* index into ptx_kernel.registers */
     uint64_t value;
 };
 
@@ -58,10 +62,10 @@ struct ptx_operand {
 enum { PTX_OPERANDS = 6 };
 
 struct ptx_inst {
-    const char *name; /* the whole opcode: "mad.lo.s32" */
-    int32_t guard;    /* register of @p, or -1 */
-    bool guard_not;   /* @!p */
-    int32_t line;     /* in the PTX text, from 1 */
+    const char *name;                 /* the whole opcode: "mad.lo.s32" */
+    int32_t guard;                    /* register of @p, or -1 */
+    bool guard_not;                   /* @!p */
+    int32_t line;                     /* in the PTX text, from 1 */
     int32_t source_line, source_file; /* of the last .loc; 0: none */
     int32_t count;
     /* "d|p" (shfl) is two operands. */
@@ -86,16 +90,16 @@ struct ptx_kernel {
     struct ptx_param *params;
     int32_t param_count;
     uint32_t param_bytes;
-    uint32_t shared_bytes;         /* static shared memory of this entry */
-    uint32_t dynamic_align;        /* of the extern shared array it uses; 0: uses none */
-    uint32_t threads_max;          /* .maxntid's product, 0: not given */
+    uint32_t shared_bytes;  /* static shared memory of this entry */
+    uint32_t dynamic_align; /* of the extern shared array it uses; 0: uses none */
+    uint32_t threads_max;   /* .maxntid's product, 0: not given */
     struct ptx_register *registers;
     int32_t register_count;
     struct ptx_inst *insts;
     int32_t inst_count;
     /* decode.c, at first launch: one piece of memory, freed by ptx_unload */
-    struct ptx_op *ops;            /* inst_count and one more that ends the thread */
-    uint32_t file_bytes;           /* a warp's registers */
+    struct ptx_op *ops;  /* inst_count and one more that ends the thread */
+    uint32_t file_bytes; /* a warp's registers */
     const struct ptx_constant *constants;
     int32_t constant_count;
 };
@@ -105,7 +109,7 @@ struct ptx_module {
     int32_t kernel_count;
     const char **files; /* .file, by its number; NULL where there is none */
     int32_t file_count;
-    void *memory;       /* what the pointers above point to */
+    void *memory; /* what the pointers above point to */
 };
 
 /* One sentence about what is wrong. */
@@ -114,8 +118,9 @@ struct ptx_why {
 };
 
 /*
- * Reads PTX `text` (length bytes). NULL with *why naming the line if it is not what parse.c knows. Dynamic
- * shared memory's symbol has address (shared_bytes rounded up to its alignment). Freed by ptx_unload.
+ * Reads PTX `text` (length bytes). NULL with *why naming the line if it is not what parse.c knows.
+ * Dynamic shared memory's symbol has address (shared_bytes rounded up to its alignment). Freed by
+ * ptx_unload.
  */
 struct ptx_module *ptx_load(const char *text, size_t length, struct ptx_why *why);
 void ptx_unload(struct ptx_module *module);
@@ -123,8 +128,9 @@ void ptx_unload(struct ptx_module *module);
 struct ptx_kernel *ptx_find(struct ptx_module *module, const char *name);
 
 /*
- * The PTX in a fat binary as nvcc registers it (the wrapper's `data`): *text is a new string of *length
- * bytes and a zero, freed by the caller. False with *why if there is none or it is compressed.
+ * The PTX in a fat binary as nvcc registers it (the wrapper's `data`): *text is a new string of
+ * *length bytes and a zero, freed by the caller. False with *why if there is none or it is
+ * compressed.
  */
 bool ptx_fatbin(const void *data, char **text, size_t *length, struct ptx_why *why);
 
@@ -137,13 +143,14 @@ void ptx_memory_remove(void *base);
 /* ---- Running ----------------------------------------------------------------------------------- */
 
 struct ptx_options {
-    int32_t threads;   /* of the host; 0: as many as there are processors */
-    uint64_t order;    /* of warps and of lanes that went apart: 0 ascending, 1 descending, else a seed */
-    bool races;        /* two accesses to a byte of shared memory without a barrier between */
-    uint64_t budget;   /* instructions a warp may execute; 0: 2^32 */
+    int32_t threads; /* of the host; 0: as many as there are processors */
+    /* Of warps and of lanes that went apart: 0 ascending, 1 descending, else a seed. */
+    uint64_t order;
+    bool races;      /* two accesses to a byte of shared memory without a barrier between */
+    uint64_t budget; /* instructions a warp may execute; 0: 2^32 */
 };
 
-/* The options of this process: PTX_THREADS, PTX_ORDER, PTX_RACES=1 of the environment, read once. */
+/* Those of this process, at first PTX_THREADS, PTX_ORDER and PTX_RACES=1 of the environment. */
 struct ptx_options *ptx_options(void);
 
 /* Counts of all launches since the last ptx_count_reset. */
@@ -159,13 +166,13 @@ void ptx_counts(struct ptx_counts *out);
 struct ptx_launch {
     struct ptx_kernel *kernel;
     uint32_t grid[3], block[3];
-    uint32_t dynamic_bytes;     /* of shared memory */
+    uint32_t dynamic_bytes;      /* of shared memory */
     const unsigned char *params; /* kernel->param_bytes */
 };
 
 /*
- * Runs the grid to its end. False if a thread did what no thread may, with *why naming kernel, block,
- * thread and line; what other threads wrote stays.
+ * Runs the grid to its end. False if a thread did what no thread may, with *why naming kernel,
+ * block, thread and line; what other threads wrote stays.
  */
 bool ptx_run(const struct ptx_launch *launch, struct ptx_why *why);
 

@@ -181,11 +181,9 @@ static _Noreturn __attribute__((noinline, cold)) void race(const struct visit *v
 {
     const struct ptx_launch *launch = v->w->block->launch;
     const struct ptx_inst *inst = launch->kernel->ops[op].inst;
-    const uint32_t x = launch->block[0], y = launch->block[1];
-    const uint32_t thread = (uint32_t)(warp * PTX_LANES + lane);
     char who[48];
     if (lane >= 0)
-        snprintf(who, sizeof who, "thread (%u,%u,%u)", thread % x, thread / x % y, thread / x / y);
+        ptx_thread_text(launch, (uint32_t)(warp * PTX_LANES + lane), who, sizeof who);
     else
         snprintf(who, sizeof who, "warp %d", warp);
     ptx_fail(v->w, v->lane, "%s shared offset %u, which %s %s at PTX line %d `%s`, %s", v->verb,
@@ -199,11 +197,12 @@ static _Noreturn __attribute__((noinline, cold)) void under_way(const struct vis
 {
     const struct ptx_launch *launch = v->w->block->launch;
     const struct ptx_inst *inst = launch->kernel->ops[cell->copy_op - 1].inst;
-    const uint32_t x = launch->block[0], y = launch->block[1], thread = cell->copy_thread;
+    char who[48];
+    ptx_thread_text(launch, cell->copy_thread, who, sizeof who);
     ptx_fail(v->w, v->lane,
-             "%s shared offset %u, the target of a copy under way: thread (%u,%u,%u) issued it at "
-             "PTX line %d and has not waited for it",
-             v->verb, v->at, thread % x, thread / x % y, thread / x / y, inst->line);
+             "%s shared offset %u, the target of a copy under way: %s issued it at PTX line %d and "
+             "has not waited for it",
+             v->verb, v->at, who, inst->line);
 }
 
 /* Against the last write or atomic operation. */

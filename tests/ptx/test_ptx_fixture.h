@@ -4,8 +4,9 @@
  * The kernel has %p0-15, %rs0-15, %r0-63, %f0-63, %rd0-31, shared memory `s` of 4096 bytes, and
  * begins with
  *
- *     %r0 thread, %r1 block, %r2 thread of the grid, %r3 address of s, %r4 of the thread's own word
- * in s, %rd0 out, %rd1 in, %rd2 the thread's own word of out, %rd3 of in
+ *     %r0 thread, %r1 block, %r2 thread of the grid
+ *     %r3 address of s, %r4 of the thread's own word in s
+ *     %rd0 out, %rd1 in, %rd2 the thread's own word of out, %rd3 of in
  *
  * A body uses what is above these numbers (%r5, %rd4), and ends by falling off its end.
  */
@@ -31,7 +32,7 @@ void fixture_end(struct fixture *f);
 /* Runs body in every order, with and without races: always out[i] == want[i] for `count` words. */
 void fixture_expect(const char *body, uint32_t blocks, uint32_t threads, const uint32_t *want,
                     uint32_t count);
-/* The same in one order with races on: fails, and the sentence has both parts. */
+/* Runs it in three orders with races on: always fails, and the sentence has both parts. */
 void fixture_refuse(const char *body, uint32_t blocks, uint32_t threads, const char *part,
                     const char *other_part);
 
