@@ -47,6 +47,7 @@ ROOMS = [
     ("tests/clients", "Programs that people have, unmodified, against a server of ours."),
     ("tests/features", "Every feature painted with and without, judged by numbers."),
     ("tests/cuda", "The CUDA kernels over their host build."),
+    ("tests/ptx", "The CUDA kernels as nvcc compiled them, over a machine that runs PTX."),
     ("tests/arm64", "The CPU kernels on another processor."),
     ("tests/gpu", "What only a GPU can show, in one command."),
     ("tests/static", "The CUDA kernels proven by their compiler's words."),
