@@ -140,9 +140,13 @@ void ptx_copy_issue(struct ptx_warp *w, const struct ptx_op *op)
     }
     block->counts.cp_async++;
     block->counts.global_access++;
-    block->counts.global_sectors += ptx_count_sectors(reading, source);
+    const uint32_t sectors = ptx_count_sectors(reading, source);
+    block->counts.global_sectors += sectors;
+    ptx_site_sectors(w, reading, source, filled, sectors);
+    const uint32_t passes = ptx_bank_passes(active, at, filled);
     block->counts.shared_access++;
-    block->counts.shared_passes += ptx_bank_passes(active, at, filled);
+    block->counts.shared_passes += passes;
+    ptx_site_passes(w, active, filled, passes);
 
     for (uint32_t left = active; left != 0;) {
         struct copy *copy = new_copy(w);

@@ -123,11 +123,14 @@ void ptx_fail(struct ptx_warp *w, int lane, const char *format, ...)
 
 /* ---- Host threads ---------------------------------------------------------------------------- */
 
+static const struct ptx_why short_memory = {"no memory to run a block in"};
+
 struct run {
     const struct ptx_launch *launch;
     struct ptx_options options;
     uint32_t shared_bytes;
-    uint64_t blocks;
+    uint64_t blocks;           /* of the grid that run */
+    struct ptx_site *sites;    /* of all of them, or NULL */
     atomic_uint_fast64_t next; /* block to be dealt out */
     atomic_bool stop;
     pthread_mutex_t lock; /* of why and failed */
@@ -139,8 +142,14 @@ struct worker {
     struct ptx_block block;
     struct ptx_warp warps[PTX_BLOCK_WARPS];
     struct ptx_why why;
-    unsigned char *files; /* registers of all warps */
+    struct ptx_site *sites; /* one more than instructions; NULL: nobody watches */
+    unsigned char *files;   /* registers of all warps */
 };
+
+static uint64_t grid_blocks(const struct ptx_launch *launch)
+{
+    return (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];
+}
 
 /* NULL if memory is short. */
 static struct worker *make_worker(const struct run *r)
@@ -162,7 +171,12 @@ static struct worker *make_worker(const struct run *r)
     const size_t shared = ((size_t)r->shared_bytes / SHARED_ALIGN + 1) * SHARED_ALIGN;
     worker->files = aligned_alloc(64, file * (size_t)block->warp_count + 64);
     block->shared = aligned_alloc(SHARED_ALIGN, shared);
-    if (worker->files == NULL || block->shared == NULL) {
+    if (r->sites != NULL)
+        worker->sites = calloc((size_t)launch->kernel->inst_count + 1, sizeof *worker->sites);
+    block->sites = worker->sites;
+    if (worker->files == NULL || block->shared == NULL ||
+        (r->sites != NULL && worker->sites == NULL)) {
+        free(worker->sites);
         free(worker->files);
         free(block->shared);
         free(worker);
@@ -181,6 +195,7 @@ static void free_worker(struct worker *worker)
     for (int32_t i = 0; i < worker->block.warp_count; i++)
         ptx_copies_free(&worker->warps[i]);
     ptx_shadow_free(&worker->block);
+    free(worker->sites);
     free(worker->files);
     free(worker->block.shared);
     free(worker);
@@ -196,6 +211,30 @@ static void fail_run(struct run *r, const struct ptx_why *why)
     atomic_store(&r->stop, true);
 }
 
+/* The block whose turn it is: the first, the last, and as many between them as are to run. */
+static uint64_t block_of(const struct run *r, uint64_t turn)
+{
+    const uint64_t last = grid_blocks(r->launch) - 1;
+    return r->blocks > 1 ? (last * turn + (r->blocks - 1) / 2) / (r->blocks - 1) : 0;
+}
+
+static void add_sites(struct run *r, const struct worker *worker)
+{
+    if (r->sites == NULL)
+        return;
+    pthread_mutex_lock(&r->lock);
+    for (int32_t i = 0; i <= r->launch->kernel->inst_count; i++) {
+        const struct ptx_site *site = &worker->sites[i];
+        struct ptx_site *sum = &r->sites[i];
+        sum->executed += site->executed;
+        sum->passes += site->passes;
+        sum->passes_least += site->passes_least;
+        sum->sectors += site->sectors;
+        sum->sectors_least += site->sectors_least;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* Runs blocks until there are none left. What it needs is here before the first and goes after the
  * last. */
 static void run_blocks(struct run *r, struct worker *worker)
@@ -203,9 +242,10 @@ static void run_blocks(struct run *r, struct worker *worker)
     struct ptx_block *block = &worker->block;
     const uint32_t *grid = r->launch->grid;
     while (!atomic_load(&r->stop)) {
-        const uint64_t n = atomic_fetch_add(&r->next, 1);
-        if (n >= r->blocks)
+        const uint64_t turn = atomic_fetch_add(&r->next, 1);
+        if (turn >= r->blocks)
             return;
+        const uint64_t n = block_of(r, turn);
         block->index[0] = (uint32_t)(n % grid[0]);
         block->index[1] = (uint32_t)(n / grid[0] % grid[1]);
         block->index[2] = (uint32_t)(n / grid[0] / grid[1]);
@@ -223,7 +263,6 @@ static void run_blocks(struct run *r, struct worker *worker)
 static void *work(void *context)
 {
     struct run *r = context;
-    static const struct ptx_why short_memory = {"no memory to run a block in"};
     struct worker *worker = make_worker(r);
     if (worker == NULL || (r->options.races && !ptx_shadow_make(&worker->block))) {
         fail_run(r, &short_memory);
@@ -233,6 +272,7 @@ static void *work(void *context)
     }
     run_blocks(r, worker);
     add_counts(&worker->block.counts);
+    add_sites(r, worker);
     free_worker(worker);
     return NULL;
 }
@@ -303,14 +343,29 @@ bool ptx_run(const struct ptx_launch *launch, struct ptx_why *why)
         .launch = launch,
         .options = *ptx_options(),
         .shared_bytes = (uint32_t)shared,
-        .blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2],
+        .blocks = grid_blocks(launch),
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .why = why,
     };
+    if (r.options.blocks > 0 && (uint64_t)r.options.blocks < r.blocks)
+        r.blocks = (uint64_t)r.options.blocks;
+    if (r.options.watch != NULL) {
+        r.sites = calloc((size_t)kernel->inst_count + 1, sizeof *r.sites);
+        if (r.sites == NULL) {
+            *why = short_memory;
+            return false;
+        }
+    }
     run_threads(&r);
     pthread_mutex_destroy(&r.lock);
     const struct ptx_counts one = {.launches = 1};
     add_counts(&one);
+    if (r.options.watch != NULL && !r.failed) {
+        pthread_mutex_lock(&total_lock);
+        r.options.watch(r.options.watch_context, launch, r.blocks, r.sites);
+        pthread_mutex_unlock(&total_lock);
+    }
+    free(r.sites);
     return !r.failed;
 }
 

@@ -154,6 +154,7 @@ struct ptx_block {
     uint64_t access; /* counts accesses of warps: those of one instruction have the same */
     struct ptx_shadow *shadow; /* shadow.c: who touched which byte of shared memory, or NULL */
     struct ptx_counts counts;
+    struct ptx_site *sites; /* by instruction, or NULL: nobody watches */
     struct ptx_why *why;
     jmp_buf fail;
 };
@@ -164,6 +165,14 @@ _Noreturn void ptx_fail(struct ptx_warp *w, int lane, const char *format, ...)
 
 /* "thread (x,y,z)" of the thread with that number in the block. */
 void ptx_thread_text(const struct ptx_launch *launch, uint32_t thread, char *text, size_t size);
+
+/*
+ * sites.c: the present instruction's access of `lanes` to `bytes` bytes each took so many passes
+ * over the banks, touched so many sectors. Nothing is done where nobody watches.
+ */
+void ptx_site_passes(struct ptx_warp *w, uint32_t lanes, uint32_t bytes, uint32_t passes);
+void ptx_site_sectors(struct ptx_warp *w, uint32_t lanes, const uint64_t *address, uint32_t bytes,
+                      uint32_t sectors);
 
 /* warp.c: a warp at the kernel's first instruction, its special registers and constants filled. */
 void ptx_warp_start(struct ptx_warp *w);

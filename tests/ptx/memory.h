@@ -34,7 +34,11 @@ unsigned char *ptx_shared_at(struct ptx_warp *w, int lane, uint64_t at, uint32_t
 /* Passes over the 32 banks that an access of the lanes to `bytes` bytes at these shared offsets
  * takes. */
 uint32_t ptx_bank_passes(uint32_t lanes, const uint32_t *at, uint32_t bytes);
+/* Passes of the same access if no two lanes were in each other's way: at least one. */
+uint32_t ptx_bank_passes_least(uint32_t lanes, uint32_t bytes);
 /* Different pieces of 32 bytes of global memory that the lanes touch; none crosses a border. */
 uint32_t ptx_count_sectors(uint32_t lanes, const uint64_t *address);
+/* Different pieces of 2^shift bytes. */
+uint32_t ptx_count_pieces(uint32_t lanes, const uint64_t *address, uint32_t shift);
 
 #endif

@@ -212,10 +212,12 @@ static void load_matrices(struct ptx_warp *w, const struct ptx_op *op, int count
             for (int c = 0; c < SIDE; c++)
                 d[r * SIDE + c] = rows[m * SIDE + c][r];
     }
+    const uint32_t lanes = used == PTX_LANES ? UINT32_MAX : (1u << used) - 1;
+    const uint32_t passes = ptx_bank_passes(lanes, at, ROW_BYTES);
     counts->ldmatrix++;
     counts->shared_access++;
-    counts->shared_passes +=
-        ptx_bank_passes(used == PTX_LANES ? UINT32_MAX : (1u << used) - 1, at, ROW_BYTES);
+    counts->shared_passes += passes;
+    ptx_site_passes(w, lanes, ROW_BYTES, passes);
 }
 
 void ptx_ldmatrix_1(struct ptx_warp *w, const struct ptx_op *op)

@@ -142,12 +142,30 @@ void ptx_memory_remove(void *base);
 
 /* ---- Running ----------------------------------------------------------------------------------- */
 
+struct ptx_launch;
+
+/* What one instruction of a kernel did, in warps. */
+struct ptx_site {
+    uint64_t executed;
+    uint64_t passes, passes_least; /* over the banks of shared memory; least: without a conflict */
+    uint64_t sectors,
+        sectors_least; /* of global memory, 32 bytes; least: that hold the bytes asked for */
+};
+
 struct ptx_options {
     int32_t threads; /* of the host; 0: as many as there are processors */
     /* Of warps and of lanes that went apart: 0 ascending, 1 descending, else a seed. */
     uint64_t order;
     bool races;      /* two accesses to a byte of shared memory without a barrier between */
     uint64_t budget; /* instructions a warp may execute; 0: 2^32 */
+    /* Blocks of a grid to run, spread evenly, first and last among them; 0: all. For counting: what
+     * the blocks that are left out would have written stays as it was. */
+    int32_t blocks;
+    /* Told of every launch that came to its end, one at a time: sites[i] is of kernel->insts[i] in
+     * all blocks that ran. NULL: no sites are counted. */
+    void (*watch)(void *context, const struct ptx_launch *launch, uint64_t blocks,
+                  const struct ptx_site *sites);
+    void *watch_context;
 };
 
 /* Those of this process, at first PTX_THREADS, PTX_ORDER and PTX_RACES=1 of the environment. */

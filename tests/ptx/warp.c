@@ -237,6 +237,7 @@ static bool run_group(struct ptx_warp *w, struct ptx_group group)
     uint32_t lanes = group.lanes;
     int32_t at = group.at;
     int32_t meeting = next_meeting(w, at);
+    struct ptx_site *sites = w->block->sites;
     uint64_t executed = 0;
     bool together = true; /* the group is still of one mind */
 
@@ -244,6 +245,8 @@ static bool run_group(struct ptx_warp *w, struct ptx_group group)
         const struct ptx_op *op = &ops[at];
         uint32_t active = lanes;
         executed++;
+        if (sites != NULL)
+            sites[at].executed++;
         if (op->guard >= 0) {
             const uint32_t guard = *(const uint32_t *)(const void *)(w->file + op->guard);
             active &= op->guard_not ? ~guard : guard;

@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-enum { BANKS = 32, BANK_BYTES = 4, SECTOR = 32, ACCESS_BYTES_MAX = 16 };
+enum { BANKS = 32, BANK_BYTES = 4, SECTOR_SHIFT = 5, SECTOR = 1 << SECTOR_SHIFT };
+enum { ACCESS_BYTES_MAX = 16 };
 
 static const uint64_t SHARED_WINDOW_BYTES = 16u << 20;
 
@@ -78,17 +79,22 @@ static void put_same(struct ptx_where *out, uint32_t active, unsigned char *base
 
 uint32_t ptx_count_sectors(uint32_t lanes, const uint64_t *address)
 {
+    return ptx_count_pieces(lanes, address, SECTOR_SHIFT);
+}
+
+uint32_t ptx_count_pieces(uint32_t lanes, const uint64_t *address, uint32_t shift)
+{
     uint64_t seen[PTX_LANES], last = 0;
     uint32_t changes = 0, count = 0;
     bool up = true; /* addresses go up with the lanes, as they mostly do: then changes are all */
     for (uint32_t left = lanes; left != 0; left &= left - 1) {
-        const uint64_t sector = address[__builtin_ctz(left)] / SECTOR;
+        const uint64_t sector = address[__builtin_ctz(left)] >> shift;
         up = up && (changes == 0 || sector >= last);
         changes += changes == 0 || sector != last;
         last = sector;
     }
     for (uint32_t left = lanes; left != 0 && !up; left &= left - 1) {
-        const uint64_t sector = address[__builtin_ctz(left)] / SECTOR;
+        const uint64_t sector = address[__builtin_ctz(left)] >> shift;
         uint32_t i = count;
         while (i > 0 && seen[i - 1] != sector)
             i--;
@@ -96,6 +102,13 @@ uint32_t ptx_count_sectors(uint32_t lanes, const uint64_t *address)
             seen[count++] = sector;
     }
     return up ? changes : count;
+}
+
+static void count_global(struct ptx_warp *w, const uint64_t *address, uint32_t bytes,
+                         uint32_t sectors)
+{
+    w->block->counts.global_sectors += sectors;
+    ptx_site_sectors(w, w->active, address, bytes, sectors);
 }
 
 static void where_global(struct ptx_warp *w, const uint64_t *address, uint32_t bytes,
@@ -112,7 +125,7 @@ static void where_global(struct ptx_warp *w, const uint64_t *address, uint32_t b
             const uint64_t offset = first - near[i].base;
             if (offset < near[i].bytes && near[i].bytes - offset >= last - first + 1 &&
                 (first & (bytes - 1)) == 0) {
-                counts->global_sectors += last / SECTOR - first / SECTOR + 1;
+                count_global(w, address, bytes, (uint32_t)(last / SECTOR - first / SECTOR + 1));
                 put_row(out, (unsigned char *)(uintptr_t)first, bytes);
                 return;
             }
@@ -120,11 +133,11 @@ static void where_global(struct ptx_warp *w, const uint64_t *address, uint32_t b
     }
     if (is_same(active, address)) {
         const int lane = __builtin_ctz(active);
-        counts->global_sectors++;
+        count_global(w, address, bytes, 1);
         put_same(out, active, ptx_global(w, lane, address[lane], bytes, bytes, access != PTX_READ));
         return;
     }
-    counts->global_sectors += ptx_count_sectors(active, address);
+    count_global(w, address, bytes, ptx_count_sectors(active, address));
     out->row = false;
     for (int i = 0; i < PTX_LANES; i++)
         out->p[i] = active >> i & 1 ? ptx_global(w, i, address[i], bytes, bytes, access != PTX_READ)
@@ -158,6 +171,15 @@ static uint32_t count_conflicts(uint32_t lanes, const uint32_t *at, uint32_t shi
         most = count[bank] > most ? count[bank] : most;
     }
     return most;
+}
+
+uint32_t ptx_bank_passes_least(uint32_t lanes, uint32_t bytes)
+{
+    const uint32_t together = bytes > BANK_BYTES ? BANKS * BANK_BYTES / bytes : PTX_LANES;
+    uint32_t passes = 0;
+    for (uint32_t first = 0; first < PTX_LANES; first += together)
+        passes += ((uint32_t)(((uint64_t)1 << together) - 1) << first & lanes) != 0;
+    return passes;
 }
 
 uint32_t ptx_bank_passes(uint32_t lanes, const uint32_t *at, uint32_t bytes)
@@ -212,21 +234,25 @@ unsigned char *ptx_shared(struct ptx_warp *w, int lane, uint64_t address, uint32
     return p;
 }
 
+static void count_shared(struct ptx_warp *w, uint32_t bytes, uint32_t passes)
+{
+    w->block->counts.shared_access++;
+    w->block->counts.shared_passes += passes;
+    ptx_site_passes(w, w->active, bytes, passes);
+}
+
 static void where_shared(struct ptx_warp *w, const uint64_t *offset, uint32_t bytes,
                          enum ptx_access access, struct ptx_where *out)
 {
     struct ptx_block *block = w->block;
-    struct ptx_counts *counts = &block->counts;
     const uint32_t active = w->active;
-    const uint32_t parts = bytes > BANK_BYTES ? bytes / BANK_BYTES : 1;
-    counts->shared_access++;
     if (is_row(active, offset, bytes) && (offset[0] & (bytes - 1)) == 0 &&
         offset[0] + (uint64_t)bytes * PTX_LANES <= block->shared_bytes) {
-        counts->shared_passes += parts;
+        count_shared(w, bytes, ptx_bank_passes_least(active, bytes));
         put_row(out, block->shared + offset[0], bytes);
     } else if (is_same(active, offset)) {
         const int lane = __builtin_ctz(active);
-        counts->shared_passes += parts;
+        count_shared(w, bytes, ptx_bank_passes_least(active, bytes));
         put_same(out, active, ptx_shared_at(w, lane, offset[lane], bytes, access != PTX_READ));
     } else {
         uint32_t at[PTX_LANES];
@@ -236,7 +262,7 @@ static void where_shared(struct ptx_warp *w, const uint64_t *offset, uint32_t by
             out->p[i] = active >> i & 1 ? ptx_shared_at(w, i, offset[i], bytes, access != PTX_READ)
                                         : nothing;
         }
-        counts->shared_passes += ptx_bank_passes(active, at, bytes);
+        count_shared(w, bytes, ptx_bank_passes(active, at, bytes));
     }
     if (block->shadow == NULL)
         return;
