@@ -16,7 +16,7 @@
  */
 #include "kernels/cuda/vector.cuh"
 
-enum { WARPS = 4, VECTORS_MAX = 5 };
+enum { WARPS = 4, CHANNELS_MAX = 1280 };
 
 struct layer_args {
     const void *x;
@@ -95,8 +95,8 @@ template <class T> static __device__ __forceinline__ float base_of(float sum, in
 
 /* ---- Kernels ------------------------------------------------------------------------------------ */
 
-/* NV vectors of 8 a lane: vector n of lane l holds channels (n * 32 + l) * 8 .. + 7. */
-template <class T, int NV>
+/* NV vectors of V a lane: vector n of lane l holds channels (n * 32 + l) * V .. + V - 1. */
+template <class T, int V, int NV>
 static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const struct layer_args a)
 {
     const int tid = static_cast<int>(threadIdx.x);
@@ -106,26 +106,26 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const str
         return;
     const T *x = static_cast<const T *>(a.x) + static_cast<int64_t>(row) * a.channels;
     T *y = static_cast<T *>(a.y) + static_cast<int64_t>(row) * a.channels;
-    float v[static_cast<unsigned>(NV)][8];
+    float v[static_cast<unsigned>(NV)][static_cast<unsigned>(V)];
     float sum = 0.0f;
     LDK_UNROLL
     for (int n = 0; n < NV; n++) {
-        const int c = (n * 32 + lane) * 8;
+        const int c = (n * 32 + lane) * V;
         if (c >= a.channels)
             continue;
         load_vector(v[n], x + c);
         LDK_UNROLL
-        for (int i = 0; i < 8; i++)
+        for (int i = 0; i < V; i++)
             sum += v[n][i];
     }
     const float base = base_of<T>(sum, a.channels);
     struct row_sums sums = {};
     LDK_UNROLL
     for (int n = 0; n < NV; n++) {
-        if ((n * 32 + lane) * 8 >= a.channels)
+        if ((n * 32 + lane) * V >= a.channels)
             continue;
         LDK_UNROLL
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < V; i++) {
             v[n][i] -= base;
             take(sums, v[n][i]);
         }
@@ -133,11 +133,11 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_kernel(const str
     const struct row_numbers numbers = finish_row(sums, a.channels, a.epsilon);
     LDK_UNROLL
     for (int n = 0; n < NV; n++) {
-        const int c = (n * 32 + lane) * 8;
+        const int c = (n * 32 + lane) * V;
         if (c >= a.channels)
             continue;
         LDK_UNROLL
-        for (int i = 0; i < 8; i += 4) {
+        for (int i = 0; i < V; i += 4) {
             const float4 gamma = ldk_ld<float4>(a.gamma + c + i);
             const float4 beta = ldk_ld<float4>(a.beta + c + i);
             v[n][i] = normalise(v[n][i], numbers, gamma.x, beta.x);
@@ -175,22 +175,33 @@ static __global__ void __launch_bounds__(WARPS * 32)
 
 /* ---- Launch ------------------------------------------------------------------------------------- */
 
+/* Vectors of 4 where those of 8 would leave lanes idle: 320 channels are 2.5 of 4 a lane, of 8 only
+ * 1.25, and a warp takes as long as its busiest lane. */
+template <class T>
+static int launch_vectors(const struct layer_args &a, dim3 grid, dim3 block, ldk_stream stream)
+{
+    if (a.channels <= 256)
+        return LDK_LAUNCH((layer_norm_kernel<T, 8, 1>), grid, block, 0, stream, a);
+    if (a.channels <= 384)
+        return LDK_LAUNCH((layer_norm_kernel<T, 4, 3>), grid, block, 0, stream, a);
+    if (a.channels <= 512)
+        return LDK_LAUNCH((layer_norm_kernel<T, 8, 2>), grid, block, 0, stream, a);
+    if (a.channels <= 640)
+        return LDK_LAUNCH((layer_norm_kernel<T, 4, 5>), grid, block, 0, stream, a);
+    if (a.channels <= 768)
+        return LDK_LAUNCH((layer_norm_kernel<T, 8, 3>), grid, block, 0, stream, a);
+    return LDK_LAUNCH((layer_norm_kernel<T, 8, 5>), grid, block, 0, stream, a);
+}
+
 template <class T> static int launch(const struct layer_args &a, ldk_stream stream)
 {
     const dim3 grid(static_cast<unsigned>(ld_idx_ceil_div(a.rows, WARPS)));
     const dim3 block(WARPS * 32);
     const uintptr_t floats =
         reinterpret_cast<uintptr_t>(a.gamma) | reinterpret_cast<uintptr_t>(a.beta);
-    const int vectors = ld_idx_ceil_div(a.channels, 256);
-    if (a.channels % 8 != 0 || floats % 16 != 0 || vectors > VECTORS_MAX)
+    if (a.channels % 8 != 0 || floats % 16 != 0 || a.channels > CHANNELS_MAX)
         return LDK_LAUNCH((layer_norm_plain_kernel<T>), grid, block, 0, stream, a);
-    if (vectors == 1)
-        return LDK_LAUNCH((layer_norm_kernel<T, 1>), grid, block, 0, stream, a);
-    if (vectors == 2)
-        return LDK_LAUNCH((layer_norm_kernel<T, 2>), grid, block, 0, stream, a);
-    if (vectors == 3)
-        return LDK_LAUNCH((layer_norm_kernel<T, 3>), grid, block, 0, stream, a);
-    return LDK_LAUNCH((layer_norm_kernel<T, VECTORS_MAX>), grid, block, 0, stream, a);
+    return launch_vectors<T>(a, grid, block, stream);
 }
 
 extern "C" int ldk_layer_norm(const struct ldk_layer_norm *n, ldk_stream stream)

@@ -303,6 +303,7 @@ int main(void)
     layer_case(9, 320, LDK_F16, 0.5f);
     layer_case(3, 64, LDK_BF16, 0);
     layer_case(5, 640, LDK_F16, 30);
+    layer_case(3, 512, LDK_BF16, 2);
     layer_case(2, 768, LDK_BF16, 0);
     layer_case(4, 1280, LDK_F16, -1);
     layer_case(3, 1288, LDK_F16, 1);
