@@ -2,7 +2,7 @@
  * LayerNorm over the last axis: y = (x - mean) * rstd * gamma + beta.
  *
  * One warp a token, four tokens a block. The row stays in registers as float32 (1280 channels: five
- * 16-byte vectors a lane), so memory is read and written once and the variance is taken from the
+ * vectors of 8 a lane, 640 five of 4, 320 three of 4), so memory is read and written once and the variance is taken from the
  * distances to the mean. Channel counts that are no multiple of 8, or above 1280, walk the row
  * three times instead.
  *
@@ -10,9 +10,10 @@
  *           its own size. So distances are taken from the mean rounded to the activation type,
  * which makes them exact; their sums, the rest of the mean, rstd and the two coefficients of each
  * element are sums of two floats (vector.cuh); the last step is rounded at the size of the result.
- * About 20 operations an element on a kernel that waits for memory. Registers (sm_90) 42..78 by
- * channels; no shared memory. Bound: bytes; time: not measured. Source    Ba, Kiros & Hinton 2016,
- * arXiv:1607.06450; corrected two-pass variance as in Chan, Golub & LeVeque 1983.
+ * About 40 PTX instructions an element, counted. Registers (sm_90) 40..78 by channels; no shared
+ * memory. Bound: issue slots, predicted twice the time of the bytes (ptx-counts); time: not
+ * measured. Source    Ba, Kiros & Hinton 2016, arXiv:1607.06450; corrected two-pass variance as in
+ * Chan, Golub & LeVeque 1983.
  */
 #include "kernels/cuda/vector.cuh"
 
