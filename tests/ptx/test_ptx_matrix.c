@@ -361,13 +361,90 @@ static void test_counts(void **state)
     assert_int_equal(counts.instructions, 14);
 }
 
+/* ---- A sample of blocks, and what each instruction cost --------------------------------------- */
+
+struct watched {
+    uint64_t blocks;
+    struct ptx_site site; /* of the instruction that begins with `name` */
+    const char *name;
+};
+
+static void watch(void *context, const struct ptx_launch *launch, uint64_t blocks,
+                  const struct ptx_site *sites)
+{
+    struct watched *watched = context;
+    watched->blocks = blocks;
+    for (int32_t i = 0; i < launch->kernel->inst_count; i++)
+        if (strncmp(launch->kernel->insts[i].name, watched->name, strlen(watched->name)) == 0)
+            watched->site = sites[i];
+}
+
+static struct watched watch_body(const char *name, const char *body)
+{
+    struct watched watched = {.name = name};
+    struct fixture f;
+    fixture_start(&f, 2, 32);
+    ptx_options()->watch = watch;
+    ptx_options()->watch_context = &watched;
+    const bool ran = fixture_run(&f, body);
+    ptx_options()->watch = NULL;
+    if (!ran)
+        fail_msg("%s", f.why.text);
+    fixture_end(&f);
+    return watched;
+}
+
+static void test_sites(void **state)
+{
+    (void)state;
+    struct watched w = watch_body("ldmatrix", "mul.lo.s32 %r5, %r0, 128;\n"
+                                              "ldmatrix.sync.aligned.m8n8.x4.shared.b16 "
+                                              "{%r5, %r6, %r7, %r8}, [%r5];");
+    assert_int_equal(w.blocks, 2);
+    assert_int_equal(w.site.executed, 2);
+    assert_int_equal(w.site.passes, 2 * 32);
+    assert_int_equal(w.site.passes_least, 2 * 4);
+    w = watch_body("ld.global.u32", "mul.wide.u32 %rd4, %r0, 32;\n"
+                                    "add.s64 %rd4, %rd4, %rd1;\n"
+                                    "ld.global.u32 %r5, [%rd4];");
+    assert_int_equal(w.site.sectors, 2 * 32);
+    assert_int_equal(w.site.sectors_least, 2 * 4);
+    w = watch_body("ld.global.u32", "ld.global.u32 %r5, [%rd1];"); /* one word for all */
+    assert_int_equal(w.site.sectors, 2);
+    assert_int_equal(w.site.sectors_least, 2);
+    w = watch_body("cp.async.cg", "mul.lo.s32 %r5, %r0, 128;\n"
+                                  "add.s32 %r5, %r5, %r3;\n"
+                                  "mul.wide.u32 %rd4, %r0, 16;\n"
+                                  "add.s64 %rd4, %rd4, %rd1;\n"
+                                  "cp.async.cg.shared.global [%r5], [%rd4], 16;\n"
+                                  "cp.async.wait_all;");
+    assert_int_equal(w.site.passes, 2 * 32);
+    assert_int_equal(w.site.passes_least, 2 * 4);
+    assert_int_equal(w.site.sectors, 2 * 16);
+    assert_int_equal(w.site.sectors_least, 2 * 16);
+}
+
+static void test_sample_of_blocks(void **state)
+{
+    (void)state;
+    static const bool runs[8] = {[0] = true, [4] = true, [7] = true};
+    struct fixture f;
+    fixture_start(&f, 8, 32);
+    ptx_options()->blocks = 3;
+    const bool ran = fixture_run(&f, "st.global.u32 [%rd2], %r1;");
+    ptx_options()->blocks = 0;
+    assert_true(ran);
+    for (uint32_t b = 0; b < 8; b++)
+        assert_int_equal(f.out[b * 32 + 5], runs[b] ? b : UINT32_MAX);
+    fixture_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_positions),
-        cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_ldmatrix),
-        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_positions), cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_ldmatrix),  cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_sites),     cmocka_unit_test(test_sample_of_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
