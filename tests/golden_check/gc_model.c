@@ -163,7 +163,7 @@ static void check_unet_case(struct gc *gc, struct gc_tensors *tensors, struct ld
     if (code != LD_OK)
         gc_fail(gc, id, err.detail);
     else
-        report(gc, id, "eps", gc_runs_error(&runs), UNET_TOLERANCE);
+        report(gc, id, "eps", gc_runs_error(&runs, limit), UNET_TOLERANCE);
     gc_blocks_end(gc, &blocks, model, id, UNET_TOLERANCE);
 done:
     free(near);

@@ -119,7 +119,7 @@ static void check_outputs(struct gc *gc, struct gc_tensors *tensors,
     if (code != LD_OK)
         gc_fail(gc, id, err.detail);
     else
-        report(gc, id, "eps", gc_runs_error(&runs), UNET_TOLERANCE);
+        report(gc, id, "eps", gc_runs_error(&runs, limit), UNET_TOLERANCE);
     if (ld_model_encode_text(in->model, variant, &text, in->text, &err) != LD_OK)
         gc_fail(gc, id, err.detail);
     else

@@ -237,7 +237,7 @@ void gc_blocks_end(struct gc *gc, struct gc_blocks *blocks, struct ld_model *mod
     if (!blocks->expected)
         return;
     const double limit = gc_tolerance(gc, tolerance);
-    const double error = gc_runs_error(&blocks->runs);
+    const double error = gc_runs_error(&blocks->runs, limit);
     if (error <= limit)
         snprintf(name, sizeof name, "%s/blocks", case_id);
     else
@@ -252,7 +252,8 @@ int32_t gc_runs_wanted(struct gc *gc, const struct ld_model *model)
     enum { SD15_CHANNELS = 320 };
     const struct ld_backend *backend = gc_backend(gc);
     const bool rounds = backend && backend->act_dtype != LD_DTYPE_F32;
-    return rounds && ld_model_arch(model)->unet_channels < SD15_CHANNELS ? GC_RUNS_MAX : 1;
+    return rounds && ld_model_arch(model)->unet_channels < SD15_CHANNELS ? 1 + GC_NEIGHBOURS_MAX
+                                                                         : 1;
 }
 
 void gc_runs_latents(float *out, const float *x, size_t count, int32_t run)
@@ -267,20 +268,27 @@ void gc_runs_latents(float *out, const float *x, size_t count, int32_t run)
 
 void gc_runs_add(struct gc_runs *runs, double error)
 {
-    int32_t at = runs->count < GC_RUNS_MAX ? runs->count++ : GC_RUNS_MAX - 1;
-    for (; at > 0 && !(runs->error[at - 1] <= error); at--)
-        runs->error[at] = runs->error[at - 1];
-    runs->error[at] = error;
+    LD_ASSERT(runs->count <= GC_NEIGHBOURS_MAX);
+    if (runs->count++ == 0) {
+        runs->first = error;
+        return;
+    }
+    int32_t at = runs->count - 2;
+    for (; at > 0 && !(runs->near[at - 1] <= error); at--)
+        runs->near[at] = runs->near[at - 1];
+    runs->near[at] = error;
+}
+
+double gc_runs_error(const struct gc_runs *runs, double tolerance)
+{
+    if (runs->first <= tolerance || runs->count <= GC_NEIGHBOURS_RIGHT)
+        return runs->first;
+    return runs->near[GC_NEIGHBOURS_RIGHT - 1];
 }
 
 bool gc_runs_are_enough(const struct gc_runs *runs, double tolerance)
 {
-    return runs->count >= GC_RUNS_RANK && gc_runs_error(runs) <= tolerance;
-}
-
-double gc_runs_error(const struct gc_runs *runs)
-{
-    return runs->error[runs->count >= GC_RUNS_RANK ? GC_RUNS_RANK - 1 : 0];
+    return runs->count > 0 && gc_runs_error(runs, tolerance) <= tolerance;
 }
 
 /* ---- Small helpers --------------------------------------------------------------------------- */

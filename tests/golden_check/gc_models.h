@@ -26,26 +26,28 @@ struct ld_model *gc_full_model(struct gc *gc, uint32_t parts, const char *name);
  * group: the last bit of one of them, rounded the other way, moves the case's answer by 1 to 3 %,
  * and which way it is rounded hangs on the last bit of sums whose order is a device's own.
  * (Exponentials one unit in the last place off, of 12 kinds: 7 took some case beyond 1e-2, while
- * errors are near 2.5e-3 otherwise.) So such a case is judged by up to nine runs on latents that
- * differ by 2^-18 of their value, far below every tolerance, and three of them must be right. A
- * kernel that computes something else is wrong in all. SD1.5's own widths have ten values a group
- * at least, and float32 rounds nothing away: one run.
+ * errors are near 2.5e-3 otherwise.) So where such a case is wrong it runs on up to eight
+ * neighbours, latents that differ by 2^-18 of their value, far below every tolerance, and three of
+ * them must be right. A kernel that computes something else is wrong in all. SD1.5's own widths
+ * have ten values a group at least, and float32 rounds nothing away: one run.
  */
-enum { GC_RUNS_MAX = 9, GC_RUNS_RANK = 3 };
+enum { GC_NEIGHBOURS_MAX = 8, GC_NEIGHBOURS_RIGHT = 3 };
 struct gc_runs {
-    double error[GC_RUNS_MAX];
-    int32_t count;
+    double first;
+    double near[GC_NEIGHBOURS_MAX]; /* of the neighbours, ascending */
+    int32_t count;                  /* of all runs */
 };
 
-/* Runs at most: 1 or GC_RUNS_MAX. */
+/* Runs at most: 1, or the first and all neighbours. */
 int32_t gc_runs_wanted(struct gc *gc, const struct ld_model *model);
-/* Three are within the tolerance: no further run changes that. */
-bool gc_runs_are_enough(const struct gc_runs *runs, double tolerance);
 /* Run 0 has x itself. */
 void gc_runs_latents(float *out, const float *x, size_t count, int32_t run);
 void gc_runs_add(struct gc_runs *runs, double error);
-/* The third smallest; of fewer runs the smallest. */
-double gc_runs_error(const struct gc_runs *runs);
+/* The first run's where that is within the tolerance or alone, else the third smallest of the
+ * neighbours'. */
+double gc_runs_error(const struct gc_runs *runs, double tolerance);
+/* Within the tolerance: no further run changes that. */
+bool gc_runs_are_enough(const struct gc_runs *runs, double tolerance);
 
 /* ---- Block statistics ------------------------------------------------------------------------ */
 
