@@ -49,7 +49,8 @@ def other_weights(source, path, seed):
 def embedding(path, tiny_model, value):
     header, _ = read_tensors(tiny_model)
     (width,) = {tensor["shape"][1] for name, tensor in header.items() if name.endswith("token_embedding.weight")}
-    write_tensors(path, {"emb_params": ("F32", [1, width], struct.pack(f"<{width}f", *[value] * width))})
+    signs = [value if i % 2 else -value for i in range(width)]  # a layer norm takes out what all channels share
+    write_tensors(path, {"emb_params": ("F32", [1, width], struct.pack(f"<{width}f", *signs))})
 
 
 def vae(path, tiny_model, sign):
