@@ -129,23 +129,21 @@ static const struct ld_ops operator_table = {
 
 /* ---- Creation -------------------------------------------------------------------------------- */
 
+static const char *const level_names[LD_CPU_LEVELS] = {
+    [LD_CPU_AUTO] = "auto",     [LD_CPU_GENERIC] = "generic", [LD_CPU_AVX2] = "avx2",
+    [LD_CPU_AVX512] = "avx512", [LD_CPU_AMX] = "amx",         [LD_CPU_NEON] = "neon",
+};
+
 /* The level named by LATENTD_CPU_LEVEL; AUTO where it is unset. */
 static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_error *err)
 {
-    static const struct {
-        const char *name;
-        enum ld_cpu_level level;
-    } names[] = {
-        {"auto", LD_CPU_AUTO},     {"generic", LD_CPU_GENERIC}, {"avx2", LD_CPU_AVX2},
-        {"avx512", LD_CPU_AVX512}, {"amx", LD_CPU_AMX},         {"neon", LD_CPU_NEON},
-    };
     const char *text = getenv("LATENTD_CPU_LEVEL");
     *level = LD_CPU_AUTO;
     if (text == NULL || text[0] == '\0')
         return LD_OK;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(text, names[i].name) == 0) {
-            *level = names[i].level;
+    for (int i = 0; i < LD_CPU_LEVELS; i++) {
+        if (strcmp(text, level_names[i]) == 0) {
+            *level = (enum ld_cpu_level)i;
             return LD_OK;
         }
     }
@@ -166,7 +164,11 @@ static enum ld_code choose_level(struct ld_cpu_backend *cpu, enum ld_cpu_level l
     cpu->level = level;
     cpu->ops = ld_cpuid_has(level) ? ld_cpu_level_table(level) : NULL;
     if (cpu->ops == NULL)
-        return LD_FAIL(err, LD_E_UNSUPPORTED, "this machine lacks the asked CPU level");
+        return LD_FAIL(
+            err, LD_E_UNSUPPORTED,
+            "the CPU level %s (LATENTD_CPU_LEVEL) is not there on this machine; its best "
+            "is %s",
+            level_names[level], level_names[ld_cpuid_best_level()]);
     return LD_OK;
 }
 

@@ -18,56 +18,11 @@
  */
 #include "tests/ptx/mma.h"
 
+#include "tests/ptx/half.h"
+
 #include <string.h>
 
 enum { SIDE = 8, ROWS = 16, COLUMNS = 8, MATRIX = SIDE * SIDE, ROW_BYTES = 16 };
-
-/* ---- Elements -------------------------------------------------------------------------------- */
-
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* An f16's exponent and fraction, moved to where f32 has them, are short of 2^112; a NaN stays one.
- */
-static float from_f16(uint16_t h)
-{
-    const uint32_t sign = (uint32_t)(h & 0x8000) << 16;
-    const uint32_t special = (h & 0x7c00) == 0x7c00 ? 0x7f800000 : 0;
-    const float x = float_of((uint32_t)(h & 0x7fff) << 13) * 0x1p112f;
-    return float_of(bits_of(x) | special | sign);
-}
-
-static float from_bf16(uint16_t h)
-{
-    return float_of((uint32_t)h << 16);
-}
-
-/* To nearest, ties to even; a NaN becomes PTX's, 0x7fff. */
-static uint16_t to_f16(float x)
-{
-    const uint32_t sign = bits_of(x) >> 16 & 0x8000, size = bits_of(x) & 0x7fffffff;
-    uint32_t h;
-    if (size > 0x7f800000)
-        return 0x7fff;
-    if (size >= bits_of(0x1p16f))
-        h = 0x7c00;
-    else if (size < bits_of(0x1p-14f))
-        h = bits_of(float_of(size) + 0.5f) - bits_of(0.5f); /* 0.5's last place is f16's smallest */
-    else
-        h = (size - (112u << 23) + 0xfff + (size >> 13 & 1)) >> 13;
-    return (uint16_t)(h | sign);
-}
 
 typedef float from(uint16_t h);
 
@@ -140,7 +95,7 @@ void ptx_mma_k16_f16(struct ptx_warp *w, const struct ptx_op *op)
 {
     row8 sum[ROWS];
     read_f32(w, op, 10, sum);
-    multiply(w, op, 4, 8, 16, from_f16, sum);
+    multiply(w, op, 4, 8, 16, from_half, sum);
     write_f32(w, op, sum);
 }
 
@@ -156,7 +111,7 @@ void ptx_mma_k8_f16(struct ptx_warp *w, const struct ptx_op *op)
 {
     row8 sum[ROWS];
     read_f32(w, op, 7, sum);
-    multiply(w, op, 4, 6, 8, from_f16, sum);
+    multiply(w, op, 4, 6, 8, from_half, sum);
     write_f32(w, op, sum);
 }
 
@@ -173,15 +128,15 @@ void ptx_mma_k16_f16_f16(struct ptx_warp *w, const struct ptx_op *op)
     row8 sum[ROWS];
     float rows[ROWS][COLUMNS];
     for (int half = 0; half < ROWS / SIDE; half++)
-        read_matrix(w, op, 8 + half, from_f16, &rows[half * SIDE]);
+        read_matrix(w, op, 8 + half, from_half, &rows[half * SIDE]);
     memcpy(sum, rows, sizeof sum);
-    multiply(w, op, 2, 6, 16, from_f16, sum);
+    multiply(w, op, 2, 6, 16, from_half, sum);
     memcpy(rows, sum, sizeof rows);
     for (int half = 0; half < ROWS / SIDE; half++) {
         uint16_t *halves = PTX_U16(w, op, half);
         const float *flat = rows[half * SIDE];
         for (int i = 0; i < MATRIX; i++)
-            halves[i] = to_f16(flat[i]);
+            halves[i] = to_half(flat[i]);
     }
     w->block->counts.mma++;
 }

@@ -298,8 +298,10 @@ static void what_is_not_known_is_refused(void **state)
 static char *read_real(size_t *length)
 {
     FILE *file = real_path ? fopen(real_path, "rb") : NULL;
-    if (!file)
+    if (!file) {
+        print_message("skip: needs PTX of a kernel: test_ptx_parse FILE.ptx\n");
         return NULL;
+    }
     enum { MOST = 1 << 20 };
     char *text = malloc(MOST);
     *length = text ? fread(text, 1, MOST, file) : 0;
