@@ -31,6 +31,7 @@ static void print_help(FILE *out)
         "\n"
         "  --size WxH        picture size, 1024x1024\n"
         "  --batch N         images at once, 1; serve: the most in flight, 16\n"
+        "  --seconds N       serve: as many in flight as can be measured in that time\n"
         "  --rounds N        timed runs, 20; the median and its spread are shown\n"
         "  --steps N         steps of a picture, 8\n"
         "  --model FILE      checkpoint (step, image, serve)\n"

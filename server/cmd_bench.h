@@ -19,6 +19,7 @@ struct ld_bench_options {
     const char *inputs;    /* step --pipe: folder with x.f32 and context.f32, or NULL */
     int32_t width, height, batch;
     uint32_t steps, rounds, threads;
+    uint32_t seconds; /* serve: more in flight are not begun if they would end later; 0: no limit */
     bool json, pipe, tune, profile, stream, help;
 };
 

@@ -10,7 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LATENT_FACTOR = 8, SIDE_MAX = 4096, BATCH_MAX = 64, STEPS_MAX = 1000, THREADS_MAX = 1024 };
+enum {
+    LATENT_FACTOR = 8,
+    SIDE_MAX = 4096,
+    BATCH_MAX = 64,
+    STEPS_MAX = 1000,
+    THREADS_MAX = 1024,
+    SECONDS_MAX = 86400
+};
 enum { SERVE_BATCH = 16 };
 
 /* ---- Options --------------------------------------------------------------------------------- */
@@ -62,6 +69,7 @@ static const struct value_option value_options[] = {
     {"--steps", "1 to 1000"},           {"--rounds", "1 to 1000"},
     {"--threads", "1 to 1024"},         {"--batch", "1 to 64"},
     {"--model", "a checkpoint"},        {"--inputs", "a folder"},
+    {"--seconds", "1 to 86400"},
 };
 enum { VALUE_OPTION_COUNT = sizeof value_options / sizeof value_options[0] };
 
@@ -86,6 +94,8 @@ static bool set(struct ld_bench_options *options, const char *name, const char *
         return number(value, LD_BENCH_ROUNDS_MAX, &options->rounds);
     if (strcmp(name, "--threads") == 0)
         return number(value, THREADS_MAX, &options->threads);
+    if (strcmp(name, "--seconds") == 0)
+        return number(value, SECONDS_MAX, &options->seconds);
     if (strcmp(name, "--batch") == 0) {
         if (!number(value, BATCH_MAX, &batch))
             return false;

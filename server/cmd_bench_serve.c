@@ -223,12 +223,20 @@ static void report(const struct serve *serve, const struct flight *flight, struc
     (void)fflush(stdout);
 }
 
-/* 1, 2, 4 ... up to what was asked for, or to what the device holds. */
+/* 1, 2, 4 ... up to what was asked for, or to what the device holds, or what the time allows: twice
+ * as many take about twice as long. */
 static enum ld_code fly_all(struct serve *serve, struct flight *flight, struct ld_buffer *json,
-                            struct ld_error *err)
+                            double begun, struct ld_error *err)
 {
     const uint32_t most = (uint32_t)serve->painter.options->batch;
+    const double limit = 1000 * (double)serve->painter.options->seconds;
+    double from = ld_bench_now_ms();
+    double took = 0;
     for (uint32_t count = 1; count <= most; count *= 2) {
+        if (limit > 0 && count > 1 && from - begun + 2 * took > limit) {
+            (void)fprintf(stderr, "latentd bench serve: no time for %u in flight\n", count);
+            return LD_OK;
+        }
         memset(flight, 0, sizeof *flight);
         flight->count = count;
         const enum ld_code code = fly(serve, flight, err);
@@ -239,6 +247,8 @@ static enum ld_code fly_all(struct serve *serve, struct flight *flight, struct l
         if (code != LD_OK)
             return code;
         report(serve, flight, json);
+        took = ld_bench_now_ms() - from;
+        from += took;
     }
     return LD_OK;
 }
@@ -246,6 +256,7 @@ static enum ld_code fly_all(struct serve *serve, struct flight *flight, struct l
 enum ld_code ld_bench_serve(const struct ld_bench_options *options, struct ld_buffer *json,
                             struct ld_error *err)
 {
+    const double begun = ld_bench_now_ms();
     struct serve *serve = ld_heap_calloc(1, sizeof *serve);
     struct flight *flight = ld_heap_calloc(1, sizeof *flight);
     enum ld_code code = LD_OK;
@@ -258,7 +269,7 @@ enum ld_code ld_bench_serve(const struct ld_bench_options *options, struct ld_bu
         ld_bench_json_head(json, options, serve->painter.backend);
         ld_buffer_format(json, ",\"width\":%d,\"height\":%d,\"steps\":%u,\"rows\":[",
                          options->width, options->height, options->steps);
-        code = fly_all(serve, flight, json, err);
+        code = fly_all(serve, flight, json, begun, err);
         ld_buffer_text(json, "]}");
     }
     if (serve)

@@ -47,6 +47,15 @@ def test_serve_counts_pictures_and_compares_their_bits(latentd, tiny_model):
         assert row["step"]["rounds"] * row["in_flight"] <= 3 * (row["pictures"] + row["in_flight"])
 
 
+def test_serve_ends_with_its_time(latentd, tiny_model):
+    """The first row is always there; what would take longer than was given is not begun."""
+    done = bench(latentd, "serve", "--model", tiny_model, "--json", *SMALL, "--batch", "64", "--rounds",
+                 "100", "--seconds", "1")
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["in_flight"] for row in rows] == [1, 2, 4, 8, 16, 32, 64][:len(rows)] and 1 <= len(rows) < 7
+    assert f"no time for {2 * rows[-1]['in_flight']} in flight" in done.stderr
+
+
 def test_kernels(latentd, tiny_model):
     found = document(latentd, "kernels", tiny_model)
     ceilings, rows = found["rows"][:2], found["rows"][2:]
@@ -62,6 +71,7 @@ def test_kernels(latentd, tiny_model):
     (("serve", "--model", "absent.safetensors"), "there is no such model file"),
     (("step", "--rounds", "0"), "--rounds takes 1 to 1000, not '0'"),
     (("image", "--size", "65x64"), "--size takes WxH, both multiples of 8 from 8 to 4096, not '65x64'"),
+    (("serve", "--seconds", "0"), "--seconds takes 1 to 86400, not '0'"),
     (("serve", "--batch", "65"), "--batch takes 1 to 64, not '65'"),
     (("step", "--precision", "fp8"), "--precision takes fp16 or bf16, not 'fp8'"),
     (("step", "--model"), "--model takes a checkpoint"),
