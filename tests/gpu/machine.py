@@ -17,7 +17,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-READY = ROOT / "build" / "gpu-ready"  # programs built beforehand (--prepare)
+READY = ROOT / "build" / "gpu-ready"  # programs built beforehand (--prepare), packed as gpu-ready.tar.xz
 TOOLKIT = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 # What the programs are made of.
 SOURCES = ("CMakeLists.txt", "cmake", "kernels", "runtime", "server", "tests/cuda", "tests/gpu",
@@ -57,9 +57,12 @@ def sources_hash():
 
 
 def git_commit():
-    """Of the checkout; a tree that was copied without its history has none."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+    """Of the checkout; a tree that was copied without its history has none, nor has one without git."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=ROOT,
+                              capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -99,8 +102,12 @@ def ask_smi():
     if not smi:
         return "nvidia-smi is not on this machine: a GPU and its driver are needed (--host tries the " \
                "script without)"
-    done = subprocess.run([smi, "--query-gpu=" + ",".join(GPU_FIELDS.values()), "--format=csv,noheader"],
-                          capture_output=True, text=True, check=False, timeout=60)
+    try:
+        done = subprocess.run([smi, "--query-gpu=" + ",".join(GPU_FIELDS.values()),
+                               "--format=csv,noheader"],
+                              capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi does not answer: {error}"
     if done.returncode != 0 or not done.stdout.strip():
         return "nvidia-smi sees no GPU: " + (done.stdout + done.stderr).strip()[:200]
     return dict(zip(GPU_FIELDS, (v.strip() for v in done.stdout.splitlines()[0].split(","))))
@@ -112,14 +119,17 @@ class Clocks:
     FIELDS = ("clocks.sm", "power.draw", "temperature.gpu")
 
     def __init__(self):
-        self.rows, self.process, self.reader = [], None, None
+        self.columns = {name: [] for name in ("sm_mhz", "watts", "celsius")}
+        self.process = self.reader = None
 
     def __enter__(self):
         smi = find_tool("nvidia-smi")
         if smi:
+            # Into a pipe it might keep its lines back until it is ended, which would lose them.
+            lines = [find_tool("stdbuf"), "-oL"] if find_tool("stdbuf") else []
             self.process = subprocess.Popen(
-                [smi, "--query-gpu=" + ",".join(self.FIELDS), "--format=csv,noheader,nounits", "-lms",
-                 "500"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                [*lines, smi, "--query-gpu=" + ",".join(self.FIELDS), "--format=csv,noheader,nounits",
+                 "-lms", "500"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                 start_new_session=True)
             self.reader = threading.Thread(target=self.read, daemon=True)
             self.reader.start()
@@ -127,10 +137,11 @@ class Clocks:
 
     def read(self):
         for line in self.process.stdout:
-            try:
-                self.rows.append([float(word) for word in line.split(",")[:len(self.FIELDS)]])
-            except ValueError:  # a field that this card does not tell
-                continue
+            for name, word in zip(self.columns, line.split(",")):
+                try:
+                    self.columns[name].append(float(word))
+                except ValueError:  # a field that this card does not tell
+                    continue
 
     def __exit__(self, *_):
         if self.process:
@@ -138,9 +149,8 @@ class Clocks:
             self.reader.join(5)
 
     def summary(self):
-        columns = list(zip(*self.rows))
         return {name: {"min": min(c), "median": statistics.median(c), "max": max(c)}
-                for name, c in zip(("sm_mhz", "watts", "celsius"), columns)}
+                for name, c in self.columns.items() if c}
 
 
 class Run:
@@ -156,11 +166,13 @@ class Run:
         self.logs = self.build / "logs"
         self.ready = None  # folder of programs built beforehand, if they fit this machine
         self.counts = [0, 0, 0]
-        self.result = {"parts": [], "kernels": [], "bench": {}}
+        self.result = {"parts": [], "kernels": [], "bench": {}, "cut_off": []}
         # Kernels are chosen by measuring in this run, by nothing that an earlier one left.
         self.tuning = self.build / "tuning"
         self.env = dict(os.environ, CUDA_MODULE_LOADING="EAGER", LATENTD_TUNING=str(self.tuning))
         self.add_library_folders()
+        # Where loading every kernel would take longer than what is run: PyTorch, compute-sanitizer.
+        self.lazy_env = {name: value for name, value in self.env.items() if name != "CUDA_MODULE_LOADING"}
 
     def prepare_folders(self):
         shutil.rmtree(self.logs, ignore_errors=True)
@@ -180,13 +192,14 @@ class Run:
     def left(self):
         return self.total_s - (time.monotonic() - self.start)
 
-    def call(self, name, command, seconds):
-        """(exit status, output); None: the time was up. Output goes to a log as well."""
+    def call(self, name, command, seconds, env=None):
+        """(exit status, output); None: the time was up. Output goes to a log as well. `env`: other than
+        this run's."""
         seconds = max(1, min(seconds, self.left()))
         log = self.logs / f"{name}.log"
         with open(log, "w", encoding="utf-8", errors="replace") as file:
-            process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env=self.env, stdout=file,
-                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            process = subprocess.Popen([str(c) for c in command], cwd=ROOT, env=env or self.env,
+                                       stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                        start_new_session=True)
             try:
                 status = process.wait(timeout=seconds)
@@ -194,6 +207,10 @@ class Run:
                 end_group(process)
                 status = None
         output = log.read_text(encoding="utf-8", errors="replace")
+        if status is None:
+            last = (output.splitlines() or ["nothing"])[-1]
+            print(f"    {name}: ended after {seconds:.0f} s; it last said: {last[:160]}", flush=True)
+            self.result["cut_off"].append(name)
         if status not in (0, None):
             print("\n".join(f"    {name}: {line}" for line in output.splitlines()[-8:]), flush=True)
         return status, output
@@ -286,8 +303,13 @@ def compile_programs(run, archs, seconds):
     return [name for name in wanted if name not in missing], missing
 
 
+def packed_ready():
+    return READY.with_name(READY.name + ".tar.xz")
+
+
 def keep_ready(run, arch, programs):
-    """The programs alone, small enough to travel, with what they were made of and for."""
+    """The programs alone, with what they were made of and for, in one file: most of them hold the same
+    kernels, so that it is a tenth of their size."""
     shutil.rmtree(READY, ignore_errors=True)
     READY.mkdir(parents=True)
     for name in programs:
@@ -295,11 +317,31 @@ def keep_ready(run, arch, programs):
         subprocess.run(["strip", READY / name], check=False)
     facts = {"arch": arch, "sources": sources_hash(), "commit": git_commit()}
     (READY / "ready.json").write_text(json.dumps(facts) + "\n")
-    return sum(p.stat().st_size for p in READY.iterdir())
+    with tarfile.open(packed_ready(), "w:xz") as archive:
+        for path in sorted(READY.iterdir()):
+            archive.add(path, arcname=path.name)
+    return packed_ready().stat().st_size
+
+
+def unpack_ready():
+    if not packed_ready().exists():
+        return
+    shutil.rmtree(READY, ignore_errors=True)
+    READY.mkdir(parents=True)
+    with tarfile.open(packed_ready()) as archive:
+        for member in archive:
+            if member.isfile():
+                path = READY / pathlib.PurePath(member.name).name
+                path.write_bytes(archive.extractfile(member).read())
+                path.chmod(member.mode & 0o777)
 
 
 def find_ready(arch):
     """(folder, facts) of programs built beforehand for this card from these sources, or why not."""
+    try:
+        unpack_ready()
+    except Exception as error:  # whatever is wrong with it, the sources are here
+        return None, f"what was built beforehand cannot be unpacked ({error})"
     try:
         facts = json.loads((READY / "ready.json").read_text())
     except (OSError, ValueError):
@@ -308,8 +350,10 @@ def find_ready(arch):
         return None, f"what was built beforehand is for {facts.get('arch')}, the card is {arch}"
     if facts.get("sources") != sources_hash():
         return None, "what was built beforehand is of other sources"
-    done = subprocess.run([READY / "latentd", "bench", "plan", "512x512"], capture_output=True,
-                          check=False, timeout=30)
-    if done.returncode != 0:
-        return None, "what was built beforehand does not start here"
-    return READY, facts
+    try:
+        done = subprocess.run([READY / "latentd", "bench", "plan", "512x512"], capture_output=True,
+                              check=False, timeout=30)
+        starts = done.returncode == 0
+    except (OSError, subprocess.TimeoutExpired):  # made for another processor, say
+        starts = False
+    return (READY, facts) if starts else (None, "what was built beforehand does not start here")

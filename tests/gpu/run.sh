@@ -5,10 +5,10 @@
 #
 #     tests/gpu/run.sh [--out DIR]       DIR/result.json and DIR/logs.tar.gz; build/gpu/result.json
 #                                        and build/gpu/logs without it
-#     tests/gpu/run.sh --prepare 90      only compiles, on any machine with nvcc: build/gpu-ready then
-#                                        has the programs for a card of compute capability 9.0 (35 MiB).
-#                                        Carried beside the sources to the machine with the card, it
-#                                        saves the minute of compiling there; it is used if card and
+#     tests/gpu/run.sh --prepare 90      only compiles, on any machine with nvcc: build/gpu-ready.tar.xz
+#                                        (4 MiB) then has the programs for a card of compute capability
+#                                        9.0. Carried beside the sources to the machine with the card,
+#                                        it saves the minute of compiling there; it is used if card and
 #                                        sources are those it was made for
 #     tests/gpu/run.sh --host            tries this script without a GPU: the host build of the
 #                                        kernels, a tiny network, the CPU backend

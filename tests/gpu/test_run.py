@@ -121,9 +121,20 @@ class Calls(Folder):
                              ("echo '3 passed, 0 failed'; exit 1", (3, 1, 0)),
                              ("echo '3 passed, 2 failed, 0 skipped'; exit 1", (3, 2, 0)),
                              ("exit 0", (1, 0, 0)), ("kill -SEGV $$", (0, 1, 0)),
-                             ("echo '9 passed, 0 failed'; sleep 60", (0, 0, 1))):
+                             ("echo '9 passed, 0 failed'; sleep 60", (0, 0, 1)),
+                             ("echo 'FAIL conv: an element'; sleep 60", (0, 1, 1))):
             path = program(self.folder / "p", text)
             self.assertEqual(gpu_run.counted(*run.call("p", [path], 1)), counts, text)
+        self.assertEqual(run.result["cut_off"], ["p", "p"])
+
+    def test_the_sanitizer_is_believed(self):
+        error = "========= Invalid __global__ read of size 2 bytes\n"
+        for status, output, counts in (
+                (0, "========= ERROR SUMMARY: 0 errors\n", (1, 0, 0)), (9, error, (0, 1, 0)),
+                (1, "FAIL conv: this shape is not supported\n", (0, 1, 0)), (None, "", (0, 0, 1)),
+                (None, error, (0, 1, 1)), (None, "========= Error: Race reported\n", (0, 1, 1)),
+                (255, "========= Error: Device not supported. Please refer to\n", (0, 0, 1))):
+            self.assertEqual(gpu_run.sanitized(status, output), counts, output)
 
     def test_a_call_that_hangs_ends_with_what_it_started(self):
         run = self.start()
@@ -157,9 +168,65 @@ class Served(Folder):
         self.assertEqual(gpu_run.in_flight(result["bench"], 4), 2.5)
         self.assertIsNone(gpu_run.in_flight(result["bench"], 16))
 
+    def test_a_picture_of_no_numbers_is_a_failure(self):
+        result = self.benched({"bench": "image", "nonfinite": 3})
+        self.assertEqual((result["passed"], result["failed"]), (0, 1))
+
+    def test_choosing_kernels_for_too_long_loses_no_figure(self):
+        """The first call, which tunes, hangs; the step is measured all the same."""
+        program(self.folder / "build" / "latentd",
+                """case "$*" in *--tune*) sleep 60;; *) echo '{"bench": "x"}';; esac""")
+        (self.folder / "build" / "random.safetensors").write_text("")
+
+        def call(run, name, command, seconds, env=None):
+            return machine.Run.call(run, name, command, 1 if "--tune" in command else seconds, env)
+
+        def benches(run):
+            run.host, run.call = False, lambda *words: call(run, *words)
+            with mock.patch.object(machine, "find_tool", return_value=None):
+                return gpu_run.benches(run)
+
+        self.main(("bench", benches))
+        result = self.result()
+        self.assertEqual((result["failed"], result["skipped"]), (0, 1))
+        self.assertEqual(result["cut_off"], ["bench-step-1024"])
+        self.assertIn("step-1024", result["bench"])
+
     def test_equal_bits_pass(self):
         result = self.benched({"bench": "serve", "rows": [{"in_flight": 1, "same_bits": True}]})
         self.assertEqual((result["passed"], result["failed"]), (1, 0))
+
+
+class Card(unittest.TestCase):
+    def test_what_is_missing_on_a_machine_ends_nothing(self):
+        with mock.patch.dict(os.environ, PATH="/nonexistent"):
+            self.assertEqual(machine.git_commit(), "unknown")
+        with mock.patch.object(machine, "find_tool", return_value="/nonexistent/nvidia-smi"):
+            self.assertIn("does not answer", machine.ask_smi())
+
+    def test_a_field_that_a_card_does_not_tell_hides_no_other(self):
+        with tempfile.TemporaryDirectory() as folder:
+            smi = program(pathlib.Path(folder) / "nvidia-smi",
+                          "echo '1980, [N/A], 40'; echo '1500, [N/A], 50'; sleep 60")
+            with mock.patch.object(machine, "find_tool", lambda name: {"nvidia-smi": smi}.get(name)), \
+                    machine.Clocks() as clocks:
+                time.sleep(0.5)
+        self.assertEqual(clocks.summary(), {"sm_mhz": {"min": 1500, "median": 1740, "max": 1980},
+                                            "celsius": {"min": 40, "median": 45, "max": 50}})
+
+    def test_lines_kept_back_are_not_lost(self):
+        """Through a pipe, a program of C keeps its lines back until it ends; a clock's is ended earlier."""
+        with tempfile.TemporaryDirectory() as folder:
+            smi = program(pathlib.Path(folder) / "nvidia-smi",
+                          "exec python3 -c 'import ctypes, time; c = ctypes.CDLL(None); "
+                          "c.puts(b\"1980, 400, 40\"); time.sleep(60)'")
+            found = {"nvidia-smi": smi, "stdbuf": machine.find_tool("stdbuf")}
+            with mock.patch.object(machine, "find_tool", found.get), machine.Clocks() as clocks:
+                for _ in range(100):
+                    if clocks.columns["celsius"]:
+                        break
+                    time.sleep(0.1)
+        self.assertEqual(clocks.summary()["sm_mhz"]["max"], 1980)
 
 
 class Ready(Folder):
@@ -179,6 +246,32 @@ class Ready(Folder):
         self.assertIn("does not start", self.ready("90", now, starts=False)[1])
         with mock.patch.object(machine, "READY", self.folder / "nowhere"):
             self.assertIsNone(machine.find_ready("90")[0])
+
+    def test_what_cannot_be_started_or_read_is_built_here(self):
+        folder = self.folder / "ready"
+        self.ready("90", machine.sources_hash())
+        (folder / "latentd").chmod(0o644)
+        with mock.patch.object(machine, "READY", folder):
+            self.assertIn("does not start", machine.find_ready("90")[1])
+            machine.packed_ready().write_bytes(b"not an archive")
+            self.assertIn("cannot be unpacked", machine.find_ready("90")[1])
+
+    def test_one_file_carries_it_all(self):
+        run = machine.Run(True, self.folder / "build", self.folder / "out.json")
+        for name in ("latentd", "gpu_test_x"):
+            program(self.folder / "build" / "deep" / name, "exit 0")
+        there = self.folder / "there" / "ready"
+        there.parent.mkdir()
+        with mock.patch.object(machine, "READY", self.folder / "ready"):
+            size = machine.keep_ready(run, "90", ["latentd", "gpu_test_x"])
+            packed = machine.packed_ready()
+            self.assertEqual(size, packed.stat().st_size)
+            packed.rename(there.with_name(packed.name))
+        with mock.patch.object(machine, "READY", there):
+            folder, facts = machine.find_ready("90")
+        self.assertEqual((folder, facts["arch"]), (there, "90"))
+        self.assertEqual(sorted(p.name for p in folder.iterdir() if os.access(p, os.X_OK)),
+                         ["gpu_test_x", "latentd"])
 
 
 class Sources(unittest.TestCase):
