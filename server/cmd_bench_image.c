@@ -108,7 +108,7 @@ static void report(const struct image *image, struct phases *phases, struct ld_b
     const struct ld_bench_options *options = image->painter.options;
     ld_buffer_text(json, "{");
     ld_bench_json_head(json, options, image->painter.backend);
-    ld_buffer_format(json, ",\"width\":%d,\"height\":%d,\"steps\":%u,\"nonfinite\":%zu",
+    ld_buffer_format(json, ",\"width\":%d,\"height\":%d,\"step_count\":%u,\"nonfinite\":%zu",
                      options->width, options->height, options->steps, image->nonfinite);
     for (size_t p = 0; p < 4; p++) {
         ld_bench_times_finish(all[p]);

@@ -31,7 +31,7 @@ def test_step_and_image(latentd, tiny_model):
     assert image["streamed"] is False  # there is nothing to stream to on a CPU
     phases = [image[name]["median_ms"] for name in ("text", "steps", "decode")]
     assert all(in_order(image[name]) for name in ("text", "steps", "decode", "total"))
-    assert image["nonfinite"] == 0 and image["total"]["p90_ms"] >= max(phases)
+    assert image["step_count"] == 3 and image["nonfinite"] == 0 and image["total"]["p90_ms"] >= max(phases)
 
 
 def test_serve_counts_pictures_and_compares_their_bits(latentd, tiny_model):
@@ -61,6 +61,11 @@ def test_kernels(latentd, tiny_model):
     ceilings, rows = found["rows"][:2], found["rows"][2:]
     assert ceilings[0]["tflops"] > 0 and ceilings[1]["gbps"] > 0
     assert len(rows) > 20 and all(in_order(row["time"]) for row in rows)
+    for row in rows:  # a doubled map's values are four alike: four of nine taps
+        flop = row["flop"] * (4 / 9 if " up" in row["op"] else 1)
+        floor = max(1e-9 * flop / ceilings[0]["tflops"], 1e-6 * row["bytes"] / ceilings[1]["gbps"])
+        assert row["floor_ms"] == pytest.approx(floor, rel=1e-3)
+    assert any(" up" in row["op"] for row in rows)
     # The median rounded to five digits, over the floor.
     assert all(row["ratio"] == pytest.approx(row["time"]["median_ms"] / row["floor_ms"], rel=1e-3)
                for row in rows)
