@@ -158,7 +158,8 @@ static bool make_algorithm(const struct ldk_cublaslt *lt, enum ldk_dtype dtype,
     return true;
 }
 
-/* What the heuristic may take for granted; left alone, it would count on 256 bytes. */
+/* What the heuristic may take for granted, left alone it would count on 256 bytes; and that pieces
+ * of a split K meet in float32: left alone, they may in the output's 16 bits. */
 static bool set_preference(const struct ldk_cublaslt *lt, cublasLtMatmulPreference_t preference)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
@@ -166,9 +167,14 @@ static bool set_preference(const struct ldk_cublaslt *lt, cublasLtMatmulPreferen
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint64_t limit = LDK_LIBS_WORKSPACE_BYTES;
     const uint32_t alignment = LDK_LIBS_ALIGN;
+    const uint32_t reductions =
+        CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     bool good = lt->cublasLtMatmulPreferenceSetAttribute(
                     preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof limit) ==
-                CUBLAS_STATUS_SUCCESS;
+                    CUBLAS_STATUS_SUCCESS &&
+                lt->cublasLtMatmulPreferenceSetAttribute(
+                    preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions,
+                    sizeof reductions) == CUBLAS_STATUS_SUCCESS;
     for (size_t i = 0; good && i < sizeof alignments / sizeof alignments[0]; i++)
         good = lt->cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &alignment,
                                                         sizeof alignment) == CUBLAS_STATUS_SUCCESS;

@@ -32,6 +32,7 @@ struct operation {
 
 struct preference {
     uint32_t alignment[OPERANDS]; /* of a, b, c, d */
+    uint32_t reductions;          /* schemes that may be proposed */
 };
 
 struct product {
@@ -125,6 +126,8 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
     struct preference *preference = malloc(sizeof *preference);
     for (int i = 0; preference && i < OPERANDS; i++)
         preference->alignment[i] = 256; /* the documented default */
+    if (preference)
+        preference->reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
     *out = (cublasLtMatmulPreference_t)(void *)preference;
     return preference ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
@@ -143,6 +146,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     const int operand = (int)attribute - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
         return bytes == sizeof(uint64_t) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        return take(&known->reductions, sizeof known->reductions, value, bytes);
     return operand >= 0 && operand < OPERANDS
                ? take(&known->alignment[operand], sizeof known->alignment[0], value, bytes)
                : CUBLAS_STATUS_INVALID_VALUE;
@@ -243,6 +248,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t given,
     for (int i = 0; i < OPERANDS; i++)
         if (known->alignment[i] > 16)
             return CUBLAS_STATUS_NOT_SUPPORTED;
+    /* Nor is what sums in 16 bits as exact as ours. */
+    if (known->reductions & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     for (int way = WAYS; way >= WAY_RIGHT && *found < wanted; way--) {
         cublasLtMatmulHeuristicResult_t *result = &results[*found];
         cublasLtMatmulAlgo_t algorithm;
