@@ -12,12 +12,13 @@
 
 #if defined(LDK_HAS_CUBLASLT) || defined(LDK_HAS_CUDNN)
 /* The library of the major version that the headers describe, else none: another major version
- * may pass other structs. */
+ * may pass other structs. It stays loaded until the process ends: what it has left with the driver
+ * and with threads points into it, and the next device finds it at once. */
 static void *open_library(const char *stem, int major, char *why, size_t why_size)
 {
     char name[64];
     LD_ASSERT(ld_fmt(name, sizeof name, "%s.so.%d", stem, major));
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library)
         (void)snprintf(why, why_size, "%s not found", name);
     return library;
