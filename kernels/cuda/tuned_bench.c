@@ -165,9 +165,11 @@ static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
     const struct ldk_work *work = ctx;
     struct ldk_libs_way ways[LDK_LIBS_WAYS_MAX];
     uint32_t way_count = 0;
+    (void)unit;
     uint32_t count = without_plain(out, ldk_work_own_candidates(work, out, capacity));
-    /* Libraries are asked at the reference batch, so that every batch sees the same list. */
-    if (work->libs && !is_attention(work) && !(unit->epilogue & LDK_TUNE_MOMENTS)) {
+    /* Libraries are asked at the reference batch, so that every batch sees the same list. They
+     * leave no moments: the norm then reads y itself, for which they are charged (follow). */
+    if (work->libs && !is_attention(work)) {
         const struct ldk_conv conv = conv_at(work, LDK_TUNE_REFERENCE_BATCH);
         const struct ldk_linear linear = linear_at(work, LDK_TUNE_REFERENCE_BATCH);
         way_count = is_conv(work)
@@ -190,9 +192,10 @@ static uint32_t candidates(void *ctx, const struct ldk_tune_unit *unit,
 
 static void drop_operands(struct ldk_work *work)
 {
-    void *const all[] = {work->x0,      work->x1,        work->x2,      work->residual,
-                         work->y,       work->reference, work->row_add, work->moments,
-                         work->scratch, work->runway};
+    void *const all[] = {work->x0,      work->x1,         work->x2,        work->residual,
+                         work->y,       work->reference,  work->row_add,   work->moments,
+                         work->scratch, work->norm_gains, work->norm_fold, work->norm_scratch,
+                         work->runway};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i])
             (void)ldk_rt_free(all[i]);
@@ -201,6 +204,7 @@ static void drop_operands(struct ldk_work *work)
     work->want = NULL;
     work->x0 = work->x1 = work->x2 = work->residual = work->y = work->reference = NULL;
     work->row_add = work->moments = NULL;
+    work->norm_gains = work->norm_fold = work->norm_scratch = NULL;
     work->scratch = NULL;
     work->runway = NULL;
     work->scratch_bytes = work->moments_bytes = work->runway_bytes = 0;
@@ -314,6 +318,47 @@ static struct extent extent_of(const struct ldk_work *work)
                            rows * (size_t)(l->w.geglu ? l->w.rows / 2 : l->w.rows)};
 }
 
+/* ---- The norm that reads y next -------------------------------------------------------------- */
+
+static bool has_norm(const struct ldk_work *work)
+{
+    return (work->unit.epilogue & LDK_TUNE_MOMENTS) != 0;
+}
+
+/* Up to where it knows means and deviations. Its groups are those of the networks; how many there
+ * are hardly counts. */
+static struct ldk_group_norm norm_of(const struct ldk_work *work, int32_t batch)
+{
+    enum { GROUPS = 32 };
+    const int32_t channels = is_conv(work) ? work->conv.w.rows : work->linear.w.rows;
+    return (struct ldk_group_norm){.c0 = channels,
+                                   .batch = batch,
+                                   .positions = work->unit.m,
+                                   .groups = channels % GROUPS == 0 ? GROUPS : 1,
+                                   .epsilon = 1e-5F,
+                                   .half = LDK_NORM_MEASURE,
+                                   .gamma = (void *)work->norm_gains,
+                                   .beta = (void *)work->norm_gains,
+                                   .fold = (void *)work->norm_fold,
+                                   .workspace = work->norm_scratch,
+                                   .dtype = work->unit.dtype};
+}
+
+static int prepare_norm(struct ldk_work *work, int32_t batch)
+{
+    const struct ldk_group_norm norm = norm_of(work, batch);
+    const size_t channels = (size_t)norm.c0;
+    if (!has_norm(work))
+        return LDK_OK;
+    int code = alloc(&work->norm_gains, channels * sizeof(float));
+    if (code == LDK_OK)
+        code = alloc(&work->norm_fold, (size_t)batch * channels * 4 * sizeof(float));
+    if (code == LDK_OK)
+        code = alloc(&work->norm_scratch, ldk_group_norm_workspace(&norm));
+    return code == LDK_OK ? ldk_rt_memset(work->norm_gains, 0, channels * sizeof(float), NULL)
+                          : code;
+}
+
 /* Memory and random operands for `batch`; what was there for a smaller one is dropped. */
 static int prepare(struct ldk_work *work, int32_t batch)
 {
@@ -350,6 +395,8 @@ static int prepare(struct ldk_work *work, int32_t batch)
         code = alloc(&row, images * (size_t)work->conv.row_add_stride * sizeof(float));
         work->row_add = (void *)row;
     }
+    if (code == LDK_OK)
+        code = prepare_norm(work, batch);
     if (code == LDK_OK)
         code = upload_operands(work);
     if (code != LDK_OK)
@@ -448,7 +495,7 @@ static int launch_conv(struct ldk_work *work, const struct ldk_tune_candidate *c
                    ? ldk_libs_conv(work->libs, &way, &c, NULL)
                    : LDK_E_INVALID;
     }
-    if (work->unit.epilogue & LDK_TUNE_MOMENTS) {
+    if (has_norm(work)) {
         const int32_t tiles = ldk_conv_tiles(&c);
         code = need_moments(work, batch, tiles, c.w.rows);
         c.moments = tiles > 0 ? work->moments : NULL;
@@ -477,7 +524,7 @@ static int launch_linear(struct ldk_work *work, const struct ldk_tune_candidate 
                    ? ldk_libs_linear(work->libs, &way, &l, NULL)
                    : LDK_E_INVALID;
     }
-    if (work->unit.epilogue & LDK_TUNE_MOMENTS) {
+    if (has_norm(work)) {
         const int32_t tiles = ldk_linear_tiles(&l);
         code = need_moments(work, batch, tiles, l.w.rows);
         l.moments = tiles > 0 ? work->moments : NULL;
@@ -509,6 +556,26 @@ static int launch(struct ldk_work *work, const struct ldk_tune_candidate *candid
         return launch_attention(work, variant, batch, x0, y);
     return is_conv(work) ? launch_conv(work, candidate, variant, batch, x0, y)
                          : launch_linear(work, candidate, variant, batch, x0, y);
+}
+
+/*
+ * What the norm has left to do. Moments spare it a reading of y, so who leaves none is timed with
+ * that reading, and who leaves them with their sum.
+ */
+static int follow(struct ldk_work *work, const struct ldk_tune_candidate *candidate, int32_t batch,
+                  const unsigned char *y)
+{
+    struct ldk_group_norm norm = norm_of(work, batch);
+    struct ldk_conv conv = work->conv;
+    struct ldk_linear linear = work->linear;
+    if (!has_norm(work))
+        return LDK_OK;
+    conv.variant = linear.variant = candidate->number;
+    if (candidate->family == LDK_TUNE_OWN)
+        norm.tiles0 = is_conv(work) ? ldk_conv_tiles(&conv) : ldk_linear_tiles(&linear);
+    norm.moments0 = norm.tiles0 > 0 ? work->moments : NULL;
+    norm.x0 = y;
+    return ldk_group_norm(&norm, NULL);
 }
 
 /* ---- What the tuner asks --------------------------------------------------------------------- */
@@ -615,6 +682,7 @@ static int run(void *ctx, const struct ldk_tune_unit *unit,
     float elapsed = 0;
     int code = prepare(work, unit->batch);
     const size_t place = code == LDK_OK ? work->turn++ % work->places : 0;
+    unsigned char *y = code == LDK_OK ? work->y + place * work->y_bytes : NULL;
     for (int i = 0; code == LDK_OK && i < 2; i++)
         code = ldk_rt_event_create(&events[i]);
     if (code == LDK_OK)
@@ -623,7 +691,9 @@ static int run(void *ctx, const struct ldk_tune_unit *unit,
         code = ldk_rt_event_record(events[0], NULL);
     if (code == LDK_OK)
         code = launch(work, candidate, candidate->number, unit->batch,
-                      work->x0 + place * work->x0_bytes, work->y + place * work->y_bytes);
+                      work->x0 + place * work->x0_bytes, y);
+    if (code == LDK_OK)
+        code = follow(work, candidate, unit->batch, y);
     if (code == LDK_OK)
         code = ldk_rt_event_record(events[1], NULL);
     if (code == LDK_OK)

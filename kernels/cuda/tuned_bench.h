@@ -24,6 +24,7 @@ struct ldk_work {
     uint32_t places, turn;
     unsigned char *x0, *x1, *x2 /* q, k, v of an attention */, *residual, *y, *reference;
     float *row_add, *moments;
+    unsigned char *norm_gains, *norm_fold, *norm_scratch; /* of the norm that wants the moments */
     void *scratch;
     unsigned char *runway; /* NULL: none */
     size_t runway_bytes;

@@ -33,6 +33,7 @@ struct fake_gpu {
     bool linear_ways;    /* linear layers have a choice: see ldk_linear_variants */
     uint32_t signature;  /* another one: kernels that sum in another order */
     bool library_fails;  /* what it said it can do */
+    double reading_ms;   /* what a norm takes more that finds no moments */
     bool drop_uploads;   /* weights are not looked at: device memory is not touched at all */
     uint64_t idle_work;  /* pieces that the absent tuner has for idle times */
     uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */

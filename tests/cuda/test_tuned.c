@@ -268,6 +268,11 @@ int main(void)
     run(tuner, &five, large);
     (void)hc_equal_bits("two images of a batch of five", small, large, sizeof small);
     const int32_t variant = two.variant;
+    struct ldk_conv normed = conv_of(2, &w, dx);
+    ldk_tuner_conv(tuner, &normed, true, true);
+    choice = ldk_tuner_conv_choice(tuner, &normed, true);
+    if (hc_expect(choice != NULL, "a choice was made for one whose moments are wanted"))
+        (void)hc_expect(choice->ms > 0 && choice->runner_up[0], "it was timed with its norm");
     ldk_tuner_destroy(tuner);
 
     hc_case("another process");
