@@ -260,15 +260,17 @@ static bool get(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t object,
            *count <= capacity;
 }
 
-/* An engine that may add in another order the next time gives no picture twice. */
-static bool is_deterministic(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t engine)
+/* An engine that may add in another order the next time gives no picture twice, and sums are taken
+ * in float32. */
+static bool is_wanted(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t engine)
 {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     int64_t count = 0;
     bool good = get(dnn, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                     CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes);
     for (int64_t i = 0; good && i < count; i++)
-        good = notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+        good = notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC &&
+               notes[i] != CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
     return good;
 }
 
@@ -307,7 +309,7 @@ static bool read_config(const struct ldk_cudnn *dnn, cudnnBackendDescriptor_t fr
                           &one, &engine) &&
                       get(dnn, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &one,
                           &config->engine) &&
-                      is_deterministic(dnn, engine) && read_knobs(&b, from, choices, config);
+                      is_wanted(dnn, engine) && read_knobs(&b, from, choices, config);
     release(&b);
     return good;
 }
