@@ -37,6 +37,26 @@ if(LATENTD_CUDA_INCLUDE)
     ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
 endif()
 
+# What the real libraries say of our calls, where they are. cuDNN opens the driver, for which the toolkit's
+# stub will do.
+ld_unit_test(test_libs_real ld_fake_gpu ld_cuda_backend ld_kernels)
+target_sources(test_libs_real PRIVATE
+  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+target_link_libraries(test_libs_real PRIVATE ${CMAKE_DL_LIBS})
+if(LATENTD_CUDA_INCLUDE)
+  target_include_directories(test_libs_real SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+  find_file(LATENTD_DRIVER_STUB libcuda.so NO_DEFAULT_PATH
+    PATHS ${LATENTD_CUDA_INCLUDE}/../lib64/stubs ${LATENTD_CUDA_INCLUDE}/../lib/stubs)
+  mark_as_advanced(LATENTD_DRIVER_STUB)
+  if(LATENTD_DRIVER_STUB)
+    file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/driver_stub)
+    file(CREATE_LINK ${LATENTD_DRIVER_STUB} ${CMAKE_CURRENT_BINARY_DIR}/driver_stub/libcuda.so.1
+      SYMBOLIC)
+    set_tests_properties(unit/test_libs_real PROPERTIES
+      ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/driver_stub)
+  endif()
+endif()
+
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.
 if(TARGET ld_gpu_host)
   foreach(name company device encoding memory overflow stream)
