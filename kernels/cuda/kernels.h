@@ -125,6 +125,7 @@ struct ldk_variant {
     uint32_t signature;
     int32_t tile_m, tile_n, tile_k, stages, threads;
     int32_t shared_bytes;
+    int32_t moment_rows; /* that one record of moments covers; 0: it writes none */
     const char *name;
 };
 int32_t ldk_conv_variants(const struct ldk_conv *c, struct ldk_variant *out, int32_t capacity);

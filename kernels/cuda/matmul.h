@@ -24,6 +24,7 @@ enum {
     LDK_MATMUL_K = 32, /* of K in one slice: no slice of a fast shape crosses a tap or source */
     LDK_MATMUL_PROMOTE = 128,   /* of K that fp16 accumulators hold before they go to float32 */
     LDK_MATMUL_BAND = 8,        /* rows of tiles that are walked together */
+    LDK_MOMENT_ROWS = 128,      /* of a tile that one record of moments covers, at most */
     LDK_MATMUL_LAST_OUTPUTS = 8 /* up to which the direct kernel of few outputs is offered */
 };
 
@@ -37,7 +38,9 @@ enum ldk_matmul_kind {
 };
 
 enum ldk_matmul_tile {
+    LDK_TILE_GRAND,  /* 256 x 160 */
     LDK_TILE_WIDE,   /* 128 x 160 */
+    LDK_TILE_TALL,   /* 256 x 128 */
     LDK_TILE_SQUARE, /* 128 x 128 */
     LDK_TILE_LOW,    /* 64 x 128 */
     LDK_TILE_NARROW, /* 64 x 64 */
@@ -68,10 +71,11 @@ struct ldk_matmul {
     enum ldk_activation activation;
     const void *residual;
     void *y;
-    float *moments; /* [image][phases * m_tiles][out_n][4] */
+    float *moments; /* [image][phases * moment_tiles][out_n][4] */
 
     /* How it is cut. */
     int32_t m_tiles, n_tiles; /* of one slab */
+    int32_t moment_tiles;     /* records of moments of one slab: one or two a tile */
     int32_t splits;
     float *partial; /* [tile][split][fragment][thread] float32x4 where splits > 1 */
 
@@ -91,6 +95,7 @@ struct ldk_matmul_shape {
     int32_t m, n, stages, threads;
     int32_t blocks;       /* that fit one SM of 100 KB and 64 K registers */
     int32_t shared_bytes; /* dynamic */
+    int32_t moment_rows;  /* of one record of moments */
 };
 
 extern const struct ldk_matmul_shape ldk_matmul_shapes[LDK_TILE_COUNT];

@@ -19,13 +19,13 @@ template <class Tile, class T, bool GEGLU> struct matmul_finish {
     static constexpr int CHUNKS_ALL = Tile::M * CHUNKS;
     static constexpr int COLUMNS_AT = Tile::M * PITCH; /* float[Tile::N]: bias and timestep row */
     static constexpr int PARTS_AT = COLUMNS_AT + Tile::N * 4;
-    /* Moments: one thread at a time sums a pair of channels over a group of rows. The groups are
-     * the same for every tile, so that tiles of equal height give equal bits. */
-    static constexpr int PAIRS = N / 2, GROUP_ROWS = 16, GROUPS = Tile::M / GROUP_ROWS;
+    /* Moments: one thread at a time sums a pair of channels over a group of rows. A tall tile has
+     * two records, those of two tiles half as tall, so that both give equal bits. */
+    static constexpr int PAIRS = N / 2, GROUP_ROWS = 16, GROUPS = Tile::MOMENT_ROWS / GROUP_ROWS;
 
     static_assert(PITCH / 16 % 2 == 1, "rows must fall on different banks");
     static_assert(COLUMNS_AT % 16 == 0 && PARTS_AT % 16 == 0, "vectors must be aligned");
-    static_assert(PARTS_AT + PAIRS * GROUPS * 16 <= Tile::SHARED_BYTES, "the ring has room");
+    static_assert(PARTS_AT + PAIRS * GROUPS * 16 <= Tile::SHARED_BYTES, "the tile has room");
 
     const ldk_matmul &m;
     const matmul_place &place;
@@ -146,13 +146,18 @@ template <class Tile, class T, bool GEGLU> struct matmul_finish {
         }
     }
 
-    /* Sums of v - shift and of its square for a pair of channels: first channel, second channel. */
-    __device__ __forceinline__ float4 group_sum(int group, int pair, float2 shift) const
+    __device__ __forceinline__ float2 pair_at(int row, int pair) const
+    {
+        return ldk_unpack<T>(ldk_ld<uint32_t>(shared + row * PITCH + pair * 4));
+    }
+
+    /* Sums of v - shift and of its square over rows [row, end) for a pair of channels: first
+     * channel, second channel. */
+    __device__ __forceinline__ float4 group_sum(int row, int end, int pair, float2 shift) const
     {
         float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        const int end = ld_idx_min((group + 1) * GROUP_ROWS, place.rows);
-        for (int row = group * GROUP_ROWS; row < end; row++) {
-            const float2 v = ldk_unpack<T>(ldk_ld<uint32_t>(shared + row * PITCH + pair * 4));
+        for (; row < end; row++) {
+            const float2 v = pair_at(row, pair);
             const float a = v.x - shift.x, b = v.y - shift.y;
             sum.x += a;
             sum.y += a * a;
@@ -162,13 +167,15 @@ template <class Tile, class T, bool GEGLU> struct matmul_finish {
         return sum;
     }
 
-    /* Moments of the rounded values around the tile's first row. Every thread of the block comes
-     * here; a group is summed from the top, groups are added in order. */
-    __device__ __forceinline__ void moments() const
+    /* One record of moments: of the rounded values of rows [first, end) around the first of them.
+     * Every thread of the block comes here; a group is summed from the top, groups are added in
+     * order. */
+    __device__ __forceinline__ void record(int first, int end) const
     {
         for (int i = tid; i < GROUPS * PAIRS; i += Tile::THREADS) {
-            const float2 shift = ldk_unpack<T>(ldk_ld<uint32_t>(shared + i % PAIRS * 4));
-            ldk_st(shared + PARTS_AT + i * 16, group_sum(i / PAIRS, i % PAIRS, shift));
+            const int row = first + i / PAIRS * GROUP_ROWS, pair = i % PAIRS;
+            ldk_st(shared + PARTS_AT + i * 16,
+                   group_sum(row, ld_idx_min(row + GROUP_ROWS, end), pair, pair_at(first, pair)));
         }
         __syncthreads();
         const int32_t n = col + 2 * tid;
@@ -182,14 +189,24 @@ template <class Tile, class T, bool GEGLU> struct matmul_finish {
             sum.z += more.z;
             sum.w += more.w;
         }
-        const float2 shift = ldk_unpack<T>(ldk_ld<uint32_t>(shared + tid * 4));
-        const float count = static_cast<float>(place.rows);
-        const int32_t tile = (place.image * m.phases + place.phase) * m.m_tiles + place.tile;
+        const float2 shift = pair_at(first, tid);
+        const float count = static_cast<float>(end - first);
+        const int32_t tile = (place.image * m.phases + place.phase) * m.moment_tiles +
+                             (place.row + first) / Tile::MOMENT_ROWS;
         float *to =
             m.moments +
             (static_cast<size_t>(tile) * static_cast<size_t>(m.out_n) + static_cast<size_t>(n)) * 4;
         ldk_st(to, make_float4(shift.x, sum.x, sum.y, count));
         ldk_st(to + 4, make_float4(shift.y, sum.z, sum.w, count));
+    }
+
+    __device__ __forceinline__ void moments() const
+    {
+        record(0, ld_idx_min(Tile::MOMENT_ROWS, place.rows));
+        if (Tile::M > Tile::MOMENT_ROWS && place.rows > Tile::MOMENT_ROWS) {
+            __syncthreads(); /* the first record's parts have been read */
+            record(Tile::MOMENT_ROWS, place.rows);
+        }
     }
 
     template <class Sum> __device__ __forceinline__ void run(Sum &sum) const

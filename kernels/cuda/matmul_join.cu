@@ -31,6 +31,8 @@ extern "C" int ldk_matmul_launch_join(const ldk_matmul *m, ldk_matmul_tile tile,
         return launch_tile<tile_wide>(*m, stream);
     case LDK_TILE_LOW:
         return launch_tile<tile_low>(*m, stream);
+    case LDK_TILE_GRAND:
+    case LDK_TILE_TALL:
     case LDK_TILE_SQUARE:
     case LDK_TILE_NARROW:
     case LDK_TILE_COUNT:

@@ -84,8 +84,12 @@ template <class Family>
 static inline int matmul_launch_tile(const ldk_matmul &m, ldk_matmul_tile tile, ldk_stream stream)
 {
     switch (tile) {
+    case LDK_TILE_GRAND:
+        return matmul_launch_type<Family, tile_grand>(m, stream);
     case LDK_TILE_WIDE:
         return matmul_launch_type<Family, tile_wide>(m, stream);
+    case LDK_TILE_TALL:
+        return matmul_launch_type<Family, tile_tall>(m, stream);
     case LDK_TILE_SQUARE:
         return matmul_launch_type<Family, tile_square>(m, stream);
     case LDK_TILE_LOW:

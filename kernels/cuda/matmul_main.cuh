@@ -33,15 +33,28 @@ template <class Tile> struct matmul_fetch {
             matmul_chunk_at(at.col + at.lane / 16 * 8 + at.lane % 8, at.lane / 8 % 2);
     }
 
-    __device__ __forceinline__ void operator()(const unsigned char *stage, int step,
-                                               matmul_fragments<Tile> &to) const
+    __device__ __forceinline__ void rows(const unsigned char *stage, int step,
+                                         uint32_t (&to)[Tile::MMA_M][4]) const
     {
         LDK_UNROLL
         for (int i = 0; i < Tile::MMA_M; i++)
-            ldk_ldmatrix_x4(to.a[i], stage + (a ^ step * 32) + i * 16 * Tile::ROW_BYTES);
+            ldk_ldmatrix_x4(to[i], stage + (a ^ step * 32) + i * 16 * Tile::ROW_BYTES);
+    }
+
+    /* n8 blocks j and j + 1. */
+    __device__ __forceinline__ void weights(const unsigned char *stage, int step, int j,
+                                            uint32_t *to) const
+    {
+        ldk_ldmatrix_x4(to, stage + (b ^ step * 32) + j * 8 * Tile::ROW_BYTES);
+    }
+
+    __device__ __forceinline__ void operator()(const unsigned char *stage, int step,
+                                               matmul_fragments<Tile> &to) const
+    {
+        rows(stage, step, to.a);
         LDK_UNROLL
         for (int j = 0; j < Tile::MMA_N; j += 2)
-            ldk_ldmatrix_x4(to.b[j], stage + (b ^ step * 32) + j * 8 * Tile::ROW_BYTES);
+            weights(stage, step, j, to.b[j]);
     }
 };
 
@@ -65,6 +78,17 @@ template <class Tile, class T> struct sum_f32 {
             LDK_UNROLL
             for (int j = 0; j < Tile::MMA_N; j++)
                 ldk_mma_16816<T>(c[i][j], f.a[i], f.b[j]);
+        }
+    }
+
+    /* n8 blocks j and j + 1. */
+    __device__ __forceinline__ void multiply(const uint32_t (&a)[Tile::MMA_M][4],
+                                             const uint32_t (&b)[2][2], int j)
+    {
+        LDK_UNROLL
+        for (int i = 0; i < Tile::MMA_M; i++) {
+            ldk_mma_16816<T>(c[i][j], a[i], b[0]);
+            ldk_mma_16816<T>(c[i][j + 1], a[i], b[1]);
         }
     }
 
@@ -155,9 +179,9 @@ template <class Tile, class T, class Walk> struct matmul_supply {
             b.copy(m, to);
             a.next(m, place);
             b.next();
-            slice++;
-            stage = matmul_next<Tile>(stage);
         }
+        slice++;
+        stage = matmul_next<Tile>(stage);
         ldk_cp_async_commit();
     }
 };
@@ -169,6 +193,65 @@ template <int PENDING> static __device__ __forceinline__ void matmul_landed()
     __syncthreads();
 }
 
+/* Fragments of the next k16 step travel while this one's are multiplied: for tiles whose SM holds
+ * eight warps. */
+template <class Tile, class T, class Walk, class Sum>
+static __device__ __forceinline__ void
+matmul_loop_ahead(const ldk_matmul &m, const matmul_place &place,
+                  matmul_supply<Tile, T, Walk> &supply, int32_t slices, Sum &sum)
+{
+    static_assert(Tile::STEPS == 2, "the loop body is written for two k16 steps");
+    constexpr int PENDING = Tile::STAGES - 2;
+    const unsigned char *shared = supply.shared;
+    const matmul_fetch<Tile> fetch;
+    matmul_fragments<Tile> even, odd;
+    int stage = 0;
+    matmul_landed<PENDING>();
+    fetch(shared, 0, even);
+    LDK_NO_UNROLL
+    for (int32_t done = 0; done < slices;) {
+        supply.send(m, place);
+        const unsigned char *now = shared + stage * Tile::STAGE_BYTES;
+        stage = matmul_next<Tile>(stage);
+        fetch(now, 1, odd);
+        sum.multiply(even);
+        matmul_landed<PENDING>();
+        /* After the last slice this fetches what nobody uses: cheaper than a branch here. */
+        fetch(shared + stage * Tile::STAGE_BYTES, 0, even);
+        sum.multiply(odd);
+        sum.settle(++done);
+    }
+}
+
+/* Sixteen warps hide one another's fetches and have half as many registers each, so two weight
+ * blocks at a time is all of B that a warp holds. The ring turns once a slice: behind `send` its
+ * stage is the one to read. */
+template <class Tile, class T, class Walk, class Sum>
+static __device__ __forceinline__ void
+matmul_loop_lean(const ldk_matmul &m, const matmul_place &place,
+                 matmul_supply<Tile, T, Walk> &supply, Sum &sum)
+{
+    constexpr int AHEAD = Tile::STAGES - 1;
+    const matmul_fetch<Tile> fetch;
+    LDK_NO_UNROLL
+    while (supply.slice < supply.end + AHEAD) {
+        matmul_landed<AHEAD - 1>();
+        supply.send(m, place);
+        const unsigned char *now = supply.shared + supply.stage * Tile::STAGE_BYTES;
+        LDK_UNROLL
+        for (int step = 0; step < Tile::STEPS; step++) {
+            uint32_t a[Tile::MMA_M][4];
+            fetch.rows(now, step, a);
+            LDK_UNROLL
+            for (int j = 0; j < Tile::MMA_N; j += 2) {
+                uint32_t b[2][2];
+                fetch.weights(now, step, j, b[0]);
+                sum.multiply(a, b, j);
+            }
+        }
+    }
+}
+
 /* Adds slices [first, end) of K to `sum`. On return every copy has landed and no thread reads
  * `shared` any more. */
 template <class Tile, class T, class Walk, class Sum>
@@ -176,31 +259,14 @@ static __device__ __forceinline__ void matmul_main(const ldk_matmul &m, const ma
                                                    int32_t first, int32_t end,
                                                    unsigned char *shared, Sum &sum)
 {
-    constexpr int AHEAD = Tile::STAGES - 1; /* slices on their way */
-    static_assert(Tile::STEPS == 2, "the loop body is written for two k16 steps");
     matmul_supply<Tile, T, Walk> supply(m, place, first, end, shared);
     LDK_UNROLL
-    for (int s = 0; s < AHEAD; s++)
+    for (int s = 0; s < Tile::STAGES - 1; s++)
         supply.send(m, place);
-    matmul_landed<AHEAD - 1>();
-
-    const matmul_fetch<Tile> fetch;
-    matmul_fragments<Tile> even, odd;
-    int stage = 0;
-    fetch(shared, 0, even);
-    LDK_NO_UNROLL
-    for (int32_t slice = first; slice < end; slice++) {
-        supply.send(m, place);
-        const unsigned char *now = shared + stage * Tile::STAGE_BYTES;
-        stage = matmul_next<Tile>(stage);
-        fetch(now, 1, odd);
-        sum.multiply(even);
-        matmul_landed<AHEAD - 1>();
-        /* After the last slice this fetches what nobody uses: cheaper than a branch here. */
-        fetch(shared + stage * Tile::STAGE_BYTES, 0, even);
-        sum.multiply(odd);
-        sum.settle(slice + 1 - first);
-    }
+    if constexpr (Tile::LEAN)
+        matmul_loop_lean<Tile, T, Walk>(m, place, supply, sum);
+    else
+        matmul_loop_ahead<Tile, T, Walk>(m, place, supply, end - first, sum);
     sum.finish();
     matmul_landed<0>();
 }

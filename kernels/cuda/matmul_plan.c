@@ -16,10 +16,12 @@
 
 /* Mirrors matmul_tile.cuh, which a test compares with it. */
 const struct ldk_matmul_shape ldk_matmul_shapes[LDK_TILE_COUNT] = {
-    [LDK_TILE_WIDE] = {128, 160, 4, 256, 1, 4 * (128 + 160) * 64},
-    [LDK_TILE_SQUARE] = {128, 128, 3, 128, 2, 3 * (128 + 128) * 64},
-    [LDK_TILE_LOW] = {64, 128, 4, 256, 2, 4 * (64 + 128) * 64},
-    [LDK_TILE_NARROW] = {64, 64, 4, 128, 3, 4 * (64 + 64) * 64},
+    [LDK_TILE_GRAND] = {256, 160, 3, 512, 1, 256 * 336 + 160 * 4 + 80 * 128, 128},
+    [LDK_TILE_WIDE] = {128, 160, 4, 256, 1, 4 * (128 + 160) * 64, 128},
+    [LDK_TILE_TALL] = {256, 128, 4, 256, 1, 4 * (256 + 128) * 64, 128},
+    [LDK_TILE_SQUARE] = {128, 128, 3, 128, 2, 3 * (128 + 128) * 64, 128},
+    [LDK_TILE_LOW] = {64, 128, 4, 256, 2, 4 * (64 + 128) * 64, 64},
+    [LDK_TILE_NARROW] = {64, 64, 4, 128, 3, 4 * (64 + 64) * 64, 64},
 };
 
 static const struct ldk_matmul_variant variants[] = {
@@ -27,7 +29,9 @@ static const struct ldk_matmul_variant variants[] = {
     {"first", LDK_MATMUL_FIRST, LDK_TILE_COUNT, 1},
     {"last", LDK_MATMUL_LAST, LDK_TILE_COUNT, 1},
     {"rows", LDK_MATMUL_ROWS, LDK_TILE_COUNT, 1},
+    {"256x160", LDK_MATMUL_TILES, LDK_TILE_GRAND, 1},
     {"128x160", LDK_MATMUL_TILES, LDK_TILE_WIDE, 1},
+    {"256x128", LDK_MATMUL_TILES, LDK_TILE_TALL, 1},
     {"128x128", LDK_MATMUL_TILES, LDK_TILE_SQUARE, 1},
     {"64x128", LDK_MATMUL_TILES, LDK_TILE_LOW, 1},
     {"64x64", LDK_MATMUL_TILES, LDK_TILE_NARROW, 1},
@@ -72,6 +76,12 @@ static bool fits_tiles(const struct ldk_matmul *m)
            m->out_n % 8 == 0;
 }
 
+/* Registers for both sets of sums; mirrors F16_SUMS. */
+static bool has_f16_sums(enum ldk_matmul_tile tile)
+{
+    return tile == LDK_TILE_WIDE || tile == LDK_TILE_LOW || tile == LDK_TILE_NARROW;
+}
+
 static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
     switch (variant->kind) {
@@ -85,7 +95,7 @@ static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant 
         return m->linear && m->c1 == 0 && m->c0 % 8 == 0 && m->activation != LDK_ACT_GEGLU;
     case LDK_MATMUL_TILES:
         return fits_tiles(m) && variant->splits <= k_slices(m) &&
-               !(m->fp16_accumulate && variant->tile == LDK_TILE_SQUARE); /* no registers left */
+               (!m->fp16_accumulate || has_f16_sums(variant->tile));
     }
     return false;
 }
@@ -100,7 +110,7 @@ static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant 
  */
 static double cost(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
-    static const double traffic[LDK_TILE_COUNT] = {1.0, 1.0, 1.4, 1.5};
+    static const double traffic[LDK_TILE_COUNT] = {0.9, 1.0, 0.9, 1.0, 1.4, 1.5};
     enum { SMS = 128, ROWS_OF_BATCH = 2, TILE_ENDS = 6, JOIN = 9, JOIN_PART = 4 };
     const struct ldk_matmul_shape *shape = &ldk_matmul_shapes[variant->tile];
     double tiles = (double)ROWS_OF_BATCH * m->phases *
@@ -264,6 +274,8 @@ static int settle(struct ldk_matmul *m, int32_t asked, const struct ldk_matmul_v
     if ((*variant)->kind == LDK_MATMUL_TILES) {
         m->m_tiles = ld_idx_ceil_div(m->positions, ldk_matmul_shapes[(*variant)->tile].m);
         m->n_tiles = ld_idx_ceil_div(m->n, ldk_matmul_shapes[(*variant)->tile].n);
+        m->moment_tiles =
+            ld_idx_ceil_div(m->positions, ldk_matmul_shapes[(*variant)->tile].moment_rows);
     } else {
         m->fp16_accumulate = false;
     }
@@ -293,7 +305,7 @@ static int shape_linear(const struct ldk_linear *l, struct ldk_matmul *m,
 
 static int32_t moment_tiles(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
-    return variant->kind == LDK_MATMUL_TILES ? m->phases * m->m_tiles : 0;
+    return variant->kind == LDK_MATMUL_TILES ? m->phases * m->moment_tiles : 0;
 }
 
 static size_t workspace(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
@@ -373,16 +385,17 @@ int ldk_matmul_plan_linear(const struct ldk_linear *l, struct ldk_matmul *m,
 /* ---- The tuner's list ------------------------------------------------------------------------ */
 
 /*
- * What decides the bits: the kernel, the parts of K, the form of an upsampling, the accumulators -
- * and the height of a tile, which does not change y but the moments that go with it. Tiles of one
- * height add K in the same order whatever their width.
+ * What decides the bits: the kernel, the parts of K, the form of an upsampling, the accumulators,
+ * and the rows that a record of moments covers, which does not change y but the moments that go
+ * with it. All tiles add K in the same order.
  */
 static uint32_t signature(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
     uint32_t s = (uint32_t)variant->kind << 24;
     if (variant->kind == LDK_MATMUL_TILES)
-        s |= (uint32_t)ldk_matmul_shapes[variant->tile].m << 12 | (uint32_t)variant->splits << 4 |
-             (m->phases > 1 ? 2u : 0u) | (m->fp16_accumulate ? 1u : 0u);
+        s |= (uint32_t)ldk_matmul_shapes[variant->tile].moment_rows << 12 |
+             (uint32_t)variant->splits << 4 | (m->phases > 1 ? 2u : 0u) |
+             (m->fp16_accumulate ? 1u : 0u);
     return s;
 }
 
@@ -404,6 +417,7 @@ static int32_t list(const struct ldk_matmul *m, struct ldk_variant *out, int32_t
                 out[count].stages = shape->stages;
                 out[count].threads = shape->threads;
                 out[count].shared_bytes = shape->shared_bytes;
+                out[count].moment_rows = shape->moment_rows;
             }
         }
         count++;

@@ -6,15 +6,19 @@
  * by ld_idx_swizzle so that eight rows of one chunk lie in eight different groups of banks). Warps
  * stand WARPS_M x WARPS_N in the tile.
  *
- *             tile     warps  warp tile  stages  shared  shared bytes an mma
- *   wide    128 x 160  4 x 2   32 x 80     4      72 KB   237   divides 320, 640, 1280
- *   square  128 x 128  2 x 2   64 x 64     3      48 KB   192   two blocks an SM; powers of two
- *   low      64 x 128  2 x 4   32 x 32     4      48 KB   352   few rows (deep levels)
- *   narrow   64 x  64  2 x 2   32 x 32     4      32 KB   384   few rows and channels
+ *                                                   bytes an mma
+ *             tile     warps  warp tile  stages   shared    L2
+ *   grand   256 x 160  8 x 2   32 x 80     3        221     42   divides 320, 640, 1280
+ *   wide    128 x 160  4 x 2   32 x 80     4        237     58   the same, twice as many tiles
+ *   tall    256 x 128  4 x 2   64 x 64     4        176     48   powers of two
+ *   square  128 x 128  2 x 2   64 x 64     3        192     64   the same, two blocks an SM
+ *   low      64 x 128  2 x 4   32 x 32     4        352     96   few rows (deep levels)
+ *   narrow   64 x  64  2 x 2   32 x 32     4        384    128   few rows and channels
  *
- * The last column is what copies write and fragments read. An SM moves 128 bytes a clock and sm_80
- * starts an mma every two: predicted 93 % of that for wide, 75 % for square, so low and narrow are
- * bound by shared memory and pay only where tiles are few. Not measured.
+ * Shared: what copies write and fragments read, 128 bytes a clock. L2: what copies read, about 24
+ * bytes a clock and SM on a Hopper (tune.c). With an mma every two clocks, as sm_80 starts them,
+ * all but grand and tall are predicted to wait for the L2 cache there, low and narrow for shared
+ * memory too: they pay only where tiles are few. Not measured.
  */
 #ifndef LDK_MATMUL_TILE_CUH
 #define LDK_MATMUL_TILE_CUH
@@ -33,12 +37,19 @@ template <int M_, int N_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_> 
     static constexpr int MMA_M = WARP_M / 16, MMA_N = WARP_N / 8; /* m16n8 blocks of one warp */
     static constexpr int STEPS = K / 16;                          /* k16 steps of one slice */
 
+    /* Sixteen warps leave each thread half of the registers: no second set of fragments. */
+    static constexpr bool LEAN = THREADS > 256;
     /* fp16 accumulators and the float32 ones they go to leave room for two sets of fragments. */
-    static constexpr bool F16_SUMS = MMA_M * MMA_N * 6 <= 128;
+    static constexpr bool F16_SUMS = !LEAN && MMA_M * MMA_N * 6 <= 128;
+    /* Rows that one record of moments is about: as many for a tall tile as for half of it. */
+    static constexpr int MOMENT_ROWS = M < LDK_MOMENT_ROWS ? M : LDK_MOMENT_ROWS;
 
     static constexpr int CHUNKS = K / 8, ROW_BYTES = 2 * K;
     static constexpr int A_BYTES = M * ROW_BYTES, STAGE_BYTES = (M + N) * ROW_BYTES;
-    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES;
+    static constexpr int RING_BYTES = STAGES * STAGE_BYTES;
+    /* The finished tile, its columns and what its moments are added from (matmul_finish.cuh). */
+    static constexpr int FINISH_BYTES = M * (2 * N + 16) + N * 4 + N / 2 * (MOMENT_ROWS / 16) * 16;
+    static constexpr int SHARED_BYTES = RING_BYTES > FINISH_BYTES ? RING_BYTES : FINISH_BYTES;
     /* A thread copies the same chunk of every COPY_ROWS-th row. */
     static constexpr int COPY_ROWS = THREADS / CHUNKS;
     static constexpr int A_COPIES = M / COPY_ROWS, B_COPIES = (N + COPY_ROWS - 1) / COPY_ROWS;
@@ -50,7 +61,9 @@ template <int M_, int N_, int STAGES_, int WARPS_M_, int WARPS_N_, int BLOCKS_> 
     static_assert(SHARED_BYTES <= 99 * 1024, "must fit every target");
 };
 
+using tile_grand = matmul_tile<256, 160, 3, 8, 2, 1>;
 using tile_wide = matmul_tile<128, 160, 4, 4, 2, 1>;
+using tile_tall = matmul_tile<256, 128, 4, 4, 2, 1>;
 using tile_square = matmul_tile<128, 128, 3, 2, 2, 2>;
 using tile_low = matmul_tile<64, 128, 4, 2, 4, 2>;
 using tile_narrow = matmul_tile<64, 64, 4, 2, 2, 2>;

@@ -130,7 +130,7 @@ template <class Tile, class T> struct walk_taps {
     const T *from[Tile::A_COPIES];
     int32_t y[Tile::A_COPIES], x[Tile::A_COPIES]; /* the window's corner */
     uint32_t inside;                              /* bit i: copy i has something to read */
-    int32_t tap_y, tap_x, left;
+    int32_t tap, left;
     bool second;
     int to;
 
@@ -148,9 +148,8 @@ template <class Tile, class T> struct walk_taps {
                 y[i] = INT32_MIN / 2; /* outside, whatever the tap */
         }
         const int32_t of_tap = (m.c0 + m.c1) / Tile::K, first = m.c0 / Tile::K;
-        const int32_t tap = slice / of_tap, rest = slice % of_tap;
-        tap_y = tap / m.kernel;
-        tap_x = tap % m.kernel;
+        const int32_t rest = slice % of_tap;
+        tap = slice / of_tap;
         second = rest >= first;
         enter(m, place, second ? rest - first : rest, lane.chunk);
     }
@@ -165,6 +164,7 @@ template <class Tile, class T> struct walk_taps {
                          static_cast<size_t>(place.image) * static_cast<size_t>(m.in_h) *
                              static_cast<size_t>(m.in_w) * static_cast<size_t>(channels) +
                          slice * Tile::K + chunk * 8;
+        const int32_t tap_y = tap / m.kernel, tap_x = tap % m.kernel;
         left = channels / Tile::K - slice;
         inside = 0;
         LDK_UNROLL
@@ -195,11 +195,8 @@ template <class Tile, class T> struct walk_taps {
         if (--left > 0)
             return;
         second = !second && m.c1 > 0;
-        if (!second && ++tap_x == m.kernel) {
-            tap_x = 0;
-            tap_y++;
-        }
-        if (tap_y < m.kernel)
+        tap += !second;
+        if (tap < m.kernel * m.kernel)
             enter(m, place, 0, matmul_copy_lane<Tile>().chunk);
     }
 };

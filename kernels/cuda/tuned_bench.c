@@ -41,14 +41,14 @@ static bool is_attention(const struct ldk_work *work)
     return work->unit.op == LDK_TUNE_ATTENTION;
 }
 
-/* Moments are sums over a tile's rows: where they are wanted, the tile's height is part of what the
- * bits depend on. */
+/* Moments are sums over so many rows: where they are wanted, that number is part of what the bits
+ * depend on. */
 static uint32_t signature_of(const struct ldk_variant *variant, bool moments)
 {
-    const uint32_t height = moments ? (uint32_t)variant->tile_m : 0;
+    const uint32_t rows = moments ? (uint32_t)variant->moment_rows : 0;
     uint8_t bytes[8];
     ld_write_u32le(bytes, variant->signature);
-    ld_write_u32le(bytes + 4, height);
+    ld_write_u32le(bytes + 4, rows);
     const uint32_t hash = ld_crc32c(0, ld_span_of(bytes, sizeof bytes));
     return hash ? hash : 1; /* 0 means "any" */
 }

@@ -301,6 +301,7 @@ int32_t ldk_linear_variants(const struct ldk_linear *l, struct ldk_variant *out,
                                                                      : 1,
                                       .tile_m = 16,
                                       .tile_n = 16,
+                                      .moment_rows = 16,
                                       .name = names[i]};
     return LINEAR_WAYS;
 }

@@ -215,14 +215,21 @@ static void make_operator(struct run *r)
                                     .variant = LDK_VARIANT_AUTO};
 }
 
+enum { VARIANTS_MAX = 32 };
+
+static int32_t list_variants(const struct run *r, struct ldk_variant list[VARIANTS_MAX])
+{
+    return is_conv(r->c) ? ldk_conv_variants(&r->conv, list, VARIANTS_MAX)
+                         : ldk_linear_variants(&r->linear, list, VARIANTS_MAX);
+}
+
 /* The named variant must be on offer for the case. */
 static void choose_variant(struct run *r)
 {
-    struct ldk_variant list[32];
-    int32_t count = is_conv(r->c) ? ldk_conv_variants(&r->conv, list, 32)
-                                  : ldk_linear_variants(&r->linear, list, 32);
+    struct ldk_variant list[VARIANTS_MAX];
+    int32_t count = list_variants(r, list);
     r->variant.number = LDK_VARIANT_AUTO;
-    for (int32_t i = 0; r->c->variant != NULL && i < count && i < 32; i++)
+    for (int32_t i = 0; r->c->variant != NULL && i < count && i < VARIANTS_MAX; i++)
         if (strcmp(list[i].name, r->c->variant) == 0)
             r->variant = list[i];
     hc_expect(r->c->variant == NULL || r->variant.number >= 0, "%s is not offered", r->c->variant);
@@ -377,16 +384,16 @@ static int launch(void *context)
     return is_conv(r->c) ? ldk_conv2d(&r->conv, NULL) : ldk_linear(&r->linear, NULL);
 }
 
-/* Output position behind row `row` of tile `tile`, as the contract counts them: tiles of one phase
- * after those of the one before; -1 beyond the last. */
-static int32_t tile_position(const struct run *r, int32_t tile, int32_t row, int32_t tile_m)
+/* Output position behind row `row` of record `tile` of moments, as the contract counts them: those
+ * of one phase after those of the one before; -1 beyond the last. */
+static int32_t tile_position(const struct run *r, int32_t tile, int32_t row, int32_t rows)
 {
     if (r->w_phase == NULL) {
-        int32_t at = tile * tile_m + row;
+        int32_t at = tile * rows + row;
         return at < r->positions ? at : -1;
     }
     int32_t of_phase = r->tiles / 4;
-    int32_t at = tile % of_phase * tile_m + row;
+    int32_t at = tile % of_phase * rows + row;
     if (at >= r->in_positions)
         return -1;
     int32_t y = 2 * (at / r->c->in_w) + tile / of_phase / 2;
@@ -395,7 +402,7 @@ static int32_t tile_position(const struct run *r, int32_t tile, int32_t row, int
 }
 
 /* Recomputes one tile's moments of one channel from the rounded outputs. */
-static bool moments_right(const struct run *r, int32_t b, int32_t tile, int32_t n, int32_t tile_m)
+static bool moments_right(const struct run *r, int32_t b, int32_t tile, int32_t n, int32_t rows)
 {
     const float *got =
         r->moments + ((size_t)(b * r->tiles + tile) * (size_t)r->out_n + (size_t)n) * 4;
@@ -403,8 +410,8 @@ static bool moments_right(const struct run *r, int32_t b, int32_t tile, int32_t 
     double sum = 0.0;
     double square = 0.0;
     int32_t count = 0;
-    for (int32_t row = 0; row < tile_m; row++) {
-        int32_t at = tile_position(r, tile, row, tile_m);
+    for (int32_t row = 0; row < rows; row++) {
+        int32_t at = tile_position(r, tile, row, rows);
         if (at < 0)
             continue;
         double v = (double)r->y[(size_t)(b * r->positions + at) * (size_t)r->out_n + (size_t)n];
@@ -431,7 +438,7 @@ static bool tiles_cover(const struct run *r, int32_t b)
 static void check_moments(struct run *r)
 {
     const struct ldk_variant *variant = &r->variant;
-    if (!hc_expect(variant->tile_m > 0 && r->tiles > 0, "moments come by tiles"))
+    if (!hc_expect(variant->moment_rows > 0 && r->tiles > 0, "moments come by tiles"))
         return;
     hc_download(r->moments, r->out + r->y_bytes, r->moments_count * sizeof(float));
     int32_t wrong = 0;
@@ -439,7 +446,7 @@ static void check_moments(struct run *r)
         hc_expect(tiles_cover(r, b), "tiles do not cover image %d", b);
         for (int32_t tile = 0; tile < r->tiles; tile++)
             for (int32_t n = 0; n < r->out_n; n++)
-                wrong += !moments_right(r, b, tile, n, variant->tile_m);
+                wrong += !moments_right(r, b, tile, n, variant->moment_rows);
     }
     hc_expect(wrong == 0, "%d of the moments are wrong", wrong);
 }
@@ -564,6 +571,36 @@ static void check_alone(struct run *r)
     ld_heap_free(both);
 }
 
+/* What a signature promises: the tiles that share it give the same outputs and the same moments. */
+static void check_kin(const struct run *r)
+{
+    if (!r->c->kin)
+        return;
+    struct ldk_variant list[VARIANTS_MAX];
+    int32_t count = list_variants(r, list);
+    size_t bytes = r->y_bytes + r->moments_count * sizeof(float);
+    unsigned char *first = zeros(3, bytes);
+    unsigned char *other = first + bytes;
+    unsigned char *poison = other + bytes;
+    int32_t kin = 0;
+    memset(poison, 0x5a, bytes);
+    hc_download(first, r->out, bytes);
+    for (int32_t i = 0; i < count && i < VARIANTS_MAX; i++) {
+        if (list[i].signature != r->variant.signature || list[i].number == r->variant.number)
+            continue;
+        struct run same = *r;
+        same.conv.variant = same.linear.variant = list[i].number;
+        LD_ASSERT(ldk_rt_upload(r->out, poison, bytes, NULL) == 0);
+        hc_expect(launch(&same) == LDK_OK, "%s runs", list[i].name);
+        hc_download(other, r->out, bytes);
+        hc_equal_bits(list[i].name, first, other, r->y_count * hc_size(y_dtype(r->c)));
+        hc_equal_bits("moments", first + r->y_bytes, other + r->y_bytes, bytes - r->y_bytes);
+        kin++;
+    }
+    hc_expect(kin > 0, "no other variant has this signature");
+    ld_heap_free(first);
+}
+
 void matmul_check(const struct matmul_case *c)
 {
     struct run r;
@@ -590,6 +627,7 @@ void matmul_check(const struct matmul_case *c)
             check_moments(&r);
         check_counters(&r);
         check_in_place(&r);
+        check_kin(&r);
         check_alone(&r);
     }
     release(&r);

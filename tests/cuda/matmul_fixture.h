@@ -20,6 +20,7 @@ struct matmul_case {
     int32_t c0, c1, rows; /* rows: of the weight (twice the outputs for GEGLU) */
     int32_t parts; /* of a stack, part p ends at row rows * (p + 1)^2 / parts^2; 0: no stack */
     bool residual, moments;
+    bool kin; /* every variant of an equal signature must give equal bits */
 
     /* Convolution. */
     int32_t in_h, in_w, up_h, up_w;

@@ -105,7 +105,8 @@ static void check_conv(int32_t h, int32_t w, int32_t in, int32_t out)
     assert_true(one.m_tiles * shape->m >= one.positions);
     assert_true((one.m_tiles - 1) * shape->m < one.positions);
     assert_true(one.n_tiles * shape->n >= out);
-    assert_int_equal(ldk_conv_tiles(&c), one.m_tiles);
+    assert_int_equal(one.moment_tiles, ld_idx_ceil_div(one.positions, shape->moment_rows));
+    assert_int_equal(ldk_conv_tiles(&c), one.moment_tiles);
     size_t scratch = ldk_conv_workspace(&c);
     assert_true((scratch > 0) == (one.splits > 1));
     struct ldk_variant list[VARIANTS_MAX];
@@ -115,7 +116,7 @@ static void check_conv(int32_t h, int32_t w, int32_t in, int32_t out)
         assert_ptr_equal(plan_conv(&c, &many), variant);
         assert_int_equal(many.m_tiles, one.m_tiles);
         assert_int_equal(many.splits, one.splits);
-        assert_int_equal(ldk_conv_tiles(&c), one.m_tiles);
+        assert_int_equal(ldk_conv_tiles(&c), one.moment_tiles);
         assert_int_equal(ldk_conv_workspace(&c), scratch * (size_t)batch);
     }
 }
@@ -162,15 +163,15 @@ static void levels_take_the_tiles_of_the_design(void **state)
     (void)state;
     struct ldk_matmul m;
     struct ldk_conv c = conv_of(2, 128, 128, 320, 320);
-    assert_string_equal(plan_conv(&c, &m)->name, "128x160");
+    assert_string_equal(plan_conv(&c, &m)->name, "256x160");
     c = conv_of(2, 64, 64, 640, 640);
-    assert_string_equal(plan_conv(&c, &m)->name, "128x160");
+    assert_string_equal(plan_conv(&c, &m)->name, "256x160");
     c = conv_of(2, 32, 32, 1280, 1280);
     assert_string_equal(plan_conv(&c, &m)->name, "128x160");
     c = conv_of(2, 16, 16, 1280, 1280); /* 32 tiles alone would leave three quarters idle */
     assert_true(plan_conv(&c, &m)->splits > 1);
     c = conv_of(1, 512, 512, 256, 256);
-    assert_string_equal(plan_conv(&c, &m)->name, "128x128");
+    assert_string_equal(plan_conv(&c, &m)->name, "256x128");
     c = conv_of(2, 128, 128, 4, 320);
     assert_string_equal(plan_conv(&c, &m)->name, "first");
     c = conv_of(2, 128, 128, 320, 4);
@@ -193,7 +194,7 @@ static void doubling_takes_the_phase_form_where_there_is_one(void **state)
     assert_int_equal(m.phases, 4);
     assert_int_equal(m.kernel, 2);
     assert_int_equal(m.positions, 52 * 76);
-    assert_int_equal(ldk_conv_tiles(&c), 4 * m.m_tiles);
+    assert_int_equal(ldk_conv_tiles(&c), 4 * m.moment_tiles);
     c.variant = LDK_VARIANT_PLAIN; /* which walks the kernel of 3 */
     plan_conv(&c, &m);
     assert_int_equal(m.phases, 1);
@@ -224,6 +225,8 @@ static void signatures_tell_the_order_of_sums(void **state)
     int32_t count = ldk_conv_variants(&c, list, VARIANTS_MAX);
     uint32_t wide = named(list, count, "128x160")->signature;
     assert_true(wide == named(list, count, "128x128")->signature);
+    assert_true(wide == named(list, count, "256x160")->signature);
+    assert_true(wide == named(list, count, "256x128")->signature);
     assert_true(named(list, count, "64x128")->signature == named(list, count, "64x64")->signature);
     assert_true(wide != named(list, count, "64x128")->signature); /* their moments differ */
     assert_true(wide != named(list, count, "128x160 k/4")->signature);
