@@ -124,6 +124,7 @@ struct ldk_variant {
     int32_t number;
     uint32_t signature;
     int32_t tile_m, tile_n, tile_k, stages, threads;
+    int32_t splits; /* parts that K is summed in, by a block each; below 2: one */
     int32_t shared_bytes;
     int32_t moment_rows; /* that one record of moments covers; 0: it writes none */
     const char *name;

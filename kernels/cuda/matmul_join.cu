@@ -27,11 +27,12 @@ template <class Tile> static int launch_tile(const ldk_matmul &m, ldk_stream str
 extern "C" int ldk_matmul_launch_join(const ldk_matmul *m, ldk_matmul_tile tile, ldk_stream stream)
 {
     switch (tile) {
+    case LDK_TILE_GRAND:
+        return launch_tile<tile_grand>(*m, stream);
     case LDK_TILE_WIDE:
         return launch_tile<tile_wide>(*m, stream);
     case LDK_TILE_LOW:
         return launch_tile<tile_low>(*m, stream);
-    case LDK_TILE_GRAND:
     case LDK_TILE_TALL:
     case LDK_TILE_SQUARE:
     case LDK_TILE_NARROW:

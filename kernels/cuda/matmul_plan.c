@@ -7,6 +7,7 @@
  */
 #include "kernels/cuda/matmul.h"
 
+#include "kernels/cuda/tile_model.h"
 #include "kernels/idx.h"
 
 #include <stddef.h>
@@ -35,6 +36,8 @@ static const struct ldk_matmul_variant variants[] = {
     {"128x128", LDK_MATMUL_TILES, LDK_TILE_SQUARE, 1},
     {"64x128", LDK_MATMUL_TILES, LDK_TILE_LOW, 1},
     {"64x64", LDK_MATMUL_TILES, LDK_TILE_NARROW, 1},
+    {"256x160 k/2", LDK_MATMUL_TILES, LDK_TILE_GRAND, 2},
+    {"256x160 k/4", LDK_MATMUL_TILES, LDK_TILE_GRAND, 4},
     {"128x160 k/2", LDK_MATMUL_TILES, LDK_TILE_WIDE, 2},
     {"128x160 k/4", LDK_MATMUL_TILES, LDK_TILE_WIDE, 4},
     {"128x160 k/8", LDK_MATMUL_TILES, LDK_TILE_WIDE, 8},
@@ -102,25 +105,16 @@ static bool can_run(const struct ldk_matmul *m, const struct ldk_matmul_variant 
 
 /* ---- The choice where nothing was measured --------------------------------------------------- */
 
-/*
- * Work of the busiest SM in a step of one image (two rows of the batch, with its negative prompt)
- * on a GPU of 128 SMs, in elements of M x N x slices. Smaller tiles pay for their traffic, each
- * tile for its start and end, a split for its second launch and for reading its parts. Predicted,
- * not measured.
- */
+/* Predicted for a step of one image, two rows of the batch with its negative prompt, on a GPU of
+ * 128 multiprocessors. */
 static double cost(const struct ldk_matmul *m, const struct ldk_matmul_variant *variant)
 {
-    static const double traffic[LDK_TILE_COUNT] = {0.9, 1.0, 0.9, 1.0, 1.4, 1.5};
-    enum { SMS = 128, ROWS_OF_BATCH = 2, TILE_ENDS = 6, JOIN = 9, JOIN_PART = 4 };
+    enum { SMS = 128, ROWS_OF_BATCH = 2 };
     const struct ldk_matmul_shape *shape = &ldk_matmul_shapes[variant->tile];
-    double tiles = (double)ROWS_OF_BATCH * m->phases *
-                   (double)ld_idx_ceil_div(m->positions, shape->m) *
-                   (double)ld_idx_ceil_div(m->n, shape->n);
-    int64_t rounds = ((int64_t)(tiles * variant->splits) + SMS - 1) / SMS;
-    double slices = (double)ld_idx_ceil_div(k_slices(m), variant->splits) + TILE_ENDS;
-    if (variant->splits > 1)
-        slices += JOIN + JOIN_PART * variant->splits;
-    return (double)rounds * traffic[variant->tile] * shape->m * shape->n * slices;
+    const struct ldk_tile_cut cut = {.m = shape->m, .n = shape->n, .splits = variant->splits};
+    int64_t tiles = (int64_t)ROWS_OF_BATCH * m->phases * ld_idx_ceil_div(m->positions, shape->m) *
+                    ld_idx_ceil_div(m->n, shape->n);
+    return ldk_tile_clocks(tiles, k_slices(m) * LDK_MATMUL_K, cut, SMS);
 }
 
 /* Rows of one image up to which a warp an output is the better way to read the weights once. */
@@ -418,6 +412,7 @@ static int32_t list(const struct ldk_matmul *m, struct ldk_variant *out, int32_t
                 out[count].threads = shape->threads;
                 out[count].shared_bytes = shape->shared_bytes;
                 out[count].moment_rows = shape->moment_rows;
+                out[count].splits = variant->splits;
             }
         }
         count++;

@@ -1,6 +1,8 @@
 #include "kernels/cuda/tune.h"
 
+#include "kernels/cuda/tile_model.h"
 #include "kernels/cuda/tune_cache.h"
+#include "kernels/idx.h"
 #include "runtime/base/bytes.h"
 
 #include <math.h>
@@ -30,33 +32,16 @@ void ldk_tune_key(const struct ldk_tune_unit *unit, bool with_batch, char out[LD
 
 /* ---- The model ------------------------------------------------------------------------------- */
 
-/* One multiprocessor's multiply-adds and L2 bytes a clock: those of an H100's 16-bit mma and of
- * 5.5 TB/s over 132 of them at 1.75 GHz (kernels.md 5.2). Their ratio is what ranks tiles. */
-static const double MACS_A_CLOCK = 1024;
-static const double BYTES_A_CLOCK = 24;
-/* Filling the pipeline and writing the tile. */
-static const double TILE_START_CLOCKS = 2000;
-
-static int32_t tiles_of(int32_t size, int32_t tile)
-{
-    return (size + tile - 1) / tile;
-}
-
 double ldk_tune_model(const struct ldk_tune_unit *unit, const struct ldk_tune_device *device,
                       const struct ldk_tune_candidate *candidate)
 {
-    if (candidate->tile_m < 1 || candidate->tile_n < 1)
+    const struct ldk_tile_cut cut = {
+        .m = candidate->tile_m, .n = candidate->tile_n, .splits = candidate->splits};
+    if (cut.m < 1 || cut.n < 1)
         return 0;
-    const double tiles = (double)unit->batch * (double)tiles_of(unit->m, candidate->tile_m) *
-                         (double)tiles_of(unit->n, candidate->tile_n);
-    const double sm = (double)(device->sm_count > 0 ? device->sm_count : 1);
-    const double waves = (double)(int64_t)((tiles + sm - 1) / sm);
-    const double m = (double)candidate->tile_m;
-    const double n = (double)candidate->tile_n;
-    const double k = (double)unit->k;
-    const double arithmetic = m * n * k / MACS_A_CLOCK;
-    const double traffic = 2 * (m + n) * k / BYTES_A_CLOCK;
-    return waves * (TILE_START_CLOCKS + (arithmetic > traffic ? arithmetic : traffic));
+    const int64_t tiles =
+        (int64_t)unit->batch * ld_idx_ceil_div(unit->m, cut.m) * ld_idx_ceil_div(unit->n, cut.n);
+    return ldk_tile_clocks(tiles, unit->k, cut, device->sm_count);
 }
 
 uint32_t ldk_tune_filter(const struct ldk_tune_unit *unit, const struct ldk_tune_device *device,

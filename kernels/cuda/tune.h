@@ -74,7 +74,7 @@ struct ldk_tune_candidate {
     enum ldk_tune_family family;
     int32_t number;     /* variant, or the library's place in its own list */
     uint32_t signature; /* libraries: a number made of their name */
-    int32_t tile_m, tile_n, tile_k, threads, shared_bytes; /* 0: unknown (libraries) */
+    int32_t tile_m, tile_n, tile_k, splits, threads, shared_bytes; /* 0: unknown (libraries) */
 };
 
 struct ldk_tune_device {
@@ -83,11 +83,7 @@ struct ldk_tune_device {
 
 /* ---- The model ------------------------------------------------------------------------------- */
 
-/*
- * Predicted clocks: the tiles that the busiest multiprocessor gets, times the larger of a tile's
- * arithmetic and its traffic. Good for ranking tiles of one kernel family, no more. 0 without
- * tile sizes.
- */
+/* Predicted clocks on this device (tile_model.h); 0 without tile sizes. */
 double ldk_tune_model(const struct ldk_tune_unit *unit, const struct ldk_tune_device *device,
                       const struct ldk_tune_candidate *candidate);
 

@@ -88,6 +88,7 @@ uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_ca
         c->tile_m = v->tile_m;
         c->tile_n = v->tile_n;
         c->tile_k = v->tile_k;
+        c->splits = v->splits;
         c->threads = v->threads;
         c->shared_bytes = v->shared_bytes;
         used++;

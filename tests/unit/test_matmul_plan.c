@@ -166,8 +166,8 @@ static void levels_take_the_tiles_of_the_design(void **state)
     assert_string_equal(plan_conv(&c, &m)->name, "256x160");
     c = conv_of(2, 64, 64, 640, 640);
     assert_string_equal(plan_conv(&c, &m)->name, "256x160");
-    c = conv_of(2, 32, 32, 1280, 1280);
-    assert_string_equal(plan_conv(&c, &m)->name, "128x160");
+    c = conv_of(2, 32, 32, 1280, 1280); /* 64 large tiles, two blocks each */
+    assert_string_equal(plan_conv(&c, &m)->name, "256x160 k/2");
     c = conv_of(2, 16, 16, 1280, 1280); /* 32 tiles alone would leave three quarters idle */
     assert_true(plan_conv(&c, &m)->splits > 1);
     c = conv_of(1, 512, 512, 256, 256);

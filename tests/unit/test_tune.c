@@ -296,6 +296,34 @@ static void the_model_ranks_tiles_as_the_table_of_the_design_does(void **state)
     assert_true(ldk_tune_model(&deep, &device, &small) < ldk_tune_model(&deep, &device, &wide));
 }
 
+/* Parts of K fill a chip that has more multiprocessors than there are tiles, and cost where it has
+ * not. */
+static void the_model_splits_where_tiles_are_few(void **state)
+{
+    (void)state;
+    const struct ldk_tune_candidate whole = {.tile_m = 128, .tile_n = 160, .splits = 1};
+    const struct ldk_tune_candidate parts = {.tile_m = 128, .tile_n = 160, .splits = 4};
+    const struct ldk_tune_unit deep = {
+        .op = LDK_TUNE_CONV, .batch = 2, .m = 256, .n = 1280, .k = 11520};
+    const double few = ldk_tune_model(&deep, &device, &parts);
+    assert_true(few < 0.5 * ldk_tune_model(&deep, &device, &whole));
+    assert_true(few > 0.25 * ldk_tune_model(&deep, &device, &whole));
+    assert_true(ldk_tune_model(&conv, &device, &whole) < ldk_tune_model(&conv, &device, &parts));
+}
+
+/* Twice the rows and columns for once the traffic of each: half the bytes a product. */
+static void the_model_knows_the_l2_cache(void **state)
+{
+    (void)state;
+    const struct ldk_tune_candidate small = {.tile_m = 64, .tile_n = 64};
+    const struct ldk_tune_candidate large = {.tile_m = 128, .tile_n = 128};
+    const struct ldk_tune_unit unit = {
+        .op = LDK_TUNE_CONV, .batch = 132, .m = 1024, .n = 1280, .k = 1 << 20};
+    const double ratio =
+        ldk_tune_model(&unit, &device, &small) / ldk_tune_model(&unit, &device, &large);
+    assert_true(ratio > 1.99 && ratio < 2.01);
+}
+
 /* ---- Signatures ------------------------------------------------------------------------------ */
 
 /* Signature 1 wins at the reference batch, signature 2 would win at large ones. */
@@ -438,6 +466,8 @@ int main(void)
         cmocka_unit_test(at_most_twelve_are_left_and_libraries_keep_four_places),
         cmocka_unit_test(few_candidates_are_all_kept_in_their_order),
         cmocka_unit_test(the_model_ranks_tiles_as_the_table_of_the_design_does),
+        cmocka_unit_test(the_model_splits_where_tiles_are_few),
+        cmocka_unit_test(the_model_knows_the_l2_cache),
         cmocka_unit_test(the_signature_never_follows_the_batch),
         cmocka_unit_test(a_batch_nobody_measured_takes_what_the_reference_batch_got),
         cmocka_unit_test(without_determinism_every_batch_takes_its_fastest),
