@@ -3,13 +3,13 @@
  * follows the taps (stride, zero padding, nearest upsampling, two sources, phases), and the entry
  * point of every convolution.
  *
- * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled), with float32 sums / with fp16 ones: wide
- * 235-239 / 230-232, square 255 / -, low 109-110 / 123-125, narrow 112-118 / 130-138. Shared memory
- * of a tile: matmul_tile.cuh.
+ * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled), with float32 sums / with fp16 ones: grand
+ * 128 / -, wide 236-240 / 230-232, tall and square 255 / -, low 108-110 / 116-118, narrow 114-122 /
+ * 130-135. Shared memory of a tile: matmul_tile.cuh.
  *
  * Predicted bound: tensor cores and shared memory about even; L2 traffic decides the tile
- * (kernels.md 5.2). 320 to 320 channels at 128 x 128, two rows of a batch, are 60 GFLOP in four
- * rounds of wide tiles: 0.15 ms predicted at 400 TFLOP/s. Time: not measured.
+ * (kernels.md 5.2). 320 to 320 channels at 128 x 128, two rows of a batch, are 60 GFLOP in two
+ * rounds of grand tiles: 0.15 ms predicted at 400 TFLOP/s. Time: not measured.
  */
 #include "kernels/cuda/matmul_kernel.cuh"
 

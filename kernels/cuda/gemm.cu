@@ -6,9 +6,10 @@
  * GEGLU: weight rows alternate 8 values, 8 gates (pack.h), so one thread holds value and gate of
  * the same output in neighbouring n8 blocks and the tensor of 8 C channels never exists.
  *
- * Registers (ptxas 13.0, sm_80 and sm_120, none spilled), plain / GEGLU, fp16 sums in brackets:
- * wide 234-236 / 168-176 (234-236 / 211-217), square 255 / 228-230, low 108 / 96 (120-124 /
- * 122-124), narrow 108-112 / 114-116 (126-128 / 128). Shared memory of a tile: matmul_tile.cuh.
+ * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled), plain / GEGLU, fp16 sums in brackets:
+ * grand 128 / 126-128, wide 235-236 / 173-174 (234-236 / 205-217), tall 255 / 231-232, square 255 /
+ * 231-234, low 108 / 95-96 (112-124 / 114-124), narrow 108 / 106 (120-123 / 124-128). Shared memory
+ * of a tile: matmul_tile.cuh.
  *
  * Predicted bound: tensor cores, at C = 320 memory. Time: not measured.
  */

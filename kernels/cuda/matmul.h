@@ -22,10 +22,11 @@ extern "C" {
 
 enum {
     LDK_MATMUL_K = 32, /* of K in one slice: no slice of a fast shape crosses a tap or source */
-    LDK_MATMUL_PROMOTE = 128,   /* of K that fp16 accumulators hold before they go to float32 */
-    LDK_MATMUL_BAND = 8,        /* rows of tiles that are walked together */
-    LDK_MOMENT_ROWS = 128,      /* of a tile that one record of moments covers, at most */
-    LDK_MATMUL_LAST_OUTPUTS = 8 /* up to which the direct kernel of few outputs is offered */
+    LDK_MATMUL_PROMOTE = 128, /* of K that fp16 accumulators hold before they go to float32 */
+    LDK_MATMUL_BAND = 8,      /* rows of tiles that are walked together */
+    LDK_MOMENT_ROWS = 128,    /* of a tile that one record of moments covers, at most */
+    LDK_MATMUL_STRIDE_MAX = 1 << 22, /* elements of a row of A or B, 256 of which are a tile's */
+    LDK_MATMUL_LAST_OUTPUTS = 8      /* up to which the direct kernel of few outputs is offered */
 };
 
 /* Which code runs a launch. */

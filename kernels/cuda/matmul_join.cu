@@ -3,8 +3,8 @@
  * blocks share the K of a tile and leave float32 fragments, which one block a tile adds in the
  * parts' order. A fixed order, no atomics: equal bits on every run.
  *
- * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled): wide 240-246, GEGLU 174-176; low 113-117,
- * GEGLU 108-110.
+ * Registers (ptxas 13.0, sm_80 .. sm_120, none spilled): grand 128; wide 240-246, GEGLU 172-174; low
+ * 113-117, GEGLU 108-110.
  *
  * Predicted bound: L2, splits * M * N * 4 bytes read. Time: not measured.
  */

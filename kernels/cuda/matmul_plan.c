@@ -72,11 +72,13 @@ static bool is_same_conv(const struct ldk_matmul *m)
            m->grid_w == m->in_w && m->positions == m->in_h * m->in_w && one_half_type(m);
 }
 
-/* Slices of K never cross a tap or a source, and rows of y are whole vectors. */
+/* Slices of K never cross a tap or a source, rows of y are whole vectors, and the walkers count the
+ * elements between a tile's rows in 32 bits. */
 static bool fits_tiles(const struct ldk_matmul *m)
 {
     return one_half_type(m) && m->c0 % LDK_MATMUL_K == 0 && m->c1 % LDK_MATMUL_K == 0 &&
-           m->out_n % 8 == 0;
+           m->out_n % 8 == 0 && m->c0 <= LDK_MATMUL_STRIDE_MAX && m->c1 <= LDK_MATMUL_STRIDE_MAX &&
+           m->w_stride <= LDK_MATMUL_STRIDE_MAX;
 }
 
 /* Registers for both sets of sums; mirrors F16_SUMS. */

@@ -22,12 +22,23 @@ template <class Tile> struct matmul_copy_lane {
     }
 };
 
+/* Bit i: row `row` + i * STRIDE is one of `rows`. */
+template <int COPIES, int STRIDE>
+static __device__ __forceinline__ uint32_t matmul_inside(int32_t row, int32_t rows)
+{
+    uint32_t inside = 0;
+    LDK_UNROLL
+    for (int i = 0; i < COPIES; i++)
+        inside |= static_cast<uint32_t>(row + i * STRIDE < rows) << i;
+    return inside;
+}
+
 /* ---- Weights: rows of one length, K in one line --------------------------------------------------- */
 
 template <class Tile, class T> struct walk_weights {
     const T *from;
-    size_t step;
-    int32_t row, rows; /* this thread's first row, rows that are there */
+    int32_t step;    /* elements between two of this thread's rows */
+    uint32_t inside; /* bit i: copy i has something to read */
     int to;
 
     __device__ __forceinline__ walk_weights(const ldk_matmul &m, const matmul_place &place,
@@ -35,11 +46,10 @@ template <class Tile, class T> struct walk_weights {
     {
         const matmul_copy_lane<Tile> lane;
         to = Tile::A_BYTES + lane.at;
-        row = lane.row;
-        rows = m.w_rows - place.col;
-        step = static_cast<size_t>(Tile::COPY_ROWS) * static_cast<size_t>(m.w_stride);
+        inside = matmul_inside<Tile::B_COPIES, Tile::COPY_ROWS>(lane.row, m.w_rows - place.col);
+        step = Tile::COPY_ROWS * m.w_stride;
         const size_t first = static_cast<size_t>(place.phase) * static_cast<size_t>(m.w_rows) +
-                             static_cast<size_t>(place.col + row);
+                             static_cast<size_t>(place.col + lane.row);
         from = static_cast<const T *>(m.w) + first * static_cast<size_t>(m.w_stride) +
                slice * Tile::K + lane.chunk * 8;
     }
@@ -48,14 +58,13 @@ template <class Tile, class T> struct walk_weights {
     {
         LDK_UNROLL
         for (int i = 0; i < Tile::B_COPIES; i++) {
-            const int r = row + i * Tile::COPY_ROWS;
-            if (Tile::N % Tile::COPY_ROWS != 0 && r >= Tile::N)
+            /* The last rows of the tile are fewer than threads have rows for. */
+            constexpr int ALL = Tile::N / Tile::COPY_ROWS, REST = Tile::N % Tile::COPY_ROWS;
+            if (i == ALL && static_cast<int>(threadIdx.x) >= REST * Tile::CHUNKS)
                 break;
-            const bool there = r < rows;
+            const bool there = (inside >> i & 1) != 0;
             ldk_cp_async<16>(stage + to + i * Tile::COPY_ROWS * Tile::ROW_BYTES,
-                             there ? from + static_cast<size_t>(i) * step
-                                   : static_cast<const T *>(m.w),
-                             there ? 16 : 0);
+                             there ? from + i * step : static_cast<const T *>(m.w), there ? 16 : 0);
         }
     }
 
@@ -69,8 +78,8 @@ template <class Tile, class T> struct walk_weights {
 
 template <class Tile, class T> struct walk_rows {
     const T *from;
-    size_t step;
-    int32_t row, rows;
+    int32_t step; /* elements between two of this thread's rows */
+    uint32_t inside;
     int32_t left; /* slices until the source ends */
     int to;
 
@@ -79,22 +88,22 @@ template <class Tile, class T> struct walk_rows {
     {
         const matmul_copy_lane<Tile> lane;
         to = lane.at;
-        row = lane.row;
-        rows = place.rows;
+        inside = matmul_inside<Tile::A_COPIES, Tile::COPY_ROWS>(lane.row, place.rows);
         const int32_t first = m.c0 / Tile::K;
         const bool second = slice >= first;
-        enter(m, place, second, second ? slice - first : slice, lane.chunk);
+        enter(m, place, second, second ? slice - first : slice);
     }
 
     __device__ __forceinline__ void enter(const ldk_matmul &m, const matmul_place &place,
-                                          bool second, int32_t slice, int chunk)
+                                          bool second, int32_t slice)
     {
+        const matmul_copy_lane<Tile> lane;
         const T *x = static_cast<const T *>(second ? m.x1 : m.x0);
         const int32_t channels = second ? m.c1 : m.c0;
         const size_t at = static_cast<size_t>(place.image) * static_cast<size_t>(m.positions) +
-                          static_cast<size_t>(place.row + row);
-        from = x + at * static_cast<size_t>(channels) + slice * Tile::K + chunk * 8;
-        step = static_cast<size_t>(Tile::COPY_ROWS) * static_cast<size_t>(channels);
+                          static_cast<size_t>(place.row + lane.row);
+        from = x + at * static_cast<size_t>(channels) + slice * Tile::K + lane.chunk * 8;
+        step = Tile::COPY_ROWS * channels;
         left = second ? INT32_MAX : channels / Tile::K - slice;
     }
 
@@ -102,10 +111,9 @@ template <class Tile, class T> struct walk_rows {
     {
         LDK_UNROLL
         for (int i = 0; i < Tile::A_COPIES; i++) {
-            const bool there = row + i * Tile::COPY_ROWS < rows;
+            const bool there = (inside >> i & 1) != 0;
             ldk_cp_async<16>(stage + to + i * Tile::COPY_ROWS * Tile::ROW_BYTES,
-                             there ? from + static_cast<size_t>(i) * step
-                                   : static_cast<const T *>(m.x0),
+                             there ? from + i * step : static_cast<const T *>(m.x0),
                              there ? 16 : 0);
         }
     }
@@ -114,7 +122,7 @@ template <class Tile, class T> struct walk_rows {
     {
         from += Tile::K;
         if (--left == 0 && m.c1 > 0)
-            enter(m, place, true, 0, matmul_copy_lane<Tile>().chunk);
+            enter(m, place, true, 0);
     }
 };
 

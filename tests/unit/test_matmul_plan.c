@@ -156,6 +156,17 @@ static void every_linear_layer_has_a_legal_plan(void **state)
     }
 }
 
+/* The tiles' walkers count in 32 bits; the plain kernel does not. */
+static void rows_too_long_for_the_tiles_are_not_cut_into_them(void **state)
+{
+    (void)state;
+    struct ldk_matmul m;
+    struct ldk_linear l = linear_of(2, 64, LDK_MATMUL_STRIDE_MAX, 64);
+    assert_int_equal(plan_linear(&l, &m)->kind, LDK_MATMUL_TILES);
+    l = linear_of(2, 64, LDK_MATMUL_STRIDE_MAX + LDK_MATMUL_K, 64);
+    assert_int_equal(plan_linear(&l, &m)->kind, LDK_MATMUL_PLAIN);
+}
+
 /* ---- The choices of the design --------------------------------------------------------------- */
 
 static void levels_take_the_tiles_of_the_design(void **state)
@@ -242,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_convolution_has_a_legal_plan),
         cmocka_unit_test(every_linear_layer_has_a_legal_plan),
+        cmocka_unit_test(rows_too_long_for_the_tiles_are_not_cut_into_them),
         cmocka_unit_test(levels_take_the_tiles_of_the_design),
         cmocka_unit_test(doubling_takes_the_phase_form_where_there_is_one),
         cmocka_unit_test(signatures_tell_the_order_of_sums),
