@@ -141,6 +141,12 @@ const struct ldk_libs_info *ldk_libs_info(const struct ldk_libs *libs)
     return &libs->info;
 }
 
+void ldk_libs_keep_plans(struct ldk_libs *libs, const char *folder, const char *device)
+{
+    if (ld_fmt(libs->device, sizeof libs->device, "%s", device))
+        ldk_plan_store_init(&libs->store, folder);
+}
+
 int ldk_libs_workspace(struct ldk_libs *libs, void **out)
 {
     int code = LDK_OK;

@@ -44,6 +44,13 @@ void ldk_libs_close(struct ldk_libs *libs);
 const struct ldk_libs_info *ldk_libs_info(const struct ldk_libs *libs);
 
 /*
+ * Keep cuDNN's plans below `folder`, and load them from there instead of compiling them: a plan
+ * takes tenths of a second to compile and a millisecond to load (plan_store.h). `device` tells the
+ * GPU and its driver from all others. Both are copied.
+ */
+void ldk_libs_keep_plans(struct ldk_libs *libs, const char *folder, const char *device);
+
+/*
  * What the library's heuristic proposes for this shape, best first; 0 where it cannot do the
  * operator as it is (activations but none, two sources, moments, float32 output, a weight without
  * `bias16`, K with padding).

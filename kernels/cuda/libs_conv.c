@@ -2,7 +2,8 @@
  * Convolutions 3x3 through cuDNN's graph interface: convolution, bias, timestep row and residual
  * as one operation graph over NHWC tensors, intermediate values in float32. A way is an engine by
  * its number with the knobs that the heuristic turned: on Hopper one engine does all, and its knobs
- * are what decides. A plan per shape is made at its first use.
+ * are what decides. A plan per shape is made at its first use: compiled, or loaded from the file
+ * that an earlier process has left (plan_store.h).
  *
  * Source: cuDNN backend API documentation (operation graphs, engine configurations, numerical
  * notes, execution plans, variant packs).
@@ -15,6 +16,11 @@
 #include <string.h>
 
 #ifdef LDK_HAS_CUDNN
+
+/* Set by the build: a hash of this file, which says what graph a plan was compiled for. */
+#ifndef LDK_CONV_ID
+#define LDK_CONV_ID LATENTD_VERSION
+#endif
 
 static const char prefix[] = "cudnn:";
 
@@ -375,27 +381,113 @@ uint32_t ldk_libs_conv_ways(struct ldk_libs *libs, const struct ldk_conv *conv,
     return count;
 }
 
-static bool build_plan(struct ldk_libs *libs, const struct ldk_conv *c, const struct config *config,
-                       struct ldk_cudnn_plan *plan)
+/* ---- Plans ----------------------------------------------------------------------------------- */
+
+/* A finished plan that asks for no more than there is; it outlives its builder. */
+static bool take_plan(struct builder *b, cudnnBackendDescriptor_t ready,
+                      struct ldk_cudnn_plan *plan)
+{
+    int64_t got = 0;
+    int64_t bytes = 0;
+    if (b->failed ||
+        !get(b->dnn, ready, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
+             &bytes) ||
+        bytes > (int64_t)LDK_LIBS_WORKSPACE_BYTES)
+        return false;
+    plan->plan = ready;
+    plan->workspace_bytes = bytes;
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (b->objects[i] == ready)
+            b->objects[i] = b->objects[--b->count];
+    }
+    return true;
+}
+
+static bool compile_plan(struct ldk_libs *libs, const struct ldk_conv *c,
+                         const struct config *config, struct ldk_cudnn_plan *plan)
 {
     struct builder b = {.dnn = &libs->dnn};
-    int64_t got = 0;
     cudnnBackendDescriptor_t built = build_config(&b, build_graph(&b, c), config);
     cudnnBackendDescriptor_t ready = make(&b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     set(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &libs->dnn.handle);
     set_object(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, built);
     finish(&b, ready);
-    if (!b.failed && libs->dnn.cudnnBackendGetAttribute(
-                         ready, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
-                         &plan->workspace_bytes) != CUDNN_STATUS_SUCCESS)
-        b.failed = true;
-    const bool ok = !b.failed && plan->workspace_bytes <= (int64_t)LDK_LIBS_WORKSPACE_BYTES;
-    if (ok) { /* the plan outlives its builder */
-        plan->plan = ready;
-        b.count--;
+    plan->compiled = take_plan(&b, ready, plan);
+    release(&b);
+    return plan->compiled;
+}
+
+/* What cuDNN has made of a file is the engine that we asked for, every knob as we set it. */
+static bool is_config(struct builder *b, cudnnBackendDescriptor_t ready,
+                      const struct config *config)
+{
+    struct config found;
+    int64_t one = 0;
+    cudnnBackendDescriptor_t built = make(b, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    if (b->failed ||
+        !get(b->dnn, ready, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+             1, &one, &built) ||
+        !read_config(b->dnn, built, &found) || found.engine != config->engine)
+        return false;
+    for (uint32_t i = 0; i < config->knob_count; i++) {
+        uint32_t k = 0;
+        while (k < found.knob_count && (found.knobs[k].type != config->knobs[i].type ||
+                                        found.knobs[k].value != config->knobs[i].value))
+            k++;
+        if (k == found.knob_count)
+            return false;
+    }
+    return true;
+}
+
+static bool store_key(const struct ldk_libs *libs, const struct ldk_cudnn_plan *plan,
+                      char out[LDK_PLAN_KEY_SIZE])
+{
+    return ld_fmt(out, LDK_PLAN_KEY_SIZE, "%s, cudnn %d, graph %s: %s", libs->device,
+                  libs->info.cudnn, LDK_CONV_ID, plan->key);
+}
+
+/* cuDNN refuses another version's and another GPU's plans, but looks at no checksum: the store
+ * does. */
+static bool load_plan(struct ldk_libs *libs, const struct config *config,
+                      struct ldk_cudnn_plan *plan)
+{
+    struct builder b = {.dnn = &libs->dnn};
+    struct ld_buffer file = ld_buffer_make(LDK_PLAN_FILE_BYTES_MAX);
+    struct ld_span text;
+    char key[LDK_PLAN_KEY_SIZE];
+    bool good = store_key(libs, plan, key) && ldk_plan_store_read(&libs->store, key, &file, &text);
+    if (good) {
+        cudnnBackendDescriptor_t ready = make(&b, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+        set(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+            (int64_t)text.size, text.data);
+        set(&b, ready, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &libs->dnn.handle);
+        finish(&b, ready);
+        good = !b.failed && is_config(&b, ready, config) && take_plan(&b, ready, plan);
     }
     release(&b);
-    return ok;
+    ld_buffer_deinit(&file);
+    return good;
+}
+
+/* Engines that cannot be written down are compiled each time. */
+static void keep_plan(struct ldk_libs *libs, struct ldk_cudnn_plan *plan)
+{
+    char key[LDK_PLAN_KEY_SIZE];
+    int64_t bytes = 0;
+    char *text = NULL;
+    plan->compiled = false; /* tried once */
+    if (!libs->store.folder[0] || !store_key(libs, plan, key) ||
+        libs->dnn.cudnnBackendGetAttribute(
+            plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &bytes,
+            NULL) != CUDNN_STATUS_SUCCESS ||
+        bytes <= 0 || bytes > LDK_PLAN_BYTES_MAX)
+        return;
+    text = ld_heap_alloc((size_t)bytes);
+    if (text && get(&libs->dnn, plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
+                    CUDNN_TYPE_CHAR, bytes, &bytes, text))
+        ldk_plan_store_write(&libs->store, key, ld_span_of(text, (size_t)bytes));
+    ld_heap_free(text);
 }
 
 /* Who makes room: the least recently used, and first of those that only the tuner used. */
@@ -436,7 +528,7 @@ static struct ldk_cudnn_plan *plan_for(struct ldk_libs *libs, const struct ldk_l
     memset(plan, 0, sizeof *plan);
     memcpy(plan->key, key, sizeof key);
     plan->used = ++libs->clock;
-    plan->refused = !build_plan(libs, c, config, plan);
+    plan->refused = !load_plan(libs, config, plan) && !compile_plan(libs, c, config, plan);
     return plan;
 }
 
@@ -479,6 +571,8 @@ int ldk_libs_conv(struct ldk_libs *libs, const struct ldk_libs_way *way,
     if (!plan || plan->refused)
         return LDK_E_UNSUPPORTED;
     plan->recorded = plan->recorded || stream; /* the tuner measures on the default stream */
+    if (plan->recorded && plan->compiled)
+        keep_plan(libs, plan);
     const int code = ldk_libs_workspace(libs, &workspace);
     if (code != LDK_OK)
         return code;

@@ -6,6 +6,7 @@
 #define LDK_LIBS_TABLE_H
 
 #include "kernels/cuda/libs.h"
+#include "kernels/cuda/plan_store.h"
 #include "kernels/cuda/rt.h"
 
 #if defined(__has_include)
@@ -20,7 +21,7 @@
 #endif
 
 /* LDK_LIBS_ALIGN: bytes that operands are aligned to, all that we promise. */
-enum { LDK_LIBS_PLANS_MAX = 256, LDK_LIBS_ALIGN = 16 };
+enum { LDK_LIBS_PLANS_MAX = 256, LDK_LIBS_ALIGN = 16, LDK_LIBS_DEVICE_SIZE = 256 };
 /* What algorithms may use; more buys nothing for these shapes (the libraries' own advice is 32 MB
  * on Hopper). */
 static const size_t LDK_LIBS_WORKSPACE_BYTES = (size_t)32 << 20;
@@ -80,6 +81,7 @@ struct ldk_cudnn_plan {
     int64_t workspace_bytes;
     bool refused;  /* the engine cannot do it; asked once */
     bool recorded; /* ran for the backend: a graph may hold its kernels */
+    bool compiled; /* here: no file has it */
     uint64_t used;
 };
 #endif
@@ -97,6 +99,8 @@ struct ldk_libs {
     uint32_t plan_count;
     uint64_t clock, plans_lost;
 #endif
+    struct ldk_plan_store store;
+    char device[LDK_LIBS_DEVICE_SIZE]; /* what a kept plan is for */
 };
 
 /* The scratch memory of library calls, made at the first use. LDK_OK or the runtime's code. */

@@ -42,6 +42,16 @@ struct ldk_tuner {
     uint64_t renewed;  /* how often they found another variant than the default */
 };
 
+/* Where and for what the libraries' plans are kept, beside the decisions. */
+static void keep_plans(const struct ldk_tuner *tuner)
+{
+    const struct ldk_tune_identity *own = &tuner->identity;
+    char device[256];
+    if (ld_fmt(device, sizeof device, "%s, sm %d, %d multiprocessors, driver %d", own->device,
+               tuner->device.arch, own->sm_count, own->driver))
+        ldk_libs_keep_plans(tuner->libs, tuner->folder, device);
+}
+
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_options *options,
@@ -91,6 +101,8 @@ enum ld_code ldk_tuner_create(struct ldk_tuner **out, const struct ldk_tuner_opt
         tuner->folder[0] = '\0';
     if (options->idle && tuner->folder[0])
         ldk_tune_cache_read(&tuner->idle, tuner->folder, &tuner->idle_identity);
+    if (tuner->libs && tuner->folder[0])
+        keep_plans(tuner);
     return LD_OK;
 }
 

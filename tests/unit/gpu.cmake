@@ -37,10 +37,15 @@ if(LATENTD_CUDA_INCLUDE)
     ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
 endif()
 
+# The same tuner, with libraries that do nothing.
+ld_unit_test(test_tuner_plans ld_cuda_backend ld_kernels)
+target_sources(test_tuner_plans PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c
+  ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c)
+
 # What the real libraries say of our calls, where they are. cuDNN opens the driver, for which the toolkit's
-# stub will do, and keeps memory that nothing frees.
+# stub will do as long as nothing is compiled, and keeps memory that nothing frees.
 ld_unit_test(test_libs_real ld_fake_gpu ld_cuda_backend ld_kernels)
-target_sources(test_libs_real PRIVATE
+target_sources(test_libs_real PRIVATE unit/cudnn_fixture.c
   ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
 target_link_libraries(test_libs_real PRIVATE ${CMAKE_DL_LIBS})
 set_tests_properties(unit/test_libs_real PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
@@ -56,6 +61,23 @@ if(LATENTD_CUDA_INCLUDE)
     set_tests_properties(unit/test_libs_real PROPERTIES
       ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/driver_stub")
   endif()
+endif()
+
+# Plans that are compiled in earnest, and what is kept of them.
+ld_unit_test(test_plans_real ld_fake_gpu ld_cuda_backend ld_kernels)
+target_sources(test_plans_real PRIVATE unit/cudnn_fixture.c
+  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+target_link_libraries(test_plans_real PRIVATE ${CMAKE_DL_LIBS})
+set_tests_properties(unit/test_plans_real PROPERTIES TIMEOUT 300) # tens of compilations
+if(LATENTD_CUDA_INCLUDE)
+  target_include_directories(test_plans_real SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+  add_library(fake_driver SHARED cuda/fake_driver.c)
+  target_link_libraries(fake_driver PRIVATE ld_options)
+  set_target_properties(fake_driver PROPERTIES OUTPUT_NAME cuda SUFFIX .so.1
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/fake_driver)
+  add_dependencies(test_plans_real fake_driver)
+  set_tests_properties(unit/test_plans_real PROPERTIES
+    ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_driver")
 endif()
 
 # The engine over the same: sources of the fake come before the libraries that hold the real ones.

@@ -5,8 +5,8 @@
  * a device in its place (its compilation ahead of time) and is stopped before it compiles. Skips
  * where the libraries are not installed.
  */
-#include "kernels/cuda/libs_table.h"
 #include "tests/cuda/fake_gpu.h"
+#include "tests/unit/cudnn_fixture.h"
 
 #include <dlfcn.h>
 #include <setjmp.h>
@@ -17,12 +17,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#ifdef LDK_HAS_CUDNN
-#if CUDNN_MAJOR * 100 + CUDNN_MINOR >= 908 /* plans without a device */
-#define HAS_PROPERTIES 1
-#endif
-#endif
 
 /* Nothing is read: addresses are all that counts. */
 static _Alignas(256) unsigned char memory[7][256];
@@ -35,7 +29,7 @@ static int reset(void **state)
     return 0;
 }
 
-#if defined(LDK_HAS_CUBLASLT) || defined(HAS_PROPERTIES)
+#ifdef LDK_HAS_CUBLASLT
 static void find(void *library, const char *name, void *out)
 {
     void *symbol = dlsym(library, name);
@@ -280,72 +274,24 @@ static void cublaslt_reads_a_layer_as_it_is_meant(void **state)
 
 #ifdef HAS_PROPERTIES
 
-/* A Hopper of 132 multiprocessors in cuDNN's own words. */
-static const char device[] =
-    "{\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,\"deviceName\":\"a Hopper\","
-    "\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
-    "\"regsPerBlock\":65536,\"multiProcessorCount\":132,\"warpSize\":32,"
-    "\"maxSharedMemoryPerBlock\":49152,\"maxSharedMemoryPerBlockOptin\":232448,"
-    "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,"
-    "\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,"
-    "\"supportCoopLaunch\":1,\"smClockRateKHz\":1980000,\"memClockRateKHz\":3201000,"
-    "\"l2CacheSize\":62914560,\"totalGlobalMem\":150754820096}";
-
 static struct ldk_libs dnn_libs;
-static struct ldk_cudnn real;
-static cudnnBackendDescriptor_t properties, plan;
-static void (*last_error)(char *text, size_t size);
+static cudnnBackendDescriptor_t plan;
 static int heuristics, executions;
-
-static cudnnStatus_t accepted(cudnnStatus_t status, const char *what, int which)
-{
-    char text[512] = "";
-    if (status != CUDNN_STATUS_SUCCESS) {
-        last_error(text, sizeof text);
-        fail_msg("%s %d is refused (status %d): %s", what, which, (int)status, text);
-    }
-    return status;
-}
 
 static cudnnStatus_t create(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *out)
 {
-    (void)accepted(real.cudnnBackendCreateDescriptor(type, out), "descriptor", (int)type);
+    (void)accepted(real_cudnn.cudnnBackendCreateDescriptor(type, out), "descriptor", (int)type);
     if (type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)
         plan = *out;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-static void give_device(cudnnBackendDescriptor_t object, cudnnBackendAttributeName_t name)
-{
-    (void)accepted(
-        real.cudnnBackendSetAttribute(object, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &properties),
-        "device properties, attribute", (int)name);
-}
-
-/* Where a handle belongs, the device's properties stand. */
-static cudnnStatus_t set(cudnnBackendDescriptor_t object, cudnnBackendAttributeName_t name,
-                         cudnnBackendAttributeType_t type, int64_t count, const void *values)
-{
-    if (name == CUDNN_ATTR_OPERATIONGRAPH_HANDLE)
-        return CUDNN_STATUS_SUCCESS;
-    if (name == CUDNN_ATTR_EXECUTION_PLAN_HANDLE) {
-        give_device(object, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP);
-        return CUDNN_STATUS_SUCCESS;
-    }
-    (void)accepted(real.cudnnBackendSetAttribute(object, name, type, count, values), "attribute",
-                   (int)name);
-    if (name == CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)
-        give_device(object, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP);
-    if (name == CUDNN_ATTR_ENGINE_OPERATION_GRAPH)
-        give_device(object, CUDNN_ATTR_ENGINE_DEVICEPROP);
     return CUDNN_STATUS_SUCCESS;
 }
 
 /* Compiling takes seconds, and its end a driver. */
 static cudnnStatus_t finalize(cudnnBackendDescriptor_t object)
 {
-    return object == plan ? CUDNN_STATUS_SUCCESS
-                          : accepted(real.cudnnBackendFinalize(object), "descriptor's end", 0);
+    return object == plan
+               ? CUDNN_STATUS_SUCCESS
+               : accepted(real_cudnn.cudnnBackendFinalize(object), "descriptor's end", 0);
 }
 
 static cudnnStatus_t get(cudnnBackendDescriptor_t object, cudnnBackendAttributeName_t name,
@@ -358,15 +304,8 @@ static cudnnStatus_t get(cudnnBackendDescriptor_t object, cudnnBackendAttributeN
         return CUDNN_STATUS_SUCCESS;
     }
     heuristics += name == CUDNN_ATTR_ENGINEHEUR_RESULTS;
-    return accepted(real.cudnnBackendGetAttribute(object, name, type, wanted, count, values),
+    return accepted(real_cudnn.cudnnBackendGetAttribute(object, name, type, wanted, count, values),
                     "attribute asked for", (int)name);
-}
-
-static cudnnStatus_t set_stream(cudnnHandle_t handle, cudaStream_t stream)
-{
-    (void)handle;
-    (void)stream;
-    return CUDNN_STATUS_SUCCESS;
 }
 
 static cudnnStatus_t execute(cudnnHandle_t handle, cudnnBackendDescriptor_t given,
@@ -377,34 +316,6 @@ static cudnnStatus_t execute(cudnnHandle_t handle, cudnnBackendDescriptor_t give
     assert_non_null(pack);
     executions++;
     return CUDNN_STATUS_SUCCESS;
-}
-
-/* Does cuDNN know the device by these words? Another version may want more of them. */
-static bool make_properties(void)
-{
-    return real.cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &properties) ==
-               CUDNN_STATUS_SUCCESS &&
-           real.cudnnBackendSetAttribute(properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
-                                         CUDNN_TYPE_CHAR, sizeof device - 1,
-                                         device) == CUDNN_STATUS_SUCCESS &&
-           real.cudnnBackendFinalize(properties) == CUDNN_STATUS_SUCCESS;
-}
-
-static void open_cudnn(void *library)
-{
-#define FIND(function)                                                                             \
-    find(library, #function, &real.function);                                                      \
-    dnn_libs.dnn.function = real.function;
-    LDK_CUDNN_FUNCTIONS(FIND)
-#undef FIND
-    find(library, "cudnnGetLastErrorString", &last_error);
-    dnn_libs.cudnn_library = library;
-    dnn_libs.dnn.cudnnBackendCreateDescriptor = create;
-    dnn_libs.dnn.cudnnBackendSetAttribute = set;
-    dnn_libs.dnn.cudnnBackendGetAttribute = get;
-    dnn_libs.dnn.cudnnBackendFinalize = finalize;
-    dnn_libs.dnn.cudnnBackendExecute = execute;
-    dnn_libs.dnn.cudnnSetStream = set_stream;
 }
 
 /* One of every kind in the networks, and odd sides. */
@@ -425,18 +336,12 @@ static void cudnn_takes_every_kind_of_convolution(void **state)
     (void)state;
 #ifdef HAS_PROPERTIES
     enum { BATCH = 2, KINDS = sizeof kinds / sizeof kinds[0] };
-    char name[64];
-    (void)snprintf(name, sizeof name, "libcudnn.so.%d", CUDNN_MAJOR);
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library) {
-        print_message("needs %s\n", name);
+    if (!open_real_cudnn(&dnn_libs))
         skip();
-    }
-    open_cudnn(library);
-    if (!make_properties()) {
-        print_message("needs a cuDNN that takes these device properties\n");
-        skip();
-    }
+    dnn_libs.dnn.cudnnBackendCreateDescriptor = create;
+    dnn_libs.dnn.cudnnBackendGetAttribute = get;
+    dnn_libs.dnn.cudnnBackendFinalize = finalize;
+    dnn_libs.dnn.cudnnBackendExecute = execute;
     /* Engines that compile are proposed where there is a driver to load, if only a stub. */
     const bool driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) != NULL;
     int runs = 0;
@@ -475,11 +380,7 @@ static void cudnn_takes_every_kind_of_convolution(void **state)
         }
     }
     assert_int_equal(executions, runs);
-    ldk_libs_conv_deinit(&dnn_libs);
-    if (dnn_libs.workspace)
-        assert_int_equal(ldk_rt_free(dnn_libs.workspace), 0);
-    assert_int_equal(real.cudnnBackendDestroyDescriptor(properties), CUDNN_STATUS_SUCCESS);
-    assert_int_equal(dlclose(library), 0);
+    close_real_cudnn(&dnn_libs);
     if (!driver)
         print_message("engines need libcuda.so.1: graphs alone were looked at\n");
 #else
