@@ -17,7 +17,7 @@ static const char prefix[] = "plan-";
 static const char temporary_prefix[] = ".plan-";
 
 enum {
-    FILE_MODE = 0644,
+    FILE_MODE = 0600,
     FOLDER_MODE = 0755,
     HEAD_SIZE = sizeof FIRST_LINE - 1 + 27, /* three numbers of eight digits */
     TEMPORARY_SIZE = LDK_PLAN_FILE_NAME_SIZE + 32,

@@ -176,6 +176,20 @@ static void what_was_written_is_read_again(void **state)
     assert_int_equal(log_lines(), 0);
 }
 
+/* A library may leave in a plan what was in its process's memory. */
+static void nobody_else_may_read_a_plan(void **state)
+{
+    (void)state;
+    char path[PATH_MAX_HERE];
+    struct stat info;
+    const mode_t mask = umask(0);
+    write_plan(key);
+    (void)umask(mask);
+    path_of(key, path);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+}
+
 static void without_a_folder_nothing_is_kept(void **state)
 {
     (void)state;
@@ -492,6 +506,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_folder, close_folder)
     const struct CMUnitTest tests[] = {
         TEST(what_was_written_is_read_again),
+        TEST(nobody_else_may_read_a_plan),
         TEST(without_a_folder_nothing_is_kept),
         TEST(no_damage_comes_back_as_a_plan),
         TEST(a_file_of_another_key_is_no_answer),
