@@ -3,7 +3,7 @@
  *   o[i,:] = sum_j p_ij v[j,:] / sum_j p_ij,   p_ij = 2^(c s_ij - c m_i),   s = q k^T,
  * with c = scale * log2(e) inside the one FMA before the exponential, so q is never rounded again.
  *
- * Work     A block owns 64 or 128 query rows of one head, a warp 16 or 32 of them, with Q fragments
+ * Work     A block owns 64 to 256 query rows of one head, a warp 16 or 32 of them, with Q fragments
  *          in registers for the whole walk. Keys come in steps of 64 (32 for d = 160), K and V
  *          double-buffered by cp.async, one barrier a step. Scores go from accumulators to the A
  *          operand of P V without leaving registers.
@@ -15,7 +15,7 @@
  * Tail     Steps that every row sees whole run without masks; the rest (end of the keys, the
  *          diagonal of a causal call) are peeled and work in groups of 16 keys, so 77 keys cost 80.
  * Shared   20, 36, 44, 42 KB for d = 40, 64, 80, 160. Registers (sm_90): 118, 126, 130, 166 with 64
- *          rows a block, 165, 224, 250, 184 with 128.
+ *          rows a block, 165, 224, 250, 184 with 128 and more.
  * Bound    d = 40: exponentials (16 a clock and SM) next to 2.5 + 2.5 mma per 16 x 16 scores; time:
  *          not measured.
  * Source   kernels.md 8; Dao 2023, arXiv:2307.08691.
@@ -39,7 +39,9 @@ template <int D_, int WARPS_, int MB_, int KEYS_> struct tile_shape {
     static constexpr int BUFFER = KEYS * PITCH;
     static constexpr int SHARED = 4 * BUFFER * 2; /* K and V, two steps, two bytes */
     static constexpr int GROUPS = KEYS / 16;
-    static constexpr int COPY_ROWS = THREADS / CHUNKS; /* rows that one pass of copies covers */
+    /* Rows that one pass of copies covers: even shares where there are such. */
+    static constexpr int PASSES = (KEYS * CHUNKS + THREADS - 1) / THREADS;
+    static constexpr int COPY_ROWS = KEYS % PASSES == 0 ? KEYS / PASSES : THREADS / CHUNKS;
     /* Blocks an SM should hold; 0 leaves the registers to ptxas. */
     static constexpr int RESIDENT = MB == 1 && D <= 64 ? 4 : 0;
     static_assert(D % 8 == 0 && KEYS % 16 == 0, "whole fragments");
@@ -378,9 +380,18 @@ static __global__ void __launch_bounds__(S::THREADS, S::RESIDENT)
 
 /* ---- Plan and launch ---------------------------------------------------------------------------- */
 
-enum { VARIANT_NARROW = LDK_VARIANT_PLAIN + 1, VARIANT_TALL, VARIANT_WIDE };
+enum { VARIANT_NARROW = LDK_VARIANT_PLAIN + 1, VARIANT_TALL, VARIANT_HIGH, VARIANT_WIDE };
 
-/* Instances: 64 rows a block, and 128 rows where registers allow two m16 blocks a warp. */
+/*
+ * Instances: 64 rows a block; 128 rows where registers allow two m16 blocks a warp; and as many
+ * rows an SM in fewer blocks, which read K and V less often and have more threads to copy them:
+ *
+ *                 rows   blocks an SM   L2 bytes, predicted, 1024 x 1024, two images (ptx-counts)
+ *   tall_40       128         3            3.37 GB a layer
+ *   high_40       192         2            2.3
+ *   tall_80       128         2            0.37
+ *   high_80       256         1            0.2; its warps wait for one another at each step
+ */
 using narrow_40 = tile_shape<40, 4, 1, 64>;
 using narrow_64 = tile_shape<64, 4, 1, 64>;
 using narrow_80 = tile_shape<80, 4, 1, 64>;
@@ -389,6 +400,8 @@ using tall_40 = tile_shape<40, 4, 2, 64>;
 using tall_64 = tile_shape<64, 4, 2, 64>;
 using tall_80 = tile_shape<80, 4, 2, 64>;
 using tall_160 = tile_shape<160, 8, 1, 32>;
+using high_40 = tile_shape<40, 6, 2, 64>;
+using high_80 = tile_shape<80, 8, 2, 64>;
 
 template <class S, class T, bool CAUSAL>
 static int launch(const struct ldk_attention *a, ldk_stream stream)
@@ -413,21 +426,32 @@ static int launch_causal(const struct ldk_attention *a, ldk_stream stream)
     return launch<narrow_64, bf16, true>(a, stream);
 }
 
-static int launch_mma(const struct ldk_attention *a, bool tall, ldk_stream stream)
+/* What is done with the instance of a width and variant: `Use::with<Shape>(...)`. */
+template <class Use, class... Arguments>
+static auto with_instance(int d, int number, Arguments... arguments)
 {
-    if (a->causal)
-        return launch_causal(a, stream);
-    switch (a->head_dim) {
-    case 40:
-        return tall ? launch_type<tall_40>(a, stream) : launch_type<narrow_40>(a, stream);
-    case 64:
-        return tall ? launch_type<tall_64>(a, stream) : launch_type<narrow_64>(a, stream);
-    case 80:
-        return tall ? launch_type<tall_80>(a, stream) : launch_type<narrow_80>(a, stream);
-    default:
-        return tall ? launch_type<tall_160>(a, stream) : launch_type<narrow_160>(a, stream);
-    }
+    const bool narrow = number == VARIANT_NARROW, high = number == VARIANT_HIGH;
+    if (d == 40)
+        return narrow ? Use::template with<narrow_40>(arguments...)
+               : high ? Use::template with<high_40>(arguments...)
+                      : Use::template with<tall_40>(arguments...);
+    if (d == 64)
+        return narrow ? Use::template with<narrow_64>(arguments...)
+                      : Use::template with<tall_64>(arguments...);
+    if (d == 80)
+        return narrow ? Use::template with<narrow_80>(arguments...)
+               : high ? Use::template with<high_80>(arguments...)
+                      : Use::template with<tall_80>(arguments...);
+    return narrow ? Use::template with<narrow_160>(arguments...)
+                  : Use::template with<tall_160>(arguments...);
 }
+
+struct launch_it {
+    template <class S> static int with(const struct ldk_attention *a, ldk_stream stream)
+    {
+        return launch_type<S>(a, stream);
+    }
+};
 
 static bool sane(const struct ldk_attention *a)
 {
@@ -456,6 +480,8 @@ static bool runs(const struct ldk_attention *a, int variant)
         return mma_fits(a);
     case VARIANT_TALL:
         return mma_fits(a) && !a->causal;
+    case VARIANT_HIGH:
+        return mma_fits(a) && !a->causal && (a->head_dim == 40 || a->head_dim == 80);
     case VARIANT_WIDE:
         return ldk_attention_wide_fits(a);
     default:
@@ -463,14 +489,18 @@ static bool runs(const struct ldk_attention *a, int variant)
     }
 }
 
-/* Tall blocks read K and V half as often, but want enough of them in one image to fill a GPU. Both
- * give the same bits, so the choice is free. */
+/* Tall blocks read K and V half as often, but want enough of them in one image to fill a GPU. All
+ * of them give the same bits, so the choice is free. */
 static int choose(const struct ldk_attention *a)
 {
+    enum { ENOUGH = 256 };
     if (a->variant != LDK_VARIANT_AUTO)
         return a->variant;
-    if (runs(a, VARIANT_TALL) &&
-        static_cast<int64_t>(a->batch) * a->heads * ld_idx_ceil_div(a->q_rows, 128) >= 256)
+    const int64_t slices = static_cast<int64_t>(a->batch) * a->heads;
+    if (runs(a, VARIANT_HIGH) && a->head_dim == 40 &&
+        slices * ld_idx_ceil_div(a->q_rows, high_40::ROWS) >= ENOUGH)
+        return VARIANT_HIGH;
+    if (runs(a, VARIANT_TALL) && slices * ld_idx_ceil_div(a->q_rows, tall_40::ROWS) >= ENOUGH)
         return VARIANT_TALL;
     if (runs(a, VARIANT_NARROW))
         return VARIANT_NARROW;
@@ -495,41 +525,31 @@ extern "C" int ldk_attention(const struct ldk_attention *a, ldk_stream stream)
         return ldk_attention_plain(a, stream);
     if (variant == VARIANT_WIDE)
         return a->workspace != nullptr ? ldk_attention_wide(a, stream) : LDK_E_INVALID;
-    return launch_mma(a, variant == VARIANT_TALL, stream);
+    return a->causal ? launch_causal(a, stream)
+                     : with_instance<launch_it>(a->head_dim, variant, a, stream);
 }
 
-template <class S> static struct ldk_variant describe(int number, const char *name)
-{
-    struct ldk_variant v = {};
-    v.number = number;
-    v.signature = 0x41000000u + S::KEYS; /* the order of a row's sums: steps of KEYS */
-    v.tile_m = S::ROWS;
-    v.tile_n = S::D;
-    v.tile_k = S::KEYS;
-    v.stages = 2;
-    v.threads = S::THREADS;
-    v.shared_bytes = S::SHARED;
-    v.name = name;
-    return v;
-}
-
-static struct ldk_variant describe_mma(int d, int number)
-{
-    const bool tall = number == VARIANT_TALL;
-    const char *name = tall ? "mma-128" : "mma-64";
-    if (d == 40)
-        return tall ? describe<tall_40>(number, name) : describe<narrow_40>(number, name);
-    if (d == 64)
-        return tall ? describe<tall_64>(number, name) : describe<narrow_64>(number, name);
-    if (d == 80)
-        return tall ? describe<tall_80>(number, name) : describe<narrow_80>(number, name);
-    return tall ? describe<tall_160>(number, name) : describe<narrow_160>(number, name);
-}
+struct describe_it {
+    template <class S> static struct ldk_variant with(int number)
+    {
+        struct ldk_variant v = {};
+        v.number = number;
+        v.signature = 0x41000000u + S::KEYS; /* the order of a row's sums: steps of KEYS */
+        v.tile_m = S::ROWS;
+        v.tile_n = S::D;
+        v.tile_k = S::KEYS;
+        v.stages = 2;
+        v.threads = S::THREADS;
+        v.shared_bytes = S::SHARED;
+        v.name = S::ROWS == 64 ? "mma-64" : S::ROWS == 128 ? "mma-128" : "mma-high";
+        return v;
+    }
+};
 
 static struct ldk_variant describe_any(const struct ldk_attention *a, int number)
 {
-    if (number == VARIANT_NARROW || number == VARIANT_TALL)
-        return describe_mma(a->head_dim, number);
+    if (number == VARIANT_NARROW || number == VARIANT_TALL || number == VARIANT_HIGH)
+        return with_instance<describe_it>(a->head_dim, number, number);
     struct ldk_variant v = number == VARIANT_WIDE ? ldk_attention_wide_variant()
                                                   : ldk_attention_plain_variant(a->head_dim);
     v.number = number;

@@ -5,6 +5,8 @@
  * image's bits depend neither on its batch nor on the block's height; and that the counted copies,
  * matrix products and bank conflicts are those of the tile walk.
  */
+#include "kernels/cuda/rt.h"
+#include "runtime/base/arena.h"
 #include "tests/cuda/hostcuda.h"
 
 #include <math.h>
@@ -12,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NARROW = 1, TALL = 2, WIDE = 3 };
+enum { NARROW = 1, TALL = 2, HIGH = 3, WIDE = 4 };
 
 struct attention_case {
     const char *name;
@@ -36,6 +38,9 @@ static const struct attention_case cases[] = {
     {"d 64, growing", NARROW, LDK_F16, 1, 17, 190, 1, 64, {0}, false, false, 1, 0.2f, 0},
     {"d 80", NARROW, LDK_F16, 1, 65, 154, 1, 80, {0}, false, false, 4, 0, 16},
     {"d 80 tall", TALL, LDK_F16, 1, 129, 65, 1, 80, {0}, false, true, 1, 0, 0},
+    {"high, growing maxima", HIGH, LDK_F16, 1, 195, 130, 1, 40, {0}, false, true, 2, 0.3f, 0},
+    {"high, two prompts", HIGH, LDK_BF16, 2, 21, 154, 2, 40, {77, 154}, false, false, 1, 0, 8},
+    {"d 80 high", HIGH, LDK_BF16, 1, 258, 141, 1, 80, {0}, false, true, 2, 0, 0},
     {"d 160", NARROW, LDK_F16, 1, 61, 61, 2, 160, {0}, false, true, 1, 0, 0},
     {"d 160 tall", TALL, LDK_BF16, 1, 130, 77, 1, 160, {77}, false, false, 1, 0, 0},
     {"tiny, causal", LDK_VARIANT_AUTO, LDK_F16, 3, 9, 40, 2, 16, {40, 3, 33}, true, false, 1, 0, 0},
@@ -226,9 +231,11 @@ static int64_t ceil_div(int64_t a, int64_t b)
 /* Products and copied bytes of one flash call: blocks of `rows`, groups of 16 keys. */
 static void check_flash_counts(const struct attention_case *c, const struct ldk_host_counters *n)
 {
-    const bool tall = c->variant == TALL;
-    const int64_t d = c->head_dim, rows = tall ? 128 : 64, warps = tall && d == 160 ? 8 : 4;
-    const int64_t blocks_m = rows / 16 / warps;
+    const int64_t d = c->head_dim;
+    const int64_t high = d == 40 ? 192 : 256;
+    const int64_t rows = c->variant == HIGH ? high : c->variant == TALL ? 128 : 64;
+    const int64_t blocks_m = c->variant == NARROW || d == 160 ? 1 : 2;
+    const int64_t warps = rows / 16 / blocks_m;
     int64_t mma = 0, tail = 0, bytes = 0;
     for (int32_t b = 0; b < c->batch; b++)
         for (int64_t row = 0; row < c->q_rows; row += rows) {
@@ -265,7 +272,7 @@ static void check_counts(const struct attention_case *c)
         return;
     hc_expect(n.ldmatrix_conflicts == 0, "%llu ldmatrix conflicts",
               (unsigned long long)n.ldmatrix_conflicts);
-    if (c->variant == NARROW || c->variant == TALL)
+    if (c->variant == NARROW || c->variant == TALL || c->variant == HIGH)
         check_flash_counts(c, &n);
     if (c->variant == WIDE)
         check_wide_counts(c, &n);
@@ -349,29 +356,35 @@ static void one_case(const struct attention_case *c, uint64_t seed)
     discard(&a, c->fused);
 }
 
-/* Blocks of 64 and of 128 rows say they give equal bits, and do. */
+/* Blocks of all heights say that they give equal bits, and do. */
 static void heights_give_equal_bits(int32_t head_dim)
 {
     const struct attention_case c = {"heights", NARROW, LDK_F16, 1,     70, 90, 1,
                                      head_dim,  {0},    false,   false, 2,  0,  0};
-    hc_case("both heights (d %d)", (int)head_dim);
+    const int32_t highest = head_dim == 40 || head_dim == 80 ? HIGH : TALL;
+    hc_case("all heights (d %d)", (int)head_dim);
     struct attention_data a = make(&c, 71);
-    struct ldk_variant variants[4];
-    const int32_t count = ldk_attention_variants(&a.op, variants, 4);
-    hc_expect(count == 3 && variants[1].number == NARROW && variants[2].number == TALL,
-              "%d variants", (int)count);
-    hc_expect(variants[1].signature == variants[2].signature &&
-                  variants[0].signature != variants[1].signature,
-              "signatures");
-    unsigned char *narrow = memory(a.o_count * 2), *tall = memory(a.o_count * 2);
+    struct ldk_variant variants[5];
+    const int32_t count = ldk_attention_variants(&a.op, variants, 5);
+    if (!hc_expect(count == highest + 1, "%d variants", (int)count))
+        return;
+    hc_expect(variants[0].signature != variants[NARROW].signature, "signatures");
+    unsigned char *narrow = memory(a.o_count * 2), *other = memory(a.o_count * 2);
     hc_expect(ldk_attention(&a.op, NULL) == LDK_OK, "narrow");
     hc_download(narrow, a.op.o, a.o_count * 2);
-    a.op.variant = TALL;
-    hc_expect(ldk_attention(&a.op, NULL) == LDK_OK, "tall");
-    hc_download(tall, a.op.o, a.o_count * 2);
-    hc_equal_bits("narrow and tall", narrow, tall, a.o_count * 2);
+    for (int32_t number = TALL; number <= highest; number++) {
+        hc_expect(variants[number].number == number &&
+                      variants[number].signature == variants[NARROW].signature &&
+                      variants[number].tile_m > variants[number - 1].tile_m,
+                  "variant %d", (int)number);
+        LD_ASSERT(ldk_rt_memset(a.op.o, 0x5a, a.o_count * 2, NULL) == 0);
+        a.op.variant = number;
+        hc_expect(ldk_attention(&a.op, NULL) == LDK_OK, "%s runs", variants[number].name);
+        hc_download(other, a.op.o, a.o_count * 2);
+        hc_equal_bits(variants[number].name, narrow, other, a.o_count * 2);
+    }
     free(narrow);
-    free(tall);
+    free(other);
     discard(&a, false);
 }
 
@@ -427,6 +440,7 @@ int main(void)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         one_case(&cases[i], 100 + 10 * i);
     heights_give_equal_bits(40);
+    heights_give_equal_bits(80);
     heights_give_equal_bits(160);
     wide_rows_in_two_chunks();
     what_cannot_run_says_so();
