@@ -1,33 +1,49 @@
 /*
  * Attention of wide heads (multiples of 128; the VAE's single head of 512), in chunks of query rows
  * through workspace. Three kernels a chunk:
- *   scores   S = c q k^T by tiles of 64 rows x 64 keys. A tile knows its rows' maxima over its own
- *            keys, so it leaves p = 2^(s - m_tile) in the activation type, m_tile and sum_tile p:
+ *   scores   S = c q k^T by tiles of 64 keys. A tile knows its rows' maxima over its own keys, so
+ *            it leaves p = 2^(s - m_tile) in the activation type, m_tile and sum_tile p:
  *            the scores themselves are never rounded and never stored.
  *   factors  per row m = max m_tile, l = sum 2^(m_tile - m) sum_tile; factor 2^(m_tile - m) / l.
  *   values   O = sum over key tiles of factor_tile * (P_tile V_tile): the sum over one tile is an
  *            mma chain of its own, the factor is one FMA per output and 64 keys.
  *
- * Tiles    One main loop for both products: 64 x 64 x 64 by 4 warps (scores: 16 rows a warp, so
- *          that a row's maximum stays within four lanes) and 64 x 128 x 64 (values: 32 x 64 a
- * warp), cp.async with two stages, rows of 144 or 272 bytes (odd in 16-byte chunks). Shared   36,
- * 52 KB. Registers (sm_90): 72, 48, 180. Bound at 1024x1024: 0.55 TFLOP and 1 GB of p written and
- * read; time: not measured. Source   kernels.md 8.6; the split of the softmax as in Milakov &
- * Gimelshein 2018, arXiv:1805.02867.
+ * Scores   A block owns 128 rows x 128 keys, a warp 32 x 64 of them: all keys of one tile, so that
+ *          a row's maximum stays within four lanes. Three stages of 32 columns.
+ * Values   A block owns 64 rows x 128 columns, a warp 32 x 64. Two stages of 64 keys, rows of an
+ *          odd number of 16-byte chunks.
+ * Shared   48, 52 KB. Registers (sm_90): 128, 48 (factors), 180.
+ * Bound    At 1024x1024: 0.55 TFLOP, and 1 GB of p written and read; time: not measured.
+ * Source   kernels.md 8.6; the split of the softmax as in Milakov & Gimelshein 2018,
+ *          arXiv:1805.02867.
  */
 #include "kernels/cuda/attention.cuh"
 
 enum {
-    TILE = 64,         /* keys a tile, rows a tile, and columns of K a stage */
+    TILE = 64,         /* keys whose p share a maximum */
     COLUMNS = 128,     /* columns of V a block of `values` owns */
-    THREADS = 128,     /* 4 warps */
+    THREADS = 128,     /* of `values` and `factors` */
     CHUNK_ROWS = 2048, /* query rows that share the workspace */
     NARROW_PITCH = TILE + 8,
     WIDE_PITCH = COLUMNS + 8,
-    SCORES_SHARED = 2 * 2 * TILE * NARROW_PITCH * 2,
     VALUES_SHARED = 2 * (TILE * NARROW_PITCH + TILE * WIDE_PITCH) * 2
 };
 static_assert(VALUES_SHARED <= 99 * 1024, "fits every target");
+
+/* A block of `scores`. */
+enum {
+    SCORES_ROWS = 128,
+    SCORES_KEYS = 128,
+    SCORES_K = 32, /* columns of q and k a stage: four swizzled chunks (ld_idx_swizzle) */
+    SCORES_THREADS = 256,
+    SCORES_STAGES = 3,
+    SCORES_STAGE = (SCORES_ROWS + SCORES_KEYS) * SCORES_K,
+    SCORES_SHARED = SCORES_STAGES * SCORES_STAGE * 2,
+    WARP_ROWS = 32
+};
+static_assert(SCORES_SHARED <= 48 * 1024, "no opt-in needed");
+static_assert(SCORES_THREADS / 32 * WARP_ROWS * NARROW_PITCH <= SCORES_STAGES * SCORES_STAGE,
+              "p is staged where q and k were");
 
 /* One chunk of one image and head, as the kernels see it. */
 struct wide_chunk {
@@ -79,29 +95,75 @@ static __device__ __forceinline__ void load_a(uint32_t *a, const T *tile, int ro
 
 /* ---- Scores ------------------------------------------------------------------------------------- */
 
-template <class T>
-static __device__ __forceinline__ void score_tile(float (&s)[8][4], const T *q, const T *k, int row,
-                                                  int lane)
+/* Where chunk `chunk` of row `row` lies in a stage, keys behind queries. */
+static __device__ __forceinline__ int scores_at(int row, int chunk)
 {
+    return row * SCORES_K + ld_idx_swizzle(row, chunk) * 8;
+}
+
+/* This thread's chunks of 128 rows of queries or keys, a chunk a pass: where they come from and go
+ * to. Rows from `end` on become zeros. */
+struct score_rows {
+    static constexpr int CHUNKS = SCORES_K / 8, PASS = SCORES_THREADS / CHUNKS;
+    static constexpr int PASSES = SCORES_ROWS / PASS;
+    static_assert(SCORES_ROWS == SCORES_KEYS && SCORES_ROWS % PASS == 0, "whole passes");
+
+    int from[PASSES]; /* -1: no such row */
+    int to;
+
+    __device__ __forceinline__ score_rows(int at, int row0, int end, int stride, int tid)
+    {
+        const int row = tid / CHUNKS, chunk = tid % CHUNKS;
+        to = scores_at(at + row, chunk);
+        LDK_UNROLL
+        for (int i = 0; i < PASSES; i++) {
+            const int of = row0 + row + i * PASS;
+            from[i] = of < end ? of * stride + chunk * 8 : -1;
+        }
+    }
+
+    template <class T> __device__ __forceinline__ void send(T *stage, const T *columns) const
+    {
+        LDK_UNROLL
+        for (int i = 0; i < PASSES; i++)
+            ldk_cp_async<16>(stage + to + i * PASS * SCORES_K,
+                             columns + (from[i] < 0 ? 0 : from[i]), from[i] < 0 ? 0 : 16);
+    }
+};
+
+/* One stage's share of 32 rows and 64 keys. The second k16 step is two chunks on, which the swizzle
+ * turns into one flipped bit; it is the same for every eighth row. */
+template <class T>
+static __device__ __forceinline__ void score_tile(float (&s)[2][8][4], const T *stage, int row,
+                                                  int key, int lane)
+{
+    const int a_at = scores_at(row + lane % 16, lane / 16);
+    const int b_at = scores_at(SCORES_ROWS + key + lane / 16 * 8 + lane % 8, lane / 8 % 2);
     LDK_UNROLL
-    for (int step = 0; step < TILE; step += 16) {
-        uint32_t a[4];
-        load_a<NARROW_PITCH>(a, q, row, step, lane);
+    for (int step = 0; step < SCORES_K; step += 16) {
+        uint32_t a[2][4];
+        LDK_UNROLL
+        for (int m = 0; m < 2; m++)
+            ldk_ldmatrix_x4(a[m], stage + (a_at ^ step) + m * 16 * SCORES_K);
         LDK_UNROLL
         for (int n = 0; n < 8; n += 2) { /* 16 keys: two n8 blocks */
             uint32_t b[4];
-            const int key = n * 8 + lane / 16 * 8 + lane % 8;
-            ldk_ldmatrix_x4(b, k + key * NARROW_PITCH + step + lane / 8 % 2 * 8);
-            ldk_mma_16816<T>(s[n], a, b);
-            ldk_mma_16816<T>(s[n + 1], a, b + 2);
+            ldk_ldmatrix_x4(b, stage + (b_at ^ step) + n * 8 * SCORES_K);
+            LDK_UNROLL
+            for (int m = 0; m < 2; m++) {
+                ldk_mma_16816<T>(s[m][n], a[m], b);
+                ldk_mma_16816<T>(s[m][n + 1], a[m], b + 2);
+            }
         }
     }
 }
 
-/* Turn one row's scores (half h of the fragment) into p; store its maximum and its sum. */
+/* Turn one row's scores (half h of a fragment) into p, rounded into `to`; store their maximum and
+ * sum. */
 template <class T>
 static __device__ __forceinline__ void finish_row(const struct wide_chunk &a, float (&s)[8][4],
-                                                  int h, int row, int tile, int keys, int lane)
+                                                  int h, int row, int tile, int keys, T *to,
+                                                  int lane)
 {
     float most = -INFINITY;
     LDK_UNROLL
@@ -115,14 +177,12 @@ static __device__ __forceinline__ void finish_row(const struct wide_chunk &a, fl
     most = fmaxf(most, __shfl_xor_sync(LDK_ALL_LANES, most, 1));
     most = fmaxf(most, __shfl_xor_sync(LDK_ALL_LANES, most, 2));
     float sum = 0.0f;
-    T *p = static_cast<T *>(a.p) + (static_cast<int64_t>(row) * a.tiles + tile) * TILE;
     LDK_UNROLL
     for (int n = 0; n < 8; n++) {
         const float low = ldk_ex2(s[n][2 * h] - most);
         const float high = ldk_ex2(s[n][2 * h + 1] - most);
         sum += low + high;
-        if (row < a.rows)
-            ldk_st(p + n * 8 + lane % 4 * 2, ldk_pack<T>(low, high));
+        ldk_st(to + n * 8 + lane % 4 * 2, ldk_pack<T>(low, high));
     }
     sum += __shfl_xor_sync(LDK_ALL_LANES, sum, 1);
     sum += __shfl_xor_sync(LDK_ALL_LANES, sum, 2);
@@ -132,46 +192,65 @@ static __device__ __forceinline__ void finish_row(const struct wide_chunk &a, fl
     }
 }
 
+/* A warp's 32 rows of one tile; `stage` is its own. Rows of p leave whole, 128 bytes each. */
 template <class T>
-static __global__ void __launch_bounds__(THREADS) wide_scores_kernel(const struct wide_chunk a)
+static __device__ __forceinline__ void finish_tile(const struct wide_chunk &a, float (&s)[2][8][4],
+                                                   int row0, int tile, int keys, T *stage, int lane)
+{
+    constexpr int CHUNKS = TILE / 8;
+    LDK_UNROLL
+    for (int i = 0; i < 4; i++) {
+        const int row = i * 8 + lane / 4;
+        finish_row<T>(a, s[i / 2], i % 2, row0 + row, tile, keys, stage + row * NARROW_PITCH, lane);
+    }
+    __syncwarp();
+    LDK_UNROLL
+    for (int i = lane; i < WARP_ROWS * CHUNKS; i += 32) {
+        const int row = i / CHUNKS, column = i % CHUNKS * 8;
+        T *p = static_cast<T *>(a.p) + (static_cast<int64_t>(row0 + row) * a.tiles + tile) * TILE +
+               column;
+        if (row0 + row < a.rows)
+            ldk_st(p, ldk_ld<uint4>(stage + row * NARROW_PITCH + column));
+    }
+}
+
+template <class T>
+static __global__ void __launch_bounds__(SCORES_THREADS, 2)
+    wide_scores_kernel(const struct wide_chunk a)
 {
     LDK_SHARED_DYN(T, shared);
     const int tid = static_cast<int>(threadIdx.x);
-    const int lane = tid % 32;
-    const int warp_row = tid / 32 * 16;
-    const int tile = static_cast<int>(blockIdx.x);
-    const int row0 = static_cast<int>(blockIdx.y) * TILE;
+    const int lane = tid % 32, warp = tid / 32;
+    const int key0 = static_cast<int>(blockIdx.x) * SCORES_KEYS;
+    const int row0 = static_cast<int>(blockIdx.y) * SCORES_ROWS;
+    const int warp_row = warp % 4 * WARP_ROWS, warp_key = warp / 4 * TILE;
     const int keys = chunk_keys(a);
-    if (tile * TILE >= keys) /* the whole block: nobody reads this tile */
+    if (key0 >= keys) /* the whole block: nobody reads these tiles */
         return;
-    const T *q = static_cast<const T *>(a.q);
-    const T *k = static_cast<const T *>(a.k);
-    constexpr int BUFFER = TILE * NARROW_PITCH;
-    T *const queries_at = shared;
-    T *const keys_at = shared + 2 * BUFFER;
-    copy_tile<TILE, TILE, NARROW_PITCH>(queries_at, q, row0, a.rows, a.q_stride, tid);
-    copy_tile<TILE, TILE, NARROW_PITCH>(keys_at, k, tile * TILE, keys, a.k_stride, tid);
-    ldk_cp_async_commit();
-    float s[8][4] = {};
-    const int steps = a.head_dim / TILE;
-    for (int step = 0; step < steps; step++) {
-        const int now = step % 2 * BUFFER;
-        ldk_cp_async_wait<0>();
-        __syncthreads(); /* this stage has landed, the other one is free */
-        if (step + 1 < steps) {
-            const int next = BUFFER - now;
-            const int column = (step + 1) * TILE;
-            copy_tile<TILE, TILE, NARROW_PITCH>(queries_at + next, q + column, row0, a.rows,
-                                                a.q_stride, tid);
-            copy_tile<TILE, TILE, NARROW_PITCH>(keys_at + next, k + column, tile * TILE, keys,
-                                                a.k_stride, tid);
-            ldk_cp_async_commit();
+    const score_rows queries(0, row0, a.rows, a.q_stride, tid);
+    const score_rows of_keys(SCORES_ROWS, key0, keys, a.k_stride, tid);
+    const int steps = a.head_dim / SCORES_K;
+    float s[2][8][4] = {};
+    for (int step = 1 - SCORES_STAGES; step < steps; step++) {
+        const int ahead = step + SCORES_STAGES - 1;
+        if (step >= 0) {
+            ldk_cp_async_wait<SCORES_STAGES - 2>();
+            __syncthreads(); /* this stage has landed, the one before it is free */
         }
-        score_tile<T>(s, queries_at + now, keys_at + now, warp_row, lane);
+        if (ahead < steps) {
+            T *const stage = shared + ahead % SCORES_STAGES * SCORES_STAGE;
+            queries.send(stage, static_cast<const T *>(a.q) + ahead * SCORES_K);
+            of_keys.send(stage, static_cast<const T *>(a.k) + ahead * SCORES_K);
+        }
+        ldk_cp_async_commit(); /* an empty group keeps the count */
+        if (step >= 0)
+            score_tile<T>(s, shared + step % SCORES_STAGES * SCORES_STAGE, warp_row, warp_key,
+                          lane);
     }
-    LDK_UNROLL
-    for (int h = 0; h < 2; h++)
-        finish_row<T>(a, s, h, row0 + warp_row + h * 8 + lane / 4, tile, keys, lane);
+    __syncthreads(); /* q and k are done with: their place takes p */
+    if (key0 + warp_key < keys)
+        finish_tile<T>(a, s, row0 + warp_row, (key0 + warp_key) / TILE, keys,
+                       shared + warp * WARP_ROWS * NARROW_PITCH, lane);
 }
 
 /* ---- Factors ------------------------------------------------------------------------------------ */
@@ -295,8 +374,10 @@ static __global__ void __launch_bounds__(THREADS) wide_values_kernel(const struc
 
 bool ldk_attention_wide_fits(const struct ldk_attention *a)
 {
+    const int64_t last = static_cast<int64_t>(a->kv_rows) + SCORES_KEYS;
     return a->head_dim > 160 && a->head_dim % COLUMNS == 0 && !a->causal &&
-           ldk_attention_aligned(a) && a->kv_rows <= INT32_MAX / TILE;
+           ldk_attention_aligned(a) && last * a->k_stride <= INT32_MAX &&
+           static_cast<int64_t>(CHUNK_ROWS) * a->q_stride <= INT32_MAX;
 }
 
 static int chunk_rows(const struct ldk_attention *a)
@@ -321,8 +402,10 @@ template <class T> static int launch_chunk(const struct wide_chunk *c, ldk_strea
 {
     const dim3 block(THREADS);
     const unsigned row_tiles = static_cast<unsigned>(ld_idx_ceil_div(c->rows, TILE));
-    const dim3 scores_grid(static_cast<unsigned>(c->tiles), row_tiles);
-    int code = LDK_LAUNCH((wide_scores_kernel<T>), scores_grid, block, SCORES_SHARED, stream, *c);
+    const dim3 scores_grid(static_cast<unsigned>(ld_idx_ceil_div(c->kv_rows, SCORES_KEYS)),
+                           static_cast<unsigned>(ld_idx_ceil_div(c->rows, SCORES_ROWS)));
+    int code = LDK_LAUNCH((wide_scores_kernel<T>), scores_grid, dim3(SCORES_THREADS), SCORES_SHARED,
+                          stream, *c);
     if (code != LDK_OK)
         return code;
     const dim3 factors_grid(static_cast<unsigned>(ld_idx_ceil_div(c->rows, THREADS / 32)));

@@ -257,9 +257,12 @@ static void check_wide_counts(const struct attention_case *c, const struct ldk_h
 {
     int64_t mma = 0;
     for (int32_t b = 0; b < c->batch; b++) {
-        const int64_t tiles = ceil_div(keys_of(c, b, 0), 64) * ceil_div(c->q_rows, 64);
-        /* scores: 4 warps, 8 n8 blocks a k16 step; values: 4 warps, 16 a step, 128 columns */
-        mma += c->heads * tiles * 4 * (c->head_dim / 16 * 8 + c->head_dim / 128 * 4 * 16);
+        const int64_t keys = keys_of(c, b, 0);
+        const int64_t scores = ceil_div(keys, 128) * ceil_div(c->q_rows, 128);
+        const int64_t values = ceil_div(keys, 64) * ceil_div(c->q_rows, 64);
+        /* scores: 8 warps, 16 mma a k16 step; values: 4 warps, 16 a step, 128 columns */
+        mma += c->heads *
+               (scores * 8 * c->head_dim / 16 * 16 + values * 4 * c->head_dim / 128 * 4 * 16);
     }
     hc_expect((int64_t)n->mma_16816 == mma, "%lld mma, not %lld", (long long)n->mma_16816,
               (long long)mma);
