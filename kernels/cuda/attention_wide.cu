@@ -10,9 +10,9 @@
  *
  * Scores   A block owns 128 rows x 128 keys, a warp 32 x 64 of them: all keys of one tile, so that
  *          a row's maximum stays within four lanes. Three stages of 32 columns.
- * Values   A block owns 64 rows x 128 columns, a warp 32 x 64. Two stages of 64 keys, rows of an
+ * Values   A block owns 128 rows x 128 columns, a warp 32 x 64. Two stages of 64 keys, rows of an
  *          odd number of 16-byte chunks.
- * Shared   48, 52 KB. Registers (sm_90): 128, 48 (factors), 180.
+ * Shared   48, 70 KB. Registers (sm_90): 128, 48 (factors), 180.
  * Bound    At 1024x1024: 0.55 TFLOP, and 1 GB of p written and read; time: not measured.
  * Source   kernels.md 8.6; the split of the softmax as in Milakov & Gimelshein 2018,
  *          arXiv:1805.02867.
@@ -21,14 +21,9 @@
 
 enum {
     TILE = 64,         /* keys whose p share a maximum */
-    COLUMNS = 128,     /* columns of V a block of `values` owns */
-    THREADS = 128,     /* of `values` and `factors` */
-    CHUNK_ROWS = 2048, /* query rows that share the workspace */
-    NARROW_PITCH = TILE + 8,
-    WIDE_PITCH = COLUMNS + 8,
-    VALUES_SHARED = 2 * (TILE * NARROW_PITCH + TILE * WIDE_PITCH) * 2
+    CHUNK_ROWS = 4096, /* query rows that share the workspace */
+    WARP_ROWS = 32     /* of scores and of outputs that a warp owns, 64 columns wide */
 };
-static_assert(VALUES_SHARED <= 99 * 1024, "fits every target");
 
 /* A block of `scores`. */
 enum {
@@ -39,11 +34,24 @@ enum {
     SCORES_STAGES = 3,
     SCORES_STAGE = (SCORES_ROWS + SCORES_KEYS) * SCORES_K,
     SCORES_SHARED = SCORES_STAGES * SCORES_STAGE * 2,
-    WARP_ROWS = 32
+    P_PITCH = TILE + 8 /* elements; odd in chunks, as P goes out and comes in */
 };
 static_assert(SCORES_SHARED <= 48 * 1024, "no opt-in needed");
-static_assert(SCORES_THREADS / 32 * WARP_ROWS * NARROW_PITCH <= SCORES_STAGES * SCORES_STAGE,
+static_assert(SCORES_THREADS / 32 * WARP_ROWS * P_PITCH <= SCORES_STAGES * SCORES_STAGE,
               "p is staged where q and k were");
+
+/* A block of `values`: a stage is one tile's p and v. */
+enum {
+    VALUES_ROWS = 128,
+    VALUES_COLUMNS = 128,
+    VALUES_THREADS = 256,
+    V_PITCH = VALUES_COLUMNS + 8,
+    VALUES_STAGE = VALUES_ROWS * P_PITCH + TILE * V_PITCH,
+    VALUES_SHARED = 2 * VALUES_STAGE * 2
+};
+static_assert(VALUES_SHARED <= 99 * 1024, "fits every target");
+
+enum { FACTORS_THREADS = 128 };
 
 /* One chunk of one image and head, as the kernels see it. */
 struct wide_chunk {
@@ -73,8 +81,8 @@ static __device__ __forceinline__ void copy_tile(T *shared, const T *global, int
                                                  int stride, int tid)
 {
     constexpr int CHUNKS = WIDTH / 8;
-    constexpr int PASS = THREADS / CHUNKS;
-    static_assert(THREADS % CHUNKS == 0 && ROWS % PASS == 0, "whole passes");
+    constexpr int PASS = VALUES_THREADS / CHUNKS;
+    static_assert(VALUES_THREADS % CHUNKS == 0 && ROWS % PASS == 0, "whole passes");
     const int column = tid % CHUNKS * 8;
     LDK_UNROLL
     for (int i = 0; i < ROWS; i += PASS) {
@@ -201,7 +209,7 @@ static __device__ __forceinline__ void finish_tile(const struct wide_chunk &a, f
     LDK_UNROLL
     for (int i = 0; i < 4; i++) {
         const int row = i * 8 + lane / 4;
-        finish_row<T>(a, s[i / 2], i % 2, row0 + row, tile, keys, stage + row * NARROW_PITCH, lane);
+        finish_row<T>(a, s[i / 2], i % 2, row0 + row, tile, keys, stage + row * P_PITCH, lane);
     }
     __syncwarp();
     LDK_UNROLL
@@ -210,7 +218,7 @@ static __device__ __forceinline__ void finish_tile(const struct wide_chunk &a, f
         T *p = static_cast<T *>(a.p) + (static_cast<int64_t>(row0 + row) * a.tiles + tile) * TILE +
                column;
         if (row0 + row < a.rows)
-            ldk_st(p, ldk_ld<uint4>(stage + row * NARROW_PITCH + column));
+            ldk_st(p, ldk_ld<uint4>(stage + row * P_PITCH + column));
     }
 }
 
@@ -250,17 +258,18 @@ static __global__ void __launch_bounds__(SCORES_THREADS, 2)
     __syncthreads(); /* q and k are done with: their place takes p */
     if (key0 + warp_key < keys)
         finish_tile<T>(a, s, row0 + warp_row, (key0 + warp_key) / TILE, keys,
-                       shared + warp * WARP_ROWS * NARROW_PITCH, lane);
+                       shared + warp * WARP_ROWS * P_PITCH, lane);
 }
 
 /* ---- Factors ------------------------------------------------------------------------------------ */
 
 /* One warp a row; the order of a row's sum is lanes of tiles t, t + 32, ..., then a tree. */
-static __global__ void __launch_bounds__(THREADS) wide_factors_kernel(const struct wide_chunk a)
+static __global__ void __launch_bounds__(FACTORS_THREADS)
+    wide_factors_kernel(const struct wide_chunk a)
 {
     const int tid = static_cast<int>(threadIdx.x);
     const int lane = tid % 32;
-    const int row = static_cast<int>(blockIdx.x) * (THREADS / 32) + tid / 32;
+    const int row = static_cast<int>(blockIdx.x) * (FACTORS_THREADS / 32) + tid / 32;
     if (row >= a.rows)
         return;
     const int tiles = ld_idx_ceil_div(chunk_keys(a), TILE);
@@ -291,12 +300,12 @@ static __device__ __forceinline__ void value_tile(float (&sum)[2][8][4], const T
     LDK_UNROLL
     for (int step = 0; step < TILE; step += 16) {
         uint32_t a[2][4];
-        load_a<NARROW_PITCH>(a[0], p, row, step, lane);
-        load_a<NARROW_PITCH>(a[1], p, row + 16, step, lane);
+        load_a<P_PITCH>(a[0], p, row, step, lane);
+        load_a<P_PITCH>(a[1], p, row + 16, step, lane);
         LDK_UNROLL
         for (int n = 0; n < 8; n += 2) {
             uint32_t b[4];
-            ldk_ldmatrix_x4_trans(b, v + (step + lane % 16) * WIDE_PITCH + column + n * 8 +
+            ldk_ldmatrix_x4_trans(b, v + (step + lane % 16) * V_PITCH + column + n * 8 +
                                          lane / 16 * 8);
             LDK_UNROLL
             for (int m = 0; m < 2; m++) {
@@ -308,30 +317,28 @@ static __device__ __forceinline__ void value_tile(float (&sum)[2][8][4], const T
 }
 
 template <class T>
-static __global__ void __launch_bounds__(THREADS) wide_values_kernel(const struct wide_chunk a)
+static __global__ void __launch_bounds__(VALUES_THREADS)
+    wide_values_kernel(const struct wide_chunk a)
 {
     LDK_SHARED_DYN(T, shared);
     const int tid = static_cast<int>(threadIdx.x);
     const int lane = tid % 32;
-    const int row0 = static_cast<int>(blockIdx.x) * TILE;
-    const int column0 = static_cast<int>(blockIdx.y) * COLUMNS;
-    const int warp_row = tid / 64 * 32;
+    const int row0 = static_cast<int>(blockIdx.x) * VALUES_ROWS;
+    const int column0 = static_cast<int>(blockIdx.y) * VALUES_COLUMNS;
+    const int warp_row = tid / 64 * WARP_ROWS;
     const int warp_column = tid / 32 % 2 * 64;
     const int keys = chunk_keys(a);
     const int tiles = ld_idx_ceil_div(keys, TILE);
     const T *p = static_cast<const T *>(a.p);
     const T *v = static_cast<const T *>(a.v) + column0;
     const int p_stride = a.tiles * TILE;
-    constexpr int P_BUFFER = TILE * NARROW_PITCH;
-    constexpr int V_BUFFER = TILE * WIDE_PITCH;
-    T *const weights_at = shared;
-    T *const values_at = shared + 2 * P_BUFFER;
-    copy_tile<TILE, TILE, NARROW_PITCH>(weights_at, p, row0, a.rows, p_stride, tid);
-    copy_tile<TILE, COLUMNS, WIDE_PITCH>(values_at, v, 0, keys, a.v_stride, tid);
+    T *const values_at = shared + VALUES_ROWS * P_PITCH;
+    copy_tile<VALUES_ROWS, TILE, P_PITCH>(shared, p, row0, a.rows, p_stride, tid);
+    copy_tile<TILE, VALUES_COLUMNS, V_PITCH>(values_at, v, 0, keys, a.v_stride, tid);
     ldk_cp_async_commit();
     float o[2][8][4] = {};
     for (int tile = 0; tile < tiles; tile++) {
-        const int now = tile % 2;
+        const int now = tile % 2 * VALUES_STAGE;
         float factor[2][2];
         LDK_UNROLL
         for (int i = 0; i < 4; i++) {
@@ -342,16 +349,15 @@ static __global__ void __launch_bounds__(THREADS) wide_values_kernel(const struc
         ldk_cp_async_wait<0>();
         __syncthreads(); /* this stage has landed, the other one is free */
         if (tile + 1 < tiles) {
-            const int first = (tile + 1) * TILE;
-            copy_tile<TILE, TILE, NARROW_PITCH>(weights_at + (1 - now) * P_BUFFER, p + first, row0,
-                                                a.rows, p_stride, tid);
-            copy_tile<TILE, COLUMNS, WIDE_PITCH>(values_at + (1 - now) * V_BUFFER, v, first, keys,
-                                                 a.v_stride, tid);
+            const int first = (tile + 1) * TILE, next = VALUES_STAGE - now;
+            copy_tile<VALUES_ROWS, TILE, P_PITCH>(shared + next, p + first, row0, a.rows, p_stride,
+                                                  tid);
+            copy_tile<TILE, VALUES_COLUMNS, V_PITCH>(values_at + next, v, first, keys, a.v_stride,
+                                                     tid);
             ldk_cp_async_commit();
         }
         float sum[2][8][4] = {};
-        value_tile<T>(sum, weights_at + now * P_BUFFER, values_at + now * V_BUFFER, warp_row,
-                      warp_column, lane);
+        value_tile<T>(sum, shared + now, values_at + now, warp_row, warp_column, lane);
         LDK_UNROLL
         for (int i = 0; i < 64; i++)
             o[i / 32][i / 4 % 8][i % 4] +=
@@ -375,7 +381,7 @@ static __global__ void __launch_bounds__(THREADS) wide_values_kernel(const struc
 bool ldk_attention_wide_fits(const struct ldk_attention *a)
 {
     const int64_t last = static_cast<int64_t>(a->kv_rows) + SCORES_KEYS;
-    return a->head_dim > 160 && a->head_dim % COLUMNS == 0 && !a->causal &&
+    return a->head_dim > 160 && a->head_dim % VALUES_COLUMNS == 0 && !a->causal &&
            ldk_attention_aligned(a) && last * a->k_stride <= INT32_MAX &&
            static_cast<int64_t>(CHUNK_ROWS) * a->q_stride <= INT32_MAX;
 }
@@ -400,23 +406,23 @@ size_t ldk_attention_wide_workspace(const struct ldk_attention *a)
 
 template <class T> static int launch_chunk(const struct wide_chunk *c, ldk_stream stream)
 {
-    const dim3 block(THREADS);
-    const unsigned row_tiles = static_cast<unsigned>(ld_idx_ceil_div(c->rows, TILE));
     const dim3 scores_grid(static_cast<unsigned>(ld_idx_ceil_div(c->kv_rows, SCORES_KEYS)),
                            static_cast<unsigned>(ld_idx_ceil_div(c->rows, SCORES_ROWS)));
     int code = LDK_LAUNCH((wide_scores_kernel<T>), scores_grid, dim3(SCORES_THREADS), SCORES_SHARED,
                           stream, *c);
     if (code != LDK_OK)
         return code;
-    const dim3 factors_grid(static_cast<unsigned>(ld_idx_ceil_div(c->rows, THREADS / 32)));
-    code = LDK_LAUNCH(wide_factors_kernel, factors_grid, block, 0, stream, *c);
+    const dim3 factors_grid(static_cast<unsigned>(ld_idx_ceil_div(c->rows, FACTORS_THREADS / 32)));
+    code = LDK_LAUNCH(wide_factors_kernel, factors_grid, dim3(FACTORS_THREADS), 0, stream, *c);
     if (code != LDK_OK)
         return code;
     code = LDK_SMEM_OPTIN((wide_values_kernel<T>), VALUES_SHARED);
     if (code != LDK_OK)
         return code;
-    const dim3 values_grid(row_tiles, static_cast<unsigned>(c->head_dim / COLUMNS));
-    return LDK_LAUNCH((wide_values_kernel<T>), values_grid, block, VALUES_SHARED, stream, *c);
+    const dim3 values_grid(static_cast<unsigned>(ld_idx_ceil_div(c->rows, VALUES_ROWS)),
+                           static_cast<unsigned>(c->head_dim / VALUES_COLUMNS));
+    return LDK_LAUNCH((wide_values_kernel<T>), values_grid, dim3(VALUES_THREADS), VALUES_SHARED,
+                      stream, *c);
 }
 
 /* The chunk of query rows from `row` on, of head `head` in image `b`. */
@@ -471,11 +477,11 @@ struct ldk_variant ldk_attention_wide_variant()
 {
     struct ldk_variant v = {};
     v.signature = 0x41010000u;
-    v.tile_m = TILE;
-    v.tile_n = COLUMNS;
+    v.tile_m = VALUES_ROWS;
+    v.tile_n = VALUES_COLUMNS;
     v.tile_k = TILE;
     v.stages = 2;
-    v.threads = THREADS;
+    v.threads = VALUES_THREADS;
     v.shared_bytes = VALUES_SHARED;
     v.name = "wide";
     return v;

@@ -259,10 +259,10 @@ static void check_wide_counts(const struct attention_case *c, const struct ldk_h
     for (int32_t b = 0; b < c->batch; b++) {
         const int64_t keys = keys_of(c, b, 0);
         const int64_t scores = ceil_div(keys, 128) * ceil_div(c->q_rows, 128);
-        const int64_t values = ceil_div(keys, 64) * ceil_div(c->q_rows, 64);
-        /* scores: 8 warps, 16 mma a k16 step; values: 4 warps, 16 a step, 128 columns */
+        const int64_t values = ceil_div(keys, 64) * ceil_div(c->q_rows, 128);
+        /* scores: 8 warps, 16 mma a k16 step; values: 8 warps, 16 a step, 128 columns */
         mma += c->heads *
-               (scores * 8 * c->head_dim / 16 * 16 + values * 4 * c->head_dim / 128 * 4 * 16);
+               (scores * 8 * c->head_dim / 16 * 16 + values * 8 * c->head_dim / 128 * 4 * 16);
     }
     hc_expect((int64_t)n->mma_16816 == mma, "%lld mma, not %lld", (long long)n->mma_16816,
               (long long)mma);
@@ -394,7 +394,7 @@ static void heights_give_equal_bits(int32_t head_dim)
 /* More query rows than a chunk of the workspace holds. */
 static void wide_rows_in_two_chunks(void)
 {
-    const struct attention_case c = {"chunks", WIDE, LDK_F16, 1,     2050, 5, 1,
+    const struct attention_case c = {"chunks", WIDE, LDK_F16, 1,     4098, 5, 1,
                                      256,      {0},  false,   false, 1,    0, 0};
     hc_case("wide, two chunks");
     struct attention_data a = make(&c, 81);
