@@ -9,10 +9,10 @@
  *               [--seconds N] [--network unet|vae] [--tiny] [--races]
  *
  * --races leaves out what shows a race detector nothing new: runs made only to compare bits (the
- * same again, an image alone, whose shapes the operators' own tests have), all but the first number
- * of splits of a tile, which is an argument of one and the same kernel, and tiles of 256 rows,
- * which no map of the tiny network fills (test_matmul_tall.c has them). Blocks run one after the
- * other on the host, so that the detector sees races inside a block alone.
+ * same again, an image alone, whose shapes the operators' own tests have), and all but the first
+ * number of splits of a tile, which is an argument of one and the same kernel. Blocks run one after
+ * the other on the host, so that the detector sees races inside a block alone. --tiny leaves out
+ * tiles of 256 rows, which none of its maps fills; test_matmul_tall.c has them.
  *
  * One JSON object a line for each operator, then the usual summary. What `--seconds` cut off counts
  * as skipped, never as passed.
@@ -201,13 +201,14 @@ static bool splits_again(const struct ldk_variant *variants, int32_t v)
                    (size_t)(split - variants[v].name) + 1) == 0;
 }
 
-static void examine_variants(struct job *job, const char *size, bool races, void *y, size_t bytes,
-                             void *host)
+static void examine_variants(struct job *job, const char *size, const struct options *options,
+                             void *y, size_t bytes, void *host)
 {
     struct ldk_variant variants[VARIANTS_MAX];
     const int32_t count = job_variants(job, variants, VARIANTS_MAX);
     for (int32_t v = 0; v < count; v++) {
-        if (races && (splits_again(variants, v) || variants[v].tile_m >= TALL_ROWS))
+        if ((options->races && splits_again(variants, v)) ||
+            (options->tiny && variants[v].tile_m >= TALL_ROWS))
             continue;
         job_set_variant(job, variants[v].number);
         (void)examine(job, size, variants[v].name, y, bytes, host);
@@ -236,7 +237,7 @@ static void examine_op(struct real *real, const struct layer *layer, uint32_t op
         if (batch == REPEAT_BATCH && !races)
             examine_repeats(&job, y, bytes, first, again);
         if (batch == REPEAT_BATCH)
-            examine_variants(&job, size, races, y, bytes, again);
+            examine_variants(&job, size, &real->options, y, bytes, again);
         if (batch > REPEAT_BATCH && batch <= COMPANY_BATCH && !races)
             examine_company(&job, y, bytes, first, again);
     }
