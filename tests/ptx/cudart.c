@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD_BYTES = 256, FILL = 0xFF, GUARD_FILL = 0x5A };
-#define MEMORY_BYTES ((size_t)8 << 30)
+enum { GUARD_BYTES = 256, FILL = 0xFF, GUARD_FILL = 0x5A, MEMORY_GIB = 8 };
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -93,6 +92,13 @@ const char *cudaGetErrorString(cudaError_t error)
 
 /* ---- The device ------------------------------------------------------------------------------ */
 
+/* Of the device: PTX_MEMORY_GIB of the environment. */
+static size_t memory_bytes(void)
+{
+    const uint64_t gib = ptx_environment("PTX_MEMORY_GIB");
+    return (size_t)(gib > 0 ? gib : MEMORY_GIB) << 30;
+}
+
 static cudaError_t check_device(int device)
 {
     return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
@@ -133,11 +139,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
         .major = 8,
         .minor = 0,
         .multiProcessorCount = 8,
-        .totalGlobalMem = MEMORY_BYTES,
+        .totalGlobalMem = memory_bytes(),
         .sharedMemPerBlock = RT_SHARED_PLAIN,
         .sharedMemPerBlockOptin = RT_SHARED_OPTIN,
         .sharedMemPerMultiprocessor = RT_SHARED_OPTIN + 1024,
-        .l2CacheSize = 4 << 20,
+        .l2CacheSize = 256 << 10,
         .warpSize = 32,
         .maxThreadsPerBlock = RT_THREADS,
         .maxThreadsPerMultiProcessor = 2048,
@@ -189,7 +195,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool pinned)
 {
     if (bytes == 0)
         return cudaSuccess;
-    if (bytes > MEMORY_BYTES || (!pinned && room_of(bytes) > MEMORY_BYTES - device_used))
+    if (bytes > memory_bytes() || (!pinned && room_of(bytes) > memory_bytes() - device_used))
         return cudaErrorMemoryAllocation;
     struct allocation *new = malloc(sizeof *new);
     size_t whole = GUARD_BYTES + room_of(bytes) + GUARD_BYTES;
@@ -281,8 +287,8 @@ cudaError_t cudaFreeHost(void *memory)
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     cudaError_t code = rt_enter();
-    *total = MEMORY_BYTES;
-    *free_bytes = MEMORY_BYTES - device_used;
+    *total = memory_bytes();
+    *free_bytes = memory_bytes() - device_used;
     return rt_leave(code);
 }
 

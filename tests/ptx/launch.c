@@ -22,7 +22,7 @@ enum { BLOCK_THREADS_MAX = 1024, HOST_THREADS_MAX = 256, SHARED_ALIGN = 1024 };
 static struct ptx_options options;
 static pthread_once_t options_once = PTHREAD_ONCE_INIT;
 
-static uint64_t environment(const char *name)
+uint64_t ptx_environment(const char *name)
 {
     const char *text = getenv(name);
     return text != NULL ? strtoull(text, NULL, 10) : 0;
@@ -30,10 +30,12 @@ static uint64_t environment(const char *name)
 
 static void read_options(void)
 {
-    const uint64_t threads = environment("PTX_THREADS");
+    const uint64_t threads = ptx_environment("PTX_THREADS");
+    const uint64_t blocks = ptx_environment("PTX_BLOCKS");
     options.threads = threads < HOST_THREADS_MAX ? (int32_t)threads : HOST_THREADS_MAX;
-    options.order = environment("PTX_ORDER");
-    options.races = environment("PTX_RACES") != 0;
+    options.blocks = blocks < INT32_MAX ? (int32_t)blocks : 0;
+    options.order = ptx_environment("PTX_ORDER");
+    options.races = ptx_environment("PTX_RACES") != 0;
 }
 
 struct ptx_options *ptx_options(void)

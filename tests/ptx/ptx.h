@@ -158,8 +158,9 @@ struct ptx_options {
     uint64_t order;
     bool races;      /* two accesses to a byte of shared memory without a barrier between */
     uint64_t budget; /* instructions a warp may execute; 0: 2^32 */
-    /* Blocks of a grid to run, spread evenly, first and last among them; 0: all. For counting: what
-     * the blocks that are left out would have written stays as it was. */
+    /* Blocks of a grid to run, spread evenly, first and last among them; 0: all. For counting, and
+     * for sizes that would take days: what the blocks that are left out would have written stays as
+     * it was. */
     int32_t blocks;
     /* Told of every launch that came to its end, one at a time: sites[i] is of kernel->insts[i] in
      * all blocks that ran. NULL: no sites are counted. */
@@ -168,8 +169,11 @@ struct ptx_options {
     void *watch_context;
 };
 
-/* Those of this process, at first PTX_THREADS, PTX_ORDER and PTX_RACES=1 of the environment. */
+/* Those of this process, at first PTX_THREADS, PTX_ORDER, PTX_RACES=1 and PTX_BLOCKS of the
+ * environment. */
 struct ptx_options *ptx_options(void);
+/* A variable of the environment as a number; 0: it is not set, or none. */
+uint64_t ptx_environment(const char *name);
 
 /* Counts of all launches since the last ptx_count_reset. */
 struct ptx_counts {
