@@ -143,7 +143,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
         .sharedMemPerBlock = RT_SHARED_PLAIN,
         .sharedMemPerBlockOptin = RT_SHARED_OPTIN,
         .sharedMemPerMultiprocessor = RT_SHARED_OPTIN + 1024,
-        .l2CacheSize = 256 << 10,
+        .l2CacheSize = 256 << 10, /* what is written to leave it behind is soon written */
         .warpSize = 32,
         .maxThreadsPerBlock = RT_THREADS,
         .maxThreadsPerMultiProcessor = 2048,

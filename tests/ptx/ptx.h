@@ -159,7 +159,7 @@ struct ptx_options {
     bool races;      /* two accesses to a byte of shared memory without a barrier between */
     uint64_t budget; /* instructions a warp may execute; 0: 2^32 */
     /* Blocks of a grid to run, spread evenly, first and last among them; 0: all. For counting, and
-     * for sizes that would take days: what the blocks that are left out would have written stays as
+     * for sizes that would take hours: what the blocks that are left out would have written stays as
      * it was. */
     int32_t blocks;
     /* Told of every launch that came to its end, one at a time: sites[i] is of kernel->insts[i] in
