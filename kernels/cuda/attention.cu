@@ -509,6 +509,12 @@ static int choose(const struct ldk_attention *a)
     return LDK_VARIANT_PLAIN;
 }
 
+extern "C" int32_t ldk_attention_number(const struct ldk_attention *a)
+{
+    const int number = choose(a);
+    return runs(a, number) ? number : LDK_VARIANT_AUTO;
+}
+
 extern "C" size_t ldk_attention_workspace(const struct ldk_attention *a)
 {
     return choose(a) == VARIANT_WIDE ? ldk_attention_wide_workspace(a) : 0;

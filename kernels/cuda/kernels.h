@@ -192,6 +192,9 @@ struct ldk_attention {
 };
 size_t ldk_attention_workspace(const struct ldk_attention *a);
 int ldk_attention(const struct ldk_attention *a, ldk_stream stream);
+/* The number of the variant asked for, AUTO being the default of this shape; AUTO: it cannot run.
+ */
+int32_t ldk_attention_number(const struct ldk_attention *a);
 int32_t ldk_attention_variants(const struct ldk_attention *a, struct ldk_variant *out,
                                int32_t capacity);
 

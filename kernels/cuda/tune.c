@@ -110,7 +110,7 @@ static bool is_right(const struct ldk_tune_unit *unit, const struct ldk_tune_ben
     if (code != 0)
         say(bench, unit, candidate, "it failed", code);
     else if (!equal)
-        say(bench, unit, candidate, "it differs from the plain kernel", 0);
+        say(bench, unit, candidate, "it differs from the kernel that judges", 0);
     return code == 0 && equal;
 }
 

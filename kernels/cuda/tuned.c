@@ -415,6 +415,7 @@ static void measure_idle(struct ldk_tuner *tuner, struct ldk_work *work)
     (void)ld_fmt(choice.candidate, sizeof choice.candidate, "%s", default_name);
     keep_idle(tuner, key, &choice);
     work->libs = NULL; /* none of theirs has the default's bits */
+    work->same_bits = true;
     if (ldk_rt_stream_synchronize(tuner->options.stream) == LDK_OK &&
         ldk_work_own_weight(work) == LDK_OK &&
         ldk_tune_decide(&work->unit, &tuner->device, &bench, signature, true, &choice)) {

@@ -49,10 +49,11 @@ void ldk_tuner_save(struct ldk_tuner *tuner);
 
 /*
  * One measurement that has waited for a time when nobody computes: of a shape that has run with its
- * default, among the variants that give the default's bits, on operands and weights of its own.
- * Tens of milliseconds, most of a second for the largest shapes. What is decided is kept in a file
- * beside the other decisions, which win where both know a shape; and a shape whose measurement ends
- * the process stands there as decided, so that it is not measured again.
+ * default, among the variants that give the default's bits and are held to them, on operands and
+ * weights of its own. Tens of milliseconds, more for the largest shapes. What is decided is kept in
+ * a file beside the other decisions, which win where both know a shape; and a shape whose
+ * measurement ends the process stands there as decided, so that it is not measured again.
+ *
  * Returns   whether more are waiting.
  */
 bool ldk_tuner_idle(struct ldk_tuner *tuner);

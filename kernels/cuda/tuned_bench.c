@@ -100,7 +100,10 @@ int32_t ldk_work_default_number(const struct ldk_work *work)
 {
     struct ldk_conv conv = work->conv;
     struct ldk_linear linear = work->linear;
-    conv.variant = linear.variant = LDK_VARIANT_AUTO;
+    struct ldk_attention attention = work->attention;
+    conv.variant = linear.variant = attention.variant = LDK_VARIANT_AUTO;
+    if (is_attention(work))
+        return ldk_attention_number(&attention);
     return is_conv(work) ? ldk_conv_number(&conv) : ldk_linear_number(&linear);
 }
 
@@ -108,8 +111,6 @@ uint32_t ldk_work_default_signature(const struct ldk_work *work)
 {
     struct ldk_variant variants[VARIANTS_MAX];
     const bool moments = (work->unit.epilogue & LDK_TUNE_MOMENTS) != 0;
-    if (is_attention(work))
-        return 0; /* every variant has an order of its own */
     const int32_t number = ldk_work_default_number(work);
     const int32_t count = own_variants(work, variants);
     uint32_t signature = 0;
@@ -418,7 +419,9 @@ int ldk_work_own_weight(struct ldk_work *work)
     float *values = ld_heap_calloc(NOISE, sizeof *values);
     void *rounded = ld_heap_calloc(NOISE, sizeof(uint16_t));
     uint32_t state = 362436069U;
-    LD_ASSERT(!is_attention(work) && w->dtype != LDK_F32 && !work->weight);
+    if (is_attention(work))
+        return LDK_OK;
+    LD_ASSERT(w->dtype != LDK_F32 && !work->weight);
     int code = values && rounded ? alloc(&work->weight, data + phase + bias) : LDK_E_UNSUPPORTED;
     for (size_t i = 0; code == LDK_OK && i < NOISE; i++)
         values[i] = deviation * noise(&state);
@@ -615,14 +618,15 @@ static int fetch(void *out, const void *y, size_t bytes)
     return code == LDK_OK ? ldk_rt_stream_synchronize(NULL) : code;
 }
 
-/* What the plain kernel makes of the operands: once for all candidates, it is slow. */
+/* What the judge makes of the operands: once for all candidates. */
 static int reference(struct ldk_work *work, int32_t batch, size_t bytes)
 {
     if (work->want)
         return LDK_OK;
+    const int32_t judge = work->same_bits ? LDK_VARIANT_AUTO : LDK_VARIANT_PLAIN;
     void *want = ld_heap_alloc(bytes);
-    int code = want ? launch(work, NULL, LDK_VARIANT_PLAIN, batch, work->x0, work->reference)
-                    : LDK_E_UNSUPPORTED;
+    int code =
+        want ? launch(work, NULL, judge, batch, work->x0, work->reference) : LDK_E_UNSUPPORTED;
     if (code == LDK_OK)
         code = fetch(want, work->reference, bytes);
     if (code == LDK_OK)
@@ -652,7 +656,8 @@ static int check(void *ctx, const struct ldk_tune_unit *unit,
     if (code == LDK_OK)
         code = fetch(got, work->y, bytes);
     if (code == LDK_OK)
-        *equal = distance(work, got, work->want, bytes) <= limit_of(unit);
+        *equal = work->same_bits ? memcmp(got, work->want, bytes) == 0
+                                 : distance(work, got, work->want, bytes) <= limit_of(unit);
     ld_heap_free(got);
     return code;
 }

@@ -30,7 +30,10 @@ struct ldk_work {
     size_t runway_bytes;
     size_t x0_bytes, x1_bytes, x2_bytes, y_bytes, scratch_bytes, moments_bytes;
     unsigned char *weight; /* ldk_work_own_weight's; NULL: the caller's are used */
-    void *want;            /* host: the plain kernel's output, for the check */
+    void *want;            /* host: the judge's output, for the check */
+    /* The judge is not the plain kernel, which takes seconds for a large map on a small card, but
+     * the default, whose bits are wanted. */
+    bool same_bits;
 };
 
 struct ldk_tune_bench ldk_work_bench(struct ldk_work *work);
@@ -40,10 +43,10 @@ uint32_t ldk_work_own_candidates(const struct ldk_work *work, struct ldk_tune_ca
 /* What gives the bits of the variant that the launcher takes by itself: the signature of at least
  * two candidates; 0 where there is nothing to choose from. */
 uint32_t ldk_work_default_signature(const struct ldk_work *work);
-/* That variant's number, of a convolution or a product. */
+/* That variant's number. */
 int32_t ldk_work_default_number(const struct ldk_work *work);
-/* Random weights of the shape that the work came with, in place of the caller's, which may be gone.
- * Until ldk_work_deinit. A code of rt.h. */
+/* Random weights of the shape that the work came with, in place of the caller's, which may be gone;
+ * attention has none. Until ldk_work_deinit. A code of rt.h. */
 int ldk_work_own_weight(struct ldk_work *work);
 /* Give the device memory back. */
 void ldk_work_deinit(struct ldk_work *work);

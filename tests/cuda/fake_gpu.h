@@ -31,6 +31,7 @@ struct fake_gpu {
     bool no_moments;     /* producers leave none */
     bool no_kernels;     /* built for other chips */
     bool linear_ways;    /* linear layers have a choice: see ldk_linear_variants */
+    bool linear_strays;  /* the fast one is a little off, against what its signature says */
     uint32_t signature;  /* another one: kernels that sum in another order */
     bool library_fails;  /* what it said it can do */
     double reading_ms;   /* what a norm takes more that finds no moments */

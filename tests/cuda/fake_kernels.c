@@ -261,6 +261,8 @@ static void run_linear(const void *args)
             }
             if (l->residual)
                 v += get(l->residual, at, l->dtype);
+            if (fake_gpu.linear_strays && l->variant == LINEAR_FAST)
+                v *= 1.0005F;
             put(l->y, at, v, l->y_f32 ? LDK_F32 : l->dtype);
         }
     free(w);
@@ -494,6 +496,11 @@ static void run_attention(const void *args)
 size_t ldk_attention_workspace(const struct ldk_attention *a)
 {
     return a->head_dim > 160 ? (size_t)a->q_rows * (size_t)a->kv_rows * 2 : 0;
+}
+
+int32_t ldk_attention_number(const struct ldk_attention *a)
+{
+    return a->variant == LDK_VARIANT_AUTO ? LDK_VARIANT_PLAIN + 1 : a->variant;
 }
 
 int32_t ldk_attention_variants(const struct ldk_attention *a, struct ldk_variant *out,

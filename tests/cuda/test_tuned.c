@@ -262,6 +262,47 @@ static void test_idle(const struct ldk_weight *w, const void *dx)
     remove_folder(folder);
 }
 
+/* Of attention: blocks of all heights have the same bits. */
+static void test_idle_attention(void)
+{
+    static float qkv[2 * ROWS * 3 * WIDTH];
+    static uint16_t before[2 * ROWS * WIDTH];
+    static uint16_t after[2 * ROWS * WIDTH];
+    char folder[] = "/tmp/test_tuned.XXXXXX";
+    hc_case("idle times, attention");
+    if (!mkdtemp(folder))
+        exit(2);
+    hc_normal(qkv, sizeof qkv / sizeof qkv[0], 1, 5);
+    const uint16_t *device = hc_tensor(qkv, sizeof qkv / sizeof qkv[0], LDK_F16);
+    struct ldk_tuner *tuner = create_idle(folder);
+    struct ldk_attention a = attention_of(2, device);
+    const int32_t number = ldk_attention_number(&a);
+    ldk_tuner_attention(tuner, &a, true);
+    (void)hc_expect(a.variant == LDK_VARIANT_AUTO, "the default runs at once");
+    attend(&a, before);
+    (void)hc_expect(!ldk_tuner_idle(tuner), "one shape waited");
+    ldk_tuner_attention(tuner, &a, false);
+    const struct ldk_tune_choice *choice = ldk_tuner_latest(tuner);
+    if (hc_expect(choice != NULL, "a choice was made"))
+        (void)hc_expect(choice->ms > 0 && strncmp(choice->candidate, "own:mma-", 8) == 0 &&
+                            choice->runner_up[0],
+                        "'%s', measured against another", choice->candidate);
+    (void)hc_expect(ldk_tuner_lost(tuner) == (a.variant != number),
+                    "recordings go if it is another variant");
+    attend(&a, after);
+    (void)hc_equal_bits("before and after", before, after, sizeof before);
+    ldk_tuner_destroy(tuner);
+
+    const int32_t variant = a.variant;
+    tuner = create_idle(folder);
+    a.variant = LDK_VARIANT_AUTO;
+    ldk_tuner_attention(tuner, &a, true);
+    (void)hc_expect(a.variant == variant && !ldk_tuner_idle(tuner), "another process knows it");
+    ldk_tuner_destroy(tuner);
+    remove_folder(folder);
+    hc_free_all();
+}
+
 int main(void)
 {
     static uint16_t small[2 * POSITIONS * N];
@@ -313,6 +354,7 @@ int main(void)
     test_norm(&w, dx);
     test_idle(&w, dx);
     hc_free_all();
+    test_idle_attention();
     test_attention(folder);
     remove_folder(folder);
     return hc_report();

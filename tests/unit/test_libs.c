@@ -597,6 +597,36 @@ static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
     backend->ops->destroy(backend);
 }
 
+static void a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    fake_gpu.linear_ways = fake_gpu.linear_strays = true;
+    struct ld_backend *backend = open_idle(folder);
+    (void)variant_of(backend, out);
+    assert_false(backend->ops->idle(backend));
+    assert_null(strstr(decisions_of("idle-"), "unit own:fast "));
+    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 0);
+    backend->ops->destroy(backend);
+}
+
+static void an_idle_time_measures_attention_too(void **state)
+{
+    (void)state;
+    static uint16_t first[2 * TOKENS * WIDTH];
+    static uint16_t later[2 * TOKENS * WIDTH];
+    struct ld_backend *backend = open_idle(folder);
+    attend(backend, first);
+    assert_false(backend->ops->idle(backend));
+    assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
+    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 1);
+    const double before_ms = fake_gpu.now_ms;
+    attend(backend, later);
+    assert_true(fake_gpu.now_ms - before_ms == 2.5); /* half a unit less than the default's */
+    assert_memory_equal(first, later, sizeof first);
+    backend->ops->destroy(backend);
+}
+
 static void without_a_folder_an_idle_time_serves_its_process(void **state)
 {
     (void)state;
@@ -615,10 +645,8 @@ static void nothing_is_measured_where_nothing_can_be_chosen(void **state)
 {
     (void)state;
     static uint16_t out[Y_VALUES];
-    static uint16_t attended[2 * TOKENS * WIDTH];
     struct ld_backend *backend = open_idle(folder);
     (void)variant_of(backend, out);
-    attend(backend, attended);
     const uint64_t launches = fake_gpu.launches;
     assert_false(backend->ops->idle(backend));
     assert_int_equal(fake_gpu.launches, launches);
@@ -689,6 +717,11 @@ int main(void)
                                         close_folder),
         cmocka_unit_test_setup_teardown(an_idle_time_finds_the_faster_kernel_of_the_same_bits,
                                         open_folder, close_folder),
+        cmocka_unit_test_setup_teardown(
+            a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times, open_folder,
+            close_folder),
+        cmocka_unit_test_setup_teardown(an_idle_time_measures_attention_too, open_folder,
+                                        close_folder),
         cmocka_unit_test_setup_teardown(without_a_folder_an_idle_time_serves_its_process,
                                         open_folder, close_folder),
         cmocka_unit_test_setup_teardown(nothing_is_measured_where_nothing_can_be_chosen,
