@@ -6,19 +6,19 @@
  * by ld_idx_swizzle so that eight rows of one chunk lie in eight different groups of banks). Warps
  * stand WARPS_M x WARPS_N in the tile.
  *
- *                                                   bytes an mma
- *             tile     warps  warp tile  stages   shared    L2
- *   grand   256 x 160  8 x 2   32 x 80     3        221     42   divides 320, 640, 1280
- *   wide    128 x 160  4 x 2   32 x 80     4        237     58   the same, twice as many tiles
- *   tall    256 x 128  4 x 2   64 x 64     4        176     48   powers of two
- *   square  128 x 128  2 x 2   64 x 64     3        192     64   the same, two blocks an SM
- *   low      64 x 128  2 x 4   32 x 32     4        352     96   few rows (deep levels)
- *   narrow   64 x  64  2 x 2   32 x 32     4        384    128   few rows and channels
+ *                                                 KB of   bytes an mma
+ *             tile     warps  warp tile  stages  shared  shared   L2
+ *   grand   256 x 160  8 x 2   32 x 80     3       95     221     42   divides 320, 640, 1280
+ *   wide    128 x 160  4 x 2   32 x 80     4       72     237     58   the same, more tiles
+ *   tall    256 x 128  4 x 2   64 x 64     4       96     176     48   powers of two
+ *   square  128 x 128  2 x 2   64 x 64     3       48     192     64   two blocks an SM
+ *   low      64 x 128  2 x 4   32 x 32     4       48     352     96   few rows (deep levels)
+ *   narrow   64 x  64  2 x 2   32 x 32     4       32     384    128   few rows and channels
  *
- * Shared: what copies write and fragments read, 128 bytes a clock. L2: what copies read, about 24
- * bytes a clock and SM on a Hopper (tune.c). With an mma every two clocks, as sm_80 starts them,
- * all but grand and tall are predicted to wait for the L2 cache there, low and narrow for shared
- * memory too: they pay only where tiles are few. Not measured.
+ * Bytes of shared memory: what copies write and fragments read, 128 a clock. Of the L2 cache: what
+ * copies read, about 24 a clock and SM on a Hopper (tile_model.c). With an mma every two clocks, as
+ * sm_80 starts them, all but grand and tall are predicted to wait for the L2 cache there, low and
+ * narrow for shared memory too: they pay only where tiles are few. Not measured.
  */
 #ifndef LDK_MATMUL_TILE_CUH
 #define LDK_MATMUL_TILE_CUH
