@@ -409,6 +409,8 @@ static int prepare(struct ldk_work *work, int32_t batch)
 /* As large as real ones: an output has the deviation of its inputs. */
 int ldk_work_own_weight(struct ldk_work *work)
 {
+    if (is_attention(work))
+        return LDK_OK;
     struct ldk_weight *w = is_conv(work) ? &work->conv.w : &work->linear.w;
     const size_t line = (size_t)w->k_padded * sizeof(uint16_t);
     const size_t rows = (size_t)w->rows_padded;
@@ -419,8 +421,6 @@ int ldk_work_own_weight(struct ldk_work *work)
     float *values = ld_heap_calloc(NOISE, sizeof *values);
     void *rounded = ld_heap_calloc(NOISE, sizeof(uint16_t));
     uint32_t state = 362436069U;
-    if (is_attention(work))
-        return LDK_OK;
     LD_ASSERT(w->dtype != LDK_F32 && !work->weight);
     int code = values && rounded ? alloc(&work->weight, data + phase + bias) : LDK_E_UNSUPPORTED;
     for (size_t i = 0; code == LDK_OK && i < NOISE; i++)
