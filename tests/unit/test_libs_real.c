@@ -18,10 +18,6 @@
 
 #include <cmocka.h>
 
-/* Nothing is read: addresses are all that counts. */
-static _Alignas(256) unsigned char memory[7][256];
-enum { X, W, BIAS, BIAS16, ROW, RESIDUAL, Y };
-
 static int reset(void **state)
 {
     (void)state;
@@ -42,6 +38,10 @@ static void find(void *library, const char *name, void *out)
 /* ---- cuBLASLt -------------------------------------------------------------------------------- */
 
 #ifdef LDK_HAS_CUBLASLT
+
+/* Nothing is read: addresses are all that counts. */
+static _Alignas(256) unsigned char memory[7][256];
+enum { X, W, BIAS, BIAS16, ROW, RESIDUAL, Y };
 
 enum { ROWS = 12, K = 32, N = 24, ATTRIBUTES = CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID + 1 };
 
