@@ -71,7 +71,6 @@ using tile_narrow = matmul_tile<64, 64, 4, 2, 2, 2>;
 /* Which tile of which slab a block owns. */
 struct matmul_place {
     int32_t image, phase;
-    int32_t tile;     /* of the slab, along M */
     int32_t index;    /* of all tiles of the launch: where its partial sums lie */
     int32_t row, col; /* the tile's first row in the slab and first weight row */
     int32_t rows;     /* rows of the tile that exist */
@@ -86,9 +85,8 @@ static __device__ __forceinline__ matmul_place matmul_place_of(const ldk_matmul 
     matmul_place place;
     place.image = slab / m.phases;
     place.phase = slab % m.phases;
-    place.tile = at.m % m.m_tiles;
     place.index = block;
-    place.row = place.tile * Tile::M;
+    place.row = at.m % m.m_tiles * Tile::M;
     place.col = at.n * Tile::N;
     place.rows = ld_idx_min(Tile::M, m.positions - place.row);
     return place;

@@ -18,6 +18,12 @@
 
 #include <cmocka.h>
 
+#if defined(LDK_HAS_CUBLASLT) || defined(HAS_PROPERTIES)
+/* Nothing is read: addresses are all that counts. */
+static _Alignas(256) unsigned char memory[7][256];
+enum { X, W, BIAS, BIAS16, ROW, RESIDUAL, Y };
+#endif
+
 static int reset(void **state)
 {
     (void)state;
@@ -38,10 +44,6 @@ static void find(void *library, const char *name, void *out)
 /* ---- cuBLASLt -------------------------------------------------------------------------------- */
 
 #ifdef LDK_HAS_CUBLASLT
-
-/* Nothing is read: addresses are all that counts. */
-static _Alignas(256) unsigned char memory[7][256];
-enum { X, W, BIAS, BIAS16, ROW, RESIDUAL, Y };
 
 enum { ROWS = 12, K = 32, N = 24, ATTRIBUTES = CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID + 1 };
 

@@ -169,6 +169,14 @@ static void key_of(const char *path, char out[LDK_PLAN_KEY_SIZE])
     assert_int_equal(fclose(file), 0);
 }
 
+static void need_ways(uint32_t count)
+{
+    if (way_count >= count)
+        return;
+    print_message("needs a cuDNN that proposes %u ways over tests/cuda/fake_driver.c\n", count);
+    skip();
+}
+
 static int open_folder(void **state)
 {
     (void)state;
@@ -188,9 +196,7 @@ static int open_folder(void **state)
     libs.dnn.cudnnBackendFinalize = finalize;
     libs.dnn.cudnnBackendExecute = execute;
     way_count = ldk_libs_conv_ways(&libs, &conv, ways, LDK_LIBS_WAYS_MAX);
-    if (way_count == 0) {
-        print_message("needs a cuDNN that compiles over tests/cuda/fake_driver.c\n");
-    } else { /* the last one compiles soonest */
+    if (way_count > 0) { /* the last one compiles soonest */
         const struct ldk_libs_way first = ways[0];
         ways[0] = ways[way_count - 1];
         ways[way_count - 1] = first;
@@ -224,8 +230,7 @@ static void expect(int what)
 static void a_compiled_plan_is_loaded_by_the_next_process(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     run_way(0);
     run_way(0);
     expect(COMPILED);
@@ -244,8 +249,7 @@ static void a_compiled_plan_is_loaded_by_the_next_process(void **state)
 static void what_only_the_tuner_ran_is_not_kept(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     run_conv(&conv, 0, false);
     assert_int_equal(count_files(), 0);
     run_conv(&conv, 0, true); /* it was chosen */
@@ -259,8 +263,7 @@ static void what_only_the_tuner_ran_is_not_kept(void **state)
 static void without_a_folder_nothing_is_kept(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     for (int i = 0; i < 2; i++) {
         begin(gpu);
         memset(&libs.store, 0, sizeof libs.store);
@@ -273,8 +276,7 @@ static void without_a_folder_nothing_is_kept(void **state)
 static void another_device_version_or_shape_is_another_plan(void **state)
 {
     (void)state;
-    if (way_count < 2)
-        skip();
+    need_ways(2);
     struct ldk_conv other = conv;
     run_way(0);
     begin("a Hopper, sm 90, 132 multiprocessors, driver 13010");
@@ -321,8 +323,7 @@ static void check_replaced(int what)
 static void what_cudnn_does_not_take_is_compiled(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     static const char *const texts[] = {"{}", "no JSON", "{\"cudnnVersion\":91900}"};
     char path[PATH_SIZE];
     char key[LDK_PLAN_KEY_SIZE];
@@ -346,8 +347,7 @@ static void what_cudnn_does_not_take_is_compiled(void **state)
 static void other_knobs_than_asked_for_are_compiled(void **state)
 {
     (void)state;
-    if (way_count < 2)
-        skip();
+    need_ways(2);
     struct ld_buffer file = ld_buffer_make(LDK_PLAN_FILE_BYTES_MAX);
     struct ld_span plan;
     char path[PATH_SIZE];
@@ -371,8 +371,7 @@ static void other_knobs_than_asked_for_are_compiled(void **state)
 static void another_engine_than_asked_for_is_not_taken(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     struct ld_buffer file = ld_buffer_make(LDK_PLAN_FILE_BYTES_MAX);
     struct ld_span plan;
     char path[PATH_SIZE];
@@ -397,8 +396,7 @@ static void another_engine_than_asked_for_is_not_taken(void **state)
 static void a_loaded_plan_may_not_want_more_memory(void **state)
 {
     (void)state;
-    if (way_count == 0)
-        skip();
+    need_ways(1);
     run_way(0);
     more_workspace = (int64_t)LDK_LIBS_WORKSPACE_BYTES + 1;
     begin(gpu);
