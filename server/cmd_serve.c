@@ -3,6 +3,7 @@
  */
 #include "config/limits.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/fsx.h"
 #include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
 #include "server/auth.h"
@@ -157,6 +158,18 @@ static enum ld_code open_webhooks(struct server *server, int argc, char **argv,
                             server->front.metrics, err);
 }
 
+/* The kernel's number of this run of the machine; "" where it tells none. */
+static void read_machine_start(char text[LD_STORE_MACHINE_BYTES])
+{
+    struct ld_error ignored;
+    struct ld_buffer out = ld_buffer_make(LD_STORE_MACHINE_BYTES - 1);
+    text[0] = '\0';
+    if (ld_fsx_read_file("/proc/sys/kernel/random/boot_id", &out, &ignored) == LD_OK && out.data)
+        (void)ld_fmt(text, LD_STORE_MACHINE_BYTES, "%.*s", (int)out.size, out.data);
+    text[strcspn(text, "\n")] = '\0';
+    ld_buffer_deinit(&out);
+}
+
 static enum ld_code open_parts(struct server *server, int argc, char **argv, struct ld_error *err)
 {
     struct ld_front *front = &server->front;
@@ -168,10 +181,13 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         code = ld_event_hub_create(&front->hub, err);
     if (code != LD_OK)
         return code;
+    char machine_start[LD_STORE_MACHINE_BYTES];
+    read_machine_start(machine_start);
     const struct ld_store_config store = {
         .path = server->state.db_path,
         .lease_us = LD_LEASE_S * INT64_C(1000000),
         .attempts_max = LD_ATTEMPTS_MAX,
+        .machine_start = machine_start,
         .keep_running = true, /* until start_workers has taken what was left */
         .on_event = on_event,
         .ctx = server,

@@ -50,12 +50,23 @@ bool ld_db_text_lost(struct ld_db *db);
 struct ld_db *ld_db_of(const struct ld_db_query *query);
 void ld_db_done(struct ld_db_query *query);
 
-/* Of the last statement that ended. */
+/* Rows that the last statement changed; that all of the connection's have changed. */
 int64_t ld_db_changes(const struct ld_db *db);
+int64_t ld_db_changes_ever(const struct ld_db *db);
 int64_t ld_db_last_row(const struct ld_db *db);
 
 /* The file or the disk under it can no longer be trusted: the process must end and reopen it. */
 bool ld_db_is_broken(const struct ld_db *db);
+
+/*
+ * Whether commits of a writer wait for the disk (at first they do). Not inside a transaction.
+ * Without it a commit survives the death of the process, not that of the machine, until the next
+ * one that waits or ld_db_flush. Source: SQLite, PRAGMA synchronous (FULL, NORMAL) in WAL mode.
+ */
+enum ld_code ld_db_commit_waits(struct ld_db *db, bool waits, struct ld_error *err) LD_MUST_USE;
+
+/* What was committed without waiting reaches the disk. Errors   LD_E_IO: ld_db_is_broken. */
+enum ld_code ld_db_flush(struct ld_db *db, struct ld_error *err) LD_MUST_USE;
 
 /* Opening is over: damage found from now on is LD_E_IO, no longer LD_E_FORMAT. */
 void ld_db_serve(struct ld_db *db);

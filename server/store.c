@@ -114,17 +114,57 @@ static void show_standings(struct ld_store *store)
         ld_log_error(LD_LOG_WARN, "store", "positions in the queue are those of before", &err);
 }
 
+static bool wants_flush(const struct ld_store_op *first, enum ld_store_flush flush)
+{
+    while (first && first->flush != flush)
+        first = first->next;
+    return first != NULL;
+}
+
+/*
+ * Let the commit of a batch wait for the disk where one of its callers needs it, or where a flush
+ * is owed to an earlier one. Most operations of a busy server are news of progress: a flush each
+ * would make every submit behind them wait for one more.
+ */
+static enum ld_code choose_flush(struct ld_store *store, const struct ld_store_op *first,
+                                 struct ld_error *err)
+{
+    const bool waits = store->owes_flush || wants_flush(first, LD_STORE_FLUSHED);
+    if (waits == store->commit_waits)
+        return LD_OK;
+    const enum ld_code code = ld_db_commit_waits(store->writer, waits, err);
+    if (code == LD_OK)
+        store->commit_waits = waits;
+    return code;
+}
+
+/* What a caller has heard of is brought to the disk; nobody else is there to do it with. */
+static void pay_flush(struct ld_store *store)
+{
+    struct ld_error err = {0};
+    store->owes_flush = false;
+    if (ld_db_flush(store->writer, &err) == LD_OK)
+        return;
+    ld_log_error(LD_LOG_ERROR, "store", "a flush failed", &err);
+    atomic_store(&store->broken, true);
+}
+
 /* All operations of a batch succeed or fail on disk together. */
 static void run_batch(struct ld_store *store, struct ld_store_op *first)
 {
     struct ld_error err = {0};
-    enum ld_code code = simple(store, SQL_BEGIN, &err);
+    const int64_t changes = ld_db_changes_ever(store->writer);
+    enum ld_code code = choose_flush(store, first, &err);
+    if (code == LD_OK)
+        code = simple(store, SQL_BEGIN, &err);
     if (code == LD_OK) {
         for (struct ld_store_op *op = first; op; op = op->next)
             run_op(store, op);
         code = simple(store, SQL_COMMIT, &err);
     }
     if (code == LD_OK) {
+        store->owes_flush = !store->commit_waits && wants_flush(first, LD_STORE_SOON) &&
+                            ld_db_changes_ever(store->writer) != changes;
         show_standings(store);
         hand_out_events(store);
     } else {
@@ -162,6 +202,11 @@ static void *writer_main(void *arg)
     struct ld_store *store = arg;
     pthread_mutex_lock(&store->ops_lock);
     for (;;) {
+        if (!store->ops_first && store->owes_flush) {
+            pthread_mutex_unlock(&store->ops_lock);
+            pay_flush(store);
+            pthread_mutex_lock(&store->ops_lock);
+        }
         while (!store->ops_first && !store->closing)
             pthread_cond_wait(&store->ops_ready, &store->ops_lock);
         if (!store->ops_first)
@@ -232,7 +277,15 @@ enum ld_code ld_store_run(struct ld_store *store,
                           enum ld_code (*run)(struct ld_store *, void *, struct ld_error *),
                           void *args, struct ld_error *err)
 {
-    struct ld_store_op op = {.run = run, .args = args};
+    return ld_store_run_unflushed(store, LD_STORE_FLUSHED, run, args, err);
+}
+
+enum ld_code ld_store_run_unflushed(struct ld_store *store, enum ld_store_flush flush,
+                                    enum ld_code (*run)(struct ld_store *, void *,
+                                                        struct ld_error *),
+                                    void *args, struct ld_error *err)
+{
+    struct ld_store_op op = {.run = run, .args = args, .flush = flush};
     const enum ld_code code = ld_store_begin(store, &op, err);
     return code == LD_OK ? ld_store_await(store, &op, err) : code;
 }
@@ -280,6 +333,7 @@ void ld_store_event_post(struct ld_store *store, const char *job_id, enum ld_eve
     op->run = run_posted;
     op->args = event;
     op->posted = true;
+    op->flush = LD_STORE_LATER;
     pthread_mutex_lock(&store->ops_lock);
     const bool room = store->posted < LD_STORE_POSTED_MAX && !store->closing;
     if (room) {
@@ -338,38 +392,12 @@ enum ld_code ld_store_step_once(struct ld_db_query *query, struct ld_error *err)
 
 /* ---- Opening and closing --------------------------------------------------------------------- */
 
-/* Every start has its own range of event ids, above all earlier ones, without a write per event. */
-static enum ld_code begin_boot(struct ld_store *store, struct ld_error *err)
-{
-    struct ld_db_query *query = ld_db_use(store->writer, SQL_NOTE_GET, err);
-    uint64_t boot = 0;
-    bool row;
-    if (!query)
-        return err->code;
-    ld_db_bind_text(query, 1, "boot");
-    enum ld_code code = ld_db_step(query, &row, err);
-    if (code == LD_OK && row)
-        (void)ld_parse_u64(ld_span_text(ld_db_text(query, 0)), &boot);
-    ld_db_done(query);
-    if (code != LD_OK)
-        return code;
-    boot++;
-    char text[24];
-    (void)ld_fmt(text, sizeof text, "%llu", (unsigned long long)boot);
-    if (!(query = ld_db_use(store->writer, SQL_NOTE_PUT, err)))
-        return err->code;
-    ld_db_bind_text(query, 1, "boot");
-    ld_db_bind_text(query, 2, text);
-    store->event_next = (boot << 32) + 1; /* 2^21 starts fit the integers of JavaScript */
-    atomic_store(&store->event_newest, boot << 32);
-    return ld_store_step_once(query, err);
-}
-
 static enum ld_code start(struct ld_store *store, struct ld_error *err)
 {
     enum ld_code code = ld_store_migrate(store->writer, err);
     if (code == LD_OK)
-        code = begin_boot(store, err);
+        code = ld_store_boot(store, err);
+    store->config.machine_start = NULL; /* it was lent */
     if (code == LD_OK)
         code = store->config.keep_running ? LD_OK : ld_store_recover(store, err);
     if (code == LD_OK)
@@ -397,6 +425,7 @@ enum ld_code ld_store_open(struct ld_store **out, const struct ld_store_config *
     if (!store)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     store->config = *config;
+    store->commit_waits = true; /* as a connection begins */
     ld_arena_init(&store->batch_arena, "store batch", BATCH_ARENA_BYTES);
     (void)pthread_mutex_init(&store->ops_lock, NULL);
     (void)pthread_cond_init(&store->ops_ready, NULL);

@@ -13,7 +13,11 @@
  * them is open; then a worker makes the sheet. It ends as the worst of them.
  *
  * Every change of a job is also an event. Events get their ids in commit order and are handed to
- * `on_event` after the commit, so whatever a subscriber has seen survives a restart.
+ * `on_event` after the commit, so whatever a subscriber has seen survives a restart. The power of
+ * the machine is another matter: what was promised (a submit, an end) waits for the disk, news of
+ * progress and pictures on the way do not; a job whose machine fails is made again, to the same
+ * bytes. What runs while the machine goes down runs alone after it, and then counts as an attempt
+ * if it goes down again.
  */
 #ifndef LD_SERVER_STORE_H
 #define LD_SERVER_STORE_H
@@ -52,12 +56,17 @@ struct ld_store_event {
     const char *request; /* the job's, canonical; NULL with progress and previews */
 };
 
+enum { LD_STORE_MACHINE_BYTES = 64 };
+
 struct ld_store_config {
     const char *path;
     int64_t lease_us;
     bool keep_running; /* what ran when the last server ended still runs, for results that were left
                           (server/spool.h), until ld_store_requeue_running */
     uint32_t attempts_max;
+    /* Differs after each start of the machine (at most LD_STORE_MACHINE_BYTES - 1 bytes); lent to
+     * ld_store_open. NULL or "": not known, and no job is blamed for the machine's end. */
+    const char *machine_start;
     /* After each commit, on the writer thread, in order; must not call the store. May be NULL. */
     void (*on_event)(void *ctx, const struct ld_store_event *event);
     void *ctx;

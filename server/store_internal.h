@@ -17,12 +17,20 @@ enum {
     LD_STORE_POSTED_MAX = 1024 /* events waiting; beyond, news are dropped */
 };
 
+/* When an operation is on the disk, for its caller. */
+enum ld_store_flush {
+    LD_STORE_FLUSHED, /* when it hears: what it says then outlives a power failure */
+    LD_STORE_SOON,    /* at once after it hears: work can begin meanwhile */
+    LD_STORE_LATER /* with the next flush: a power failure may take it back, and it is made anew */
+};
+
 /* One piece of work for the writer thread, inside a savepoint of its own. */
 struct ld_store_op {
     enum ld_code (*run)(struct ld_store *store, void *args, struct ld_error *err);
     void *args;
     enum ld_code code;
     struct ld_error err;
+    enum ld_store_flush flush;
     bool done;
     bool posted;             /* nobody waits: the writer frees it, and its event text with it */
     void (*told)(void *ctx); /* instead of waiting; with ops_lock held, so that it is over before
@@ -51,6 +59,9 @@ struct ld_store {
     double rate_busy_us, rate_cost; /* of the jobs that ended lately */
     int64_t rate_at_us;             /* the last end, monotonic */
     uint64_t event_next;
+    bool machine_died; /* since the last start: it took what ran then along */
+    bool commit_waits; /* for the disk */
+    bool owes_flush;   /* a caller of LD_STORE_SOON has heard */
 
     pthread_t thread;
     bool thread_started;
@@ -79,6 +90,12 @@ struct ld_store {
 enum ld_code ld_store_run(struct ld_store *store,
                           enum ld_code (*run)(struct ld_store *, void *, struct ld_error *),
                           void *args, struct ld_error *err) LD_MUST_USE;
+
+/* The same, for one whose caller need not wait for the disk. */
+enum ld_code ld_store_run_unflushed(struct ld_store *store, enum ld_store_flush flush,
+                                    enum ld_code (*run)(struct ld_store *, void *,
+                                                        struct ld_error *),
+                                    void *args, struct ld_error *err) LD_MUST_USE;
 
 /* The same in two halves: the owner does something else meanwhile. An operation that was begun must
  * be awaited before it is freed. Errors   LD_E_IO (damaged store): nothing was begun. */
@@ -248,6 +265,10 @@ struct ld_store_verdict {
 enum ld_code ld_store_cells_judge(struct ld_store *store, const struct ld_job_view *view,
                                   struct ld_store_verdict *verdict,
                                   struct ld_error *err) LD_MUST_USE;
+
+/* For ld_store_open, before anything else writes: the range of event ids of this start, and whether
+ * the machine has been started anew since the last (store_boot.c). */
+enum ld_code ld_store_boot(struct ld_store *store, struct ld_error *err) LD_MUST_USE;
 
 /* On the writer, for ld_store_open. */
 enum ld_code ld_store_recover(struct ld_store *store, struct ld_error *err) LD_MUST_USE;

@@ -129,7 +129,7 @@ enum ld_code ld_store_job_claim(struct ld_store *store, const struct ld_fair_wor
 {
     struct claim_args args = {worker, arena, job, claimed};
     *claimed = false;
-    const enum ld_code code = ld_store_run(store, run_claim, &args, err);
+    const enum ld_code code = ld_store_run_unflushed(store, LD_STORE_SOON, run_claim, &args, err);
     if (code != LD_OK)
         *claimed = false;
     return code;
@@ -160,7 +160,7 @@ enum ld_code ld_store_lease_extend(struct ld_store *store, const uint64_t *token
                                    struct ld_error *err)
 {
     struct lease_args args = {tokens, count};
-    return ld_store_run(store, run_lease, &args, err);
+    return ld_store_run_unflushed(store, LD_STORE_LATER, run_lease, &args, err);
 }
 
 /* ---- Images and the end of an attempt -------------------------------------------------------- */
@@ -207,7 +207,7 @@ enum ld_code ld_store_image_add(struct ld_store *store, const char *id, uint64_t
                                 const struct ld_image_view *image, struct ld_error *err)
 {
     struct image_args args = {id, token, image};
-    return ld_store_run(store, run_image, &args, err);
+    return ld_store_run_unflushed(store, LD_STORE_LATER, run_image, &args, err);
 }
 
 static int64_t microseconds(double milliseconds)
@@ -339,7 +339,8 @@ enum ld_code ld_store_job_finish(struct ld_store *store, const struct ld_store_f
 struct requeue_args {
     const char *id;
     uint64_t token;
-    bool suspect, counts;
+    bool suspect; /* it runs alone from now on */
+    bool counts;  /* as an attempt */
 };
 
 static enum ld_code requeue(struct ld_store *store, const char *id, const struct ld_store_row *row,
@@ -409,6 +410,11 @@ static enum ld_code list_running(struct ld_store *store, struct requeue_args **j
         struct requeue_args *job = &(*jobs)[(*count)++];
         job->id = ld_arena_strdup(&store->batch_arena, ld_db_text(query, 0));
         job->token = (uint64_t)ld_db_int(query, 1);
+        /* The end of a server is nobody's fault. That of its machine may be: of one that was
+         * suspect, and so alone, it counts. */
+        const bool suspect = ld_db_int(query, 2) != 0;
+        job->suspect = suspect || store->machine_died;
+        job->counts = suspect && store->machine_died;
         if (!job->id) {
             code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
             break;

@@ -151,7 +151,7 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_NOTE_GET] = "SELECT text FROM notes WHERE name = ?1",
     [SQL_NOTE_PUT] = "INSERT INTO notes (name, text) VALUES (?1, ?2)"
                      " ON CONFLICT (name) DO UPDATE SET text = ?2",
-    [SQL_RECOVER_LIST] = "SELECT id, token FROM jobs WHERE status IN (1, 4) AND token <> 0"
+    [SQL_RECOVER_LIST] = "SELECT id, token, suspect FROM jobs WHERE status IN (1, 4) AND token <> 0"
                          " ORDER BY seq",
     [SQL_SHARE_GET] = "SELECT vtime, turns, queued, queued_cost, running, running_cost FROM shares"
                       " WHERE tenant = ?1",

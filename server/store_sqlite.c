@@ -124,6 +124,25 @@ enum ld_code ld_db_exec(struct ld_db *db, const char *sql, struct ld_error *err)
     return result == SQLITE_OK ? LD_OK : fail(db, result, err);
 }
 
+/* This pragma acts when it is compiled, so it cannot be one of the statements that are kept. */
+enum ld_code ld_db_commit_waits(struct ld_db *db, bool waits, struct ld_error *err)
+{
+    return ld_db_exec(db, waits ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", err);
+}
+
+/* The library has no call for this; its log file has. It is what a commit that waits does last. */
+enum ld_code ld_db_flush(struct ld_db *db, struct ld_error *err)
+{
+    sqlite3_file *log = NULL;
+    int result = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (result == SQLITE_OK && log && log->pMethods)
+        result = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+    if (result == SQLITE_OK)
+        return LD_OK;
+    db->broken = true; /* nobody knows what is on the disk */
+    return LD_FAIL_OS(err, LD_E_IO, result, "the job store could not be read or written");
+}
+
 struct ld_db_query *ld_db_use(struct ld_db *db, uint32_t statement, struct ld_error *err)
 {
     LD_ASSERT(statement < db->statement_count);
@@ -207,6 +226,11 @@ void ld_db_done(struct ld_db_query *query)
 int64_t ld_db_changes(const struct ld_db *db)
 {
     return sqlite3_changes64(db->handle);
+}
+
+int64_t ld_db_changes_ever(const struct ld_db *db)
+{
+    return sqlite3_total_changes64(db->handle);
 }
 
 int64_t ld_db_last_row(const struct ld_db *db)

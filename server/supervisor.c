@@ -118,6 +118,9 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
             const bool noted = ld_supervisor_note_cells(added, &job);
             LD_ASSERT(noted); /* 64 names: without them the worker would wait for ever */
             pthread_mutex_unlock(&supervisor->lock);
+            /* Now and not with the next turn: the next claim may wait for this one's flush. A
+             * connection that is gone is noticed there. */
+            (void)ld_slot_write(to);
             ld_metrics_observe(supervisor->config.metrics, LD_TIME_QUEUE_WAIT,
                                ld_clock_wall_us() - job.view.created_us);
         } else {

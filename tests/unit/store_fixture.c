@@ -24,10 +24,18 @@ static void note_event(void *ctx, const struct ld_store_event *event)
 
 struct ld_store *open_store(void)
 {
+    return open_store_on(NULL);
+}
+
+struct ld_store *open_store_on(const char *machine_start)
+{
     struct ld_error err = {0};
     struct ld_store *store = NULL;
-    const struct ld_store_config config = {
-        .path = path, .lease_us = 30000000, .attempts_max = 3, .on_event = note_event};
+    const struct ld_store_config config = {.path = path,
+                                           .lease_us = 30000000,
+                                           .attempts_max = 3,
+                                           .machine_start = machine_start,
+                                           .on_event = note_event};
     const enum ld_code code = ld_store_open(&store, &config, &err);
     if (code != LD_OK)
         fail_msg("open: %s", err.detail);

@@ -23,6 +23,8 @@ int stop_store_test(void **state);
 
 /* Of the folder, however often. */
 struct ld_store *open_store(void);
+/* The same on a machine whose present run has this name. */
+struct ld_store *open_store_on(const char *machine_start);
 
 struct ld_store_submit a_submit(const char *tenant);
 void submit(struct ld_store *store, const char *tenant, char id[LD_ID_SIZE]);

@@ -1,6 +1,7 @@
 /*
  * Proves that nothing which the job store has acknowledged is lost when the process dies between
- * any two writes (death is a fork that exits), and that files of another kind or time are refused.
+ * any two writes (death is a fork that exits), that a job which takes its machine down is given up
+ * and no other is blamed, and that files of another kind or time are refused.
  */
 #include "runtime/base/log.h"
 #include "tests/unit/store_fixture.h"
@@ -91,6 +92,65 @@ static void what_was_acknowledged_survives_death_after_any_call(void **state)
     }
 }
 
+static void a_job_that_takes_its_machine_down_is_given_up(void **state)
+{
+    (void)state;
+    struct ld_store *store = open_store_on("first");
+    char guilty[LD_ID_SIZE], company[LD_ID_SIZE];
+    struct ld_store_job job, other;
+    struct ld_store_freed freed;
+    submit(store, "t", guilty);
+    submit(store, "t", company);
+    assert_true(claim(store, &job) && claim(store, &other));
+    ld_store_close(store); /* with both running, as the machine's end leaves it */
+
+    /* Both are suspect now, which costs neither an attempt; the other one ends well. */
+    store = open_store_on("second");
+    get(store, company, &other);
+    assert_true(other.suspect);
+    assert_int_equal(other.attempt, 0);
+    assert_true(claim(store, &job));
+    assert_string_equal(job.view.id, guilty);
+    ld_store_close(store);
+
+    for (int again = 0; again < 2; again++) {
+        store = open_store_on(again ? "fourth" : "third");
+        get(store, guilty, &job);
+        assert_int_equal(job.view.status, LD_JOB_QUEUED);
+        assert_int_equal(job.attempt, again + 1);
+        assert_true(claim(store, &job));
+        ld_store_close(store);
+    }
+    store = open_store_on("fifth");
+    get(store, guilty, &job);
+    assert_int_equal(job.view.status, LD_JOB_FAILED);
+    assert_string_equal(job.view.error_code, "attempts_exhausted");
+    assert_true(claim(store, &other));
+    assert_string_equal(other.view.id, company);
+    assert_int_equal(finish(store, &other, LD_JOB_SUCCEEDED, &freed), LD_OK);
+    ld_store_close(store);
+}
+
+static void the_end_of_a_server_is_no_jobs_fault(void **state)
+{
+    (void)state;
+    char id[LD_ID_SIZE];
+    struct ld_store_job job;
+    struct ld_store *store = open_store_on("first");
+    submit(store, "t", id);
+    for (int i = 0; i < 6; i++) {
+        assert_true(claim(store, &job));
+        ld_store_close(store);
+        /* The last one learns nothing of the machine. */
+        store = i < 5 ? open_store_on("first") : open_store();
+        get(store, id, &job);
+        assert_int_equal(job.view.status, LD_JOB_QUEUED);
+        assert_int_equal(job.attempt, 0);
+        assert_false(job.suspect);
+    }
+    ld_store_close(store);
+}
+
 static void a_newer_schema_is_refused(void **state)
 {
     (void)state;
@@ -129,6 +189,8 @@ int main(void)
     ld_log_setup(LD_LOG_ERROR, LD_LOG_JSON, LD_LOG_PRIVATE_NONE);
     const struct CMUnitTest tests[] = {
         STORE_TEST(what_was_acknowledged_survives_death_after_any_call),
+        STORE_TEST(a_job_that_takes_its_machine_down_is_given_up),
+        STORE_TEST(the_end_of_a_server_is_no_jobs_fault),
         STORE_TEST(a_newer_schema_is_refused),
         STORE_TEST(something_else_than_a_database_is_refused),
     };
