@@ -29,9 +29,11 @@ struct ld_engine_config {
     const char *default_model;   /* name in model_dir, or "" for the first */
     const char *model_path;      /* a file or folder given directly; wins over default_model; "" */
     const char
-        *vocab_path;       /* CLIP merges for models without their own; "" looks beside the model */
-    const char *backend;   /* "auto", "cpu", "cuda" */
-    const char *precision; /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
+        *vocab_path; /* CLIP merges for models without their own; "" looks beside the model */
+    const char *digests_path; /* file that keeps the digests of models and adapters between starts;
+                                 NULL or "": none, and they are hashed anew */
+    const char *backend;      /* "auto", "cpu", "cuda" */
+    const char *precision;    /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
     const char *stream_weights; /* "auto", "on", "off": on a GPU; NULL or "" is auto */
     uint32_t threads;           /* 0: one per core */
     uint32_t batch_max;         /* UNet rows a tick may hold, 0: planned from memory */

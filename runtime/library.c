@@ -35,6 +35,7 @@ static void copy_config(struct ld_library *library, const struct ld_engine_confi
     library->config.default_model = keep(library, config->default_model);
     library->config.model_path = keep(library, config->model_path);
     library->config.vocab_path = keep(library, config->vocab_path);
+    library->config.digests_path = keep(library, config->digests_path);
     library->config.stream_weights = keep(library, config->stream_weights);
 }
 
@@ -96,7 +97,7 @@ struct ld_registry_folders ld_library_folders(struct ld_library *library)
         .folder = {library->config.model_dir, library->config.adapter_dir,
                    library->config.embedding_dir, library->config.vae_dir,
                    library->config.wildcard_dir},
-        .cache_path = "",
+        .cache_path = library->config.digests_path,
     };
 }
 
@@ -283,7 +284,8 @@ static enum ld_code load(struct ld_library *library, struct ld_resident_entry *e
     }
     if (ld_library_load_text(library, entry, path, err) != LD_OK)
         return err->code;
-    return ld_weights_sha256(entry->weights, resident->sha256, err);
+    return ld_registry_weights_sha256(library->registry, path, entry->weights, resident->sha256,
+                                      err);
 }
 
 enum ld_code ld_library_model(struct ld_library *library, const char *name,

@@ -2,11 +2,14 @@
 
 #include "config/folders.h"
 #include "runtime/base/arena.h"
+#include "runtime/base/cache_folder.h"
 
 #include <math.h>
 #include <sys/stat.h>
 
 /* ---- Own flags ------------------------------------------------------------------------------- */
+
+enum { FOLDER_SIZE = 1024 };
 
 enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS, OWN_SWEEP };
 
@@ -112,6 +115,20 @@ static const char *split_flag(const char *argument, char *name, size_t size, str
     return equals ? equals + 1 : "";
 }
 
+/* A model of gigabytes is hashed once, not for every picture. */
+static enum ld_code place_digests(struct ld_generate_args *args, struct ld_arena *arena,
+                                  struct ld_error *err)
+{
+    char folder[FOLDER_SIZE];
+    char path[FOLDER_SIZE + 16];
+    ld_cache_folder(folder, sizeof folder);
+    if (!folder[0])
+        return LD_OK;
+    (void)ld_fmt(path, sizeof path, "%s/digests", folder);
+    args->engine.digests_path = ld_arena_strdup(arena, path);
+    return args->engine.digests_path ? LD_OK : LD_FAIL(err, LD_E_NOMEM, "out of memory");
+}
+
 enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_arena *arena, int argc,
                                     char **argv, struct ld_error *err)
 {
@@ -173,7 +190,7 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
     struct ld_engine_config *engine = &args->engine;
     ld_folders_beside(engine->model_dir, engine->model_path, arena, &engine->adapter_dir,
                       &engine->embedding_dir, &engine->vae_dir, &engine->wildcard_dir);
-    return LD_OK;
+    return place_digests(args, arena, err);
 }
 
 /* ---- Help ------------------------------------------------------------------------------------ */

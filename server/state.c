@@ -114,6 +114,7 @@ enum ld_code ld_state_place(struct ld_state *state, const struct ld_settings *se
     (void)ld_fmt(state->db_path, sizeof state->db_path, "%s/jobs.db", state->dir);
     (void)ld_fmt(state->blob_dir, sizeof state->blob_dir, "%s/blobs", state->dir);
     (void)ld_fmt(state->spool_dir, sizeof state->spool_dir, "%s/spool", state->dir);
+    (void)ld_fmt(state->digests_path, sizeof state->digests_path, "%s/digests", state->dir);
     return LD_OK;
 }
 

@@ -10,7 +10,8 @@ struct ld_state {
     char dir[4096];
     char db_path[4200];
     char blob_dir[4200];
-    char spool_dir[4200]; /* server/spool.h */
+    char spool_dir[4200];    /* server/spool.h */
+    char digests_path[4200]; /* of the workers: runtime/model/digest_cache.h */
     int lock_fd;
 };
 

@@ -1,5 +1,7 @@
 #include "server/worker_engine.h"
 
+#include "server/state.h"
+
 #include <sys/stat.h>
 
 static const char *inventory(void *ctx)
@@ -65,6 +67,9 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
 {
     struct stat info;
     struct ld_engine *engine = NULL;
+    static struct ld_state state; /* large */
+    struct ld_error ignored = {0};
+    const bool has_state = ld_state_place(&state, settings, &ignored) == LD_OK;
     /* The setting is a name in the folder, or a file or folder of its own. */
     const bool is_path = settings->model[0] && stat(settings->model, &info) == 0;
     const struct ld_engine_config config = {
@@ -77,6 +82,7 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .default_model = is_path ? "" : settings->model,
         .model_path = is_path ? settings->model : "",
         .vocab_path = settings->vocab,
+        .digests_path = has_state ? state.digests_path : "",
         .backend = settings->backend,
         .precision = settings->precision,
         .stream_weights = settings->stream_weights,

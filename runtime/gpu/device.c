@@ -1,6 +1,7 @@
 #include "runtime/gpu/device.h"
 
 #include "runtime/base/bytes.h"
+#include "runtime/base/cache_folder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -190,16 +191,11 @@ const struct ld_ops *ld_device_plan_ops(void)
 
 void ld_device_tuning_folder(char *out, size_t size)
 {
-    static const struct {
-        const char *variable, *below;
-    } places[] = {
-        {"LATENTD_TUNING", ""}, {"XDG_CACHE_HOME", "/latentd"}, {"HOME", "/.cache/latentd"}};
-    out[0] = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0] && !out[0]; i++) {
-        const char *value = getenv(places[i].variable);
-        if (value && value[0] == '/' && !ld_fmt(out, size, "%s%s", value, places[i].below))
-            out[0] = '\0';
-    }
+    const char *own = getenv("LATENTD_TUNING");
+    if (!own || own[0] != '/')
+        ld_cache_folder(out, size);
+    else if (!ld_fmt(out, size, "%s", own))
+        out[0] = '\0';
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */

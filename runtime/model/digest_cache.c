@@ -50,6 +50,8 @@ void ld_digest_cache_put(struct ld_digest_cache *cache, const struct ld_digest_k
                          const char *digest)
 {
     struct entry *entry = find(cache, key->path);
+    if (strchr(key->path, '\n')) /* it would be two lines of the file */
+        return;
     if (!entry) {
         const char *path =
             cache->count < LD_DIGEST_ENTRIES_MAX ? ld_arena_strdup(&cache->arena, key->path) : NULL;
@@ -91,7 +93,8 @@ static bool is_digest(struct ld_span text)
     return true;
 }
 
-/* "digest bytes modified inode path"; a line that is none is passed over. */
+/* "digest bytes modified inode path"; a line that is none is passed over, and so is one of a path
+ * that is known: what this process has hashed is newer. */
 static void read_line(struct ld_digest_cache *cache, struct ld_span line)
 {
     struct ld_digest_key key;
@@ -107,7 +110,8 @@ static void read_line(struct ld_digest_cache *cache, struct ld_span line)
     memcpy(digest, first.data, first.size);
     digest[first.size] = 0;
     key.path = path;
-    ld_digest_cache_put(cache, &key, digest);
+    if (!find(cache, path))
+        ld_digest_cache_put(cache, &key, digest);
 }
 
 static void read_file(struct ld_digest_cache *cache)
@@ -169,11 +173,14 @@ static enum ld_code publish(const struct ld_digest_cache *cache, struct ld_span 
     int fd = -1;
     const char *slash = strrchr(cache->path, '/');
     const char *name = slash ? slash + 1 : cache->path;
+    /* Of this process: several may save at once, and each file must be whole. */
     if (!ld_fmt(folder, sizeof folder, "%.*s", slash ? (int)(slash - cache->path + 1) : 1,
                 slash ? cache->path : ".") ||
-        !ld_fmt(temporary, sizeof temporary, "%s.new", name))
+        !ld_fmt(temporary, sizeof temporary, "%s.%ld.new", name, (long)getpid()))
         return LD_FAIL(err, LD_E_TOO_LARGE, "the path of the digest cache is too long");
-    enum ld_code code = ld_fsx_open_dir(folder, &fd, err);
+    enum ld_code code = ld_fsx_make_dirs(folder, 0700, err);
+    if (code == LD_OK)
+        code = ld_fsx_open_dir(folder, &fd, err);
     if (code != LD_OK)
         return code;
     const struct ld_fsx_publish where = {
@@ -187,6 +194,7 @@ enum ld_code ld_digest_cache_save(struct ld_digest_cache *cache, struct ld_error
 {
     if (!cache->path[0] || !cache->changed)
         return LD_OK;
+    read_file(cache); /* others may have saved meanwhile */
     struct ld_buffer text = ld_buffer_make(FILE_MAX);
     ld_buffer_text(&text, HEADER);
     for (uint32_t i = 0; i < cache->count; i++) {

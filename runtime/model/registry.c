@@ -6,6 +6,7 @@
 #include "runtime/model/registry_scan.h"
 #include "runtime/model/weights.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,6 +222,25 @@ static enum ld_code hash_entry(const struct ld_registry_entry *entry, char out[L
     return ld_hash_path(entry->path, out, err);
 }
 
+/* `place` holds the absolute path: digests are kept for programs that start in other folders. */
+static struct ld_digest_key key_of(const char *path, const struct ld_registry_stamp *stamp,
+                                   char place[PATH_MAX])
+{
+    return (struct ld_digest_key){.path = realpath(path, place) ? place : path,
+                                  .bytes = stamp->bytes,
+                                  .modified_ns = stamp->modified_ns,
+                                  .inode = stamp->inode};
+}
+
+static void remember(struct ld_registry *registry, const struct ld_digest_key *key,
+                     const char *digest)
+{
+    struct ld_error why = {0};
+    ld_digest_cache_put(registry->digests, key, digest);
+    if (ld_digest_cache_save(registry->digests, &why) != LD_OK)
+        ld_log_error(LD_LOG_WARN, "registry", "the digest cache cannot be written", &why);
+}
+
 enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,
                                 char out[LD_SHA256_HEX_SIZE], struct ld_error *err)
 {
@@ -228,20 +248,30 @@ enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_re
     LD_ASSERT(find(registry, entry->kind, entry->name) == entry);
     if (entry->kind != LD_REGISTRY_MODEL && !ld_registry_stamp_path(entry->path, &stamp))
         return LD_FAIL(err, LD_E_IO, "the file of '%.100s' cannot be read", entry->name);
-    const struct ld_digest_key key = {
-        .path = entry->path,
-        .bytes = stamp.bytes,
-        .modified_ns = stamp.modified_ns,
-        .inode = stamp.inode,
-    };
+    char place[PATH_MAX];
+    const struct ld_digest_key key = key_of(entry->path, &stamp, place);
     if (ld_digest_cache_get(registry->digests, &key, out))
         return LD_OK;
     const enum ld_code code = hash_entry(entry, out, err);
-    if (code != LD_OK)
-        return code;
-    ld_digest_cache_put(registry->digests, &key, out);
-    struct ld_error why = {0};
-    if (ld_digest_cache_save(registry->digests, &why) != LD_OK)
-        ld_log_error(LD_LOG_WARN, "registry", "the digest cache cannot be written", &why);
-    return LD_OK;
+    if (code == LD_OK)
+        remember(registry, &key, out);
+    return code;
+}
+
+enum ld_code ld_registry_weights_sha256(struct ld_registry *registry, const char *path,
+                                        struct ld_weights *weights, char out[LD_SHA256_HEX_SIZE],
+                                        struct ld_error *err)
+{
+    struct ld_registry_stamp before;
+    struct ld_registry_stamp after;
+    ld_registry_stamp_weights(weights, &before);
+    char place[PATH_MAX];
+    const struct ld_digest_key key = key_of(path, &before, place);
+    if (ld_digest_cache_get(registry->digests, &key, out))
+        return LD_OK;
+    const enum ld_code code = ld_weights_sha256(weights, out, err);
+    ld_registry_stamp_weights(weights, &after);
+    if (code == LD_OK && ld_registry_stamp_equal(&before, &after)) /* else written to meanwhile */
+        remember(registry, &key, out);
+    return code;
 }

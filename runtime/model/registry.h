@@ -115,6 +115,14 @@ enum ld_code ld_registry_add(struct ld_registry *registry, const char *folder,
                              enum ld_registry_kind kind, const char *name,
                              struct ld_error *err) LD_MUST_USE;
 
+/*
+ * The same of a model or VAE that is open, whatever lies at its path by now: only a file that is
+ * new or has changed is read for it. `path` is where it was opened. Errors LD_E_IO.
+ */
+enum ld_code ld_registry_weights_sha256(struct ld_registry *registry, const char *path,
+                                        struct ld_weights *weights, char out[LD_SHA256_HEX_SIZE],
+                                        struct ld_error *err) LD_MUST_USE;
+
 /* Digest of the whole file as it lies there now; hashes on the first call for a new one.
  * Errors LD_E_IO. */
 enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,

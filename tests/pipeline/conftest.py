@@ -23,6 +23,12 @@ def pytest_addoption(parser):
     parser.addoption("--tools", required=True, help="folder with the test tools")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_others(tmp_path_factory):
+    """What the program keeps for later starts is this run's own."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def latentd(request):
     return str(pathlib.Path(request.config.getoption("--latentd")).resolve())

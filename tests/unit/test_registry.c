@@ -270,6 +270,73 @@ static void a_model_folder_is_one_entry_with_a_digest_of_its_files(void **state)
     ld_registry_close(registry);
 }
 
+static void an_open_model_is_read_for_its_digest_once(void **state)
+{
+    (void)state;
+    const char *const file = fixture_path(paths[LD_REGISTRY_MODEL], "once.safetensors");
+    char cache[300];
+    char digest[LD_SHA256_HEX_SIZE];
+    char told[LD_SHA256_HEX_SIZE];
+    struct ld_weights *weights;
+    struct ld_error err = {0};
+    assert_true(ld_fmt(cache, sizeof cache, "%s/new/folder/digests", root));
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_write(&fixture, file);
+    for (int start = 0; start < 2; start++) {
+        struct ld_registry *registry = open_registry(cache);
+        assert_int_equal(ld_weights_open(&weights, file, NULL, &err), LD_OK);
+        assert_int_equal(ld_registry_weights_sha256(registry, file, weights, told, &err), LD_OK);
+        if (start == 0)
+            assert_int_equal(ld_hash_path(file, digest, &err), LD_OK);
+        assert_string_equal(told, digest);
+        ld_weights_close(weights);
+        ld_registry_close(registry);
+
+        /* The second start is told what the cache says. */
+        struct ld_digest_cache *digests;
+        struct ld_registry_stamp stamp;
+        assert_true(ld_registry_stamp_path(file, &stamp));
+        const struct ld_digest_key key = {file, stamp.bytes, stamp.modified_ns, stamp.inode};
+        assert_int_equal(ld_digest_cache_open(&digests, cache, &err), LD_OK);
+        assert_true(ld_digest_cache_get(digests, &key, told));
+        memset(digest, 'b', sizeof digest - 1);
+        ld_digest_cache_put(digests, &key, digest);
+        assert_int_equal(ld_digest_cache_save(digests, &err), LD_OK);
+        ld_digest_cache_close(digests);
+    }
+}
+
+static void caches_of_two_programs_keep_what_the_other_saved(void **state)
+{
+    (void)state;
+    static const char *const a = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char *const b = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    const struct ld_digest_key one = {"/one", 1, 2, 3};
+    const struct ld_digest_key two = {"/two", 4, 5, 6};
+    const struct ld_digest_key forged = {"/x\n/y", 7, 8, 9};
+    struct ld_digest_cache *first, *second, *third;
+    char cache[300];
+    char told[LD_SHA256_HEX_SIZE];
+    assert_true(ld_fmt(cache, sizeof cache, "%s/shared", root));
+    assert_int_equal(ld_digest_cache_open(&first, cache, NULL), LD_OK);
+    assert_int_equal(ld_digest_cache_open(&second, cache, NULL), LD_OK);
+    ld_digest_cache_put(first, &one, a);
+    ld_digest_cache_put(first, &two, a);
+    ld_digest_cache_put(first, &forged, a); /* would be two lines of the file */
+    assert_int_equal(ld_digest_cache_save(first, NULL), LD_OK);
+    ld_digest_cache_put(second, &two, b);
+    assert_int_equal(ld_digest_cache_save(second, NULL), LD_OK);
+    assert_int_equal(ld_digest_cache_open(&third, cache, NULL), LD_OK);
+    assert_true(ld_digest_cache_get(third, &one, told));
+    assert_string_equal(told, a);
+    assert_true(ld_digest_cache_get(third, &two, told));
+    assert_string_equal(told, b); /* the later one */
+    assert_false(ld_digest_cache_get(first, &forged, told));
+    ld_digest_cache_close(first);
+    ld_digest_cache_close(second);
+    ld_digest_cache_close(third);
+}
+
 static void a_damaged_cache_is_an_empty_one(void **state)
 {
     (void)state;
@@ -416,6 +483,8 @@ int main(void)
         cmocka_unit_test(a_file_that_comes_later_is_taken_up_by_its_name),
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),
         cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
+        cmocka_unit_test(an_open_model_is_read_for_its_digest_once),
+        cmocka_unit_test(caches_of_two_programs_keep_what_the_other_saved),
         cmocka_unit_test(a_damaged_cache_is_an_empty_one),
         cmocka_unit_test(a_second_scan_finds_what_came_went_and_changed),
         cmocka_unit_test(a_digest_is_that_of_the_file_as_it_is),
