@@ -97,6 +97,10 @@ void ld_library_write_residents(const struct ld_library *library, const char *na
 /* True once after a model came or went; the inventory then tells it. */
 bool ld_library_has_news(struct ld_library *library);
 
+/* Nobody wants anything: read a piece of a file whose digest is not known yet. Returns whether
+ * there may be more; news when a digest was learned. */
+bool ld_library_idle(struct ld_library *library);
+
 /* The VAE called `name`, loaded and pinned; ld_library_vae_release. Errors as ld_library_model. */
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err) LD_MUST_USE;

@@ -4,6 +4,11 @@
 #include "runtime/base/log.h"
 #include "runtime/model/describe.h"
 
+enum {
+    HASH_AT_ONCE_BYTES = 64 << 20, /* while an inventory is written: a tenth of a second */
+    HASH_PIECE_BYTES = 16 << 20    /* of an idle time; a job that comes waits for no more */
+};
+
 const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT] = {
     "models", "adapters", "embeddings", "vaes", "wildcards"};
 
@@ -28,18 +33,31 @@ static bool is_streamed(struct ld_library *library, const char *name)
                                             : ld_library_streams_model(library, name);
 }
 
+/* "" where it is not known yet: folders of checkpoints are read for it between jobs
+ * (ld_library_idle), so that nobody waits for it. A few small files are no wait. */
+static void find_digest(struct ld_library *library, const struct ld_registry_entry *entry,
+                        char digest[LD_SHA256_HEX_SIZE])
+{
+    struct ld_error err = {0};
+    digest[0] = '\0';
+    if (entry->kind == LD_REGISTRY_WILDCARD ||
+        ld_registry_sha256_known(library->registry, entry, digest) ||
+        entry->bytes > library->hash_bytes_left)
+        return;
+    library->hash_bytes_left -= entry->bytes;
+    if (ld_registry_sha256(library->registry, entry, digest, &err) == LD_OK)
+        return;
+    ld_log_error(LD_LOG_WARN, "library", "a file could not be hashed", &err);
+    digest[0] = '\0';
+}
+
 /* "name": ..., then what the registry found out, as one object. A file that cannot be read now is
  * told to whoever uses it. */
 static void write_entry(struct ld_library *library, const struct ld_registry_entry *entry,
                         struct ld_buffer *out)
 {
-    char digest[LD_SHA256_HEX_SIZE] = "";
-    struct ld_error err = {0};
-    const bool hashed = entry->kind != LD_REGISTRY_WILDCARD;
-    if (hashed && ld_registry_sha256(library->registry, entry, digest, &err) != LD_OK) {
-        ld_log_error(LD_LOG_WARN, "library", "a file could not be hashed", &err);
-        digest[0] = '\0';
-    }
+    char digest[LD_SHA256_HEX_SIZE];
+    find_digest(library, entry, digest);
     ld_buffer_text(out, "{\"name\":");
     ld_buffer_json_string(out, entry->name);
     ld_buffer_format(out, ",\"sha256\":\"%s\",\"bytes\":%llu,\"created_us\":%lld", digest,
@@ -113,6 +131,7 @@ void ld_library_write_unusable(const struct ld_library *library, uint32_t count_
 enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_error *err)
 {
     struct ld_buffer out = ld_buffer_make(LD_INVENTORY_BYTES_MAX);
+    library->hash_bytes_left = HASH_AT_ONCE_BYTES;
     ld_buffer_text(&out, "{\"backend\":");
     ld_buffer_json_string(&out, library->backend->name);
     ld_buffer_text(&out, ",\"device\":");
@@ -130,6 +149,14 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
     ld_buffer_deinit(&library->inventory);
     library->inventory = out;
     return LD_OK;
+}
+
+bool ld_library_idle(struct ld_library *library)
+{
+    bool learned;
+    const bool more = ld_registry_hash_some(library->registry, HASH_PIECE_BYTES, &learned);
+    library->news = library->news || learned;
+    return more;
 }
 
 const char *ld_library_inventory(const struct ld_library *library)

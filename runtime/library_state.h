@@ -71,7 +71,8 @@ struct ld_library {
     uint32_t need_count;
     uint64_t clock, next_serial;
     struct ld_buffer inventory;
-    bool news; /* a model came or went since ld_library_has_news */
+    uint64_t hash_bytes_left; /* of the inventory that is being written */
+    bool news;                /* a model came or went since ld_library_has_news */
 };
 
 /* library_residency.c: bytes of all loaded models and VAEs, those that jobs use, and letting go of

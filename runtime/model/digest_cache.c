@@ -135,6 +135,14 @@ static void read_file(struct ld_digest_cache *cache)
     cache->changed = false;
 }
 
+void ld_digest_cache_reread(struct ld_digest_cache *cache)
+{
+    const bool changed = cache->changed;
+    if (cache->path[0])
+        read_file(cache);
+    cache->changed = changed;
+}
+
 enum ld_code ld_digest_cache_open(struct ld_digest_cache **out, const char *path,
                                   struct ld_error *err)
 {
@@ -194,7 +202,7 @@ enum ld_code ld_digest_cache_save(struct ld_digest_cache *cache, struct ld_error
 {
     if (!cache->path[0] || !cache->changed)
         return LD_OK;
-    read_file(cache); /* others may have saved meanwhile */
+    ld_digest_cache_reread(cache);
     struct ld_buffer text = ld_buffer_make(FILE_MAX);
     ld_buffer_text(&text, HEADER);
     for (uint32_t i = 0; i < cache->count; i++) {

@@ -33,8 +33,11 @@ bool ld_digest_cache_get(const struct ld_digest_cache *cache, const struct ld_di
 void ld_digest_cache_put(struct ld_digest_cache *cache, const struct ld_digest_key *key,
                          const char *digest);
 
-/* Write what is remembered, all or nothing. Does nothing if nothing changed. Errors as
- * ld_fsx_publish. */
+/* Take up what other programs have saved since; what is known here stays. */
+void ld_digest_cache_reread(struct ld_digest_cache *cache);
+
+/* Write what is remembered, and what others have saved, all or nothing. Does nothing if nothing
+ * changed. Errors as ld_fsx_publish. */
 enum ld_code ld_digest_cache_save(struct ld_digest_cache *cache, struct ld_error *err) LD_MUST_USE;
 
 #endif

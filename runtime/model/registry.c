@@ -1,20 +1,10 @@
 #include "runtime/model/registry.h"
 
 #include "runtime/base/log.h"
-#include "runtime/model/digest_cache.h"
-#include "runtime/model/hash.h"
-#include "runtime/model/registry_scan.h"
-#include "runtime/model/weights.h"
+#include "runtime/model/registry_state.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct ld_registry {
-    struct ld_arena arena;
-    struct ld_registry_list lists[LD_REGISTRY_KIND_COUNT]; /* sorted by name */
-    struct ld_digest_cache *digests;
-};
 
 static int by_name(const void *a, const void *b)
 {
@@ -122,6 +112,7 @@ enum ld_code ld_registry_rescan(struct ld_registry *registry,
         for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
             compare(&registry->lists[kind], &fresh->lists[kind], (enum ld_registry_kind)kind,
                     changes);
+        ld_registry_hash_anew(registry);
         struct ld_registry before = *registry;
         *registry = *fresh;
         registry->digests = before.digests;
@@ -138,6 +129,7 @@ void ld_registry_close(struct ld_registry *registry)
 {
     if (!registry)
         return;
+    ld_registry_hash_anew(registry);
     clear(registry);
     ld_digest_cache_close(registry->digests);
     ld_heap_free(registry);
@@ -199,79 +191,9 @@ enum ld_code ld_registry_add(struct ld_registry *registry, const char *folder,
     if (find(registry, kind, name))
         return LD_OK;
     struct ld_registry_list *list = &registry->lists[kind];
+    ld_registry_hash_anew(registry);
     const enum ld_code code = ld_registry_scan_one(list, folder, kind, name, err);
     if (code == LD_OK)
         qsort(list->items, list->count, sizeof *list->items, by_name);
-    return code;
-}
-
-/* ---- Digests --------------------------------------------------------------------------------- */
-
-/* One file as it is, a model folder through its weight files in the order of their names. */
-static enum ld_code hash_entry(const struct ld_registry_entry *entry, char out[LD_SHA256_HEX_SIZE],
-                               struct ld_error *err)
-{
-    if (entry->kind == LD_REGISTRY_MODEL || entry->kind == LD_REGISTRY_VAE) {
-        struct ld_weights *weights;
-        enum ld_code code = ld_weights_open(&weights, entry->path, NULL, err);
-        if (code == LD_OK)
-            code = ld_weights_sha256(weights, out, err);
-        ld_weights_close(weights);
-        return code;
-    }
-    return ld_hash_path(entry->path, out, err);
-}
-
-/* `place` holds the absolute path: digests are kept for programs that start in other folders. */
-static struct ld_digest_key key_of(const char *path, const struct ld_registry_stamp *stamp,
-                                   char place[PATH_MAX])
-{
-    return (struct ld_digest_key){.path = realpath(path, place) ? place : path,
-                                  .bytes = stamp->bytes,
-                                  .modified_ns = stamp->modified_ns,
-                                  .inode = stamp->inode};
-}
-
-static void remember(struct ld_registry *registry, const struct ld_digest_key *key,
-                     const char *digest)
-{
-    struct ld_error why = {0};
-    ld_digest_cache_put(registry->digests, key, digest);
-    if (ld_digest_cache_save(registry->digests, &why) != LD_OK)
-        ld_log_error(LD_LOG_WARN, "registry", "the digest cache cannot be written", &why);
-}
-
-enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,
-                                char out[LD_SHA256_HEX_SIZE], struct ld_error *err)
-{
-    struct ld_registry_stamp stamp = entry->stamp;
-    LD_ASSERT(find(registry, entry->kind, entry->name) == entry);
-    if (entry->kind != LD_REGISTRY_MODEL && !ld_registry_stamp_path(entry->path, &stamp))
-        return LD_FAIL(err, LD_E_IO, "the file of '%.100s' cannot be read", entry->name);
-    char place[PATH_MAX];
-    const struct ld_digest_key key = key_of(entry->path, &stamp, place);
-    if (ld_digest_cache_get(registry->digests, &key, out))
-        return LD_OK;
-    const enum ld_code code = hash_entry(entry, out, err);
-    if (code == LD_OK)
-        remember(registry, &key, out);
-    return code;
-}
-
-enum ld_code ld_registry_weights_sha256(struct ld_registry *registry, const char *path,
-                                        struct ld_weights *weights, char out[LD_SHA256_HEX_SIZE],
-                                        struct ld_error *err)
-{
-    struct ld_registry_stamp before;
-    struct ld_registry_stamp after;
-    ld_registry_stamp_weights(weights, &before);
-    char place[PATH_MAX];
-    const struct ld_digest_key key = key_of(path, &before, place);
-    if (ld_digest_cache_get(registry->digests, &key, out))
-        return LD_OK;
-    const enum ld_code code = ld_weights_sha256(weights, out, err);
-    ld_registry_stamp_weights(weights, &after);
-    if (code == LD_OK && ld_registry_stamp_equal(&before, &after)) /* else written to meanwhile */
-        remember(registry, &key, out);
     return code;
 }

@@ -123,6 +123,16 @@ enum ld_code ld_registry_weights_sha256(struct ld_registry *registry, const char
                                         struct ld_weights *weights, char out[LD_SHA256_HEX_SIZE],
                                         struct ld_error *err) LD_MUST_USE;
 
+/* The digest of a file that has one already; nothing of it is read. False: not known. */
+bool ld_registry_sha256_known(const struct ld_registry *registry,
+                              const struct ld_registry_entry *entry, char out[LD_SHA256_HEX_SIZE]);
+
+/*
+ * Between other work: read about `bytes` more of a file whose digest nobody has needed yet.
+ * `learned`: one more is known now. Returns whether there may be more to do.
+ */
+bool ld_registry_hash_some(struct ld_registry *registry, uint64_t bytes, bool *learned);
+
 /* Digest of the whole file as it lies there now; hashes on the first call for a new one.
  * Errors LD_E_IO. */
 enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,

@@ -43,6 +43,14 @@ static void add_stamp(struct ld_registry_stamp *stamp, const struct stat *info)
         stamp->modified_ns = modified_ns;
 }
 
+void ld_registry_stamp_fd(int fd, struct ld_registry_stamp *stamp)
+{
+    struct stat info;
+    memset(stamp, 0, sizeof *stamp);
+    if (fstat(fd, &info) == 0)
+        add_stamp(stamp, &info);
+}
+
 void ld_registry_stamp_weights(const struct ld_weights *weights, struct ld_registry_stamp *stamp)
 {
     const struct ld_weight_files *files = &weights->files;

@@ -20,4 +20,7 @@ bool ld_registry_is_model_folder(const char *path);
 bool ld_registry_look(const char *path, enum ld_registry_kind kind, struct ld_buffer *detail,
                       struct ld_registry_stamp *stamp, struct ld_error *err);
 
+/* That of an open file; all zero if it cannot be had. */
+void ld_registry_stamp_fd(int fd, struct ld_registry_stamp *stamp);
+
 #endif

@@ -5,7 +5,8 @@ add_library(ld_weights STATIC
   adapter.c adapter_names.c adapter_delta.c adapter_rows.c adapter_apply.c lowrank.c
   zip_store.c pickle_machine.c pickle.c embedding.c merge.c merge_bake.c merge_model.c
   out_file.c model_notes.c model_write.c model_write_folder.c vocabulary.c convert.c
-  describe.c digest_cache.c registry_look.c registry_scan.c registry.c)
+  describe.c digest_cache.c digester.c registry_look.c registry_scan.c registry.c
+  registry_digest.c)
 target_link_libraries(ld_weights PUBLIC ld_kernels ld_base)
 if(NOT LATENTD_MINIMAL) # `inspect` also reads pictures
   target_sources(ld_weights PRIVATE inspect.c inspect_text.c)

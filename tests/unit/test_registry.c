@@ -7,6 +7,7 @@
 #include "runtime/base/fsx.h"
 #include "runtime/base/log.h"
 #include "runtime/model/digest_cache.h"
+#include "runtime/model/digester.h"
 #include "runtime/model/hash.h"
 #include "runtime/model/registry_scan.h"
 #include "tests/unit/model_fixture.h"
@@ -337,6 +338,96 @@ static void caches_of_two_programs_keep_what_the_other_saved(void **state)
     ld_digest_cache_close(third);
 }
 
+/* Pieces of a kilobyte until nothing is left; how many digests were learned. */
+static uint32_t hash_all(struct ld_registry *registry)
+{
+    uint32_t count = 0;
+    bool learned;
+    for (int piece = 0; piece < 100000; piece++) {
+        const bool more = ld_registry_hash_some(registry, 1024, &learned);
+        count += learned ? 1 : 0;
+        if (!more)
+            return count;
+    }
+    fail_msg("there is always more");
+    return 0;
+}
+
+static void digests_are_made_between_other_work(void **state)
+{
+    (void)state;
+    char cache[300];
+    char known[LD_SHA256_HEX_SIZE];
+    char whole[LD_SHA256_HEX_SIZE];
+    bool learned;
+    assert_true(ld_fmt(cache, sizeof cache, "%s/between", root));
+    struct ld_registry *registry = open_registry(cache);
+    uint32_t files = 0;
+    for (int kind = 0; kind < LD_REGISTRY_WILDCARD; kind++)
+        files += ld_registry_count(registry, (enum ld_registry_kind)kind);
+    assert_true(files >= 4);
+    const struct ld_registry_entry *first = ld_registry_at(registry, LD_REGISTRY_MODEL, 0);
+    assert_false(ld_registry_sha256_known(registry, first, known));
+    assert_true(ld_registry_hash_some(registry, 1024, &learned));
+    assert_false(learned); /* there is more in it */
+
+    /* A scan in the midst of a file begins anew, and so does nothing twice. */
+    struct ld_registry_changes changes;
+    struct ld_registry_folders folders = {.cache_path = cache};
+    for (int i = 0; i < LD_REGISTRY_KIND_COUNT; i++)
+        folders.folder[i] = paths[i];
+    assert_int_equal(ld_registry_rescan(registry, &folders, &changes, NULL), LD_OK);
+    assert_int_equal(hash_all(registry), files);
+    for (int kind = 0; kind < LD_REGISTRY_WILDCARD; kind++) {
+        for (uint32_t i = 0; i < ld_registry_count(registry, (enum ld_registry_kind)kind); i++) {
+            struct ld_registry *other = open_registry(""); /* reads each whole */
+            const struct ld_registry_entry *entry =
+                ld_registry_at(registry, (enum ld_registry_kind)kind, i);
+            assert_true(ld_registry_sha256_known(registry, entry, known));
+            entry = ld_registry_find(other, (enum ld_registry_kind)kind, entry->name);
+            assert_int_equal(ld_registry_sha256(other, entry, whole, NULL), LD_OK);
+            assert_string_equal(known, whole);
+            ld_registry_close(other);
+        }
+    }
+
+    /* What one program has read, another one that was open already does not read again. */
+    struct ld_registry *late = open_registry("");
+    assert_int_equal(hash_all(late), files);
+    ld_registry_close(late);
+    assert_int_equal(unlink(cache), 0);
+    late = open_registry(cache);
+    struct ld_registry *other = open_registry(cache);
+    assert_int_equal(hash_all(other), files);
+    assert_int_equal(hash_all(late), 0);
+    ld_registry_close(other);
+    ld_registry_close(late);
+    ld_registry_close(registry);
+}
+
+static void a_file_that_is_written_to_meanwhile_gets_no_digest(void **state)
+{
+    (void)state;
+    const char *const file = fixture_path(paths[LD_REGISTRY_MODEL], "once.safetensors");
+    struct ld_error err = {0};
+    for (int touched = 0; touched < 2; touched++) {
+        struct ld_digester *digester;
+        struct ld_registry_stamp stamp;
+        char digest[LD_SHA256_HEX_SIZE];
+        bool done = false;
+        assert_int_equal(ld_digester_begin(&digester, file, true, &err), LD_OK);
+        assert_int_equal(ld_digester_step(digester, 1024, &done, &err), LD_OK);
+        assert_false(done);
+        const struct timespec times[2] = {{.tv_sec = 7}, {.tv_sec = 7}};
+        if (touched)
+            assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+        assert_int_equal(ld_digester_step(digester, UINT64_MAX, &done, &err), LD_OK);
+        assert_true(done);
+        assert_int_equal(ld_digester_result(digester, &stamp, digest), !touched);
+        ld_digester_end(digester);
+    }
+}
+
 static void a_damaged_cache_is_an_empty_one(void **state)
 {
     (void)state;
@@ -485,6 +576,8 @@ int main(void)
         cmocka_unit_test(a_model_folder_is_one_entry_with_a_digest_of_its_files),
         cmocka_unit_test(an_open_model_is_read_for_its_digest_once),
         cmocka_unit_test(caches_of_two_programs_keep_what_the_other_saved),
+        cmocka_unit_test(digests_are_made_between_other_work),
+        cmocka_unit_test(a_file_that_is_written_to_meanwhile_gets_no_digest),
         cmocka_unit_test(a_damaged_cache_is_an_empty_one),
         cmocka_unit_test(a_second_scan_finds_what_came_went_and_changed),
         cmocka_unit_test(a_digest_is_that_of_the_file_as_it_is),
