@@ -66,8 +66,9 @@ static int flush(int fd, long call)
     }
     if (syscall(call, fd) != 0)
         return -1;
-    (void)atomic_fetch_add(&flushes, 1);
-    return atomic_load(&copying) ? copy_to_disk(fd) : 0;
+    const int copied = atomic_load(&copying) ? copy_to_disk(fd) : 0;
+    (void)atomic_fetch_add(&flushes, 1); /* now it is there for whoever waits for it */
+    return copied;
 }
 
 /* In the place of the C library's, for SQLite too. */
