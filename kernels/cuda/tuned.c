@@ -4,6 +4,8 @@
 #include "kernels/cuda/rt.h"
 #include "kernels/cuda/tune_cache.h"
 #include "kernels/cuda/tuned_bench.h"
+#include "kernels/cuda/tuned_candidates.h"
+#include "kernels/cuda/tuned_operands.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/log.h"
 

@@ -7,6 +7,7 @@
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/tuned.h"
 #include "kernels/cuda/tuned_bench.h"
+#include "kernels/cuda/tuned_operands.h"
 #include "tests/cuda/hostcuda.h"
 
 #include <dirent.h>

@@ -16,12 +16,17 @@ target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
 
 ld_unit_test(test_taesd ld_cuda_backend ld_fake_gpu ld_model)
 
+set(tuner_sources ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c ../kernels/cuda/tuned_candidates.c
+  ../kernels/cuda/tuned_operands.c)
+set(libs_sources ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+
 # The real tuner over the same, with a cuBLASLt of plain loops where its header is.
-ld_unit_test(test_libs ld_cuda_backend ld_kernels)
-target_sources(test_libs PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c
-  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c
-  ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c)
-target_link_libraries(test_libs PRIVATE ${CMAKE_DL_LIBS})
+foreach(test test_libs test_tuner_idle)
+  ld_unit_test(${test} ld_cuda_backend ld_kernels)
+  target_sources(${test} PRIVATE unit/tuner_fixture.c unit/folder_fixture.c cuda/fake_gpu.c
+    cuda/fake_kernels.c ${tuner_sources} ${libs_sources})
+  target_link_libraries(${test} PRIVATE ${CMAKE_DL_LIBS})
+endforeach()
 if(LATENTD_CUDA_INCLUDE)
   file(STRINGS ${LATENTD_CUDA_INCLUDE}/cublas_api.h major REGEX "^#define CUBLAS_VER_MAJOR ")
   string(REGEX REPLACE "[^0-9]" "" major "${major}")
@@ -30,23 +35,23 @@ if(LATENTD_CUDA_INCLUDE)
   set_target_properties(fake_cublaslt PROPERTIES OUTPUT_NAME cublasLt SUFFIX .so.${major}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
   target_include_directories(fake_cublaslt SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
-  target_include_directories(test_libs SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
-  set_target_properties(test_libs PROPERTIES ENABLE_EXPORTS ON)
-  add_dependencies(test_libs fake_cublaslt)
-  set_tests_properties(unit/test_libs PROPERTIES
-    ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
+  foreach(test test_libs test_tuner_idle)
+    target_include_directories(${test} SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+    set_target_properties(${test} PROPERTIES ENABLE_EXPORTS ON)
+    add_dependencies(${test} fake_cublaslt)
+    set_tests_properties(unit/${test} PROPERTIES
+      ENVIRONMENT LD_LIBRARY_PATH=${CMAKE_CURRENT_BINARY_DIR}/fake_libs)
+  endforeach()
 endif()
 
 # The same tuner, with libraries that do nothing.
 ld_unit_test(test_tuner_plans ld_cuda_backend ld_kernels)
-target_sources(test_tuner_plans PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c
-  ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c)
+target_sources(test_tuner_plans PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c ${tuner_sources})
 
 # What the real libraries say of our calls, where they are. cuDNN opens the driver, for which the toolkit's
 # stub will do as long as nothing is compiled, and keeps memory that nothing frees.
 ld_unit_test(test_libs_real ld_fake_gpu ld_cuda_backend ld_kernels)
-target_sources(test_libs_real PRIVATE unit/cudnn_fixture.c
-  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+target_sources(test_libs_real PRIVATE unit/cudnn_fixture.c ${libs_sources})
 target_link_libraries(test_libs_real PRIVATE ${CMAKE_DL_LIBS})
 set_tests_properties(unit/test_libs_real PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
 if(LATENTD_CUDA_INCLUDE)
@@ -65,8 +70,7 @@ endif()
 
 # Plans that are compiled in earnest, and what is kept of them.
 ld_unit_test(test_plans_real ld_fake_gpu ld_cuda_backend ld_kernels)
-target_sources(test_plans_real PRIVATE unit/cudnn_fixture.c
-  ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+target_sources(test_plans_real PRIVATE unit/cudnn_fixture.c unit/folder_fixture.c ${libs_sources})
 target_link_libraries(test_plans_real PRIVATE ${CMAKE_DL_LIBS})
 set_tests_properties(unit/test_plans_real PROPERTIES TIMEOUT 300) # tens of compilations
 if(LATENTD_CUDA_INCLUDE)

@@ -2,212 +2,20 @@
  * fastest, a linear layer cuBLASLt's algorithm where that is right, fast and keeps an image's bits,
  * and another process finds the decisions again. How: the real backend and tuner over a fake GPU
  * with a clock of its own, and a cuBLASLt of plain loops. */
-#include "kernels/cuda/backend.h"
 #include "kernels/cuda/libs_table.h"
-#include "kernels/cuda/tuned.h"
-#include "tests/cuda/fake_gpu.h"
+#include "tests/unit/tuner_fixture.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-enum { ROWS = 12, K = 32, N = 24, X_VALUES = ROWS * K, Y_VALUES = ROWS * N, TEXT_SIZE = 65536 };
-
-static char folder[] = "/tmp/test_libs.XXXXXX";
-
-/* ---- Folder ---------------------------------------------------------------------------------- */
-
-static int open_folder(void **state)
-{
-    (void)state;
-    fake_gpu_reset();
-    memcpy(strchr(folder, '.'), ".XXXXXX", 7);
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static bool is_ours(const char *name, const char *prefix)
-{
-    return strncmp(name, prefix, strlen(prefix)) == 0;
-}
-
-/* What the file of that kind says; "" without one. */
-static const char *decisions_of(const char *prefix)
-{
-    static char text[TEXT_SIZE];
-    DIR *dir = opendir(folder);
-    text[0] = '\0';
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        char path[300];
-        if (!is_ours(entry->d_name, prefix))
-            continue;
-        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        FILE *file = fopen(path, "r");
-        if (file) {
-            text[fread(text, 1, sizeof text - 1, file)] = '\0';
-            (void)fclose(file);
-        }
-    }
-    if (dir)
-        (void)closedir(dir);
-    return text;
-}
-
-static const char *decisions(void)
-{
-    return decisions_of("tune-");
-}
-
-static int close_folder(void **state)
-{
-    (void)state;
-    DIR *dir = opendir(folder);
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        if (is_ours(entry->d_name, "tune-") || is_ours(entry->d_name, "idle-"))
-            (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    }
-    if (dir)
-        (void)closedir(dir);
-    const bool clean = rmdir(folder) == 0 && fake_gpu.live_allocations == 0;
-    return clean ? 0 : -1;
-}
-
-/* ---- The backend ----------------------------------------------------------------------------- */
-
-static struct ld_backend *open_with(const struct ld_cuda_options *options)
-{
-    struct ld_error err = {0};
-    struct ld_backend *backend = NULL;
-    if (ld_cuda_backend_create(&backend, options, &err) != LD_OK)
-        fail_msg("%s", err.detail);
-    return backend;
-}
-
-static struct ld_backend *open_backend(enum ld_dtype dtype, bool tune)
-{
-    return open_with(&(struct ld_cuda_options){
-        .dtype = dtype, .threads = 1, .tuning_folder = folder, .tune = tune});
-}
-
-/* One that measures when it is idle; `where` NULL: nothing is kept. */
-static struct ld_backend *open_idle(const char *where)
-{
-    return open_with(&(struct ld_cuda_options){
-        .dtype = LD_DTYPE_F16, .threads = 1, .tuning_folder = where, .tune_idle = true});
-}
-
-/* Values that differ everywhere, of about unit size. */
-static float value_at(uint32_t i, uint32_t seed)
-{
-    return (float)((i * 2654435761U + seed * 40503U) >> 16 & 1023U) / 512.0F - 1.0F;
-}
-
-/* Device memory of the activation type holding value_at, and the same rounded in `out`. */
-static void *operand(struct ld_backend *backend, float *out, uint32_t count, uint32_t seed)
-{
-    struct ld_error err = {0};
-    void *device = NULL;
-    uint16_t *rounded = calloc(count, sizeof *rounded);
-    assert_non_null(rounded);
-    for (uint32_t i = 0; i < count; i++)
-        out[i] = value_at(i, seed);
-    ld_dtype_from_f32(rounded, out, backend->act_dtype, count);
-    ld_dtype_to_f32(out, rounded, backend->act_dtype, count);
-    assert_int_equal(backend->ops->memory_alloc(backend, count * sizeof *rounded, &device, &err),
-                     LD_OK);
-    assert_int_equal(ldk_rt_upload(device, rounded, count * sizeof *rounded, NULL), 0);
-    assert_int_equal(ldk_rt_stream_synchronize(NULL), 0);
-    free(rounded);
-    return device;
-}
-
-static void fetch(struct ld_backend *backend, uint16_t *out, const void *device, size_t bytes)
-{
-    struct ld_error err = {0};
-    assert_int_equal(ldk_rt_download(out, device, bytes, ld_cuda_stream(backend)), 0);
-    assert_int_equal(backend->ops->synchronize(backend, &err), LD_OK);
-}
-
 /* ---- Linear layers --------------------------------------------------------------------------- */
-
-struct layer {
-    float matrix[N * K], bias[N], x[X_VALUES], residual[Y_VALUES];
-    struct ld_weight *weight;
-    void *x_device, *residual_device, *y_device;
-};
-
-static void open_layer(struct layer *layer, struct ld_backend *backend)
-{
-    struct ld_error err = {0};
-    for (uint32_t i = 0; i < N * K; i++)
-        layer->matrix[i] = 0.1F * value_at(i, 5);
-    for (uint32_t i = 0; i < N; i++)
-        layer->bias[i] = value_at(i, 6);
-    const struct ld_weight_desc desc = {.kind = LD_WEIGHT_LINEAR,
-                                        .rows = N,
-                                        .k = K,
-                                        .kernel = 1,
-                                        .part_count = 1,
-                                        .parts = {{.data = layer->matrix, .dtype = LD_DTYPE_F32}},
-                                        .bias = {{.data = layer->bias, .dtype = LD_DTYPE_F32}}};
-    assert_int_equal(backend->ops->weight_create(backend, &desc, &layer->weight, &err), LD_OK);
-    layer->x_device = operand(backend, layer->x, X_VALUES, 7);
-    layer->residual_device = operand(backend, layer->residual, Y_VALUES, 8);
-    assert_int_equal(
-        backend->ops->memory_alloc(backend, Y_VALUES * sizeof(uint16_t), &layer->y_device, &err),
-        LD_OK);
-}
-
-static void close_layer(struct layer *layer, struct ld_backend *backend)
-{
-    backend->ops->memory_free(backend, layer->y_device, Y_VALUES * sizeof(uint16_t));
-    backend->ops->memory_free(backend, layer->residual_device, Y_VALUES * sizeof(uint16_t));
-    backend->ops->memory_free(backend, layer->x_device, X_VALUES * sizeof(uint16_t));
-    backend->ops->weight_destroy(backend, layer->weight);
-}
-
-/* `rows` of the layer as one image, into `out`. */
-static void run_layer(struct layer *layer, struct ld_backend *backend, bool residual, uint16_t *out)
-{
-    struct ld_error err = {0};
-    const struct ld_linear op = {.x0 = layer->x_device,
-                                 .c0 = K,
-                                 .rows = ROWS,
-                                 .rows_per_image = ROWS / 2,
-                                 .weight = layer->weight,
-                                 .residual = residual ? layer->residual_device : NULL,
-                                 .y = layer->y_device};
-    if (backend->ops->linear(backend, &op, &err) != LD_OK)
-        fail_msg("%s", err.detail);
-    fetch(backend, out, layer->y_device, Y_VALUES * sizeof *out);
-}
-
-/* Relative L2 from float64. */
-static double distance(const struct layer *layer, const struct ld_backend *backend, bool residual,
-                       const uint16_t *got)
-{
-    const bool bf16 = backend->act_dtype == LD_DTYPE_BF16;
-    double difference = 0;
-    double size = 0;
-    for (uint32_t i = 0; i < Y_VALUES; i++) {
-        const uint32_t n = i % N;
-        double want = (double)layer->bias[n] + (residual ? (double)layer->residual[i] : 0);
-        for (uint32_t k = 0; k < K; k++)
-            want += (double)layer->matrix[n * K + k] * (double)layer->x[i / N * K + k];
-        const double found = (double)(bf16 ? ld_bf16_to_f32(got[i]) : ld_f16_to_f32(got[i]));
-        difference += (found - want) * (found - want);
-        size += want * want;
-    }
-    return sqrt(difference / size);
-}
 
 static void check_type(enum ld_dtype dtype, double limit)
 {
@@ -247,7 +55,6 @@ static void a_linear_layer_gets_the_librarys_right_way(void **state)
     assert_null(strstr(decisions(), "cublaslt:3."));
 #else
     (void)check_type;
-    (void)decisions;
     print_message("needs the CUDA toolkit's cublasLt.h\n");
     skip();
 #endif
@@ -351,8 +158,8 @@ static void a_library_pays_for_the_moments_that_it_does_not_leave(void **state)
         assert_int_equal(fake_gpu.norms_with_moments, with_moments + !library);
         close_layer(&layer, backend);
         backend->ops->destroy(backend);
-        assert_int_equal(close_folder(NULL), 0);
-        assert_int_equal(open_folder(NULL), 0);
+        assert_int_equal(close_tuning(NULL), 0);
+        assert_int_equal(open_tuning(NULL), 0);
     }
 #else
     (void)run_normed;
@@ -498,37 +305,6 @@ static void a_convolutions_way_is_an_engine_with_its_knobs(void **state)
 
 /* ---- Attention ------------------------------------------------------------------------------- */
 
-enum { TOKENS = 10, HEADS = 2, DIM = 8, WIDTH = HEADS * DIM, QKV = TOKENS * 3 * WIDTH };
-
-static void attend(struct ld_backend *backend, uint16_t *out)
-{
-    static float values[2 * QKV];
-    struct ld_error err = {0};
-    void *o = NULL;
-    const size_t bytes = (size_t)2 * TOKENS * WIDTH * sizeof *out;
-    uint16_t *qkv = operand(backend, values, 2 * QKV, 9);
-    assert_int_equal(backend->ops->memory_alloc(backend, bytes, &o, &err), LD_OK);
-    const struct ld_attention op = {.q = qkv,
-                                    .k = qkv + WIDTH,
-                                    .v = qkv + 2 * WIDTH,
-                                    .o = o,
-                                    .batch = 2,
-                                    .q_rows = TOKENS,
-                                    .kv_rows = TOKENS,
-                                    .q_stride = 3 * WIDTH,
-                                    .k_stride = 3 * WIDTH,
-                                    .v_stride = 3 * WIDTH,
-                                    .o_stride = WIDTH,
-                                    .heads = HEADS,
-                                    .head_dim = DIM,
-                                    .scale = 0.35F};
-    if (backend->ops->attention(backend, &op, &err) != LD_OK)
-        fail_msg("%s", err.detail);
-    fetch(backend, out, o, bytes);
-    backend->ops->memory_free(backend, o, bytes);
-    backend->ops->memory_free(backend, qkv, sizeof(uint16_t) * 2 * QKV);
-}
-
 static void attention_runs_the_fastest_variant(void **state)
 {
     (void)state;
@@ -550,186 +326,16 @@ static void attention_runs_the_fastest_variant(void **state)
     backend->ops->destroy(backend);
 }
 
-/* ---- Idle times ------------------------------------------------------------------------------ */
-
-enum { LINEAR_FAST = 2 }; /* of the fake's; it has a faster one of other bits */
-
-/* The variant that a layer runs in this backend; its output in `out`. */
-static int32_t variant_of(struct ld_backend *backend, uint16_t *out)
-{
-    static struct layer layer;
-    open_layer(&layer, backend);
-    run_layer(&layer, backend, true, out);
-    close_layer(&layer, backend);
-    return fake_gpu.linear_variant;
-}
-
-static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
-{
-    (void)state;
-    static uint16_t first[Y_VALUES];
-    static uint16_t later[Y_VALUES];
-    fake_gpu.linear_ways = true;
-    struct ld_backend *backend = open_idle(folder);
-    assert_false(backend->ops->idle(backend)); /* nothing has run */
-    assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
-    assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
-    assert_string_equal(decisions_of("idle-"), "");
-    assert_false(backend->ops->idle(backend)); /* one shape, whose weight is gone by now */
-    assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
-    assert_null(strstr(decisions_of("idle-"), "own:other"));
-    assert_string_equal(decisions(), "");
-    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 1); /* recordings are made anew */
-    assert_int_equal(variant_of(backend, later), LINEAR_FAST);
-    assert_memory_equal(first, later, sizeof first);
-    backend->ops->destroy(backend);
-
-    backend = open_idle(folder);
-    assert_int_equal(variant_of(backend, later), LINEAR_FAST);
-    const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
-    assert_int_equal(fake_gpu.launches, launches);
-    backend->ops->destroy(backend);
-
-    backend = open_backend(LD_DTYPE_F16, false); /* idle times are not used: nor what they found */
-    assert_null(ld_cuda_tuner(backend));
-    assert_int_equal(variant_of(backend, later), LDK_VARIANT_AUTO);
-    backend->ops->destroy(backend);
-}
-
-static void a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times(void **state)
-{
-    (void)state;
-    static uint16_t out[Y_VALUES];
-    fake_gpu.linear_ways = fake_gpu.linear_strays = true;
-    struct ld_backend *backend = open_idle(folder);
-    (void)variant_of(backend, out);
-    assert_false(backend->ops->idle(backend));
-    assert_null(strstr(decisions_of("idle-"), "unit own:fast "));
-    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 0);
-    backend->ops->destroy(backend);
-}
-
-static void an_idle_time_measures_attention_too(void **state)
-{
-    (void)state;
-    static uint16_t first[2 * TOKENS * WIDTH];
-    static uint16_t later[2 * TOKENS * WIDTH];
-    struct ld_backend *backend = open_idle(folder);
-    attend(backend, first);
-    assert_false(backend->ops->idle(backend));
-    assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
-    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 1);
-    const double before_ms = fake_gpu.now_ms;
-    attend(backend, later);
-    assert_true(fake_gpu.now_ms - before_ms == 2.5); /* half a unit less than the default's */
-    assert_memory_equal(first, later, sizeof first);
-    backend->ops->destroy(backend);
-}
-
-static void without_a_folder_an_idle_time_serves_its_process(void **state)
-{
-    (void)state;
-    static uint16_t out[Y_VALUES];
-    fake_gpu.linear_ways = true;
-    for (int i = 0; i < 2; i++) {
-        struct ld_backend *backend = open_idle(NULL);
-        assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
-        assert_false(backend->ops->idle(backend));
-        assert_int_equal(variant_of(backend, out), LINEAR_FAST);
-        backend->ops->destroy(backend);
-    }
-}
-
-static void nothing_is_measured_where_nothing_can_be_chosen(void **state)
-{
-    (void)state;
-    static uint16_t out[Y_VALUES];
-    struct ld_backend *backend = open_idle(folder);
-    (void)variant_of(backend, out);
-    const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
-    assert_int_equal(fake_gpu.launches, launches);
-    backend->ops->destroy(backend);
-}
-
-static void what_was_decided_by_order_wins_over_idle_times(void **state)
-{
-    (void)state;
-    static uint16_t out[Y_VALUES];
-    fake_gpu.linear_ways = true;
-    struct ld_backend *backend = open_idle(folder);
-    (void)variant_of(backend, out);
-    assert_false(backend->ops->idle(backend));
-    assert_int_equal(variant_of(backend, out), LINEAR_FAST);
-    backend->ops->destroy(backend);
-
-    backend = open_backend(LD_DTYPE_F16, true);
-    (void)variant_of(backend, out);
-    backend->ops->destroy(backend);
-    const char *text = decisions();
-    assert_true(strstr(text, "unit own:other ") || strstr(text, "unit cublaslt:"));
-
-    backend = open_idle(folder);
-    (void)variant_of(backend, out);
-    const struct ldk_tune_choice *latest = ldk_tuner_latest(ld_cuda_tuner(backend));
-    assert_non_null(latest);
-    assert_string_not_equal(latest->candidate, "own:fast");
-    assert_false(backend->ops->idle(backend));
-    backend->ops->destroy(backend);
-}
-
-static void a_measurement_that_loses_the_device_is_not_made_again(void **state)
-{
-    (void)state;
-    static uint16_t out[Y_VALUES];
-    fake_gpu.linear_ways = true;
-    struct ld_backend *backend = open_idle(folder);
-    (void)variant_of(backend, out);
-    fake_gpu.sync_error = FAKE_ILLEGAL_ADDRESS;
-    assert_false(backend->ops->idle(backend));
-    assert_true(backend->lost);
-    assert_non_null(strstr(decisions_of("idle-"), "unit own:default "));
-    backend->ops->destroy(backend);
-
-    fake_gpu.sync_error = 0;
-    backend = open_idle(folder);
-    assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
-    const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
-    assert_int_equal(fake_gpu.launches, launches);
-    backend->ops->destroy(backend);
-}
-
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_tuning, close_tuning)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_linear_layer_gets_the_librarys_right_way, open_folder,
-                                        close_folder),
-        cmocka_unit_test_setup_teardown(a_library_pays_for_the_moments_that_it_does_not_leave,
-                                        open_folder, close_folder),
-        cmocka_unit_test_setup_teardown(a_library_that_fails_later_is_replaced_by_our_own_kernel,
-                                        open_folder, close_folder),
-        cmocka_unit_test_setup_teardown(what_a_library_cannot_do_as_it_is_is_not_offered_to_it,
-                                        open_folder, close_folder),
+        TEST(a_linear_layer_gets_the_librarys_right_way),
+        TEST(a_library_pays_for_the_moments_that_it_does_not_leave),
+        TEST(a_library_that_fails_later_is_replaced_by_our_own_kernel),
+        TEST(what_a_library_cannot_do_as_it_is_is_not_offered_to_it),
         cmocka_unit_test(a_convolutions_way_is_an_engine_with_its_knobs),
-        cmocka_unit_test_setup_teardown(attention_runs_the_fastest_variant, open_folder,
-                                        close_folder),
-        cmocka_unit_test_setup_teardown(an_idle_time_finds_the_faster_kernel_of_the_same_bits,
-                                        open_folder, close_folder),
-        cmocka_unit_test_setup_teardown(
-            a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times, open_folder,
-            close_folder),
-        cmocka_unit_test_setup_teardown(an_idle_time_measures_attention_too, open_folder,
-                                        close_folder),
-        cmocka_unit_test_setup_teardown(without_a_folder_an_idle_time_serves_its_process,
-                                        open_folder, close_folder),
-        cmocka_unit_test_setup_teardown(nothing_is_measured_where_nothing_can_be_chosen,
-                                        open_folder, close_folder),
-        cmocka_unit_test_setup_teardown(what_was_decided_by_order_wins_over_idle_times, open_folder,
-                                        close_folder),
-        cmocka_unit_test_setup_teardown(a_measurement_that_loses_the_device_is_not_made_again,
-                                        open_folder, close_folder),
+        TEST(attention_runs_the_fastest_variant),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

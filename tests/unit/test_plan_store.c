@@ -8,8 +8,8 @@
 
 #include "runtime/base/fsx.h"
 #include "runtime/base/log.h"
+#include "tests/unit/folder_fixture.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,8 +29,6 @@ static const char key[] = "NVIDIA Example 1, driver 13000: cudnn:7,17=-1,24=21 2
 static const char other_key[] = "NVIDIA Example 1, driver 13000: cudnn:7,17=-1,24=21 4 64x64";
 static const char plan[] = "{\"cubin\":\"f0VMRgIBAUEIAAAA\"}";
 
-static char folder[] = "/tmp/test_plans.XXXXXX";
-static char plans[64];
 static struct ldk_plan_store store;
 static int log_file = -1;
 
@@ -39,44 +37,23 @@ static int log_file = -1;
 static int open_folder(void **state)
 {
     (void)state;
-    memcpy(strchr(folder, '.'), ".XXXXXX", 7);
-    if (!mkdtemp(folder))
+    if (!make_test_folder("test_plan_store"))
         return -1;
-    (void)snprintf(plans, sizeof plans, "%s/plans", folder);
-    ldk_plan_store_init(&store, folder);
+    ldk_plan_store_init(&store, test_folder);
     return ftruncate(log_file, 0) == 0 && lseek(log_file, 0, SEEK_SET) == 0 ? 0 : -1;
-}
-
-/* How many files there are, temporary ones too. */
-static int count_files(const char *start)
-{
-    DIR *dir = opendir(plans);
-    int count = 0;
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-                 strncmp(entry->d_name, start, strlen(start)) == 0;
-    if (dir)
-        (void)closedir(dir);
-    return count;
 }
 
 static int close_folder(void **state)
 {
     (void)state;
-    DIR *dir = opendir(plans);
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
-        (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    if (dir)
-        (void)closedir(dir);
-    (void)rmdir(plans);
-    return rmdir(folder);
+    return remove_test_folder() ? 0 : -1;
 }
 
 static void path_of(const char *of, char out[PATH_MAX_HERE])
 {
     char name[LDK_PLAN_FILE_NAME_SIZE];
     ldk_plan_store_file_name(of, name);
-    (void)snprintf(out, PATH_MAX_HERE, "%s/%s", plans, name);
+    (void)snprintf(out, PATH_MAX_HERE, "%s/%s", test_plans, name);
 }
 
 static size_t load(const char *path, char out[FILE_MAX])
@@ -103,7 +80,7 @@ static void put_file(const char *name, off_t size, int age)
     char path[PATH_MAX_HERE];
     const struct timespec then = {.tv_sec = time(NULL) - age};
     const struct timespec times[2] = {then, then};
-    (void)snprintf(path, sizeof path, "%s/%s", plans, name);
+    (void)snprintf(path, sizeof path, "%s/%s", test_plans, name);
     const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
     assert_true(fd >= 0 && ftruncate(fd, size) == 0 && futimens(fd, times) == 0);
     assert_int_equal(close(fd), 0);
@@ -113,7 +90,7 @@ static bool has_file(const char *name)
 {
     char path[PATH_MAX_HERE];
     struct stat info;
-    (void)snprintf(path, sizeof path, "%s/%s", plans, name);
+    (void)snprintf(path, sizeof path, "%s/%s", test_plans, name);
     return lstat(path, &info) == 0;
 }
 
@@ -155,7 +132,7 @@ static void what_was_written_is_read_again(void **state)
     (void)state;
     static uint8_t bytes[LDK_PLAN_BYTES_MAX + 1];
     assert_false(reads_plan(key));
-    assert_int_equal(count_files(""), 0); /* reading makes no folder */
+    assert_int_equal(count_files(test_plans, ""), 0); /* reading makes no folder */
     write_plan(key);
     assert_true(reads_plan(key));
     assert_false(reads_plan(other_key));
@@ -169,9 +146,9 @@ static void what_was_written_is_read_again(void **state)
     ldk_plan_store_write(&store, other_key, ld_span_of(bytes, sizeof bytes));
     ldk_plan_store_write(&store, other_key, ld_span_of(bytes, 0));
     assert_true(reads_plan(other_key));
-    assert_int_equal(count_files(""), 2);
+    assert_int_equal(count_files(test_plans, ""), 2);
     /* A later process. */
-    ldk_plan_store_init(&store, folder);
+    ldk_plan_store_init(&store, test_folder);
     assert_true(reads_plan(other_key));
     assert_int_equal(log_lines(), 0);
 }
@@ -288,11 +265,11 @@ static void the_longest_unused_makes_room(void **state)
         put_file(name, 10, i == 9 ? 20000 : i == 10 ? 10000 : 5000);
     }
     put_file("tune-0123.txt", 10, 30000); /* not ours */
-    assert_int_equal(count_files("plan-"), LDK_PLAN_FILES_MAX);
+    assert_int_equal(count_files(test_plans, "plan-"), LDK_PLAN_FILES_MAX);
     write_plan(key); /* replaces its own: needs no more room than there is */
-    assert_int_equal(count_files("plan-"), LDK_PLAN_FILES_MAX);
+    assert_int_equal(count_files(test_plans, "plan-"), LDK_PLAN_FILES_MAX);
     write_plan(other_key);
-    assert_int_equal(count_files("plan-"), LDK_PLAN_FILES_MAX);
+    assert_int_equal(count_files(test_plans, "plan-"), LDK_PLAN_FILES_MAX);
     (void)snprintf(name, sizeof name, "plan-%032d.bin", 9);
     assert_false(has_file(name));
     (void)snprintf(name, sizeof name, "plan-%032d.bin", 10);
@@ -317,7 +294,7 @@ static void a_plan_that_is_read_is_not_the_oldest(void **state)
     }
     assert_true(reads_plan(key));
     write_plan(other_key);
-    assert_int_equal(count_files("plan-"), LDK_PLAN_FILES_MAX);
+    assert_int_equal(count_files(test_plans, "plan-"), LDK_PLAN_FILES_MAX);
     assert_true(reads_plan(key));
 }
 
@@ -332,10 +309,10 @@ static void bytes_are_bounded_too(void **state)
         put_file(name, LDK_PLAN_BYTES_MAX, 1000 + i);
     }
     write_plan(key);
-    assert_int_equal(count_files("plan-"), files + 1);
+    assert_int_equal(count_files(test_plans, "plan-"), files + 1);
     put_file("plan-last.bin", LDK_PLAN_BYTES_MAX, 100);
     write_plan(key); /* over by two small plans: the two oldest of the others go */
-    assert_int_equal(count_files("plan-"), files + 1);
+    assert_int_equal(count_files(test_plans, "plan-"), files + 1);
     (void)snprintf(name, sizeof name, "plan-%032d.bin", files - 1);
     assert_false(has_file(name));
     (void)snprintf(name, sizeof name, "plan-%032d.bin", files - 2);
@@ -356,7 +333,7 @@ static void a_folder_of_other_things_is_left_alone(void **state)
     write_plan(other_key); /* its plans cannot be counted */
     assert_false(reads_plan(other_key));
     assert_true(reads_plan(key));
-    assert_int_equal(count_files("thing-"), 4 * LDK_PLAN_FILES_MAX);
+    assert_int_equal(count_files(test_plans, "thing-"), 4 * LDK_PLAN_FILES_MAX);
     assert_int_equal(log_lines(), 1);
 }
 
@@ -399,16 +376,14 @@ static void reading_looks_at_one_file_alone(void **state)
 static void a_folder_that_cannot_be_written_costs_one_line(void **state)
 {
     (void)state;
-    char place[PATH_MAX_HERE];
-    (void)snprintf(place, sizeof place, "%s/plans", folder);
-    save(place, "", 0); /* a file in the folder's place; not even root gets around it */
+    save(test_plans, "", 0); /* a file in the folder's place; not even root gets around it */
     write_plan(key);
     write_plan(other_key);
     assert_int_equal(log_lines(), 1);
-    assert_int_equal(unlink(place), 0);
+    assert_int_equal(unlink(test_plans), 0);
     write_plan(key); /* not tried again by this process */
     assert_false(reads_plan(key));
-    ldk_plan_store_init(&store, folder);
+    ldk_plan_store_init(&store, test_folder);
     write_plan(key);
     assert_true(reads_plan(key));
     assert_int_equal(log_lines(), 1);
@@ -418,15 +393,15 @@ static void a_read_only_folder_is_read(void **state)
 {
     (void)state;
     write_plan(key);
-    assert_int_equal(chmod(plans, 0555), 0);
+    assert_int_equal(chmod(test_plans, 0555), 0);
     if (geteuid() != 0) {
         write_plan(other_key);
         assert_false(reads_plan(other_key));
-        assert_int_equal(count_files(""), 1);
+        assert_int_equal(count_files(test_plans, ""), 1);
         assert_int_equal(log_lines(), 1);
     }
     assert_true(reads_plan(key));
-    assert_int_equal(chmod(plans, 0755), 0);
+    assert_int_equal(chmod(test_plans, 0755), 0);
 }
 
 /* ---- Many at once ---------------------------------------------------------------------------- */
@@ -486,7 +461,7 @@ static void processes_may_write_one_plan_at_once(void **state)
         }
     }
     assert_true(found > 0);
-    assert_int_equal(count_files(""), 1);
+    assert_int_equal(count_files(test_plans, ""), 1);
     assert_int_equal(log_lines(), 0);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "tests/cuda/fake_gpu.h"
 #include "tests/unit/cudnn_fixture.h"
+#include "tests/unit/folder_fixture.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -22,11 +23,9 @@
 #ifdef HAS_PROPERTIES
 
 static _Alignas(256) unsigned char memory[7][256];
-enum { X, W, BIAS, ROW, RESIDUAL, Y, PATH_SIZE = 320 };
+enum { X, W, BIAS, ROW, RESIDUAL, Y, PATH_SIZE = 400 };
 enum { COMPILED = 1, LOADED };
 
-static char folder[] = "/tmp/test_plans_real.XXXXXX";
-static char plans[64];
 static struct ldk_libs libs;
 static struct ldk_libs_way ways[LDK_LIBS_WAYS_MAX];
 static uint32_t way_count;
@@ -89,7 +88,7 @@ static void begin(const char *device)
     ldk_libs_conv_deinit(&libs);
     latest = NULL;
     compiled = loaded = refused = executions = written = 0;
-    ldk_libs_keep_plans(&libs, folder, device);
+    ldk_libs_keep_plans(&libs, test_folder, device);
 }
 
 static const struct ldk_conv conv = {.x0 = memory[X],
@@ -134,23 +133,17 @@ static void run_way(uint32_t way)
 /* The only file whose name is not `but`. */
 static int find_file(const char *but, char out[PATH_SIZE])
 {
-    DIR *dir = opendir(plans);
+    DIR *dir = opendir(test_plans);
     int count = 0;
     for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
         if (entry->d_name[0] == '.' || (but && strstr(but, entry->d_name)))
             continue;
-        (void)snprintf(out, PATH_SIZE, "%s/%s", plans, entry->d_name);
+        (void)snprintf(out, PATH_SIZE, "%s/%s", test_plans, entry->d_name);
         count++;
     }
     if (dir)
         (void)closedir(dir);
     return count;
-}
-
-static int count_files(void)
-{
-    char path[PATH_SIZE];
-    return find_file(NULL, path);
 }
 
 /* The key that a file holds (plan_store.h). */
@@ -181,10 +174,8 @@ static int open_folder(void **state)
 {
     (void)state;
     fake_gpu_reset();
-    memcpy(strchr(folder, '.'), ".XXXXXX", 7);
-    if (!mkdtemp(folder))
+    if (!make_test_folder("test_plans_real"))
         return -1;
-    (void)snprintf(plans, sizeof plans, "%s/plans", folder);
     more_workspace = 0;
     memset(&libs, 0, sizeof libs);
     way_count = 0;
@@ -208,15 +199,9 @@ static int open_folder(void **state)
 static int close_folder(void **state)
 {
     (void)state;
-    DIR *dir = opendir(plans);
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;)
-        (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    if (dir)
-        (void)closedir(dir);
-    (void)rmdir(plans);
     if (libs.cudnn_library)
         close_real_cudnn(&libs);
-    return rmdir(folder);
+    return remove_test_folder() ? 0 : -1;
 }
 
 /* ---- Claims ---------------------------------------------------------------------------------- */
@@ -235,7 +220,7 @@ static void a_compiled_plan_is_loaded_by_the_next_process(void **state)
     run_way(0);
     expect(COMPILED);
     assert_int_equal(written, 1);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files(test_plans, ""), 1);
     for (int i = 0; i < 2; i++) {
         begin(gpu);
         run_way(0);
@@ -243,7 +228,7 @@ static void a_compiled_plan_is_loaded_by_the_next_process(void **state)
         expect(LOADED);
         assert_int_equal(refused + written, 0);
     }
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files(test_plans, ""), 1);
 }
 
 static void what_only_the_tuner_ran_is_not_kept(void **state)
@@ -251,10 +236,10 @@ static void what_only_the_tuner_ran_is_not_kept(void **state)
     (void)state;
     need_ways(1);
     run_conv(&conv, 0, false);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files(test_plans, ""), 0);
     run_conv(&conv, 0, true); /* it was chosen */
     expect(COMPILED);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files(test_plans, ""), 1);
     begin(gpu);
     run_conv(&conv, 0, false);
     expect(LOADED);
@@ -270,7 +255,7 @@ static void without_a_folder_nothing_is_kept(void **state)
         run_way(0);
         expect(COMPILED);
     }
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files(test_plans, ""), 0);
 }
 
 static void another_device_version_or_shape_is_another_plan(void **state)
@@ -299,7 +284,7 @@ static void another_device_version_or_shape_is_another_plan(void **state)
     other.residual = NULL;
     run_conv(&other, 0, true);
     expect(COMPILED);
-    assert_int_equal(count_files(), 6);
+    assert_int_equal(count_files(test_plans, ""), 6);
 }
 
 /* What stands in the file of way 0 from here on: a sound file, whatever it says. */
@@ -314,7 +299,7 @@ static void check_replaced(int what)
     begin(gpu);
     run_way(0);
     expect(what);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files(test_plans, ""), 1);
     begin(gpu);
     run_way(0);
     expect(LOADED);
