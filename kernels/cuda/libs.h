@@ -57,7 +57,8 @@ void ldk_libs_keep_plans(struct ldk_libs *libs, const char *folder, const char *
  */
 uint32_t ldk_libs_linear_ways(struct ldk_libs *libs, const struct ldk_linear *linear,
                               struct ldk_libs_way *out, uint32_t capacity);
-/* Convolutions 3x3: not with two sources, upsampling, moments or fp16 accumulators. */
+/* Convolutions 3x3: not with two sources, upsampling, moments or fp16 accumulators, and not over
+ * their own residual. */
 uint32_t ldk_libs_conv_ways(struct ldk_libs *libs, const struct ldk_conv *conv,
                             struct ldk_libs_way *out, uint32_t capacity);
 

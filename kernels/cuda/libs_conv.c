@@ -27,7 +27,15 @@ static const char prefix[] = "cudnn:";
 enum { DIMS = 4, OPS_MAX = 4, TENSORS_MAX = 8, CONFIGS_MAX = 16, KNOBS_MAX = 12, OBJECTS_MAX = 40 };
 enum { UID_X = 1, UID_W, UID_BIAS, UID_ROW, UID_RESIDUAL, UID_Y, UID_VIRTUAL };
 
-/* In place over the residual is left to our kernels: an engine may write before it has read. */
+/*
+ * An output over its own residual is left to our kernels (15 convolutions of a UNet pass). cuDNN's
+ * developer guide, on operation graphs: where there is more than one operation, no output may be
+ * one of the inputs; in place is for graphs of a single one. Ours has at least two, the convolution
+ * and its bias. cuDNN 9.19 does not refuse one tensor in both places and compiles the same engines,
+ * but nothing says that a block of theirs reads its part of the residual before any writes there,
+ * and a check on one shape proves no order. A single operation that adds to its output (beta 1) has
+ * no bias, which would cost another pass over y; a copy of the residual costs one too.
+ */
 static bool plain_conv(const struct ldk_libs *libs, const struct ldk_conv *c)
 {
     return libs->cudnn_library && c->dtype != LDK_F32 && c->w.dtype == c->dtype && !c->x1 &&

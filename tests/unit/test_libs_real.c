@@ -380,6 +380,13 @@ static void cudnn_takes_every_kind_of_convolution(void **state)
             if (ldk_libs_conv(&dnn_libs, &ways[w], &conv, NULL) != LDK_OK)
                 fail_msg("kind %d does not run as %s", i, ways[w].name);
         }
+        struct ldk_conv over = conv; /* its own residual: none of these may run */
+        over.y = memory[RESIDUAL];
+        if (!conv.residual)
+            continue;
+        for (uint32_t w = 0; w < count; w++)
+            assert_int_equal(ldk_libs_conv(&dnn_libs, &ways[w], &over, NULL), LDK_E_UNSUPPORTED);
+        assert_int_equal(ldk_libs_conv_ways(&dnn_libs, &over, ways, LDK_LIBS_WAYS_MAX), 0);
     }
     assert_int_equal(executions, runs);
     close_real_cudnn(&dnn_libs);
