@@ -96,8 +96,14 @@ bool ldk_plan_store_read(struct ldk_plan_store *store, const char *key, struct l
         (void)futimens(fd, NULL); /* a read-only folder keeps its order */
     } else if (code != LD_E_NOT_FOUND && !store->told) {
         store->told = true;
-        LD_LOG(LD_LOG_WARN, "tune", "a kept plan is not used", ld_log_text("file", name),
-               ld_log_text("why", why.detail));
+        if (ld_fsx_is_no_right(&why))
+            LD_LOG(LD_LOG_INFO, "tune",
+                   "kept plans that this user may not read are compiled again; "
+                   "they are its own after `latentd bench step --tune` as this user",
+                   ld_log_text("file", name));
+        else
+            LD_LOG(LD_LOG_WARN, "tune", "a kept plan is not used", ld_log_text("file", name),
+                   ld_log_text("why", why.detail));
     }
     if (fd >= 0)
         (void)close(fd);
@@ -191,7 +197,7 @@ static enum ld_code publish(const struct ldk_plan_store *store, int dir, const c
     LD_ASSERT(ld_fmt(temporary, sizeof temporary, ".%s.%s", name, unique));
     const struct ld_fsx_publish where = {
         .tmp_fd = dir, .tmp_name = temporary, .dir_fd = dir, .name = name, .mode = FILE_MODE};
-    return ld_fsx_publish(&where, bytes, err);
+    return ld_fsx_publish_to_owner(&where, bytes, err);
 }
 
 void ldk_plan_store_write(struct ldk_plan_store *store, const char *key, struct ld_span plan)
@@ -207,7 +213,7 @@ void ldk_plan_store_write(struct ldk_plan_store *store, const char *key, struct 
     ld_buffer_bytes(&file, head, HEAD_SIZE);
     ld_buffer_text(&file, key);
     ld_buffer_bytes(&file, plan.data, plan.size);
-    enum ld_code code = ld_fsx_make_dirs(store->folder, FOLDER_MODE, &err);
+    enum ld_code code = ld_fsx_make_dirs_to_owner(store->folder, FOLDER_MODE, &err);
     if (code == LD_OK)
         code = ld_fsx_open_dir(store->folder, &dir, &err);
     if (code == LD_OK && file.failed)

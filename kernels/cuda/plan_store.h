@@ -14,9 +14,10 @@
  *
  * A plan holds code for a device, so a file counts only if its owner is this process's user or
  * root, nobody else may write it, and every byte is as it was written. Nobody else may read it
- * either: cuDNN 9.19 leaves addresses of its process in what it writes down. What does not count is
- * left alone until its plan is written again. Nothing here is an error: without a folder, with a
- * full or a read-only one, plans are compiled as if there was no store, and the log says so once.
+ * either: cuDNN 9.19 leaves addresses of its process in what it writes down. What root writes for a
+ * worker is therefore the worker's, whose folder it is. What does not count is left alone until its
+ * plan is written again. Nothing here is an error: without a folder, with a full or a read-only
+ * one, plans are compiled as if there was no store, and the log says so once.
  */
 #ifndef LDK_PLAN_STORE_H
 #define LDK_PLAN_STORE_H

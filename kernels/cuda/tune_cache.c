@@ -296,7 +296,12 @@ void ldk_tune_cache_read(struct ldk_tune_cache *cache, const char *folder,
         code = ld_fsx_read_fd(fd, &bytes, &why);
     if (code == LD_OK)
         code = ldk_tune_cache_parse(cache, ld_span_of(bytes.data, bytes.size), identity, &why);
-    if (code != LD_OK && code != LD_E_NOT_FOUND)
+    if (code != LD_OK && ld_fsx_is_no_right(&why))
+        LD_LOG(LD_LOG_INFO, "tune",
+               "a tuning file that this user may not read is not used; "
+               "`latentd bench step --tune` as this user makes one",
+               ld_log_text("file", name));
+    else if (code != LD_OK && code != LD_E_NOT_FOUND)
         LD_LOG(LD_LOG_WARN, "tune", "the tuning file is not used", ld_log_text("file", name),
                ld_log_text("why", why.detail));
     if (fd >= 0)
@@ -362,7 +367,7 @@ enum ld_code ldk_tune_cache_write(struct ldk_tune_cache *cache, const char *fold
     ldk_tune_file_name(identity, name);
     /* Two processes may write at once; each has a name of its own, the later one stays. */
     LD_ASSERT(ld_fmt(temporary, sizeof temporary, ".%s.%ld", name, (long)getpid()));
-    enum ld_code code = ld_fsx_make_dirs(folder, FOLDER_MODE, err);
+    enum ld_code code = ld_fsx_make_dirs_to_owner(folder, FOLDER_MODE, err);
     if (code == LD_OK)
         code = ld_fsx_open_dir(folder, &dir, err);
     print(cache, identity, &bytes);
@@ -371,7 +376,7 @@ enum ld_code ldk_tune_cache_write(struct ldk_tune_cache *cache, const char *fold
     if (code == LD_OK) {
         const struct ld_fsx_publish where = {
             .tmp_fd = dir, .tmp_name = temporary, .dir_fd = dir, .name = name, .mode = FILE_MODE};
-        code = ld_fsx_publish(&where, ld_span_of(bytes.data, bytes.size), err);
+        code = ld_fsx_publish_to_owner(&where, ld_span_of(bytes.data, bytes.size), err);
     }
     if (code == LD_OK)
         cache->changed = false;

@@ -85,7 +85,8 @@ enum ld_code ldk_tune_cache_parse(struct ldk_tune_cache *cache, struct ld_span t
 
 /*
  * Read from a folder. No file gives an empty table; a file that cannot be used too, with a warning
- * in the log: nothing depends on it but time.
+ * in the log (without one where this user may not read it, but with a line): nothing depends on it
+ * but time.
  */
 void ldk_tune_cache_read(struct ldk_tune_cache *cache, const char *folder,
                          const struct ldk_tune_identity *identity);
@@ -94,6 +95,7 @@ void ldk_tune_cache_read(struct ldk_tune_cache *cache, const char *folder,
 bool ldk_tune_cache_any(const char *folder);
 
 /* Replace the file as a whole (the folder is made where it lacks); nothing where nothing changed.
+ * By root, it is the folder's owner's.
  * Errors   those of the file system, LD_E_NOMEM. */
 enum ld_code ldk_tune_cache_write(struct ldk_tune_cache *cache, const char *folder,
                                   const struct ldk_tune_identity *identity,

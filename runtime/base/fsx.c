@@ -127,8 +127,16 @@ bool ld_fsx_exists(const char *path)
     return path[0] != '\0' && stat(path, &info) == 0;
 }
 
-/* Flush the folder that holds `path`, so that its name there lasts. */
-static enum ld_code sync_parent(const char *path, struct ld_error *err)
+/* `fd` was made by this process in `dir_fd` a moment ago. */
+static void give_to_owner(int fd, int dir_fd)
+{
+    struct stat dir;
+    if (geteuid() == 0 && fstat(dir_fd, &dir) == 0 && dir.st_uid != 0)
+        (void)!fchown(fd, dir.st_uid, dir.st_gid);
+}
+
+/* A new folder: flush the one that holds `path`, so that its name there lasts. */
+static enum ld_code settle(const char *path, bool to_owner, struct ld_error *err)
 {
     char parent[4096];
     int fd;
@@ -140,12 +148,19 @@ static enum ld_code sync_parent(const char *path, struct ld_error *err)
         (void)ld_fmt(parent, sizeof parent, "%.*s", size > 0 ? (int)size : 1, path);
     if (ld_fsx_open_dir(parent, &fd, err) != LD_OK)
         return err->code;
+    const int made = to_owner ? openat(fd, slash ? slash + 1 : path,
+                                       O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                              : -1;
+    if (made >= 0) {
+        give_to_owner(made, fd);
+        (void)close(made);
+    }
     const enum ld_code code = ld_fsx_sync_dir(fd, err);
     (void)close(fd);
     return code;
 }
 
-enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err)
+static enum ld_code make_dirs(const char *path, mode_t mode, bool to_owner, struct ld_error *err)
 {
     char part[4096];
     const size_t size = strlen(path);
@@ -157,7 +172,7 @@ enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *er
         memcpy(part, path, i);
         part[i] = '\0';
         if (mkdir(part, mode) == 0) {
-            const enum ld_code code = sync_parent(part, err);
+            const enum ld_code code = settle(part, to_owner, err);
             if (code != LD_OK)
                 return code;
             continue;
@@ -170,6 +185,16 @@ enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *er
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
         return LD_FAIL(err, LD_E_IO, "a folder's place is taken by something else");
     return LD_OK;
+}
+
+enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err)
+{
+    return make_dirs(path, mode, false, err);
+}
+
+enum ld_code ld_fsx_make_dirs_to_owner(const char *path, mode_t mode, struct ld_error *err)
+{
+    return make_dirs(path, mode, true, err);
 }
 
 enum ld_code ld_fsx_write_all(int fd, struct ld_span bytes, struct ld_error *err)
@@ -229,14 +254,28 @@ enum ld_code ld_fsx_sync_dir(int dir_fd, struct ld_error *err)
     return failed ? fail_os(err, os_code, "flushing a folder") : LD_OK;
 }
 
-enum ld_code ld_fsx_publish(const struct ld_fsx_publish *where, struct ld_span bytes,
+/* The owner of the folder is given what is made here, so it must be new: a name of his may lead to
+ * what is not his. */
+static int open_new(const struct ld_fsx_publish *where)
+{
+    enum { FLAGS = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW };
+    int fd = openat(where->tmp_fd, where->tmp_name, FLAGS, where->mode);
+    if (fd < 0 && errno == EEXIST && unlinkat(where->tmp_fd, where->tmp_name, 0) == 0)
+        fd = openat(where->tmp_fd, where->tmp_name, FLAGS, where->mode);
+    return fd;
+}
+
+static enum ld_code publish(const struct ld_fsx_publish *where, struct ld_span bytes, bool to_owner,
                             struct ld_error *err)
 {
-    int fd = openat(where->tmp_fd, where->tmp_name,
-                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, where->mode);
+    int fd = to_owner ? open_new(where)
+                      : openat(where->tmp_fd, where->tmp_name,
+                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, where->mode);
     int os_code = errno;
     if (fd < 0)
         return fail_os(err, os_code, "creating a file");
+    if (to_owner)
+        give_to_owner(fd, where->dir_fd);
     enum ld_code code = ld_fsx_write_all(fd, bytes, err);
     if (code != LD_OK)
         goto done;
@@ -265,4 +304,21 @@ done:
     if (code != LD_OK)
         (void)unlinkat(where->tmp_fd, where->tmp_name, 0);
     return code;
+}
+
+enum ld_code ld_fsx_publish(const struct ld_fsx_publish *where, struct ld_span bytes,
+                            struct ld_error *err)
+{
+    return publish(where, bytes, false, err);
+}
+
+enum ld_code ld_fsx_publish_to_owner(const struct ld_fsx_publish *where, struct ld_span bytes,
+                                     struct ld_error *err)
+{
+    return publish(where, bytes, true, err);
+}
+
+bool ld_fsx_is_no_right(const struct ld_error *err)
+{
+    return err->code == LD_E_FORBIDDEN && err->frame_count > 0 && err->frames[0].os_code == EACCES;
 }

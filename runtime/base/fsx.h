@@ -42,6 +42,9 @@ bool ld_fsx_exists(const char *path);
 
 /* Create `path` and its parents where missing, with `mode`; the names of new ones are flushed. */
 enum ld_code ld_fsx_make_dirs(const char *path, mode_t mode, struct ld_error *err) LD_MUST_USE;
+/* The same; and what root makes in a folder of another user is that user's. */
+enum ld_code ld_fsx_make_dirs_to_owner(const char *path, mode_t mode,
+                                       struct ld_error *err) LD_MUST_USE;
 
 /* All bytes or an error. */
 enum ld_code ld_fsx_write_all(int fd, struct ld_span bytes, struct ld_error *err) LD_MUST_USE;
@@ -69,6 +72,16 @@ struct ld_fsx_publish {
 };
 enum ld_code ld_fsx_publish(const struct ld_fsx_publish *where, struct ld_span bytes,
                             struct ld_error *err) LD_MUST_USE;
+/*
+ * The same; and what root publishes in a folder of another user is that user's, whom it may be for:
+ * a command run by root for a service that has a user of its own. Where the owner cannot be changed
+ * (a container that forbids it) the file stays root's.
+ */
+enum ld_code ld_fsx_publish_to_owner(const struct ld_fsx_publish *where, struct ld_span bytes,
+                                     struct ld_error *err) LD_MUST_USE;
+
+/* Did a call above fail because this user has no right to what is there? */
+bool ld_fsx_is_no_right(const struct ld_error *err);
 
 #ifdef __cplusplus
 }

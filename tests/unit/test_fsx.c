@@ -133,6 +133,79 @@ static void publishing_replaces_whole_files_only(void **state)
     assert_int_equal(close(dir_fd), 0);
 }
 
+static uid_t owner_of(const char *name)
+{
+    struct stat info;
+    assert_int_equal(fstatat(root_fd, name, &info, AT_SYMLINK_NOFOLLOW), 0);
+    return info.st_uid;
+}
+
+/* By anybody else it stays with who wrote it. */
+static void what_root_leaves_is_the_folders_owners(void **state)
+{
+    (void)state;
+    enum { SERVICE = 12345 };
+    const uid_t owner = geteuid() == 0 ? SERVICE : geteuid();
+    struct ld_error err = {0};
+    char path[128];
+    assert_int_equal(mkdirat(root_fd, "s", 0700), 0);
+    assert_int_equal(fchownat(root_fd, "s", owner, (gid_t)-1, 0), 0);
+    assert_true(ld_fmt(path, sizeof path, "%s/s/t/u", root_path));
+    assert_int_equal(ld_fsx_make_dirs_to_owner(path, 0755, &err), LD_OK);
+    assert_int_equal(owner_of("s/t"), owner);
+    assert_int_equal(owner_of("s/t/u"), owner);
+    /* A trap of that owner's under the temporary name: what it leads to is neither written nor
+     * given away. */
+    make_file("guarded", "kept");
+    assert_int_equal(linkat(root_fd, "guarded", root_fd, "s/out", 0), 0);
+    int dir_fd = -1;
+    assert_true(ld_fmt(path, sizeof path, "%s/s", root_path));
+    assert_int_equal(ld_fsx_open_dir(path, &dir_fd, &err), LD_OK);
+    const struct ld_fsx_publish where = {dir_fd, "out", dir_fd, "final", 0600};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ld_fsx_publish_to_owner(&where, ld_span_text("x"), &err), LD_OK);
+    assert_int_equal(owner_of("s/final"), owner);
+    assert_int_equal(owner_of("guarded"), geteuid());
+    struct stat info;
+    assert_int_equal(fstatat(root_fd, "guarded", &info, 0), 0);
+    assert_int_equal(info.st_size, 4);
+    /* In a folder of root's own nothing changes hands. */
+    const struct ld_fsx_publish own = {root_fd, "out", root_fd, "own", 0600};
+    assert_int_equal(ld_fsx_publish_to_owner(&own, ld_span_text("x"), &err), LD_OK);
+    assert_int_equal(owner_of("own"), geteuid());
+    assert_int_equal(unlinkat(root_fd, "own", 0), 0);
+    assert_int_equal(unlinkat(root_fd, "guarded", 0), 0);
+    assert_int_equal(unlinkat(dir_fd, "final", 0), 0);
+    assert_int_equal(unlinkat(dir_fd, "t/u", AT_REMOVEDIR), 0);
+    assert_int_equal(unlinkat(dir_fd, "t", AT_REMOVEDIR), 0);
+    assert_int_equal(unlinkat(root_fd, "s", AT_REMOVEDIR), 0);
+    assert_int_equal(close(dir_fd), 0);
+}
+
+static void what_may_not_be_read_is_told_apart(void **state)
+{
+    (void)state;
+    struct ld_error err = {0};
+    int fd = -1;
+    make_file("shut", "x");
+    assert_int_equal(fchmodat(root_fd, "shut", 0, 0), 0);
+    assert_int_equal(fchmodat(root_fd, ".", 0755, 0), 0);
+    const bool root = geteuid() == 0;
+    if (root)
+        assert_int_equal(seteuid(65534), 0);
+    const enum ld_code shut = ld_fsx_open_beneath(root_fd, "shut", &fd, &err);
+    const bool no_right = ld_fsx_is_no_right(&err);
+    const enum ld_code outside = ld_fsx_open_beneath(root_fd, "../x", &fd, &err);
+    const bool other = ld_fsx_is_no_right(&err);
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_int_equal(shut, LD_E_FORBIDDEN);
+    assert_true(no_right);
+    assert_int_equal(outside, LD_E_FORBIDDEN);
+    assert_false(other);
+    assert_int_equal(unlinkat(root_fd, "shut", 0), 0);
+}
+
 static void full_disks_are_told_apart(void **state)
 {
     (void)state;
@@ -150,6 +223,8 @@ int main(void)
         cmocka_unit_test(opening_by_parts_cannot_leave_the_folder),
         cmocka_unit_test(reading_stops_at_the_limit),
         cmocka_unit_test(publishing_replaces_whole_files_only),
+        cmocka_unit_test(what_root_leaves_is_the_folders_owners),
+        cmocka_unit_test(what_may_not_be_read_is_told_apart),
         cmocka_unit_test(full_disks_are_told_apart),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

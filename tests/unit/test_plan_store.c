@@ -253,6 +253,54 @@ static void what_others_may_have_written_is_not_believed(void **state)
     assert_true(reads_plan(key));
 }
 
+/* Run by root, as `bench --tune` may be, in the folder of a service's user. */
+static void what_root_writes_for_a_service_is_the_services(void **state)
+{
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("needs to run as root\n");
+        skip();
+    }
+    enum { SERVICE = 65534 };
+    assert_int_equal(chown(test_folder, SERVICE, SERVICE), 0);
+    const mode_t mask = umask(0077);
+    write_plan(key);
+    (void)umask(mask);
+    assert_int_equal(seteuid(SERVICE), 0);
+    const bool read = reads_plan(key);
+    write_plan(other_key);
+    const bool read_other = reads_plan(other_key);
+    assert_int_equal(seteuid(0), 0);
+    assert_true(read);
+    assert_true(read_other); /* the folder is the service's too */
+    assert_int_equal(count_files(test_plans, ""), 2);
+    assert_int_equal(log_lines(), 0);
+}
+
+static void what_may_not_be_read_is_said_once(void **state)
+{
+    (void)state;
+    char path[PATH_MAX_HERE];
+    char text[FILE_MAX];
+    write_plan(key);
+    path_of(key, path);
+    assert_int_equal(chmod(path, 0), 0);
+    assert_int_equal(chmod(test_folder, 0755), 0);
+    const bool root = geteuid() == 0;
+    if (root)
+        assert_int_equal(seteuid(65534), 0);
+    const bool first = reads_plan(key);
+    const bool second = reads_plan(key);
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_false(first || second);
+    assert_int_equal(log_lines(), 1);
+    const ssize_t size = pread(log_file, text, sizeof text - 1, 0);
+    text[size] = '\0';
+    assert_non_null(strstr(text, "info"));
+    assert_non_null(strstr(text, "may not read"));
+}
+
 /* ---- Bounds ---------------------------------------------------------------------------------- */
 
 static void the_longest_unused_makes_room(void **state)
@@ -486,6 +534,8 @@ int main(void)
         TEST(no_damage_comes_back_as_a_plan),
         TEST(a_file_of_another_key_is_no_answer),
         TEST(what_others_may_have_written_is_not_believed),
+        TEST(what_root_writes_for_a_service_is_the_services),
+        TEST(what_may_not_be_read_is_said_once),
         TEST(the_longest_unused_makes_room),
         TEST(a_plan_that_is_read_is_not_the_oldest),
         TEST(bytes_are_bounded_too),

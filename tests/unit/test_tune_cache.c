@@ -107,6 +107,38 @@ static void remove_place(const struct place *place)
     assert_int_equal(rmdir(place->folder), 0); /* no temporary file was left */
 }
 
+/* By root in a service's folder, however it masks its files; and by no right without a warning. */
+static void a_file_of_roots_is_the_folders_owners(void **state)
+{
+    (void)state;
+    enum { SERVICE = 65534 };
+    const bool root = geteuid() == 0;
+    const struct place place = make_place();
+    struct ldk_tune_cache cache = {0};
+    struct ldk_tune_cache again = {0};
+    struct ld_error err = {0};
+    fill(&cache);
+    if (root)
+        assert_int_equal(chown(place.folder, SERVICE, SERVICE), 0);
+    const mode_t mask = umask(0077);
+    assert_int_equal(ldk_tune_cache_write(&cache, place.folder, &identity, &err), LD_OK);
+    (void)umask(mask);
+    if (root)
+        assert_int_equal(seteuid(SERVICE), 0);
+    ldk_tune_cache_read(&again, place.folder, &identity);
+    const uint32_t entries = again.entry_count;
+    const bool shut = chmod(place.path, 0) == 0; /* the owner may */
+    ldk_tune_cache_read(&again, place.folder, &identity);
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    assert_int_equal(entries, 2);
+    assert_true(shut);
+    assert_int_equal(again.entry_count, 0);
+    ldk_tune_cache_deinit(&again);
+    ldk_tune_cache_deinit(&cache);
+    remove_place(&place);
+}
+
 static void what_was_written_is_read_again(void **state)
 {
     (void)state;
@@ -381,6 +413,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read_again),
+        cmocka_unit_test(a_file_of_roots_is_the_folders_owners),
         cmocka_unit_test(a_file_of_rubbish_is_ignored_and_replaced),
         cmocka_unit_test(a_link_in_the_files_place_is_not_followed),
         cmocka_unit_test(unknown_lines_are_ignored_and_later_ones_win),
