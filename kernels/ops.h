@@ -347,6 +347,7 @@ struct ld_backend {
     enum ld_dtype act_dtype; /* type of activations */
     size_t memory_bytes;     /* all that the device has; 0: no bound of its own */
     size_t memory_free;      /* what of it was free when the backend was made; 0 likewise */
+    size_t library_bytes; /* scratch of other libraries that runs come to use; 0: they use none */
     bool apart; /* what was called may still run on a device of its own until `synchronize` */
     bool lost;  /* the device cannot be used any more; every later call fails with LD_E_DEVICE */
     const struct ld_ranges *ranges; /* a profiler's; NULL: none listens */

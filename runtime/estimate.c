@@ -67,7 +67,7 @@ static enum ld_code count_memory(struct estimate *estimate, const struct ld_back
     const size_t scratch =
         unet.scratch_bytes > decode.scratch_bytes ? unet.scratch_bytes : decode.scratch_bytes;
     estimate->memory_bytes = ld_model_weight_bytes(estimate->model->model) + scratch +
-                             unet.persistent_bytes +
+                             unet.persistent_bytes + backend->library_bytes +
                              ld_pass_arena_bytes(estimate->height, estimate->width);
     return LD_OK;
 }

@@ -32,7 +32,7 @@ struct network {
 struct budget {
     struct network unet, text, decoder, encoder;
     bool has_workspace; /* this build can tell */
-    size_t weights, arena, workspace, context, total;
+    size_t weights, arena, workspace, libraries, context, total;
     size_t ring, vectors, streamed_total; /* with streamed weights */
 };
 
@@ -99,6 +99,7 @@ static enum ld_code make_budget(const struct plan_options *options, struct budge
     ld_arch_set_sd15(&arch);
     memset(budget, 0, sizeof *budget);
     budget->has_workspace = ld_device_plan_ops() != NULL;
+    budget->libraries = ld_device_plan_library_bytes();
     enum ld_code code = price(&budget->unet, &arch, &unet, err);
     if (code == LD_OK)
         code = price(&budget->text, &arch, &text, err);
@@ -121,7 +122,7 @@ static enum ld_code make_budget(const struct plan_options *options, struct budge
     }
     /* The networks take turns in one arena. Painting needs no encoder's activations. */
     budget->total = budget->weights + larger(budget->arena, budget->decoder.activations) +
-                    budget->context + budget->workspace;
+                    budget->context + budget->workspace + budget->libraries;
     budget->streamed_total = budget->total - budget->weights + budget->vectors + budget->ring;
     return LD_OK;
 }
@@ -150,9 +151,11 @@ static void write_json(const struct plan_options *options, const struct budget *
     else
         ld_buffer_text(out, "null");
     ld_buffer_format(out,
-                     ",\"total_bytes\":%zu,\"streamed\":{\"ring_bytes\":%zu,\"weight_bytes\":%zu,"
+                     ",\"library_bytes\":%zu,\"total_bytes\":%zu,\"streamed\":{\"ring_bytes\":%zu,"
+                     "\"weight_bytes\":%zu,"
                      "\"total_bytes\":%zu},\"networks\":{",
-                     budget->total, budget->ring, budget->vectors, budget->streamed_total);
+                     budget->libraries, budget->total, budget->ring, budget->vectors,
+                     budget->streamed_total);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         ld_buffer_format(out, "%s\"%s\":{\"weight_bytes\":%zu,\"activation_bytes\":%zu}",
                          i ? "," : "", all[i]->name, all[i]->weights, all[i]->activations);
@@ -178,6 +181,11 @@ static void write_text(const struct plan_options *options, const struct budget *
         ld_buffer_format(out, "  workspaces  %8.1f\n", mebibytes(budget->workspace));
     else
         ld_buffer_text(out, "  workspaces         ?  (this build has no CUDA kernels)\n");
+    if (budget->libraries)
+        ld_buffer_format(out,
+                         "  libraries   %8.1f  (scratch of cuBLASLt and cuDNN; only where a choice "
+                         "of `bench step --tune` is theirs)\n",
+                         mebibytes(budget->libraries));
     ld_buffer_format(out, "  total       %8.1f\n", mebibytes(budget->total));
     ld_buffer_format(
         out,

@@ -266,6 +266,8 @@ enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cud
         code = ld_pool_create(&cuda->pool, options->threads, err);
     if (code == LD_OK)
         code = open_tuner(cuda, err);
+    if (code == LD_OK)
+        cuda->base.library_bytes = ldk_tuner_library_bytes(cuda->tuner);
     if (code != LD_OK) {
         destroy(&cuda->base);
         return code;

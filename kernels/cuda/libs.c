@@ -147,6 +147,15 @@ void ldk_libs_keep_plans(struct ldk_libs *libs, const char *folder, const char *
         ldk_plan_store_init(&libs->store, folder);
 }
 
+size_t ldk_libs_scratch_bytes(void)
+{
+#if defined(LDK_HAS_CUBLASLT) || defined(LDK_HAS_CUDNN)
+    return LDK_LIBS_WORKSPACE_BYTES;
+#else
+    return 0;
+#endif
+}
+
 int ldk_libs_workspace(struct ldk_libs *libs, void **out)
 {
     int code = LDK_OK;

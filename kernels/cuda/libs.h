@@ -43,6 +43,10 @@ enum ld_code ldk_libs_open(struct ldk_libs **out, struct ld_error *err) LD_MUST_
 void ldk_libs_close(struct ldk_libs *libs);
 const struct ldk_libs_info *ldk_libs_info(const struct ldk_libs *libs);
 
+/* Device memory that the first call takes and all share, until ldk_libs_close; 0 in a build without
+ * either library. What they take for themselves is not known to us. */
+size_t ldk_libs_scratch_bytes(void);
+
 /*
  * Keep cuDNN's plans below `folder`, and load them from there instead of compiling them: a plan
  * takes tenths of a second to compile and a millisecond to load (plan_store.h). `device` tells the

@@ -74,6 +74,15 @@ bool ldk_tune_cache_signature(const struct ldk_tune_cache *cache, const char *cl
     return false;
 }
 
+bool ldk_tune_cache_names_library(const struct ldk_tune_cache *cache)
+{
+    for (uint32_t i = 0; i < cache->entry_count; i++) {
+        if (strncmp(cache->entries[i].choice.candidate, "own:", 4) != 0)
+            return true;
+    }
+    return false;
+}
+
 /* Room for one more element of `size` bytes in a list that doubles. */
 static enum ld_code reserve(void **list, uint32_t count, uint32_t *capacity, size_t size,
                             struct ld_error *err)

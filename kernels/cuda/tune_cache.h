@@ -67,6 +67,9 @@ const struct ldk_tune_choice *ldk_tune_cache_choice(const struct ldk_tune_cache 
 bool ldk_tune_cache_signature(const struct ldk_tune_cache *cache, const char *class_key,
                               uint32_t *signature);
 
+/* Is any choice a library's? */
+bool ldk_tune_cache_names_library(const struct ldk_tune_cache *cache);
+
 /* Errors   LD_E_NOMEM, LD_E_TOO_LARGE (LDK_TUNE_ENTRIES_MAX). */
 enum ld_code ldk_tune_cache_put_choice(struct ldk_tune_cache *cache, const char *key,
                                        const struct ldk_tune_choice *choice,

@@ -389,6 +389,16 @@ uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner)
     return tuner->renewed + (tuner->libs ? ldk_libs_plans_lost(tuner->libs) : 0);
 }
 
+size_t ldk_tuner_library_bytes(const struct ldk_tuner *tuner)
+{
+    if (!tuner || !tuner->libs)
+        return 0;
+    const struct ldk_libs_info *info = ldk_libs_info(tuner->libs);
+    const bool there = info->cublaslt || info->cudnn;
+    const bool wanted = tuner->options.measure || ldk_tune_cache_names_library(&tuner->cache);
+    return there && wanted ? ldk_libs_scratch_bytes() : 0;
+}
+
 /* ---- Idle times ------------------------------------------------------------------------------ */
 
 static void keep_idle(struct ldk_tuner *tuner, const char *key,

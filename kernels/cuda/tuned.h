@@ -88,6 +88,10 @@ const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner);
  * be launched any more (ldk_libs_plans_lost). And when an idle time has found something better. */
 uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner);
 
+/* Device memory that libraries take once a shape runs that they were chosen for: 0 where none is
+ * there, or no choice is theirs and none can become theirs. */
+size_t ldk_tuner_library_bytes(const struct ldk_tuner *tuner);
+
 /* As the launchers of kernels.h, for any variant that ldk_tuner_* has set. A library's way that is
  * LDK_E_UNSUPPORTED is not chosen by this tuner again; the caller may launch the default instead.
  */

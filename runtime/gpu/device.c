@@ -8,6 +8,7 @@
 
 #ifdef LATENTD_WITH_CUDA
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/libs.h"
 #include "kernels/cuda/rt.h"
 #include "kernels/cuda/tuned.h"
 #endif
@@ -157,6 +158,11 @@ const struct ld_ops *ld_device_plan_ops(void)
     return &ops;
 }
 
+size_t ld_device_plan_library_bytes(void)
+{
+    return ldk_libs_scratch_bytes();
+}
+
 #else
 
 void ld_device_look(struct ld_device_facts *facts, bool resident)
@@ -185,6 +191,11 @@ bool ld_device_latest_kernel(const struct ld_backend *backend, struct ld_device_
 const struct ld_ops *ld_device_plan_ops(void)
 {
     return NULL;
+}
+
+size_t ld_device_plan_library_bytes(void)
+{
+    return 0;
 }
 
 #endif

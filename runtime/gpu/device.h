@@ -87,5 +87,8 @@ bool ld_device_latest_kernel(const struct ld_backend *backend, struct ld_device_
 /* A table of which only `workspace_bytes` may be called: to price plans without a device. NULL in a
  * build without CUDA. */
 const struct ld_ops *ld_device_plan_ops(void);
+/* Scratch of cuBLASLt and cuDNN in this build, on a device where a choice of the tuner is theirs.
+ */
+size_t ld_device_plan_library_bytes(void);
 
 #endif

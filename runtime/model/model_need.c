@@ -156,7 +156,8 @@ enum ld_code ld_need_plan(struct ld_need *need, const struct ld_arch *arch,
         decode += weighed.decoder;
         need->steps[need->count++] = (struct ld_need_step){
             .positions = (uint32_t)(sides[i] * sides[i]),
-            .bytes = weighed.ring + weighed.text + weighed.unet + (pass > decode ? pass : decode),
+            .bytes = weighed.ring + weighed.text + weighed.unet + (pass > decode ? pass : decode) +
+                     backend->library_bytes,
         };
     }
     level(need);

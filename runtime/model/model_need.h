@@ -9,6 +9,7 @@
  *     need = weights of text encoder and UNet + the larger of
  *            a UNet pass of one row: activations, keys and values of one chunk, scratch
  *            a decoding in the form that takes least: the decoder's weights, activations, scratch
+ *          + the scratch of the libraries that the backend runs kernels of
  *
  * Of weights that are streamed, what stays on the device and the ring for the largest of them.
  *

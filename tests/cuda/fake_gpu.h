@@ -27,17 +27,18 @@ struct fake_gpu {
     bool last_first; /* streams created later run as early as they may, not as late */
     int sync_error;  /* what the next wait reports; then cleared unless sticky */
     bool refuse_capture;
-    bool fail_capture;   /* the next capture ends in an error */
-    bool no_moments;     /* producers leave none */
-    bool no_kernels;     /* built for other chips */
-    bool linear_ways;    /* linear layers have a choice: see ldk_linear_variants */
-    bool linear_strays;  /* the fast one is a little off, against what its signature says */
-    uint32_t signature;  /* another one: kernels that sum in another order */
-    bool library_fails;  /* what it said it can do */
-    double reading_ms;   /* what a norm takes more that finds no moments */
-    bool drop_uploads;   /* weights are not looked at: device memory is not touched at all */
-    uint64_t idle_work;  /* pieces that the absent tuner has for idle times */
-    uint64_t tuner_lost; /* what the absent tuner says of itself (fake_tuner.c) */
+    bool fail_capture;    /* the next capture ends in an error */
+    bool no_moments;      /* producers leave none */
+    bool no_kernels;      /* built for other chips */
+    bool linear_ways;     /* linear layers have a choice: see ldk_linear_variants */
+    bool linear_strays;   /* the fast one is a little off, against what its signature says */
+    uint32_t signature;   /* another one: kernels that sum in another order */
+    bool library_fails;   /* what it said it can do */
+    double reading_ms;    /* what a norm takes more that finds no moments */
+    bool drop_uploads;    /* weights are not looked at: device memory is not touched at all */
+    uint64_t idle_work;   /* pieces that the absent tuner has for idle times */
+    size_t library_bytes; /* that the absent tuner's libraries take */
+    uint64_t tuner_lost;  /* what the absent tuner says of itself (fake_tuner.c) */
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;

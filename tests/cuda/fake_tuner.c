@@ -61,6 +61,12 @@ uint64_t ldk_tuner_lost(const struct ldk_tuner *tuner)
     return fake_gpu.tuner_lost;
 }
 
+size_t ldk_tuner_library_bytes(const struct ldk_tuner *tuner)
+{
+    (void)tuner;
+    return fake_gpu.library_bytes;
+}
+
 int ldk_tuned_conv2d(struct ldk_tuner *tuner, const struct ldk_conv *conv, ldk_stream stream)
 {
     (void)tuner;

@@ -40,7 +40,10 @@ def test_plan_adds_up(latentd):
     # Two of the full-size 256-channel maps are live at once: 1.1 to 1.4 GB.
     assert 1000 * MIB < one["vae_peak_bytes"] < 1400 * MIB
     assert one["total_bytes"] == one["weight_bytes"] + max(one["arena_bytes"], one["vae_peak_bytes"]) \
-        + one["context_bytes"] + (one["workspace_bytes"] or 0)
+        + one["context_bytes"] + (one["workspace_bytes"] or 0) + one["library_bytes"]
+    # The libraries' scratch, in a build that may open them.
+    assert one["library_bytes"] in (0, 32 * MIB) and one["library_bytes"] <= 32 * MIB * (one["workspace_bytes"] is not None)
+    assert ("libraries" in run(latentd, "bench", "plan", "1024x1024,1").stdout) == (one["library_bytes"] > 0)
     assert one["weight_bytes"] == sum(n["weight_bytes"] for n in one["networks"].values())
     # A ring of two of the largest weight, an upsampling convolution of 1280 channels in both its forms,
     # stands for all of them but the vectors.

@@ -1,3 +1,8 @@
+# Sources of kernels/cuda that tests build in over another device.
+set(tuner_sources ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c ../kernels/cuda/tuned_candidates.c
+  ../kernels/cuda/tuned_operands.c)
+set(libs_sources ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
+
 # The backend's logic over a fake GPU of plain memory and plain loops.
 add_library(ld_fake_gpu STATIC cuda/fake_gpu.c cuda/fake_kernels.c cuda/fake_tuner.c)
 target_link_libraries(ld_fake_gpu PUBLIC ld_kernels)
@@ -11,14 +16,11 @@ ld_unit_test(test_cuda_stream ld_cuda_backend ld_fake_gpu ld_model ld_test_tools
 target_sources(test_cuda_stream PRIVATE unit/network_fixture.c)
 set_tests_properties(unit/test_cuda_stream PROPERTIES TIMEOUT 700) # as test_cuda_backend
 ld_unit_test(test_device ld_cuda_backend ld_fake_gpu ld_kernels)
-target_sources(test_device PRIVATE ../runtime/gpu/device.c)
+target_sources(test_device PRIVATE ../runtime/gpu/device.c ${libs_sources})
+target_link_libraries(test_device PRIVATE ${CMAKE_DL_LIBS})
 target_compile_definitions(test_device PRIVATE LATENTD_WITH_CUDA=1)
 
 ld_unit_test(test_taesd ld_cuda_backend ld_fake_gpu ld_model)
-
-set(tuner_sources ../kernels/cuda/tuned.c ../kernels/cuda/tuned_bench.c ../kernels/cuda/tuned_candidates.c
-  ../kernels/cuda/tuned_operands.c)
-set(libs_sources ../kernels/cuda/libs.c ../kernels/cuda/libs_conv.c ../kernels/cuda/libs_matmul.c)
 
 # The real tuner over the same, with a cuBLASLt of plain loops where its header is.
 foreach(test test_libs test_tuner_idle)
@@ -46,7 +48,7 @@ endif()
 
 # The same tuner, with libraries that do nothing.
 ld_unit_test(test_tuner_plans ld_cuda_backend ld_kernels)
-target_sources(test_tuner_plans PRIVATE cuda/fake_gpu.c cuda/fake_kernels.c ${tuner_sources})
+target_sources(test_tuner_plans PRIVATE unit/folder_fixture.c cuda/fake_gpu.c cuda/fake_kernels.c ${tuner_sources})
 
 # What the real libraries say of our calls, where they are. cuDNN opens the driver, for which the toolkit's
 # stub will do as long as nothing is compiled, and keeps memory that nothing frees.

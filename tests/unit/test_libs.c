@@ -33,6 +33,7 @@ static void check_type(enum ld_dtype dtype, double limit)
         backend->ops->destroy(backend);
 
         backend = open_backend(dtype, false);
+        assert_int_equal(backend->library_bytes, LDK_LIBS_WORKSPACE_BYTES);
         open_layer(&layer, backend);
         const uint64_t launches = fake_gpu.launches;
         run_layer(&layer, backend, residuals[r], again);

@@ -78,6 +78,27 @@ static void steps_rise_over_all_sizes(void **state)
     backend->ops->destroy(backend);
 }
 
+/* Whatever the size, and on top of all else. */
+static void libraries_take_their_scratch(void **state)
+{
+    (void)state;
+    enum { LIBRARIES = 32 << 20 };
+    struct ld_arch arch;
+    struct ld_error err = {0};
+    const struct ld_cuda_options options = {.dtype = LD_DTYPE_F16, .threads = 1};
+    struct ld_backend *backend = fake_backend();
+    set_sd15(&arch);
+    const struct ld_need without = plan(&arch, backend);
+    backend->ops->destroy(backend);
+    fake_gpu.library_bytes = LIBRARIES;
+    assert_int_equal(ld_cuda_backend_create(&backend, &options, &err), LD_OK);
+    const struct ld_need with = plan(&arch, backend);
+    assert_int_equal(with.count, without.count);
+    for (uint32_t i = 0; i < with.count; i++)
+        assert_int_equal(with.steps[i].bytes, without.steps[i].bytes + LIBRARIES);
+    backend->ops->destroy(backend);
+}
+
 static void a_step_is_found_by_its_positions(void **state)
 {
     (void)state;
@@ -311,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_rise_over_all_sizes),
+        cmocka_unit_test(libraries_take_their_scratch),
         cmocka_unit_test(a_step_is_found_by_its_positions),
         cmocka_unit_test(streaming_takes_a_ring_instead_of_the_weights),
         cmocka_unit_test(a_model_without_a_unet_has_none),
