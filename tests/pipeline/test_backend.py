@@ -32,6 +32,26 @@ def test_selftest_finds_the_cpu_right_and_names_what_a_gpu_lacks(latentd):
     assert "cpu  fp32  right" in run(latentd, "selftest").stdout
 
 
+def test_selftest_of_a_backend_by_name_needs_it(latentd):
+    there, says = cuda_says(latentd)
+    done = run(latentd, "selftest", "--backend", "cuda")
+    report = run(latentd, "selftest", "--backend", "cuda", "--json")
+    verdicts = json.loads(report.stdout)["backends"]
+    assert [v["precision"] for v in verdicts] == ["fp16", "bf16"]
+    assert done.returncode == report.returncode == (0 if there else 1)
+    if not there:
+        assert done.stdout == "" and done.stderr == f"latentd selftest: {says}\n" == report.stderr
+    # A missing driver is no failure of what is there, and is said all the same.
+    auto = run(latentd, "selftest", "--backend", "auto")
+    assert auto.returncode == 0 and auto.stderr == ""
+    assert there or f"cuda fp16  not here: {says}" in auto.stdout
+    cpu = run(latentd, "selftest", "--backend", "cpu")
+    assert cpu.returncode == 0 and cpu.stdout.startswith("cpu  fp32  right") and "cuda" not in cpu.stdout
+    for wrong in (["--backend"], ["--backend", "gpu"], ["--backend=cuda"], ["cuda"]):
+        done = run(latentd, "selftest", *wrong)
+        assert done.returncode == 2 and done.stderr.startswith("usage: ") and done.stdout == "", wrong
+
+
 def test_plan_adds_up(latentd):
     one = plan(latentd, "1024x1024,1")
     assert one["width"] == one["height"] == 1024 and one["batch"] == 1
