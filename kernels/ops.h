@@ -272,6 +272,13 @@ enum ld_workspace_kind {
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
+/* What an idle time has left to do. */
+enum ld_idle {
+    LD_IDLE_DONE, /* nothing, until something has run again */
+    LD_IDLE_MORE,
+    LD_IDLE_LATER /* not now: another process computes on this device */
+};
+
 struct ld_ops {
     enum ld_code (*weight_create)(struct ld_backend *, const struct ld_weight_desc *,
                                   struct ld_weight **out, struct ld_error *);
@@ -331,9 +338,12 @@ struct ld_ops {
     /*
      * Optional. One piece of what waits for a time when nobody wants anything, between runs: under
      * a second. It changes no bit of any run, and what breaks in it is told by `lost` alone.
-     * Returns whether more is waiting.
+     * Returns what is left to do; nothing is done while another process occupies the device.
      */
-    bool (*idle)(struct ld_backend *);
+    enum ld_idle (*idle)(struct ld_backend *);
+    /* Optional. From now on, or no longer, this process has something to compute: idle times of
+     * others on the same device wait. */
+    void (*occupy)(struct ld_backend *, bool now);
     /* Wait for everything launched. A no-op on the CPU. */
     enum ld_code (*synchronize)(struct ld_backend *, struct ld_error *);
     void (*destroy)(struct ld_backend *);

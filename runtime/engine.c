@@ -377,15 +377,25 @@ static enum ld_code still_there(const struct ld_engine *engine, struct ld_error 
     return LD_OK;
 }
 
-enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_error *err)
+/* Other processes on this device hear of the first job and of the last one's end. */
+static void tell_others(struct ld_engine *engine)
+{
+    const bool busy = engine->jobs != NULL;
+    if (busy != engine->occupies && engine->backend->ops->occupy)
+        engine->backend->ops->occupy(engine->backend, busy);
+    engine->occupies = busy;
+}
+
+enum ld_code ld_engine_idle(struct ld_engine *engine, enum ld_idle *left, struct ld_error *err)
 {
     struct ld_backend *backend = engine->backend;
     LD_ASSERT(!engine->jobs);
+    tell_others(engine);
     if (ld_library_idle(engine->library)) { /* before measurements, which want a quiet machine */
-        *more = true;
+        *left = LD_IDLE_MORE;
         return LD_OK;
     }
-    *more = !backend->lost && backend->ops->idle && backend->ops->idle(backend);
+    *left = !backend->lost && backend->ops->idle ? backend->ops->idle(backend) : LD_IDLE_DONE;
     return still_there(engine, err);
 }
 
@@ -400,11 +410,13 @@ enum ld_code ld_engine_step(struct ld_engine *engine, bool *worked, struct ld_er
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
 {
     bool worked = false;
+    tell_others(engine);
     if (ld_engine_step(engine, &worked, err) != LD_OK ||
         ld_engine_step_wide(engine, &worked, err) != LD_OK)
         return err->code;
     if (!worked)
         await_encoder(engine);
+    tell_others(engine);
     return still_there(engine, err);
 }
 

@@ -13,6 +13,7 @@
 #ifndef LD_RUNTIME_ENGINE_H
 #define LD_RUNTIME_ENGINE_H
 
+#include "kernels/ops.h"
 #include "runtime/base/bytes.h"
 #include "runtime/base/thread.h"
 #include "runtime/params.h"
@@ -152,10 +153,11 @@ bool ld_engine_busy(const struct ld_engine *engine);
 enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err) LD_MUST_USE;
 
 /*
- * One piece of work that waits for a time without jobs: under a second. `more` tells whether more
- * is waiting. No picture changes by it. Errors   as ld_engine_tick.
+ * One piece of work that waits for a time without jobs: under a second. No picture changes by it.
+ * Errors   as ld_engine_tick.
  */
-enum ld_code ld_engine_idle(struct ld_engine *engine, bool *more, struct ld_error *err) LD_MUST_USE;
+enum ld_code ld_engine_idle(struct ld_engine *engine, enum ld_idle *left,
+                            struct ld_error *err) LD_MUST_USE;
 
 /* What a request would cost here: JSON for /v1/plan (tokens per chunk, memory, estimated seconds,
  * warnings) appended to `out`. Nothing runs. */

@@ -15,6 +15,7 @@ struct ld_engine {
     struct ld_batch_memory memory;
     struct ld_encoder *encoder;
     struct ld_job *jobs; /* oldest first */
+    bool occupies;       /* the device, as other processes are told */
     uint64_t next_handle;
     uint64_t tick;
     uint32_t batch_max;

@@ -170,6 +170,9 @@ enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_benc
                                             .tune = options->tune,
                                             .profile = options->profile};
     const enum ld_code code = ld_device_open(out, &choice, note, err);
+    /* A worker's idle times would be measured too. */
+    if (code == LD_OK && (*out)->ops->occupy)
+        (*out)->ops->occupy(*out, true);
     if (code == LD_OK && note[0])
         (void)fprintf(stderr, "latentd bench %s: %s\n", options->what, note);
     return code;

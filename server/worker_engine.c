@@ -57,9 +57,9 @@ static bool has_news(void *ctx)
     return ld_engine_has_news(ctx);
 }
 
-static enum ld_code idle(void *ctx, bool *more, struct ld_error *err)
+static enum ld_code idle(void *ctx, enum ld_idle *left, struct ld_error *err)
 {
-    return ld_engine_idle(ctx, more, err);
+    return ld_engine_idle(ctx, left, err);
 }
 
 enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,

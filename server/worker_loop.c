@@ -201,10 +201,10 @@ static void tick(struct ld_worker *worker)
 static int64_t use_idle_time(struct ld_worker *worker)
 {
     struct ld_error err = {0};
-    bool more = false;
-    if (worker->pipeline->idle(worker->pipeline->ctx, &more, &err) != LD_OK)
+    enum ld_idle left = LD_IDLE_DONE;
+    if (worker->pipeline->idle(worker->pipeline->ctx, &left, &err) != LD_OK)
         end_lost(worker, &err);
-    return more ? 0 : FOR_EVER;
+    return left == LD_IDLE_MORE ? 0 : left == LD_IDLE_LATER ? QUIET_MS : FOR_EVER;
 }
 
 static void init_locks(struct ld_worker *worker)

@@ -35,9 +35,9 @@ struct ld_worker_pipeline {
     enum ld_code (*find)(void *ctx, const char *name, struct ld_error *err);
     enum ld_code (*rescan)(void *ctx, struct ld_buffer *out, struct ld_error *err);
     bool (*has_news)(void *ctx); /* the inventory has changed since it was last asked */
-    /* One piece of work for a time without jobs, and whether more is waiting; NULL: there is none.
-     * A failure means the pipeline is lost. */
-    enum ld_code (*idle)(void *ctx, bool *more, struct ld_error *err);
+    /* One piece of work for a time without jobs, and what is left; NULL: there is none. A failure
+     * means the pipeline is lost. */
+    enum ld_code (*idle)(void *ctx, enum ld_idle *left, struct ld_error *err);
 };
 
 struct ld_worker_options {

@@ -133,18 +133,31 @@ static enum ld_code synchronize(struct ld_backend *backend, struct ld_error *err
 /* ---- Idle times ------------------------------------------------------------------------------ */
 
 /* What a measurement broke shows at the next wait. */
-static bool idle(struct ld_backend *backend)
+static enum ld_idle idle(struct ld_backend *backend)
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
     struct ld_error err = {0};
     LD_ASSERT(cuda->mode == LD_CUDA_WALK);
-    if (cuda->base.lost)
-        return false;
+    if (cuda->base.lost || !ldk_tuner_waits(cuda->tuner))
+        return LD_IDLE_DONE;
+    if (!ldk_device_lock_take(&cuda->lock))
+        return LD_IDLE_LATER;
     const bool more = ldk_tuner_idle(cuda->tuner);
-    if (ld_cuda_check(cuda, ldk_rt_stream_synchronize(cuda->stream), "an idle time", &err) == LD_OK)
-        return more;
-    ld_log_error(LD_LOG_WARN, "tune", "a measurement failed", &err);
-    return false;
+    const enum ld_code code =
+        ld_cuda_check(cuda, ldk_rt_stream_synchronize(cuda->stream), "an idle time", &err);
+    ldk_device_lock_release(&cuda->lock);
+    if (code != LD_OK)
+        ld_log_error(LD_LOG_WARN, "tune", "a measurement failed", &err);
+    return code == LD_OK && more ? LD_IDLE_MORE : LD_IDLE_DONE;
+}
+
+static void occupy(struct ld_backend *backend, bool now)
+{
+    struct ld_cuda *cuda = ld_cuda_of(backend);
+    if (now)
+        ldk_device_lock_share(&cuda->lock);
+    else
+        ldk_device_lock_release(&cuda->lock);
 }
 
 /* ---- Creation -------------------------------------------------------------------------------- */
@@ -161,6 +174,7 @@ static void destroy(struct ld_backend *backend)
     ld_cuda_stream_deinit(cuda);
     ld_cuda_weights_deinit(cuda);
     ldk_tuner_destroy(cuda->tuner);
+    ldk_device_lock_deinit(&cuda->lock);
     if (cuda->workspace)
         (void)ldk_rt_free(cuda->workspace);
     if (cuda->stream)
@@ -195,6 +209,7 @@ static const struct ld_ops operator_table = {
     .planes_in = ld_cuda_planes_in,
     .planes_out = ld_cuda_planes_out,
     .idle = idle,
+    .occupy = occupy,
     .synchronize = synchronize,
     .destroy = destroy,
 };
@@ -221,6 +236,8 @@ static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)
         return code;
     cuda->base.memory_bytes = info.memory_total;
     cuda->base.memory_free = info.memory_free;
+    ldk_device_lock_init(&cuda->lock, cuda->options.tuning_folder, info.uuid,
+                         cuda->options.tune_idle);
     describe(cuda, &info);
     return code;
 }
@@ -258,6 +275,7 @@ enum ld_code ld_cuda_backend_create(struct ld_backend **out, const struct ld_cud
     cuda->base.ranges = ldk_ranges();
     cuda->base.op_ranges = options->no_recording;
     cuda->options = *options;
+    ldk_device_lock_init(&cuda->lock, NULL, (const uint8_t[LDK_UUID_BYTES]){0}, false);
     cuda->dtype = options->dtype == LD_DTYPE_F16 ? LDK_F16 : LDK_BF16;
     if (options->recording_bytes_max == 0)
         cuda->options.recording_bytes_max = RECORDING_BYTES_DEFAULT;

@@ -4,6 +4,7 @@
 
 #include "kernels/check.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/device_lock.h"
 #include "kernels/cuda/ring.h"
 #include "kernels/cuda/rt.h"
 #include "kernels/cuda/tuned.h"
@@ -105,8 +106,9 @@ struct ld_cuda {
     enum ldk_dtype dtype;
     ldk_stream stream;
     struct ld_pool *pool;
-    struct ldk_tuner *tuner;    /* NULL: defaults */
-    struct ld_cuda_slab *slabs; /* newest first */
+    struct ldk_tuner *tuner;     /* NULL: defaults */
+    struct ldk_device_lock lock; /* among processes that use this device */
+    struct ld_cuda_slab *slabs;  /* newest first */
     struct ld_cuda_slab *host_slabs;
     struct ld_cuda_streaming streaming;
     struct ld_cuda_ring ring;

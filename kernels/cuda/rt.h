@@ -26,6 +26,7 @@ struct ldk_device_info {
     size_t memory_total, memory_free;
     size_t l2_bytes;
     int32_t clock_khz;
+    uint8_t uuid[16]; /* of this GPU and no other, on any machine */
 };
 
 /* True when the kernels run on the host over kernels/host. */

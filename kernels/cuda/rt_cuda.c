@@ -63,6 +63,7 @@ int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
     out->minor = properties.minor;
     out->sm_count = properties.multiProcessorCount;
     out->shared_max = (int32_t)properties.sharedMemPerBlockOptin;
+    memcpy(out->uuid, &properties.uuid, sizeof out->uuid);
     out->l2_bytes = (size_t)properties.l2CacheSize;
     code = attribute(device, cudaDevAttrClockRate, &out->clock_khz);
     if (code == 0)

@@ -440,9 +440,14 @@ static void measure_idle(struct ldk_tuner *tuner, struct ldk_work *work)
     (void)ldk_rt_last_error();
 }
 
+bool ldk_tuner_waits(const struct ldk_tuner *tuner)
+{
+    return tuner && tuner->wanted_count > 0;
+}
+
 bool ldk_tuner_idle(struct ldk_tuner *tuner)
 {
-    if (!tuner || tuner->wanted_count == 0)
+    if (!ldk_tuner_waits(tuner))
         return false;
     struct ldk_work work = tuner->wanted[0];
     tuner->wanted_count--;

@@ -57,6 +57,8 @@ void ldk_tuner_save(struct ldk_tuner *tuner);
  * Returns   whether more are waiting.
  */
 bool ldk_tuner_idle(struct ldk_tuner *tuner);
+/* Is one waiting now? */
+bool ldk_tuner_waits(const struct ldk_tuner *tuner);
 
 /*
  * Set the operator's variant. `moments`: the caller will ask for moments of y. `may_measure`: the

@@ -127,8 +127,7 @@ bool ld_fsx_exists(const char *path)
     return path[0] != '\0' && stat(path, &info) == 0;
 }
 
-/* `fd` was made by this process in `dir_fd` a moment ago. */
-static void give_to_owner(int fd, int dir_fd)
+void ld_fsx_give_to_owner(int fd, int dir_fd)
 {
     struct stat dir;
     if (geteuid() == 0 && fstat(dir_fd, &dir) == 0 && dir.st_uid != 0)
@@ -152,7 +151,7 @@ static enum ld_code settle(const char *path, bool to_owner, struct ld_error *err
                                        O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
                               : -1;
     if (made >= 0) {
-        give_to_owner(made, fd);
+        ld_fsx_give_to_owner(made, fd);
         (void)close(made);
     }
     const enum ld_code code = ld_fsx_sync_dir(fd, err);
@@ -275,7 +274,7 @@ static enum ld_code publish(const struct ld_fsx_publish *where, struct ld_span b
     if (fd < 0)
         return fail_os(err, os_code, "creating a file");
     if (to_owner)
-        give_to_owner(fd, where->dir_fd);
+        ld_fsx_give_to_owner(fd, where->dir_fd);
     enum ld_code code = ld_fsx_write_all(fd, bytes, err);
     if (code != LD_OK)
         goto done;

@@ -80,6 +80,9 @@ enum ld_code ld_fsx_publish(const struct ld_fsx_publish *where, struct ld_span b
 enum ld_code ld_fsx_publish_to_owner(const struct ld_fsx_publish *where, struct ld_span bytes,
                                      struct ld_error *err) LD_MUST_USE;
 
+/* What they do for an open file or folder that this process has just made in `dir_fd`. */
+void ld_fsx_give_to_owner(int fd, int dir_fd);
+
 /* Did a call above fail because this user has no right to what is there? */
 bool ld_fsx_is_no_right(const struct ld_error *err);
 

@@ -49,6 +49,12 @@ bool ldk_tuner_idle(struct ldk_tuner *tuner)
     return fake_gpu.idle_work > 0 && --fake_gpu.idle_work > 0;
 }
 
+bool ldk_tuner_waits(const struct ldk_tuner *tuner)
+{
+    (void)tuner;
+    return fake_gpu.idle_work > 0;
+}
+
 const struct ldk_tune_choice *ldk_tuner_latest(const struct ldk_tuner *tuner)
 {
     (void)tuner;

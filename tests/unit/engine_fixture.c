@@ -6,6 +6,7 @@
 
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -193,6 +194,7 @@ int run_claims(int argc, char **argv, const engine_claim *claims, size_t count)
         return 2;
     }
     (void)snprintf(path, sizeof path, "%s/engine_device.safetensors", argv[2]);
+    (void)setenv("LATENTD_TUNING", argv[2], 1); /* other programs share locks elsewhere */
     if (!make_checkpoint(argv[1])) {
         printf("FAIL the checkpoint could not be made\n0 passed, 1 failed\n");
         return 1;

@@ -16,7 +16,8 @@ extern uint32_t engine_threads; /* of the engines that are opened; 1 */
 /* One line, counted. */
 void report(const char *claim, bool holds);
 
-/* main of a program MAKE_CHECKPOINT FOLDER: makes the checkpoint there, for these claims. */
+/* main of a program MAKE_CHECKPOINT FOLDER: makes the checkpoint there, for these claims, and
+ * has it for tuning folder. */
 typedef void (*engine_claim)(void);
 int run_claims(int argc, char **argv, const engine_claim *claims, size_t count);
 

@@ -6,9 +6,11 @@
  *
  *     test_engine_device MAKE_CHECKPOINT FOLDER
  */
+#include "kernels/cuda/device_lock.h"
 #include "tests/unit/engine_fixture.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- A device that fails --------------------------------------------------------------------- */
@@ -50,20 +52,59 @@ static void an_idle_time_is_the_devices(void)
     struct listener listener;
     struct ld_request request;
     struct ld_error err = {0};
-    bool more = false;
+    enum ld_idle left = LD_IDLE_DONE;
     fake_gpu_reset();
     struct ld_engine *engine = open_engine();
     ask(&request);
     fake_gpu.idle_work = 2;
     bool good = engine && paint(engine, &request, &listener) && fake_gpu.idle_work == 2;
     report("a job leaves to an idle time what waits for one", good);
-    good = good && ld_engine_idle(engine, &more, &err) == LD_OK && more && fake_gpu.idle_work == 1;
+    good = good && ld_engine_idle(engine, &left, &err) == LD_OK && left == LD_IDLE_MORE &&
+           fake_gpu.idle_work == 1;
     report("which does it piece by piece",
-           good && ld_engine_idle(engine, &more, &err) == LD_OK && !more);
+           good && ld_engine_idle(engine, &left, &err) == LD_OK && left == LD_IDLE_DONE);
+    fake_gpu.idle_work = 1;
     fake_gpu.sync_error = FAKE_ILLEGAL_ADDRESS;
     report("a device that is lost in it is the engine's error",
-           good && ld_engine_idle(engine, &more, &err) == LD_E_DEVICE && !more);
+           good && ld_engine_idle(engine, &left, &err) == LD_E_DEVICE && left == LD_IDLE_DONE);
     ld_engine_destroy(engine);
+}
+
+/* Can another process have the device for itself? */
+static bool is_free(struct ldk_device_lock *other)
+{
+    const bool taken = ldk_device_lock_take(other);
+    ldk_device_lock_release(other);
+    return taken;
+}
+
+/* Locks of one process that were opened apart exclude each other as those of two do. */
+static void other_processes_hear_of_jobs(void)
+{
+    struct listener listener;
+    struct ld_request request;
+    struct ld_error err = {0};
+    struct ldk_device_lock other;
+    enum ld_idle left = LD_IDLE_DONE;
+    fake_gpu_reset();
+    ldk_device_lock_init(&other, getenv("LATENTD_TUNING"), fake_gpu.info.uuid, false);
+    struct ld_engine *engine = open_engine();
+    bool good = engine && submit(engine, &request, &listener) && is_free(&other);
+    report("a job that nothing has been done for occupies no device", good);
+    good = good && tick(engine, 1);
+    report("one that is worked on does", good && !is_free(&other));
+    good = good && finish(engine) && listener.code == LD_OK;
+    report("until it is done", good && is_free(&other));
+    fake_gpu.idle_work = 1;
+    ldk_device_lock_share(&other);
+    report("an idle time waits for another process",
+           good && ld_engine_idle(engine, &left, &err) == LD_OK && left == LD_IDLE_LATER &&
+               fake_gpu.idle_work == 1);
+    ldk_device_lock_release(&other);
+    report("and no longer", good && ld_engine_idle(engine, &left, &err) == LD_OK &&
+                                left == LD_IDLE_DONE && fake_gpu.idle_work == 0 && is_free(&other));
+    ld_engine_destroy(engine);
+    ldk_device_lock_deinit(&other);
 }
 
 /* Arenas of four rows do not fit, those of fewer do. */
@@ -195,6 +236,7 @@ int main(int argc, char **argv)
     static const engine_claim claims[] = {
         a_lost_device_ends_the_engine_and_no_job,
         an_idle_time_is_the_devices,
+        other_processes_hear_of_jobs,
         too_little_memory_makes_passes_smaller,
         a_failed_pass_ends_no_job_of_several,
         a_warm_request_allocates_nothing_and_copies_its_latents,

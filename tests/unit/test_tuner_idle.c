@@ -32,11 +32,12 @@ static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
     fake_gpu.linear_ways = true;
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     assert_int_equal(backend->library_bytes, 0); /* no choice of an idle time is a library's */
-    assert_false(backend->ops->idle(backend));   /* nothing has run */
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE); /* nothing has run */
     assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
     assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
     assert_string_equal(decisions_of("idle-"), "");
-    assert_false(backend->ops->idle(backend)); /* one shape, whose weight is gone by now */
+    assert_int_equal(backend->ops->idle(backend),
+                     LD_IDLE_DONE); /* one shape, whose weight is gone by now */
     assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
     assert_null(strstr(decisions_of("idle-"), "own:other"));
     assert_string_equal(decisions(), "");
@@ -48,7 +49,7 @@ static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
     backend = open_idle(LD_DTYPE_F16, test_folder);
     assert_int_equal(variant_of(backend, later), LINEAR_FAST);
     const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_int_equal(fake_gpu.launches, launches);
     backend->ops->destroy(backend);
 
@@ -65,9 +66,35 @@ static void a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times(void
     fake_gpu.linear_ways = fake_gpu.linear_strays = true;
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     (void)variant_of(backend, out);
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_null(strstr(decisions_of("idle-"), "unit own:fast "));
     assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 0);
+    backend->ops->destroy(backend);
+}
+
+static void nothing_is_measured_while_another_process_computes(void **state)
+{
+    (void)state;
+    static uint16_t out[Y_VALUES];
+    fake_gpu.linear_ways = true;
+    struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
+    (void)variant_of(backend, out);
+    struct ld_backend *other = open_backend(LD_DTYPE_F16, false);
+    fake_gpu.info.uuid[0]++;
+    struct ld_backend *elsewhere = open_backend(LD_DTYPE_F16, false);
+    other->ops->occupy(other, true);
+    const uint64_t launches = fake_gpu.launches;
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_LATER);
+    assert_int_equal(fake_gpu.launches, launches);
+    assert_string_equal(decisions_of("idle-"), "");
+    other->ops->occupy(other, false);
+    elsewhere->ops->occupy(elsewhere, true); /* on another GPU of this machine */
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
+    assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
+    other->ops->occupy(other, true);
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE); /* nothing waits any more */
+    other->ops->destroy(other);
+    elsewhere->ops->destroy(elsewhere);
     backend->ops->destroy(backend);
 }
 
@@ -78,7 +105,7 @@ static void an_idle_time_measures_attention_too(void **state)
     static uint16_t later[2 * TOKENS * WIDTH];
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     attend(backend, first);
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_non_null(strstr(decisions_of("idle-"), "unit own:fast "));
     assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 1);
     const double before_ms = fake_gpu.now_ms;
@@ -96,7 +123,7 @@ static void without_a_folder_an_idle_time_serves_its_process(void **state)
     for (int i = 0; i < 2; i++) {
         struct ld_backend *backend = open_idle(LD_DTYPE_F16, NULL);
         assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
-        assert_false(backend->ops->idle(backend));
+        assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
         assert_int_equal(variant_of(backend, out), LINEAR_FAST);
         backend->ops->destroy(backend);
     }
@@ -109,7 +136,7 @@ static void nothing_is_measured_where_nothing_can_be_chosen(void **state)
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     (void)variant_of(backend, out);
     const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_int_equal(fake_gpu.launches, launches);
     backend->ops->destroy(backend);
 }
@@ -121,7 +148,7 @@ static void what_was_decided_by_order_wins_over_idle_times(void **state)
     fake_gpu.linear_ways = true;
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     (void)variant_of(backend, out);
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_int_equal(variant_of(backend, out), LINEAR_FAST);
     backend->ops->destroy(backend);
 
@@ -136,7 +163,7 @@ static void what_was_decided_by_order_wins_over_idle_times(void **state)
     const struct ldk_tune_choice *latest = ldk_tuner_latest(ld_cuda_tuner(backend));
     assert_non_null(latest);
     assert_string_not_equal(latest->candidate, "own:fast");
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     backend->ops->destroy(backend);
 }
 
@@ -148,7 +175,7 @@ static void a_measurement_that_loses_the_device_is_not_made_again(void **state)
     struct ld_backend *backend = open_idle(LD_DTYPE_F16, test_folder);
     (void)variant_of(backend, out);
     fake_gpu.sync_error = FAKE_ILLEGAL_ADDRESS;
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_true(backend->lost);
     assert_non_null(strstr(decisions_of("idle-"), "unit own:default "));
     backend->ops->destroy(backend);
@@ -157,7 +184,7 @@ static void a_measurement_that_loses_the_device_is_not_made_again(void **state)
     backend = open_idle(LD_DTYPE_F16, test_folder);
     assert_int_equal(variant_of(backend, out), LDK_VARIANT_AUTO);
     const uint64_t launches = fake_gpu.launches;
-    assert_false(backend->ops->idle(backend));
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
     assert_int_equal(fake_gpu.launches, launches);
     backend->ops->destroy(backend);
 }
@@ -168,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_idle_time_finds_the_faster_kernel_of_the_same_bits),
         TEST(a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times),
+        TEST(nothing_is_measured_while_another_process_computes),
         TEST(an_idle_time_measures_attention_too),
         TEST(without_a_folder_an_idle_time_serves_its_process),
         TEST(nothing_is_measured_where_nothing_can_be_chosen),

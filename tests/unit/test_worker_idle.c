@@ -23,8 +23,9 @@ enum { QUIET_US = 1000 * 1000, PATIENCE_MS = 20 * 1000, TICKS = 50 };
 
 /* What parent and child share. */
 struct shared {
-    atomic_int left;  /* pieces that wait for an idle time */
-    atomic_int ticks; /* that the present job still takes */
+    atomic_int left;     /* pieces that wait for an idle time */
+    atomic_int ticks;    /* that the present job still takes */
+    atomic_int refusals; /* while another process computes */
     atomic_int idles, models, beside_a_job;
     atomic_llong active_us; /* when something was last done for somebody */
     atomic_llong quiet_us;  /* the shortest time between that and an idle piece */
@@ -84,7 +85,7 @@ static bool has_news(void *ctx)
     return false;
 }
 
-static enum ld_code idle(void *ctx, bool *more, struct ld_error *err)
+static enum ld_code idle(void *ctx, enum ld_idle *left, struct ld_error *err)
 {
     const int64_t quiet_us = ld_clock_monotonic_us() - atomic_load(&shared->active_us);
     if (shared->fails)
@@ -92,7 +93,13 @@ static enum ld_code idle(void *ctx, bool *more, struct ld_error *err)
     if (quiet_us < atomic_load(&shared->quiet_us))
         atomic_store(&shared->quiet_us, quiet_us);
     atomic_fetch_add(&shared->beside_a_job, busy(ctx));
-    *more = atomic_fetch_sub(&shared->left, 1) > 1;
+    if (atomic_load(&shared->refusals) > 0) {
+        atomic_store(&shared->active_us, ld_clock_monotonic_us()); /* it asks again after as long */
+        atomic_fetch_sub(&shared->refusals, 1);
+        *left = LD_IDLE_LATER;
+        return LD_OK;
+    }
+    *left = atomic_fetch_sub(&shared->left, 1) > 1 ? LD_IDLE_MORE : LD_IDLE_DONE;
     atomic_fetch_add(&shared->idles, 1);
     return LD_OK;
 }
@@ -110,6 +117,7 @@ static void start(const struct shared *given, bool with_idle)
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(shared != MAP_FAILED);
     atomic_store(&shared->left, given->left);
+    atomic_store(&shared->refusals, given->refusals);
     shared->fails = given->fails;
     atomic_store(&shared->quiet_us, INT64_MAX);
     atomic_store(&shared->active_us, ld_clock_monotonic_us());
@@ -202,6 +210,16 @@ static void they_begin_again_after_a_job_and_never_beside_it(void **state)
     assert_int_equal(stop(), 0);
 }
 
+static void what_cannot_be_done_now_is_tried_again(void **state)
+{
+    (void)state;
+    start(&(struct shared){.left = 2, .refusals = 2}, true);
+    assert_true(reaches(&shared->idles, 2));
+    assert_int_equal(atomic_load(&shared->refusals), 0);
+    assert_true(atomic_load(&shared->quiet_us) >= QUIET_US);
+    assert_int_equal(stop(), 0);
+}
+
 static void a_worker_without_such_work_only_waits(void **state)
 {
     (void)state;
@@ -224,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_times_begin_after_a_second_and_end_with_the_work),
         cmocka_unit_test(they_begin_again_after_a_job_and_never_beside_it),
+        cmocka_unit_test(what_cannot_be_done_now_is_tried_again),
         cmocka_unit_test(a_worker_without_such_work_only_waits),
         cmocka_unit_test(a_pipeline_lost_in_an_idle_time_ends_the_worker),
     };

@@ -31,6 +31,7 @@ int close_tuning(void **state)
     (void)state;
     remove_files(test_folder, "tune-");
     remove_files(test_folder, "idle-");
+    remove_files(test_folder, "gpu-");
     return remove_test_folder() && fake_gpu.live_allocations == 0 ? 0 : -1;
 }
 

@@ -13,8 +13,8 @@
 enum { ROWS = 12, K = 32, N = 24, X_VALUES = ROWS * K, Y_VALUES = ROWS * N };
 enum { TOKENS = 10, HEADS = 2, DIM = 8, WIDTH = HEADS * DIM, QKV = TOKENS * 3 * WIDTH };
 
-/* A fresh GPU and folder before each claim; after it no file but decisions, and no memory, may be
- * left. */
+/* A fresh GPU and folder before each claim; after it no file but decisions and locks, and no memory,
+ * may be left. */
 int open_tuning(void **state);
 int close_tuning(void **state);
 
