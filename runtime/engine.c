@@ -386,17 +386,24 @@ static void tell_others(struct ld_engine *engine)
     engine->occupies = busy;
 }
 
+/* The second engine's shapes too: where a model's VAE is beyond fp16, every picture meets them. */
 enum ld_code ld_engine_idle(struct ld_engine *engine, enum ld_idle *left, struct ld_error *err)
 {
-    struct ld_backend *backend = engine->backend;
+    const struct ld_engine *const both[] = {engine, engine->wide};
+    enum ld_code code = LD_OK;
     LD_ASSERT(!engine->jobs);
     tell_others(engine);
-    if (ld_library_idle(engine->library)) { /* before measurements, which want a quiet machine */
-        *left = LD_IDLE_MORE;
+    *left = LD_IDLE_MORE;
+    if (ld_library_idle(engine->library)) /* before measurements, which want a quiet machine */
         return LD_OK;
+    *left = LD_IDLE_DONE;
+    for (int i = 0; i < 2 && both[i] && code == LD_OK && *left == LD_IDLE_DONE; i++) {
+        struct ld_backend *backend = both[i]->backend;
+        if (!backend->lost && backend->ops->idle)
+            *left = backend->ops->idle(backend);
+        code = still_there(both[i], err);
     }
-    *left = !backend->lost && backend->ops->idle ? backend->ops->idle(backend) : LD_IDLE_DONE;
-    return still_there(engine, err);
+    return code;
 }
 
 enum ld_code ld_engine_step(struct ld_engine *engine, bool *worked, struct ld_error *err)

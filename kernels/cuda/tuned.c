@@ -401,13 +401,30 @@ size_t ldk_tuner_library_bytes(const struct ldk_tuner *tuner)
 
 /* ---- Idle times ------------------------------------------------------------------------------ */
 
+/* Beside what others have written meanwhile: the tuner of another type in this process, another
+ * process. */
+static enum ld_code write_idle(const struct ldk_tuner *tuner, struct ld_error *err)
+{
+    struct ldk_tune_cache whole = {0};
+    enum ld_code code = LD_OK;
+    ldk_tune_cache_read(&whole, tuner->folder, &tuner->idle_identity);
+    for (uint32_t i = 0; code == LD_OK && i < tuner->idle.entry_count; i++) {
+        const struct ldk_tune_entry *entry = &tuner->idle.entries[i];
+        code = ldk_tune_cache_put_choice(&whole, entry->key, &entry->choice, err);
+    }
+    if (code == LD_OK)
+        code = ldk_tune_cache_write(&whole, tuner->folder, &tuner->idle_identity, err);
+    ldk_tune_cache_deinit(&whole);
+    return code;
+}
+
 static void keep_idle(struct ldk_tuner *tuner, const char *key,
                       const struct ldk_tune_choice *choice)
 {
     struct ld_error err = {0};
     enum ld_code code = ldk_tune_cache_put_choice(&tuner->idle, key, choice, &err);
     if (code == LD_OK && tuner->folder[0] && !tuner->idle_unsaved) {
-        code = ldk_tune_cache_write(&tuner->idle, tuner->folder, &tuner->idle_identity, &err);
+        code = write_idle(tuner, &err);
         tuner->idle_unsaved = code != LD_OK;
     }
     if (code != LD_OK)

@@ -18,7 +18,7 @@
 
 enum { SIDE = 4, C = 32, N = 64, TAPS = 9, BATCH_MAX = 5, POSITIONS = SIDE * SIDE };
 
-static void packed_weight(struct ldk_weight *out)
+static void packed_weight(struct ldk_weight *out, enum ldk_dtype dtype)
 {
     static float matrix[N * C * TAPS];
     static float bias[N];
@@ -32,7 +32,7 @@ static void packed_weight(struct ldk_weight *out)
                                         .part_count = 1,
                                         .parts = {{.data = matrix, .dtype = LD_DTYPE_F32}},
                                         .bias = {{.data = bias, .dtype = LD_DTYPE_F32}}};
-    ldk_pack_plan(&pack, &desc, LDK_F16, false);
+    ldk_pack_plan(&pack, &desc, dtype, false);
     unsigned char *data = malloc(pack.data_bytes);
     float *packed_bias = malloc(pack.bias_bytes);
     float *line = malloc(pack.line * sizeof *line);
@@ -59,7 +59,7 @@ static struct ldk_conv conv_of(int32_t batch, const struct ldk_weight *w, const 
                              .stride = 1,
                              .pad_before = 1,
                              .w = *w,
-                             .dtype = LDK_F16,
+                             .dtype = w->dtype,
                              .variant = LDK_VARIANT_AUTO};
 }
 
@@ -224,7 +224,7 @@ static void test_idle(const struct ldk_weight *w, const void *dx)
     static uint16_t after[2 * POSITIONS * N];
     char folder[] = "/tmp/test_tuned.XXXXXX";
     struct ldk_weight gone = *w; /* as of a model that was let go meanwhile */
-    hc_case("idle times");
+    hc_case(w->dtype == LDK_BF16 ? "idle times, bf16" : "idle times");
     if (!mkdtemp(folder))
         exit(2);
     struct ldk_tuner *tuner = create_idle(folder);
@@ -314,7 +314,7 @@ int main(void)
     if (!mkdtemp(folder))
         return 2;
     hc_case("tuner");
-    packed_weight(&w);
+    packed_weight(&w, LDK_F16);
     hc_normal(x, sizeof x / sizeof x[0], 1, 3);
     const void *dx = hc_tensor(x, sizeof x / sizeof x[0], LDK_F16);
     struct ldk_conv two = conv_of(2, &w, dx);
@@ -354,6 +354,8 @@ int main(void)
     ldk_tuner_destroy(tuner);
     test_norm(&w, dx);
     test_idle(&w, dx);
+    packed_weight(&w, LDK_BF16);
+    test_idle(&w, hc_tensor(x, sizeof x / sizeof x[0], LDK_BF16));
     hc_free_all();
     test_idle_attention();
     test_attention(folder);

@@ -14,6 +14,7 @@ extern char **environ;
 static unsigned passed, failed;
 char path[PATH_SIZE];
 uint32_t engine_threads = 1;
+bool engine_tune_idle;
 
 void report(const char *claim, bool holds)
 {
@@ -90,7 +91,8 @@ static struct ld_engine *open_configured(const char *model, const char *folder,
                                             .backend = "cuda",
                                             .precision = precision,
                                             .stream_weights = stream_weights,
-                                            .threads = engine_threads};
+                                            .threads = engine_threads,
+                                            .tune_idle = engine_tune_idle};
     if (ld_engine_create(&engine, &config, &err) != LD_OK)
         printf("engine: %s\n", err.detail);
     return engine;

@@ -12,6 +12,7 @@ enum { PATH_SIZE = 4096, TICKS_MAX = 400, SIDE = 32, IMAGES_MAX = 2, TEXT_SIZE =
 
 extern char path[PATH_SIZE];    /* of the checkpoint, engine_device.safetensors */
 extern uint32_t engine_threads; /* of the engines that are opened; 1 */
+extern bool engine_tune_idle;   /* ... false */
 
 /* One line, counted. */
 void report(const char *claim, bool holds);

@@ -100,6 +100,19 @@ if(TARGET ld_gpu_host)
     set_tests_properties(unit/${test} PROPERTIES LABELS fast TIMEOUT 600)
   endforeach()
 
+  # And the real tuner.
+  add_executable(test_engine_tuner unit/test_engine_tuner.c unit/engine_fixture.c cuda/fake_gpu.c
+    cuda/fake_kernels.c ${tuner_sources} ${libs_sources})
+  set_target_properties(test_engine_tuner PROPERTIES LD_HOST_CUDA ON LINKER_LANGUAGE C)
+  target_link_libraries(test_engine_tuner PRIVATE ld_runtime ${CMAKE_DL_LIBS})
+  if(LATENTD_CUDA_INCLUDE)
+    target_include_directories(test_engine_tuner SYSTEM PRIVATE ${LATENTD_CUDA_INCLUDE})
+  endif()
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/test_engine_tuner.files)
+  add_test(NAME unit/test_engine_tuner COMMAND test_engine_tuner $<TARGET_FILE:make_checkpoint>
+    ${CMAKE_CURRENT_BINARY_DIR}/test_engine_tuner.files)
+  set_tests_properties(unit/test_engine_tuner PROPERTIES LABELS fast TIMEOUT 600)
+
   # What a profiler sees of it: without one, and with one where NVTX's header is.
   add_executable(test_ranges unit/test_ranges.c cuda/fake_gpu.c cuda/fake_kernels.c
     cuda/fake_tuner.c)

@@ -59,6 +59,58 @@ static void an_idle_time_finds_the_faster_kernel_of_the_same_bits(void **state)
     backend->ops->destroy(backend);
 }
 
+/* Where --precision says so, and in the engine that takes up what fp16 cannot hold. */
+static void bf16_is_measured_as_fp16_is(void **state)
+{
+    (void)state;
+    static uint16_t first[Y_VALUES];
+    static uint16_t later[Y_VALUES];
+    static uint16_t attended[2 * TOKENS * WIDTH];
+    static uint16_t again[2 * TOKENS * WIDTH];
+    static struct layer layer;
+    fake_gpu.linear_ways = true;
+    struct ld_backend *backend = open_idle(LD_DTYPE_BF16, test_folder);
+    assert_int_equal(variant_of(backend, first), LDK_VARIANT_AUTO);
+    attend(backend, attended);
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_MORE);
+    assert_int_equal(backend->ops->idle(backend), LD_IDLE_DONE);
+    assert_int_equal(ldk_tuner_lost(ld_cuda_tuner(backend)), 2);
+    assert_int_equal(variant_of(backend, later), LINEAR_FAST);
+    assert_memory_equal(first, later, sizeof first);
+    open_layer(&layer, backend);
+    run_layer(&layer, backend, true, later);
+    assert_true(distance(&layer, backend, true, later) < 6e-3);
+    close_layer(&layer, backend);
+    const double before_ms = fake_gpu.now_ms;
+    attend(backend, again);
+    assert_true(fake_gpu.now_ms - before_ms == 2.5); /* as fp16: half a unit less */
+    assert_memory_equal(attended, again, sizeof attended);
+    backend->ops->destroy(backend);
+}
+
+/* Two types in one process write one file, each beside the other. */
+static void what_two_tuners_find_is_kept_by_both(void **state)
+{
+    (void)state;
+    static const enum ld_dtype dtypes[] = {LD_DTYPE_F16, LD_DTYPE_BF16};
+    static uint16_t out[Y_VALUES];
+    struct ld_backend *backends[2];
+    fake_gpu.linear_ways = true;
+    for (int i = 0; i < 2; i++)
+        backends[i] = open_idle(dtypes[i], test_folder);
+    for (int i = 0; i < 2; i++) {
+        (void)variant_of(backends[i], out);
+        assert_int_equal(backends[i]->ops->idle(backends[i]), LD_IDLE_DONE);
+    }
+    for (int i = 0; i < 2; i++)
+        backends[i]->ops->destroy(backends[i]);
+    for (int i = 0; i < 2; i++) {
+        struct ld_backend *next = open_idle(dtypes[i], test_folder);
+        assert_int_equal(variant_of(next, out), LINEAR_FAST);
+        next->ops->destroy(next);
+    }
+}
+
 static void a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times(void **state)
 {
     (void)state;
@@ -194,6 +246,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_tuning, close_tuning)
     const struct CMUnitTest tests[] = {
         TEST(an_idle_time_finds_the_faster_kernel_of_the_same_bits),
+        TEST(bf16_is_measured_as_fp16_is),
+        TEST(what_two_tuners_find_is_kept_by_both),
         TEST(a_kernel_of_other_bits_than_it_says_is_not_chosen_in_idle_times),
         TEST(nothing_is_measured_while_another_process_computes),
         TEST(an_idle_time_measures_attention_too),
