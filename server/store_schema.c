@@ -133,6 +133,10 @@ static const char *const schema_5 =
 /* The oldest waiting job is found without the others. */
 static const char *const schema_6 = "CREATE INDEX jobs_age ON jobs (created) WHERE status = 0;";
 
+/* A key's oldest waiting job is found without its finished ones. */
+static const char *const schema_7 =
+    "CREATE INDEX jobs_oldest ON jobs (tenant, seq) WHERE status = 0;";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
@@ -327,7 +331,8 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
     } steps[LD_STORE_SCHEMA_VERSION] = {
         {schema_1, "PRAGMA user_version = 1"}, {schema_2, "PRAGMA user_version = 2"},
         {schema_3, "PRAGMA user_version = 3"}, {schema_4, "PRAGMA user_version = 4"},
-        {schema_5, "PRAGMA user_version = 5"}, {schema_6, "PRAGMA user_version = 6"}};
+        {schema_5, "PRAGMA user_version = 5"}, {schema_6, "PRAGMA user_version = 6"},
+        {schema_7, "PRAGMA user_version = 7"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;
