@@ -23,6 +23,7 @@ static enum ld_code create_backend(struct ld_engine *engine, const struct ld_eng
                                             .precision = config->precision,
                                             .stream_weights = config->stream_weights,
                                             .threads = config->threads,
+                                            .turn = config->device_turn,
                                             .tune_idle = config->tune_idle};
     const enum ld_code code = ld_device_open(&engine->backend, &choice, engine->note, err);
     if (code == LD_OK) {

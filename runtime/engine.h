@@ -36,6 +36,7 @@ struct ld_engine_config {
     const char *backend;      /* "auto", "cpu", "cuda" */
     const char *precision;    /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
     const char *stream_weights; /* "auto", "on", "off": on a GPU; NULL or "" is auto */
+    uint32_t device_turn;       /* which of several GPUs: ld_device_look */
     uint32_t threads;           /* 0: one per core */
     uint32_t batch_max;         /* UNet rows a tick may hold, 0: planned from memory */
     size_t model_bytes_max;     /* weights of all loaded models and VAEs; 0: no bound */

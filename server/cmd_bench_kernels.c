@@ -451,7 +451,7 @@ static void look_at_exponentials(struct kernels *k)
     struct ld_device_facts facts;
     if (strcmp(k->backend->name, "cuda") != 0)
         return;
-    ld_device_look(&facts, false);
+    ld_device_look(&facts, false, 0);
     k->exps_a_ms = EXPS_A_CLOCK * (double)facts.sm_count * (double)facts.clock_khz;
 }
 

@@ -397,7 +397,7 @@ static void look_at_gpu(struct doctor *doctor)
         return;
     }
     const char *streamed = doctor->settings->stream_weights;
-    ld_device_look(&facts, strcmp(streamed, "off") == 0);
+    ld_device_look(&facts, strcmp(streamed, "off") == 0, 0);
     if (ld_device_judge(&facts, &err) == LD_OK) {
         say(doctor, GOOD, "gpu", "",
             "%s, compute capability %d.%d, driver for CUDA %d.%d, %.1f of %.1f GiB free; weights "

@@ -2,6 +2,7 @@
 
 #include "config/folders.h"
 #include "runtime/base/log.h"
+#include "server/supervisor.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,16 @@ static enum ld_code read_setting(struct ld_cmd_options *options, struct argument
     return ld_settings_set_flag(&options->settings, name, value, err);
 }
 
+static enum ld_code read_slot(struct ld_cmd_options *options, const char *value,
+                              struct ld_error *err)
+{
+    uint64_t slot;
+    if (!value || !ld_parse_u64(ld_span_text(value), &slot) || slot >= LD_WORKERS_MAX)
+        return LD_FAIL(err, LD_E_INVALID, "--slot must be a number below %d", LD_WORKERS_MAX);
+    options->slot = (uint32_t)slot;
+    return LD_OK;
+}
+
 static enum ld_code read_flag(struct ld_cmd_options *options, struct arguments *arguments,
                               const char *name, const char *inline_value, const char **config,
                               struct ld_error *err)
@@ -76,6 +87,8 @@ static enum ld_code read_flag(struct ld_cmd_options *options, struct arguments *
         *config = value_of(arguments, inline_value);
     else if (strcmp(name, "script") == 0)
         options->script = value_of(arguments, inline_value);
+    else if (strcmp(name, "slot") == 0)
+        return read_slot(options, value_of(arguments, inline_value), err);
     else
         return read_setting(options, arguments, name, inline_value, err);
     return LD_OK;

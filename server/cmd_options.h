@@ -13,6 +13,7 @@ struct ld_cmd_options {
     struct ld_settings settings;
     bool help, check_config, print_config;
     const char *script; /* of the scripted worker, NULL: the engine */
+    uint32_t slot;      /* of a worker: its number among those of its front */
 };
 
 /*

@@ -17,6 +17,7 @@
 #include "server/meter.h"
 #include "server/sandbox.h"
 #include "server/service.h"
+#include "server/slot.h"
 #include "server/spool.h"
 #include "server/state.h"
 #include "server/webhook.h"
@@ -32,7 +33,6 @@ enum {
     EXIT_CONFIG = 78,   /* EX_CONFIG */
     EXIT_TEMPFAIL = 75, /* EX_TEMPFAIL: the supervisor of this process starts it again */
     HTTP_THREADS = 8,
-    WORKER_ARGS_MAX = 256,
     UPKEEP_PERIOD_S = 60,
     EXPIRE_BATCH = 100,
     RELOADS_MAX = 1000, /* each keeps a few KiB */
@@ -58,8 +58,9 @@ struct server {
     struct ld_http *http;
     struct ld_http_config http_config; /* with the sockets until HTTP takes them */
     struct ld_webhooks *webhooks;      /* NULL: off */
-    char *worker_argv[WORKER_ARGS_MAX];
-    char *webhook_argv[WORKER_ARGS_MAX];
+    uint32_t workers;                  /* processes */
+    char *worker_argv[LD_SLOT_ARGS_MAX];
+    char *webhook_argv[LD_SLOT_ARGS_MAX];
     int64_t upkeep_at_us;
     uint64_t keys_seen; /* the generation that was acted on */
 };
@@ -148,7 +149,7 @@ static enum ld_code open_webhooks(struct server *server, int argc, char **argv,
 {
     static char program[] = "latentd";
     static char verb[] = "webhook";
-    if (argc + 2 > WORKER_ARGS_MAX)
+    if (argc + 3 > LD_SLOT_ARGS_MAX)
         return LD_FAIL(err, LD_E_INVALID, "too many options");
     server->webhook_argv[0] = program;
     server->webhook_argv[1] = verb;
@@ -199,8 +200,7 @@ static enum ld_code open_parts(struct server *server, int argc, char **argv, str
         (code = ld_blobs_open(&front->blobs, server->state.blob_dir, blob_referenced, server,
                               err)) != LD_OK ||
         (code = ld_inventory_box_create(&front->inventory, err)) != LD_OK ||
-        (code = ld_capacity_create(&front->capacity, (uint32_t)settings->worker_processes, err)) !=
-            LD_OK ||
+        (code = ld_capacity_create(&front->capacity, server->workers, err)) != LD_OK ||
         (code = ld_build_create(&front->build, err)) != LD_OK ||
         (code = recall_inventory(server, err)) != LD_OK)
         return code;
@@ -213,7 +213,7 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
 {
     static char program[] = "latentd";
     static char verb[] = "worker";
-    if (argc + 2 > WORKER_ARGS_MAX)
+    if (argc + 3 > LD_SLOT_ARGS_MAX)
         return LD_FAIL(err, LD_E_INVALID, "too many options");
     server->worker_argv[0] = program;
     server->worker_argv[1] = verb;
@@ -225,7 +225,7 @@ static enum ld_code start_workers(struct server *server, int argc, char **argv,
         .metrics = server->front.metrics,
         .share_across_tenants = server->options.settings.share_across_keys,
         .worker_argv = server->worker_argv,
-        .workers = (uint32_t)server->options.settings.worker_processes,
+        .workers = server->workers,
         .jobs_per_worker = (uint32_t)server->options.settings.worker_jobs,
         .hang_us = server->options.settings.hang_s * 1000000,
         .lease_us = LD_LEASE_S * INT64_C(1000000),
@@ -540,8 +540,9 @@ static enum ld_code read_keys(struct server *server, struct ld_error *err)
 }
 
 static enum ld_code check(const struct ld_settings *settings, struct ld_keyring *keys,
-                          struct ld_error *err)
+                          uint32_t *workers, struct ld_error *err)
 {
+    uint32_t gpus = 1;
     const bool loopback = settings->unix_socket[0] || ld_address_is_loopback(settings->bind);
     const bool has_keys = ld_keyring_is_configured(keys);
     enum ld_code code = ld_settings_check(settings, has_keys, err);
@@ -551,8 +552,9 @@ static enum ld_code check(const struct ld_settings *settings, struct ld_keyring 
     if (code == LD_OK)
         code = ld_state_check_models(settings, err);
     if (code == LD_OK)
-        code =
-            ld_probe_backend(settings->backend, strcmp(settings->stream_weights, "off") == 0, err);
+        code = ld_probe_backend(settings->backend, strcmp(settings->stream_weights, "off") == 0,
+                                &gpus, err);
+    *workers = settings->worker_processes ? (uint32_t)settings->worker_processes : gpus;
     if (code == LD_OK && geteuid() == 0)
         LD_LOG(LD_LOG_WARN, "serve", "running as root; give it a user of its own");
     if (code == LD_OK && settings->behind_proxy && !has_keys)
@@ -601,7 +603,7 @@ static int serve(struct server *server, int argc, char **argv)
     server->state.lock_fd = -1;
     enum ld_code code = read_keys(server, &err);
     if (code == LD_OK)
-        code = check(settings, server->front.keys, &err);
+        code = check(settings, server->front.keys, &server->workers, &err);
     if (code == LD_OK && server->options.check_config) {
         (void)puts("the settings are good");
         ld_keyring_close(server->front.keys);

@@ -36,7 +36,7 @@ static enum ld_code open_pipeline(const struct ld_cmd_options *options,
 {
     if (options->script)
         return ld_script_open(pipeline, options->script, FRONT_FD, err);
-    return ld_worker_engine_open(pipeline, &options->settings, err);
+    return ld_worker_engine_open(pipeline, &options->settings, options->slot, err);
 }
 
 /* NULL where it cannot be had: results that are on their way when the front dies are then computed

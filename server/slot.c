@@ -78,6 +78,20 @@ static enum ld_code spawn_with(struct ld_slot *slot, int worker_fd, char *const 
     return LD_OK;
 }
 
+/* Which of its front's workers it is, so that they can share out the GPUs. */
+static void add_number(const struct ld_slot *slot, char *const *argv, char number[24],
+                       char *out[LD_SLOT_ARGS_MAX])
+{
+    size_t count = 0;
+    for (; argv[count]; count++) {
+        LD_ASSERT(count + 2 < LD_SLOT_ARGS_MAX);
+        out[count] = argv[count];
+    }
+    (void)ld_fmt(number, 24, "--slot=%u", slot->index);
+    out[count] = number;
+    out[count + 1] = NULL;
+}
+
 enum ld_code ld_slot_spawn(struct ld_slot *slot, char *const *argv, struct ld_error *err)
 {
     int fds[2];
@@ -93,7 +107,10 @@ enum ld_code ld_slot_spawn(struct ld_slot *slot, char *const *argv, struct ld_er
         fds[1] = moved;
     }
     slot->oom_kills = ld_oom_kills();
-    const enum ld_code code = spawn_with(slot, fds[1], argv, err);
+    char number[24];
+    char *with_number[LD_SLOT_ARGS_MAX];
+    add_number(slot, argv, number, with_number);
+    const enum ld_code code = spawn_with(slot, fds[1], with_number, err);
     (void)close(fds[1]);
     if (code != LD_OK) {
         (void)close(fds[0]);

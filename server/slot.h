@@ -90,7 +90,10 @@ struct ld_slot {
 void ld_slot_init(struct ld_slot *slot, uint32_t index);
 void ld_slot_deinit(struct ld_slot *slot);
 
-/* Start this very program with `argv` (NULL-terminated); its end of the pair is descriptor 3.
+enum { LD_SLOT_ARGS_MAX = 256 };
+
+/* Start this very program with `argv` (NULL-terminated, fewer than LD_SLOT_ARGS_MAX - 2) and
+ * `--slot=` with the slot's number; its end of the pair is descriptor 3.
  * Errors   LD_E_NOMEM, LD_E_IO. */
 enum ld_code ld_slot_spawn(struct ld_slot *slot, char *const *argv,
                            struct ld_error *err) LD_MUST_USE;

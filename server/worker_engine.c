@@ -63,7 +63,8 @@ static enum ld_code idle(void *ctx, enum ld_idle *left, struct ld_error *err)
 }
 
 enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
-                                   const struct ld_settings *settings, struct ld_error *err)
+                                   const struct ld_settings *settings, uint32_t slot,
+                                   struct ld_error *err)
 {
     struct stat info;
     struct ld_engine *engine = NULL;
@@ -87,6 +88,7 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .precision = settings->precision,
         .stream_weights = settings->stream_weights,
         .threads = (uint32_t)settings->threads,
+        .device_turn = slot,
         .batch_max = (uint32_t)settings->batch_max,
         .model_bytes_max = (size_t)settings->model_memory_mib << 20,
         .variant_bytes_max = (size_t)settings->variant_mib << 20,

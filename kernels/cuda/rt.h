@@ -35,6 +35,8 @@ bool ldk_rt_is_host(void);
 int ldk_rt_device_count(int32_t *count);
 /* 13000 = 13.0; *driver 0: no driver. 0 whenever it can tell, whatever the versions are. */
 int ldk_rt_versions(int32_t *driver, int32_t *runtime);
+/* Compute capability, without a context: looking takes none of the device's memory. */
+int ldk_rt_device_capability(int32_t device, int32_t *major, int32_t *minor);
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out);
 int ldk_rt_set_device(int32_t device);
 /* 0 if the present device has code of the kernels; else what keeps it from being loaded (a build

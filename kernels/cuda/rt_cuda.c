@@ -50,6 +50,12 @@ static int attribute(int32_t device, enum cudaDeviceAttr which, int32_t *out)
     return (int)code;
 }
 
+int ldk_rt_device_capability(int32_t device, int32_t *major, int32_t *minor)
+{
+    const int code = attribute(device, cudaDevAttrComputeCapabilityMajor, major);
+    return code ? code : attribute(device, cudaDevAttrComputeCapabilityMinor, minor);
+}
+
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
 {
     *out = (struct ldk_device_info){0};

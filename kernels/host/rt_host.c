@@ -34,6 +34,13 @@ int ldk_rt_versions(int32_t *driver, int32_t *runtime)
     return 0;
 }
 
+int ldk_rt_device_capability(int32_t device, int32_t *major, int32_t *minor)
+{
+    *major = 8;
+    *minor = 0;
+    return device == 0 ? 0 : INVALID_DEVICE;
+}
+
 /* The smallest chip that is supported: what fits here fits everywhere. */
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
 {

@@ -24,6 +24,7 @@ enum {
     /* Streamed, it passes through a ring of 157 MiB; a step and its decoding in strips take 30 MiB,
      * what is staged and recorded 70 MiB. */
     MEMORY_MIB_STREAMED_MIN = 512,
+    DEVICES_MAX = 64, /* of one machine that are looked at */
     FOLDER_SIZE = 1024
 };
 
@@ -101,8 +102,21 @@ static void look_at(struct ld_device_facts *facts, int32_t device)
     }
 }
 
-void ld_device_look(struct ld_device_facts *facts, bool resident)
+/* Numbers of the devices that are new enough. */
+static void list_capable(struct ld_device_facts *facts, int32_t list[DEVICES_MAX])
 {
+    for (int32_t device = 0; device < facts->count && facts->capable < DEVICES_MAX; device++) {
+        int32_t major;
+        int32_t minor;
+        if (ldk_rt_device_capability(device, &major, &minor) == LDK_OK &&
+            major >= CAPABILITY_MAJOR_MIN)
+            list[facts->capable++] = device;
+    }
+}
+
+void ld_device_look(struct ld_device_facts *facts, bool resident, uint32_t turn)
+{
+    int32_t list[DEVICES_MAX];
     memset(facts, 0, sizeof *facts);
     facts->built = true;
     facts->resident = resident;
@@ -113,13 +127,17 @@ void ld_device_look(struct ld_device_facts *facts, bool resident)
     facts->error = ldk_rt_device_count(&facts->count);
     if (facts->error != 0)
         facts->count = 0;
-    for (int32_t device = 0; device < facts->count; device++) {
+    list_capable(facts, list);
+    const uint32_t capable = (uint32_t)facts->capable;
+    for (uint32_t i = 0; i < capable; i++) {
         struct ld_error ignored = {0};
-        look_at(facts, device);
+        look_at(facts, list[(turn + i) % capable]);
         if (ld_device_judge(facts, &ignored) == LD_OK)
             return;
     }
-    if (facts->count > 1)
+    if (capable > 0)
+        look_at(facts, list[turn % capable]);
+    else if (facts->count > 0)
         look_at(facts, 0);
 }
 
@@ -165,8 +183,9 @@ size_t ld_device_plan_library_bytes(void)
 
 #else
 
-void ld_device_look(struct ld_device_facts *facts, bool resident)
+void ld_device_look(struct ld_device_facts *facts, bool resident, uint32_t turn)
 {
+    (void)turn;
     memset(facts, 0, sizeof *facts);
     facts->resident = resident;
 }
@@ -236,7 +255,7 @@ enum ld_code ld_device_open(struct ld_backend **out, const struct ld_device_choi
     if (!bf16 && !word_is(choice->precision, "fp16", "fp16"))
         return LD_FAIL(err, LD_E_INVALID, "precision must be fp16 or bf16");
     if (!cpu) {
-        ld_device_look(&facts, resident);
+        ld_device_look(&facts, resident, choice->turn);
         enum ld_code code = ld_device_judge(&facts, &why);
         if (code == LD_OK)
             code = open_cuda(out, &facts, bf16 ? LD_DTYPE_BF16 : LD_DTYPE_F16, choice, &why);

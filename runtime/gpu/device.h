@@ -20,8 +20,9 @@ struct ld_device_facts {
     bool built;                              /* this program has the CUDA backend */
     int32_t driver_version, runtime_version; /* 13000 = CUDA 13.0; driver 0: none installed */
     int32_t error;                           /* of asking for devices; 0: none */
-    int32_t count;                           /* devices; the rest is about one of them */
-    int32_t device;
+    int32_t count;                           /* devices */
+    int32_t capable;                         /* of these, new enough for this program */
+    int32_t device;                          /* the rest is about this one */
     char name[LD_DEVICE_NAME_SIZE];
     int32_t major, minor; /* compute capability */
     bool no_kernels;      /* this program has none that the chip can run */
@@ -30,9 +31,14 @@ struct ld_device_facts {
     int32_t sm_count, clock_khz; /* multiprocessors, their highest clock */
 };
 
-/* Facts about the first device that is fit, or about the first one if none is. `resident`: weights
- * will not be streamed, so they have to fit. Loads the driver; never fails. */
-void ld_device_look(struct ld_device_facts *facts, bool resident);
+/*
+ * Facts about a device that is fit, or about one that is not if none is. Of several that are new
+ * enough, number `turn` is asked first (counted around), then those behind it: processes of
+ * different turns share the devices out. `resident`: weights will not be streamed, so they have to
+ * fit. Loads the driver; makes a context on each device that it asks for its memory, as few as
+ * possible; never fails.
+ */
+void ld_device_look(struct ld_device_facts *facts, bool resident, uint32_t turn);
 
 /*
  * Whether the CUDA backend can run with these facts. Pure.
@@ -49,6 +55,7 @@ struct ld_device_choice {
     const char *backend;   /* "auto", "cpu", "cuda"; NULL or "" is auto */
     const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
     uint32_t threads;      /* 0: one per core */
+    uint32_t turn;         /* which of several devices: ld_device_look */
     /* "auto", "on", "off": whether weights are streamed, which lowers what a device has to have;
      * NULL or "" is auto. Which ones are is for those who make models (ld_model_stream). */
     const char *stream_weights;

@@ -2,7 +2,9 @@
 should, and the innocent ones give unchanged bytes. The scripted worker misbehaves on command."""
 
 import os
+import pathlib
 import signal
+import subprocess
 import time
 
 from front import request
@@ -26,6 +28,35 @@ def test_a_killed_worker_is_replaced_and_the_job_gives_the_same_bytes(serve):
     again = front.wait(front.submit(seed=6, steps=40))
     assert again["images"][0]["sha256"] == job["images"][0]["sha256"]
     assert front.picture(front.wait(front.submit(seed=6, steps=3))["id"]) == expected
+
+
+def test_workers_know_their_number(serve):
+    """By which they share the GPUs out; a new one has the number of the one that it replaces."""
+    front = serve("", "--workers", "3")
+
+    def numbers():
+        found = {}
+        for pid in front.worker_pids():
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if "worker" in words:
+                found[pid] = next(word for word in words if word.startswith("--slot="))
+        return found
+
+    first = numbers()
+    assert sorted(first.values()) == ["--slot=0", "--slot=1", "--slot=2"]
+    victim = next(pid for pid, number in first.items() if number == "--slot=1")
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (victim in numbers() or len(numbers()) < 3):
+        time.sleep(0.02)
+    again = numbers()
+    assert victim not in again and sorted(again.values()) == sorted(first.values())
+
+
+def test_a_worker_takes_no_number_that_is_none(latentd):
+    for bad in ("16", "-1", "x", ""):
+        done = subprocess.run([latentd, "serve", "--check-config", f"--slot={bad}"], capture_output=True, text=True, timeout=30)
+        assert done.returncode == 2 and "--slot must be a number below 16" in done.stderr
 
 
 def test_service_is_back_within_a_second_of_a_crash(serve, tmp_path):

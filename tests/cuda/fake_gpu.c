@@ -288,9 +288,26 @@ int ldk_rt_versions(int32_t *driver, int32_t *runtime)
     return 0;
 }
 
+static bool has_bit(int32_t bits, int32_t device)
+{
+    return (bits >> device & 1) != 0;
+}
+
+int ldk_rt_device_capability(int32_t device, int32_t *major, int32_t *minor)
+{
+    const bool old = has_bit(fake_gpu.old_devices, device);
+    *major = old ? 7 : fake_gpu.info.major;
+    *minor = old ? 5 : fake_gpu.info.minor;
+    return device < fake_gpu.count ? 0 : 101;
+}
+
 int ldk_rt_device_info(int32_t device, struct ldk_device_info *out)
 {
     *out = fake_gpu.info;
+    fake_gpu.contexts |= 1 << device;
+    (void)ldk_rt_device_capability(device, &out->major, &out->minor);
+    if (has_bit(fake_gpu.full_devices, device))
+        out->memory_free = (size_t)100 << 20;
     if (fake_gpu.device_bytes_max != UINT64_MAX) {
         out->memory_total = fake_gpu.device_bytes_max;
         out->memory_free = fake_gpu.device_bytes_max - fake_gpu.device_bytes;

@@ -18,6 +18,8 @@ struct fake_gpu {
     /* Orders */
     struct ldk_device_info info;
     int32_t count, driver, count_error;
+    int32_t old_devices;        /* a bit each: of compute capability 7.5 */
+    int32_t full_devices;       /* a bit each: 100 MiB are free */
     uint64_t fail_alloc_after;  /* allocations that still succeed; UINT64_MAX: all */
     uint64_t device_bytes_max;  /* device memory there is; UINT64_MAX: no end of it */
     uint64_t fail_pinned_after; /* the same of pinned memory */
@@ -42,6 +44,7 @@ struct fake_gpu {
     /* Reports */
     uint64_t launches, uploads, downloads, graph_launches, live_allocations, live_graphs;
     uint64_t norms_with_moments;
+    int32_t contexts;              /* a bit each: devices that were asked for more than their age */
     int32_t linear_variant;        /* that was launched last */
     uint64_t uploads_beside;       /* on another stream than the work called for before them */
     uint64_t uploads_ahead;        /* of these, begun before that work had ended */

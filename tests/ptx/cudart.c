@@ -131,13 +131,15 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return rt_leave(code);
 }
 
+enum { CAPABILITY_MAJOR = 8, CAPABILITY_MINOR = 0 };
+
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
 {
     cudaError_t code = rt_enter();
     *out = (struct cudaDeviceProp){
         .name = "PTX on the host",
-        .major = 8,
-        .minor = 0,
+        .major = CAPABILITY_MAJOR,
+        .minor = CAPABILITY_MINOR,
         .multiProcessorCount = 8,
         .totalGlobalMem = memory_bytes(),
         .sharedMemPerBlock = RT_SHARED_PLAIN,
@@ -161,6 +163,10 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int de
     *value = 0;
     if (code == cudaSuccess && which == cudaDevAttrClockRate)
         *value = 1000000;
+    else if (code == cudaSuccess && which == cudaDevAttrComputeCapabilityMajor)
+        *value = CAPABILITY_MAJOR;
+    else if (code == cudaSuccess && which == cudaDevAttrComputeCapabilityMinor)
+        *value = CAPABILITY_MINOR;
     else if (code == cudaSuccess)
         code = cudaErrorNotSupported;
     return rt_leave(code);

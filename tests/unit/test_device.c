@@ -115,6 +115,48 @@ static void auto_takes_a_fit_gpu_and_else_the_cpu_and_says_why(void **state)
     opens("auto", "cpu", "shows no GPU");
 }
 
+/* Which device a process of this turn takes. */
+static int32_t taken(uint32_t turn)
+{
+    struct ld_device_facts facts;
+    fake_gpu.contexts = 0;
+    ld_device_look(&facts, false, turn);
+    assert_int_equal(ld_device_judge(&facts, NULL), LD_OK);
+    return facts.device;
+}
+
+static void processes_share_out_the_devices(void **state)
+{
+    (void)state;
+    struct ld_device_facts facts;
+    fake_gpu.count = 4;
+    fake_gpu.old_devices = 1 << 1;
+    const int32_t wanted[] = {0, 2, 3, 0, 2}; /* the old one is nobody's */
+    for (uint32_t turn = 0; turn < 5; turn++) {
+        assert_int_equal(taken(turn), wanted[turn]);
+        assert_int_equal(fake_gpu.contexts, 1 << wanted[turn]); /* no memory of another one's */
+    }
+    ld_device_look(&facts, false, 0);
+    assert_int_equal(facts.count, 4);
+    assert_int_equal(facts.capable, 3);
+
+    /* A full one is passed over, by whoever's turn it is. */
+    fake_gpu.full_devices = 1 << 2;
+    assert_int_equal(taken(0), 0);
+    assert_int_equal(taken(1), 3);
+    assert_int_equal(taken(2), 3);
+
+    /* None is fit: the one whose turn it is says why. */
+    fake_gpu.full_devices = 0xF;
+    ld_device_look(&facts, false, 1);
+    refuses(&facts, LD_E_GPU_NOMEM, "has 100 of");
+    assert_int_equal(facts.device, 2);
+    fake_gpu.old_devices = 0xF;
+    ld_device_look(&facts, false, 1);
+    refuses(&facts, LD_E_UNSUPPORTED, "compute capability 7.5");
+    assert_int_equal(facts.capable, 0);
+}
+
 static void cuda_without_a_fit_gpu_is_an_error(void **state)
 {
     (void)state;
@@ -176,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_is_missing_is_named, reset),
         cmocka_unit_test_setup(auto_takes_a_fit_gpu_and_else_the_cpu_and_says_why, reset),
+        cmocka_unit_test_setup(processes_share_out_the_devices, reset),
         cmocka_unit_test_setup(cuda_without_a_fit_gpu_is_an_error, reset),
         cmocka_unit_test_setup(weights_that_may_be_streamed_ask_for_less, reset),
         cmocka_unit_test_setup(the_precision_is_the_type_of_activations, reset),
