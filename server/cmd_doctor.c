@@ -406,6 +406,9 @@ static void look_at_gpu(struct doctor *doctor)
             facts.name, facts.major, facts.minor, facts.driver_version / 1000,
             facts.driver_version % 1000 / 10, in_gib(facts.memory_free), in_gib(facts.memory_total),
             streamed);
+        if (facts.capable > 1)
+            say(doctor, GOOD, "gpus", "", "%d are new enough; a server starts a worker for each",
+                facts.capable);
         return;
     }
     say(doctor, strcmp(backend, "cuda") == 0 ? WRONG : NOTE, "gpu",
