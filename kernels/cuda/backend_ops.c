@@ -184,15 +184,17 @@ static uint32_t chosen_signature(const struct ldk_tune_choice *choice)
     return choice ? choice->signature : 0;
 }
 
-static uint32_t attention_signature(struct ldk_attention *attention)
+/* The default has that of the variant which it is, as with the others. */
+static uint32_t attention_signature(const struct ldk_attention *attention)
 {
     enum { VARIANTS_MAX = 16 };
     struct ldk_variant variants[VARIANTS_MAX];
+    const int32_t number = ldk_attention_number(attention);
     const int32_t count = ldk_attention_variants(attention, variants, VARIANTS_MAX);
     for (int32_t i = 0; i < count && i < VARIANTS_MAX; i++)
-        if (variants[i].number == attention->variant)
+        if (variants[i].number == number)
             return variants[i].signature;
-    return 0; /* the default of this shape */
+    return 0;
 }
 
 /* As the operators below choose, without measuring. */
