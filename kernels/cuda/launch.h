@@ -14,7 +14,8 @@
  *                 __all_sync, __reduce_{add,min,max,and,or,xor}_sync.
  * Copies          ldk_cp_async<4|8|16>(dst, src, src_bytes): shared <- global, zero beyond
  * src_bytes; ldk_cp_async_commit(), ldk_cp_async_wait<N>(): all but the newest N groups landed.
- * Matrices        ldk_ldmatrix_x1|x2|x4[_trans](r, row), ldk_mma_16816<T>, _1688<T>, _16816_h.
+ * Matrices        ldk_ldmatrix_x1|x2|x4[_trans](r, row), ldk_mma_16816<T>, _1688<T>, _16816_h,
+ *                 _1688_h.
  * Numbers         half, bf16 (two bytes, no operators), ldk_to_f32(v), ldk_from_f32<T>(f),
  *                 ldk_pack<T>(lo, hi) -> uint32_t, ldk_unpack<T>(u) -> float2;
  *                 ldk_ex2, ldk_lg2, ldk_expf, ldk_rcp (fast forms), rsqrtf and libm's float
@@ -247,6 +248,15 @@ static __device__ __forceinline__ void ldk_mma_16816_h(uint32_t *d, const uint32
         "{%0, %1};"
         : "+r"(d[0]), "+r"(d[1])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* The same with 8 of K. */
+static __device__ __forceinline__ void ldk_mma_1688_h(uint32_t *d, const uint32_t *a,
+                                                      const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3}, {%4}, {%0, %1};"
+        : "+r"(d[0]), "+r"(d[1])
+        : "r"(a[0]), "r"(a[1]), "r"(b[0]));
 }
 
 /* ---- Numbers --------------------------------------------------------------------------------- */

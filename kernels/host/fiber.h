@@ -35,8 +35,8 @@ struct ldk_host_counters {
     uint64_t launches, blocks, switches;
     uint64_t barriers; /* __syncthreads and named ones, completed */
     uint64_t syncwarps, shuffles;
-    uint64_t mma_16816, mma_1688, mma_16816_h; /* by warp */
-    uint64_t ldmatrix;                         /* by warp, any count */
+    uint64_t mma_16816, mma_1688, mma_16816_h, mma_1688_h; /* by warp */
+    uint64_t ldmatrix;                                     /* by warp, any count */
     uint64_t ldmatrix_conflicts; /* shared-memory passes beyond one for each 8x8 matrix */
     uint64_t cp_async;           /* by thread */
     uint64_t cp_async_bytes;     /* read from the source */
@@ -109,7 +109,8 @@ enum ldk_warp_kind {
     LDK_WARP_MMA_BF16,
     LDK_WARP_MMA_F16_K8,
     LDK_WARP_MMA_BF16_K8,
-    LDK_WARP_MMA_HALF
+    LDK_WARP_MMA_HALF,
+    LDK_WARP_MMA_HALF_K8
 };
 
 /* What a lane brings to a warp operation and takes from it; fields by kind. */

@@ -345,6 +345,15 @@ static inline void ldk_mma_16816_h(uint32_t *d, const uint32_t *a, const uint32_
     ldk_fiber_warp(LDK_WARP_MMA_HALF, 0xffffffffu, &lane, LDK_PLACE);
 }
 
+static inline void ldk_mma_1688_h(uint32_t *d, const uint32_t *a, const uint32_t *b, LDK_CALLER)
+{
+    ldk_warp_operand lane = {};
+    lane.d_half = d;
+    lane.a = a;
+    lane.b = b;
+    ldk_fiber_warp(LDK_WARP_MMA_HALF_K8, 0xffffffffu, &lane, LDK_PLACE);
+}
+
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
 static inline float ldk_to_f32(half v)

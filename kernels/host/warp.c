@@ -258,18 +258,18 @@ static inline void mma(struct ldk_rendezvous *r, uint32_t halves, bool bfloat)
     }
 }
 
-/* Half accumulators: the same chain in float32 over the 16 products, then one rounding. */
-static void mma_half(struct ldk_rendezvous *r)
+/* Half accumulators: the same chain in float32 over the 16 or 8 products, then one rounding. */
+static void mma_half(struct ldk_rendezvous *r, uint32_t halves)
 {
     float a[16][16], b[16][8], d[16][8];
-    gather(r, 2, false, a, b);
+    gather(r, halves, false, a, b);
     for (uint32_t l = 0; l < 32; l++) {
         for (uint32_t i = 0; i < 2; i++) {
             d[l / 4 + i * 8][l % 4 * 2] = low_of(r->operands[l]->d_half[i], false);
             d[l / 4 + i * 8][l % 4 * 2 + 1] = high_of(r->operands[l]->d_half[i], false);
         }
     }
-    multiply(d, a, b, 16);
+    multiply(d, a, b, halves * 8);
     for (uint32_t l = 0; l < 32; l++) {
         for (uint32_t i = 0; i < 2; i++) {
             const float *pair = &d[l / 4 + i * 8][l % 4 * 2];
@@ -277,7 +277,6 @@ static void mma_half(struct ldk_rendezvous *r)
                                                                       << 16;
         }
     }
-    ldk_host_stats.mma_16816_h++;
 }
 
 /* ---- All together ---------------------------------------------------------------------------- */
@@ -332,7 +331,12 @@ void ldk_warp_compute(struct ldk_rendezvous *r, uint32_t warp)
         ldk_host_stats.mma_1688++;
         break;
     case LDK_WARP_MMA_HALF:
-        mma_half(r);
+        mma_half(r, 2);
+        ldk_host_stats.mma_16816_h++;
+        break;
+    case LDK_WARP_MMA_HALF_K8:
+        mma_half(r, 1);
+        ldk_host_stats.mma_1688_h++;
         break;
     }
 }

@@ -60,7 +60,17 @@ struct registers {
     uint32_t a[4], b[2], c[4];
 };
 
-enum form { K16, K8, K16_HALF };
+enum form { K16, K8, K16_HALF, K8_HALF };
+
+static constexpr bool half_sums(int form)
+{
+    return form == K16_HALF || form == K8_HALF;
+}
+
+static constexpr int depth_of(int form)
+{
+    return form == K8 || form == K8_HALF ? 8 : 16;
+}
 
 template <class T, int FORM>
 static __global__ void __launch_bounds__(LANES) multiply(const registers *in, uint32_t *out)
@@ -69,6 +79,8 @@ static __global__ void __launch_bounds__(LANES) multiply(const registers *in, ui
     uint32_t d[4] = {r.c[0], r.c[1], r.c[2], r.c[3]};
     if constexpr (FORM == K16_HALF) {
         ldk_mma_16816_h(d, r.a, r.b);
+    } else if constexpr (FORM == K8_HALF) {
+        ldk_mma_1688_h(d, r.a, r.b);
     } else {
         float sum[4];
         LDK_UNROLL
@@ -136,7 +148,7 @@ static uint32_t float_bits(int value)
 
 template <class T, int FORM> static void deal(registers *of, int lane)
 {
-    constexpr int STEPS = FORM == K8 ? 1 : 2;
+    constexpr int STEPS = depth_of(FORM) / 8;
     for (int i = 0; i < 4 * STEPS; i++) {
         const element at = a_element(lane, i);
         of->a[i / 2] |= bits_of<T>(small(at.row, at.column, 1)) << (i % 2 * 16);
@@ -148,7 +160,7 @@ template <class T, int FORM> static void deal(registers *of, int lane)
     for (int i = 0; i < 4; i++) {
         const element at = c_element(lane, i);
         const int c = small(at.row, at.column, 3);
-        if (FORM == K16_HALF)
+        if (half_sums(FORM))
             of->c[i / 2] |= bits_of<half>(c) << (i % 2 * 16);
         else
             of->c[i] = float_bits(c);
@@ -157,7 +169,7 @@ template <class T, int FORM> static void deal(registers *of, int lane)
 
 template <int FORM> static int result_of(const uint32_t *d, int i)
 {
-    if (FORM == K16_HALF)
+    if (half_sums(FORM))
         return value_of_half(d[i / 2] >> (i % 2 * 16) & 0xffffu);
     float v;
     memcpy(&v, &d[i], sizeof v);
@@ -189,7 +201,7 @@ template <class T, int FORM> static void test_mma(const char *name)
             missing -= !seen[at.row][at.column];
             seen[at.row][at.column] = true;
             wrong += result_of<FORM>(out + j / 4 * 4, j % 4) !=
-                     product(at.row, at.column, FORM == K8 ? 8 : 16);
+                     product(at.row, at.column, depth_of(FORM));
         }
         hc_expect(wrong == 0 && missing == 0, "%d of %d values are wrong", wrong, M * N);
     }
@@ -283,6 +295,7 @@ int main()
     test_mma<half, K8>("mma.m16n8k8 f16");
     test_mma<bf16, K8>("mma.m16n8k8 bf16");
     test_mma<half, K16_HALF>("mma.m16n8k16 f16 accumulators");
+    test_mma<half, K8_HALF>("mma.m16n8k8 f16 accumulators");
     test_ldmatrix<1, false>("ldmatrix.x1");
     test_ldmatrix<2, false>("ldmatrix.x2");
     test_ldmatrix<4, false>("ldmatrix.x4");

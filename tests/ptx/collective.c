@@ -204,5 +204,7 @@ const struct ptx_rule ptx_rules_collective[] = {
     {"mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", ptx_mma_k8_f16, "4w=2w1w4w", PTX_WHOLE, 0},
     {"mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", ptx_mma_k8_bf16, "4w=2w1w4w", PTX_WHOLE,
      0},
+    {"mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16", ptx_mma_k8_f16_f16, "2w=2w1w2w", PTX_WHOLE,
+     0},
     {NULL, NULL, NULL, 0, 0},
 };

@@ -123,14 +123,15 @@ void ptx_mma_k8_bf16(struct ptx_warp *w, const struct ptx_op *op)
     write_f32(w, op, sum);
 }
 
-void ptx_mma_k16_f16_f16(struct ptx_warp *w, const struct ptx_op *op)
+/* The same with C and D in halves: 2 results, A, B, C. */
+INLINE void multiply_halves(struct ptx_warp *w, const struct ptx_op *op, int b, int c, int depth)
 {
     row8 sum[ROWS];
     float rows[ROWS][COLUMNS];
     for (int half = 0; half < ROWS / SIDE; half++)
-        read_matrix(w, op, 8 + half, from_half, &rows[half * SIDE]);
+        read_matrix(w, op, c + half, from_half, &rows[half * SIDE]);
     memcpy(sum, rows, sizeof sum);
-    multiply(w, op, 2, 6, 16, from_half, sum);
+    multiply(w, op, 2, b, depth, from_half, sum);
     memcpy(rows, sum, sizeof rows);
     for (int half = 0; half < ROWS / SIDE; half++) {
         uint16_t *halves = PTX_U16(w, op, half);
@@ -139,6 +140,16 @@ void ptx_mma_k16_f16_f16(struct ptx_warp *w, const struct ptx_op *op)
             halves[i] = to_half(flat[i]);
     }
     w->block->counts.mma++;
+}
+
+void ptx_mma_k16_f16_f16(struct ptx_warp *w, const struct ptx_op *op)
+{
+    multiply_halves(w, op, 6, 8, 16);
+}
+
+void ptx_mma_k8_f16_f16(struct ptx_warp *w, const struct ptx_op *op)
+{
+    multiply_halves(w, op, 4, 5, 8);
 }
 
 /* ---- ldmatrix -------------------------------------------------------------------------------- */

@@ -146,6 +146,9 @@ static const struct product products[] = {
     {F16, 16, true,
      "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r30, %r31}, {%r10, %r11, %r12, %r13}, "
      "{%r14, %r15}, {%r20, %r21};\n"},
+    {F16, 8, true,
+     "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%r30, %r31}, {%r10, %r11}, {%r14}, {%r20, "
+     "%r21};\n"},
 };
 
 struct matrices {
