@@ -12,6 +12,7 @@
  * Numerics Reference maximum m_i is raised (and o, l rescaled) only when a row's maximum has grown
  *          by more than 2^8; p <= 256 then fits fp16 and the division at the end makes the result
  *          exact either way. A row's bits depend on nothing but its own q, the keys and the step.
+ *          The option fp16_accumulate: attention_scores.cuh.
  * Tail     Steps that every row sees whole run without masks; the rest (end of the keys, the
  *          diagonal of a causal call) are peeled and work in groups of 16 keys, so 77 keys cost 80.
  * Shared   20, 36, 44, 42 KB for d = 40, 64, 80, 160. Registers (sm_90): 118, 126, 130, 166 with 64
@@ -101,6 +102,12 @@ static int choose(const struct ldk_attention *a)
     return LDK_VARIANT_PLAIN;
 }
 
+/* The option where it has something to say: in the products of the mma kernels. */
+static bool has_f16_scores(const struct ldk_attention *a)
+{
+    return a->fp16_accumulate && a->dtype == LDK_F16 && !a->causal;
+}
+
 extern "C" int32_t ldk_attention_number(const struct ldk_attention *a)
 {
     const int number = choose(a);
@@ -123,16 +130,19 @@ extern "C" int ldk_attention(const struct ldk_attention *a, ldk_stream stream)
         return ldk_attention_plain(a, stream);
     if (variant == VARIANT_WIDE)
         return a->workspace != nullptr ? ldk_attention_wide(a, stream) : LDK_E_INVALID;
+    if (has_f16_scores(a))
+        return ldk_attention_f16_scores(a, variant, stream);
     return a->causal ? launch_causal(a, stream)
                      : with_instance<launch_it>(a->head_dim, variant, a, stream);
 }
 
 struct describe_it {
-    template <class S> static struct ldk_variant with(int number)
+    template <class S> static struct ldk_variant with(int number, bool f16_scores)
     {
         struct ldk_variant v = {};
         v.number = number;
-        v.signature = 0x41000000u + S::KEYS; /* the order of a row's sums: steps of KEYS */
+        /* The order of a row's sums, steps of KEYS, and how scores are summed. */
+        v.signature = 0x41000000u + (f16_scores ? 0x100u : 0u) + S::KEYS;
         v.tile_m = S::ROWS;
         v.tile_n = S::D;
         v.tile_k = S::KEYS;
@@ -147,7 +157,7 @@ struct describe_it {
 static struct ldk_variant describe_any(const struct ldk_attention *a, int number)
 {
     if (number == VARIANT_NARROW || number == VARIANT_TALL || number == VARIANT_HIGH)
-        return with_instance<describe_it>(a->head_dim, number, number);
+        return with_instance<describe_it>(a->head_dim, number, number, has_f16_scores(a));
     struct ldk_variant v = number == VARIANT_WIDE ? ldk_attention_wide_variant()
                                                   : ldk_attention_plain_variant(a->head_dim);
     v.number = number;

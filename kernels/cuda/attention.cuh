@@ -11,6 +11,8 @@
 static constexpr float LDK_LOG2_E = 1.44269504088896341f; /* softmax runs in powers of two */
 static constexpr unsigned LDK_ALL_LANES = 0xffffffffu;
 
+/* attention_f16.cu: the mma kernels with fp16 scores. `variant` is one of theirs. */
+int ldk_attention_f16_scores(const struct ldk_attention *a, int variant, ldk_stream stream);
 /* attention_plain.cu: any width up to 1024, any element offset. */
 int ldk_attention_plain(const struct ldk_attention *a, ldk_stream stream);
 struct ldk_variant ldk_attention_plain_variant(int head_dim); /* without its number */

@@ -1,10 +1,11 @@
 /*
  * The walk of flash attention over the keys, and its instances: what attention.cu says of all of
- * them.
+ * them, for the two files that launch some (attention.cu, attention_f16.cu).
  */
 #ifndef LDK_ATTENTION_KERNEL_CUH
 #define LDK_ATTENTION_KERNEL_CUH
 
+#include "kernels/cuda/attention_scores.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
 /* ---- Softmax ------------------------------------------------------------------------------------ */
@@ -99,7 +100,10 @@ static __device__ __forceinline__ void attend_step(warp_state<S> &w, const T *k,
     for (int group = 0; group < S::GROUPS; group++) {
         if (MASKED && first + group * 16 >= keys)
             continue;
-        score_group<S, T>(w, k, lane, s, group);
+        if constexpr (S::F16_SCORES)
+            score_group_f16<S>(w, k, lane, s, group);
+        else
+            score_group<S, T>(w, k, lane, s, group);
     }
     if constexpr (MASKED)
         mask_scores<S, CAUSAL>(s, first, keys, row0, lane);
@@ -170,7 +174,7 @@ static __global__ void __launch_bounds__(S::THREADS, S::RESIDENT)
     const T *k = static_cast<const T *>(a.k) + static_cast<int64_t>(b) * a.kv_rows * a.k_stride;
     const T *v = static_cast<const T *>(a.v) + static_cast<int64_t>(b) * a.kv_rows * a.v_stride;
     T *o = static_cast<T *>(a.o) + static_cast<int64_t>(b) * a.q_rows * a.o_stride;
-    const float c = a.scale * LDK_LOG2_E;
+    const float c = a.scale * (S::F16_SCORES ? LDK_LOG2_E / LDK_QUERY_SCALE : LDK_LOG2_E);
     const int all = attention_keys(a, b);
     const int keys = CAUSAL ? ld_idx_min(all, block_row + S::ROWS) : all;
     const int steps = ld_idx_ceil_div(keys, S::KEYS);
@@ -183,6 +187,8 @@ static __global__ void __launch_bounds__(S::THREADS, S::RESIDENT)
     ldk_cp_async_commit();
     warp_state<S> w;
     load_queries<S, T>(w, q + head, row0, a.q_rows, a.q_stride, lane);
+    if constexpr (S::F16_SCORES)
+        scale_queries<S>(w);
 
     for (int step = 0; step < steps; step++) {
         const int now = step % 2 * S::BUFFER;

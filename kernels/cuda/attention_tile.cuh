@@ -24,6 +24,7 @@ template <int D_, int WARPS_, int MB_, int KEYS_> struct tile_shape {
     static constexpr int BUFFER = KEYS * PITCH;
     static constexpr int SHARED = 4 * BUFFER * 2; /* K and V, two steps, two bytes */
     static constexpr int GROUPS = KEYS / 16;
+    static constexpr bool F16_SCORES = false; /* true: f16_scores below */
     /* Rows that one pass of copies covers: even shares where there are such. */
     static constexpr int PASSES = (KEYS * CHUNKS + THREADS - 1) / THREADS;
     static constexpr int COPY_ROWS = KEYS % PASSES == 0 ? KEYS / PASSES : THREADS / CHUNKS;
@@ -32,6 +33,16 @@ template <int D_, int WARPS_, int MB_, int KEYS_> struct tile_shape {
     static_assert(D % 8 == 0 && KEYS % 16 == 0, "whole fragments");
     static_assert(SHARED <= 48 * 1024, "no opt-in needed");
     static_assert(ROWS * PITCH <= 4 * BUFFER, "the output is staged where K and V were");
+};
+
+/* The same blocks with q k^T from products whose results are fp16 (attention_scores.cuh). */
+template <class S> struct f16_scores : S {
+    static constexpr bool F16_SCORES = true;
+    /* k16 steps that an fp16 sum goes through; two where a float32 sum for each takes registers
+     * that are not there. Equal for all blocks of a width, which give equal bits. */
+    static constexpr int CHAIN = S::D == 64 || S::D == 80 ? 2 : 1;
+    /* At d = 40 ptxas would spend 20 to 40 registers more on two m16 blocks, and an SM's block. */
+    static constexpr int RESIDENT = S::D == 40 && S::MB == 2 ? 384 / S::THREADS : S::RESIDENT;
 };
 
 /* Raised maxima are let go by this much (log2) before the accumulators are rescaled. */

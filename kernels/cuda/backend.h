@@ -38,7 +38,7 @@ struct ld_cuda_options {
     int32_t device;
     enum ld_dtype dtype;        /* LD_DTYPE_F16 or LD_DTYPE_BF16 */
     uint32_t threads;           /* that pack weights; 0: one per core */
-    bool fp16_accumulate;       /* kernels.md 12: faster on GeForce, its own tolerance */
+    bool fp16_accumulate;       /* kernels.md 12, docs/numerics.md: for GeForce */
     bool no_phase;              /* upsampling convolutions by the index walk instead of phases */
     bool no_recording;          /* every run is walked; a profiler sees each operator */
     size_t recording_bytes_max; /* 0: the default */

@@ -117,6 +117,12 @@ static struct ldk_attention attention_of(const struct ld_attention *op, enum ldk
     };
 }
 
+/* The option that fp16 alone has. */
+static bool has_fp16_sums(const struct ld_cuda *cuda)
+{
+    return cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
+}
+
 /* ---- Workspace ------------------------------------------------------------------------------- */
 
 /* Sizes do not depend on which of the two 16-bit types it is, nor on addresses: the shape of a
@@ -201,7 +207,7 @@ static uint32_t attention_signature(const struct ldk_attention *attention)
 uint32_t ld_cuda_signature(struct ld_backend *backend, enum ld_workspace_kind kind, const void *op)
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
-    const bool fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
+    const bool fp16_accumulate = has_fp16_sums(cuda);
     if (kind == LD_WORKSPACE_CONV2D) {
         const struct ld_conv2d *given = op;
         const bool moments = given->moments != NULL;
@@ -224,6 +230,7 @@ uint32_t ld_cuda_signature(struct ld_backend *backend, enum ld_workspace_kind ki
     }
     if (kind == LD_WORKSPACE_ATTENTION) {
         struct ldk_attention attention = attention_of(op, cuda->dtype);
+        attention.fp16_accumulate = fp16_accumulate;
         ldk_tuner_attention(cuda->tuner, &attention, false);
         return attention_signature(&attention);
     }
@@ -321,7 +328,7 @@ enum ld_code ld_cuda_conv2d(struct ld_backend *backend, const struct ld_conv2d *
     if (code != LD_OK)
         return code;
     struct ldk_conv conv = conv_of(op, &matrix, cuda->dtype);
-    conv.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
+    conv.fp16_accumulate = has_fp16_sums(cuda);
     ldk_tuner_conv(cuda->tuner, &conv, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_conv_tiles(&conv) : 0;
     if (moments_fit(op->batch, tiles, op->weight->facts.rows, op->moments_bytes))
@@ -345,7 +352,7 @@ enum ld_code ld_cuda_linear(struct ld_backend *backend, const struct ld_linear *
     if (code != LD_OK)
         return code;
     struct ldk_linear linear = linear_of(op, &matrix, cuda->dtype);
-    linear.fp16_accumulate = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16 && !op->f32;
+    linear.fp16_accumulate = has_fp16_sums(cuda) && !op->f32;
     ldk_tuner_linear(cuda->tuner, &linear, op->moments != NULL, cuda->mode == LD_CUDA_WALK);
     const int32_t tiles = op->moments ? ldk_linear_tiles(&linear) : 0;
     if (moments_fit(op->rows / op->rows_per_image, tiles, op->weight->facts.rows,
@@ -422,6 +429,7 @@ enum ld_code ld_cuda_attention(struct ld_backend *backend, const struct ld_atten
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
     struct ldk_attention attention = attention_of(op, cuda->dtype);
+    attention.fp16_accumulate = has_fp16_sums(cuda);
     enum ld_code code = ld_check_attention(op, err);
     if (code == LD_OK && cuda->mode != LD_CUDA_REPLAY)
         ldk_tuner_attention(cuda->tuner, &attention, cuda->mode == LD_CUDA_WALK);

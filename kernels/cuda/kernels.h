@@ -186,6 +186,9 @@ struct ldk_attention {
     float scale;
     const int32_t *kv_len;
     bool causal;
+    /* GeForce option, for fp16 on the mma kernels of calls that are not causal, passed over
+     * elsewhere: fp16 mma accumulators in q k^T (attention_scores.cuh). */
+    bool fp16_accumulate;
     void *workspace;
     enum ldk_dtype dtype;
     int32_t variant;

@@ -20,6 +20,7 @@ struct attention_case {
     float spread; /* deviation of q */
     float ramp;   /* what the first component of k grows by from key to key */
     int32_t gap;  /* elements between the rows' ends and the strides */
+    bool fp16_accumulate;
 };
 
 struct attention_data {
@@ -40,6 +41,6 @@ void attention_reference(const struct attention_case *c, const struct attention_
 void attention_check(const struct attention_case *c, uint64_t seed);
 
 /* Blocks of all heights say that they give equal bits, and do. */
-void attention_check_heights(int32_t head_dim);
+void attention_check_heights(int32_t head_dim, bool fp16_accumulate);
 
 #endif

@@ -152,6 +152,14 @@ static void test_attention(const char *folder)
                         "one of the fast kernels, not '%s'", choice->candidate);
         (void)hc_expect(two.variant > LDK_VARIANT_PLAIN, "and has a number");
     }
+    const uint32_t signature = choice ? choice->signature : 0; /* `choice` goes with the next one */
+    struct ldk_attention f16 = two;
+    f16.fp16_accumulate = true;
+    (void)hc_expect(ldk_tuner_attention_choice(tuner, &f16) == NULL,
+                    "fp16 scores are another class");
+    ldk_tuner_attention(tuner, &f16, true);
+    const struct ldk_tune_choice *other = ldk_tuner_attention_choice(tuner, &f16);
+    (void)hc_expect(other && other->signature != signature, "of another signature");
     attend(&two, two_out);
     attend(&three, three_out);
     (void)hc_equal_bits("two images of three", two_out, three_out, sizeof two_out);
@@ -263,20 +271,21 @@ static void test_idle(const struct ldk_weight *w, const void *dx)
     remove_folder(folder);
 }
 
-/* Of attention: blocks of all heights have the same bits. */
-static void test_idle_attention(void)
+/* Of attention: blocks of all heights have the same bits, with fp16 scores other ones. */
+static void test_idle_attention(bool fp16_accumulate)
 {
     static float qkv[2 * ROWS * 3 * WIDTH];
     static uint16_t before[2 * ROWS * WIDTH];
     static uint16_t after[2 * ROWS * WIDTH];
     char folder[] = "/tmp/test_tuned.XXXXXX";
-    hc_case("idle times, attention");
+    hc_case("idle times, attention%s", fp16_accumulate ? " with fp16 scores" : "");
     if (!mkdtemp(folder))
         exit(2);
     hc_normal(qkv, sizeof qkv / sizeof qkv[0], 1, 5);
     const uint16_t *device = hc_tensor(qkv, sizeof qkv / sizeof qkv[0], LDK_F16);
     struct ldk_tuner *tuner = create_idle(folder);
     struct ldk_attention a = attention_of(2, device);
+    a.fp16_accumulate = fp16_accumulate;
     const int32_t number = ldk_attention_number(&a);
     ldk_tuner_attention(tuner, &a, true);
     (void)hc_expect(a.variant == LDK_VARIANT_AUTO, "the default runs at once");
@@ -357,7 +366,8 @@ int main(void)
     packed_weight(&w, LDK_BF16);
     test_idle(&w, hc_tensor(x, sizeof x / sizeof x[0], LDK_BF16));
     hc_free_all();
-    test_idle_attention();
+    test_idle_attention(false);
+    test_idle_attention(true);
     test_attention(folder);
     remove_folder(folder);
     return hc_report();

@@ -39,9 +39,10 @@ FLAGS = ["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xcompiler",
 PTXAS_FLAGS = ["-O3", "-v", "-m64", "-warn-spills", "-warn-lmem-usage", "--warning-as-error"]
 # Notes that -Werror lets through (kernels.md 14, 15): setmaxnreg ignored, wgmma serialised.
 NOTES = re.compile(r"\bC75(?:08|10|17|19)\b")
-# Instruction -> how it begins in PTX. Predicates and labels stand before it.
+# Instruction -> how it begins in PTX. Predicates and labels stand before it. mma.f16: of those, with fp16 sums.
 CENSUS = {
-    "mma": r"mma\.sync", "ldmatrix": r"ldmatrix", "cp.async": r"cp\.async\.c[ag]",
+    "mma": r"mma\.sync", "mma.f16": r"mma\.sync\.\S+\.f16\.f16\.f16\.f16", "ldmatrix": r"ldmatrix",
+    "cp.async": r"cp\.async\.c[ag]",
     "ex2": r"ex2\.approx", "barrier": r"(?:bar|barrier)\.(?:cta\.)?(?:sync|red|arrive)",
     "wgmma": r"wgmma\.mma_async", "bulk": r"cp\.async\.bulk", "local": r"(?:ld|st)\.local",
     "atomic": r"(?:atom|red)\.",
