@@ -6,8 +6,8 @@
  * to hold: what is counted depends on shapes, except where a kernel looks at values (attention's
  * rescaling).
  *
- *     ptx_count [--network unet|vae] [--sizes 512x512,1024x1024] [--batch 2] [--blocks 4] [--json
- * FILE]
+ *     ptx_count [--network unet|vae] [--sizes 512x512,1024x1024] [--batch 2] [--blocks 4]
+ *               [--sums f32|f16] [--json FILE]
  */
 #include "tests/ptx/count.h"
 #include "kernels/cuda/backend.h"
@@ -26,7 +26,7 @@ enum { TOKENS = 77, SIZES_MAX = 8, NOISE = 4096 };
 struct arguments {
     int32_t widths[SIZES_MAX], heights[SIZES_MAX];
     int32_t size_count, batch, blocks;
-    bool vae;
+    bool vae, f16_sums; /* f16_sums: the option fp16_accumulate */
     const char *json;
 };
 
@@ -219,7 +219,8 @@ static enum ld_code count_size(struct network *n, const struct arguments *a, int
 static enum ld_code count_all(const struct arguments *a, FILE *json, struct ld_error *err)
 {
     struct network n = {.backend = NULL};
-    const struct ld_cuda_options options = {.dtype = LD_DTYPE_F16, .no_recording = true};
+    const struct ld_cuda_options options = {
+        .dtype = LD_DTYPE_F16, .fp16_accumulate = a->f16_sums, .no_recording = true};
     struct ptx_options *ptx = ptx_options();
     ptx->blocks = a->blocks;
     ptx->watch = count_launch;
@@ -283,6 +284,9 @@ static bool read_arguments(struct arguments *a, int argc, char **argv)
             good = read_count(value, 64, &a->batch) && a->batch > 0;
         } else if (strcmp(argv[i], "--blocks") == 0) {
             good = read_count(value, INT32_MAX, &a->blocks);
+        } else if (strcmp(argv[i], "--sums") == 0) {
+            a->f16_sums = strcmp(value, "f16") == 0;
+            good = a->f16_sums || strcmp(value, "f32") == 0;
         } else if (strcmp(argv[i], "--json") == 0) {
             a->json = value;
         } else {
@@ -298,7 +302,7 @@ int main(int argc, char **argv)
     struct ld_error err = {0};
     if (!read_arguments(&a, argc, argv)) {
         fprintf(stderr, "usage: ptx_count [--network unet|vae] [--sizes WxH,...] [--batch N] "
-                        "[--blocks N] [--json FILE]\n");
+                        "[--blocks N] [--sums f32|f16] [--json FILE]\n");
         return 2;
     }
     FILE *json = a.json ? fopen(a.json, "w") : NULL;

@@ -30,6 +30,7 @@ struct count_sums {
     double passes[COUNT_CLASSES], passes_least[COUNT_CLASSES];
     double sectors[COUNT_CLASSES], sectors_least[COUNT_CLASSES];
     double all, flop; /* instructions of warps; of mma */
+    double flop_f16;  /* of those with fp16 sums */
     /* Where most of the mma are: instructions that run at least half as often as the mma that runs
      * most. */
     double loop_mma, loop_rest; /* m16n8k16, halves for k8; all others but moves */

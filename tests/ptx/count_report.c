@@ -213,10 +213,10 @@ static void put_json(const struct counts *counts, const char *title, FILE *json)
         fprintf(json,
                 "%s\n{\"kernel\":\"%s\",\"op\":\"%s\",\"grid\":[%u,%u,%u],\"warps\":%u,"
                 "\"launches\":%llu,\"blocks\":%.0f,\"instructions\":%.9g,\"flop\":%.9g,"
-                "\"loop_mma\":%.9g,\"loop_rest\":%.9g",
+                "\"flop_f16\":%.9g,\"loop_mma\":%.9g,\"loop_rest\":%.9g",
                 i > 0 ? "," : "", row->kernel, row->op, row->grid[0], row->grid[1], row->grid[2],
                 row->warps, (unsigned long long)row->launches, row->blocks, s->all, s->flop,
-                s->loop_mma, s->loop_rest);
+                s->flop_f16, s->loop_mma, s->loop_rest);
         put_classes(json, "executed", s->executed);
         put_classes(json, "passes", s->passes);
         put_classes(json, "passes_least", s->passes_least);

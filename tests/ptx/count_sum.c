@@ -54,6 +54,11 @@ static double products(const char *name)
     return strstr(name, ".m16n8k8.") != NULL ? 0.5 : 1;
 }
 
+static bool has_f16_sums(const char *name)
+{
+    return strstr(name, ".f16.f16.f16.f16") != NULL;
+}
+
 /* ---- Sums ------------------------------------------------------------------------------------ */
 
 void count_sums_add(struct count_sums *to, const struct count_sums *from)
@@ -67,6 +72,7 @@ void count_sums_add(struct count_sums *to, const struct count_sums *from)
     }
     to->all += from->all;
     to->flop += from->flop;
+    to->flop_f16 += from->flop_f16;
     to->loop_mma += from->loop_mma;
     to->loop_rest += from->loop_rest;
 }
@@ -83,8 +89,10 @@ static void add_site(struct count_sums *sums, const char *name, const struct ptx
     sums->passes_least[class] += scale * (double)site->passes_least;
     sums->sectors[class] += scale * (double)site->sectors;
     sums->sectors_least[class] += scale * (double)site->sectors_least;
-    if (class == COUNT_MMA)
+    if (class == COUNT_MMA) {
         sums->flop += executed * products(name) * flop;
+        sums->flop_f16 += has_f16_sums(name) ? executed * products(name) * flop : 0;
+    }
 }
 
 static void add_loop(struct count_sums *sums, const struct ptx_kernel *kernel,
