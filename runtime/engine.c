@@ -21,6 +21,7 @@ static enum ld_code create_backend(struct ld_engine *engine, const struct ld_eng
 {
     const struct ld_device_choice choice = {.backend = config->backend,
                                             .precision = config->precision,
+                                            .fp16_accumulate = config->fp16_accumulate,
                                             .stream_weights = config->stream_weights,
                                             .threads = config->threads,
                                             .turn = config->device_turn,

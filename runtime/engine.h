@@ -35,6 +35,7 @@ struct ld_engine_config {
                                  NULL or "": none, and they are hashed anew */
     const char *backend;      /* "auto", "cpu", "cuda" */
     const char *precision;    /* "fp16", "bf16": of the CUDA backend; NULL or "" is fp16 */
+    bool fp16_accumulate;     /* its sums in fp16 first, in fp16 (docs/numerics.md) */
     const char *stream_weights; /* "auto", "on", "off": on a GPU; NULL or "" is auto */
     uint32_t device_turn;       /* which of several GPUs: ld_device_look */
     uint32_t threads;           /* 0: one per core */

@@ -38,6 +38,7 @@ static void print_help(FILE *out)
         "  --network NAME    unet or vae (kernels)\n"
         "  --backend NAME    auto, cpu or cuda\n"
         "  --precision NAME  fp16 or bf16, on CUDA\n"
+        "  --fp16-accumulate sums in fp16 first, on CUDA in fp16: for GeForce\n"
         "  --threads N       of the CPU backend\n"
         "  --tune            choose kernels by measuring first, on CUDA; kept for later runs\n"
         "  --stream          weights in the host's memory, sent to each step, on CUDA (step, "

@@ -20,7 +20,7 @@ struct ld_bench_options {
     int32_t width, height, batch;
     uint32_t steps, rounds, threads;
     uint32_t seconds; /* serve: more in flight are not begun if they would end later; 0: no limit */
-    bool json, pipe, tune, profile, stream, help;
+    bool json, pipe, tune, profile, stream, fp16_accumulate, help;
 };
 
 /* False (and a sentence on stderr) for wrong usage. */

@@ -146,6 +146,8 @@ bool ld_bench_options_read(struct ld_bench_options *options, int argc, char **ar
             options->profile = true;
         } else if (strcmp(argv[i], "--stream") == 0) {
             options->stream = true;
+        } else if (strcmp(argv[i], "--fp16-accumulate") == 0) {
+            options->fp16_accumulate = true;
         } else if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
         } else if (!read_value(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL)) {
@@ -165,6 +167,7 @@ enum ld_code ld_bench_backend_open(struct ld_backend **out, const struct ld_benc
     char note[LD_DEVICE_NOTE_SIZE];
     const struct ld_device_choice choice = {.backend = options->backend,
                                             .precision = options->precision,
+                                            .fp16_accumulate = options->fp16_accumulate,
                                             .stream_weights = options->stream ? "on" : "off",
                                             .threads = options->threads,
                                             .tune = options->tune,

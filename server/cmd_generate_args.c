@@ -35,6 +35,8 @@ static const struct own_flag own_flags[] = {
     {"vae-dir", OWN_TEXT, AT(engine.vae_dir), "DIR", "folder of VAEs"},
     {"backend", OWN_TEXT, AT(engine.backend), "auto|cpu|cuda", "what computes"},
     {"precision", OWN_TEXT, AT(engine.precision), "fp16|bf16", "type that a GPU computes in"},
+    {"fp16-accumulate", OWN_FLAG, AT(engine.fp16_accumulate), "",
+     "a GPU's sums in fp16 first: for GeForce, fp16 only"},
     {"stream-weights", OWN_TEXT, AT(engine.stream_weights), "auto|on|off",
      "weights stay in the host's memory and are sent to the GPU as they are used"},
     {"threads", OWN_THREADS, AT(engine.threads), "N",

@@ -216,10 +216,11 @@ static const struct ld_ops operator_table = {
 
 static void describe(struct ld_cuda *cuda, const struct ldk_device_info *info)
 {
+    const bool f16_sums = cuda->options.fp16_accumulate && cuda->dtype == LDK_F16;
     (void)snprintf(cuda->base.description, sizeof cuda->base.description,
-                   "%.60s, compute capability %d.%d, %u MiB, %s", info->name, (int)info->major,
+                   "%.60s, compute capability %d.%d, %u MiB, %s%s", info->name, (int)info->major,
                    (int)info->minor, mebibytes(info->memory_total),
-                   cuda->dtype == LDK_F16 ? "fp16" : "bf16");
+                   cuda->dtype == LDK_F16 ? "fp16" : "bf16", f16_sums ? ", fp16 sums" : "");
 }
 
 static enum ld_code open_device(struct ld_cuda *cuda, struct ld_error *err)

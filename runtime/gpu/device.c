@@ -150,6 +150,7 @@ static enum ld_code open_cuda(struct ld_backend **out, const struct ld_device_fa
     const struct ld_cuda_options options = {.device = facts->device,
                                             .dtype = dtype,
                                             .threads = choice->threads,
+                                            .fp16_accumulate = choice->fp16_accumulate,
                                             .tuning_folder = folder,
                                             .tune = choice->tune,
                                             .tune_idle = choice->tune_idle,

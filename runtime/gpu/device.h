@@ -54,6 +54,7 @@ enum ld_code ld_device_judge(const struct ld_device_facts *facts, struct ld_erro
 struct ld_device_choice {
     const char *backend;   /* "auto", "cpu", "cuda"; NULL or "" is auto */
     const char *precision; /* "fp16", "bf16", of the CUDA backend; NULL or "" is fp16 */
+    bool fp16_accumulate;  /* CUDA, fp16: sums in fp16 first (docs/numerics.md) */
     uint32_t threads;      /* 0: one per core */
     uint32_t turn;         /* which of several devices: ld_device_look */
     /* "auto", "on", "off": whether weights are streamed, which lowers what a device has to have;

@@ -508,8 +508,11 @@ int32_t ldk_attention_variants(const struct ldk_attention *a, struct ldk_variant
 {
     static const char *const names[ATTENTION_VARIANTS] = {"plain", "slow", "fast"};
     for (int32_t i = 0; i < ATTENTION_VARIANTS && i < capacity; i++)
-        out[i] = (struct ldk_variant){
-            .number = i, .signature = 0x41, .tile_m = 16, .tile_n = a->head_dim, .name = names[i]};
+        out[i] = (struct ldk_variant){.number = i,
+                                      .signature = a->fp16_accumulate ? 0x42 : 0x41,
+                                      .tile_m = 16,
+                                      .tile_n = a->head_dim,
+                                      .name = names[i]};
     return ATTENTION_VARIANTS;
 }
 

@@ -213,6 +213,31 @@ static void the_precision_is_the_type_of_activations(void **state)
     opened->ops->destroy(opened);
 }
 
+static uint32_t signature_with(const char *precision, bool fp16_accumulate)
+{
+    struct ld_error err = {0};
+    struct ld_backend *opened = NULL;
+    const struct ld_device_choice choice = {.backend = "cuda",
+                                            .precision = precision,
+                                            .fp16_accumulate = fp16_accumulate,
+                                            .threads = 1};
+    const struct ld_attention op = {
+        .batch = 1, .q_rows = 64, .kv_rows = 64, .heads = 1, .head_dim = 40, .scale = 1};
+    assert_int_equal(ld_device_open(&opened, &choice, NULL, &err), LD_OK);
+    assert_int_equal(strstr(opened->description, "fp16 sums") != NULL,
+                     fp16_accumulate && strcmp(precision, "fp16") == 0);
+    const uint32_t signature = opened->ops->signature(opened, LD_WORKSPACE_ATTENTION, &op);
+    opened->ops->destroy(opened);
+    return signature;
+}
+
+static void sums_in_fp16_are_of_fp16_alone(void **state)
+{
+    (void)state;
+    assert_int_not_equal(signature_with("fp16", true), signature_with("fp16", false));
+    assert_int_equal(signature_with("bf16", true), signature_with("bf16", false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +247,7 @@ int main(void)
         cmocka_unit_test_setup(cuda_without_a_fit_gpu_is_an_error, reset),
         cmocka_unit_test_setup(weights_that_may_be_streamed_ask_for_less, reset),
         cmocka_unit_test_setup(the_precision_is_the_type_of_activations, reset),
+        cmocka_unit_test_setup(sums_in_fp16_are_of_fp16_alone, reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
