@@ -134,13 +134,14 @@ static bool claim_one(struct ld_supervisor *supervisor, struct ld_slot *slot)
 
 static void claim_jobs(struct ld_supervisor *supervisor, int64_t now_us)
 {
-    if (atomic_load(&supervisor->draining) || now_us < supervisor->claim_not_before_us ||
+    if (supervisor->drained || now_us < supervisor->claim_not_before_us ||
         !atomic_exchange(&supervisor->claim_wanted, false))
         return;
     for (uint32_t i = 0; i < supervisor->config.workers; i++) {
         struct ld_slot *slot = &supervisor->slots[i];
         while (slot->state == LD_SLOT_READY && slot->job_count < slot->jobs_max &&
-               !runs_suspect(slot) && claim_one(supervisor, slot))
+               !runs_suspect(slot) && !atomic_load(&supervisor->draining) &&
+               claim_one(supervisor, slot))
             ;
     }
     if (supervisor->claim_not_before_us > now_us)
@@ -265,7 +266,8 @@ static void attend(struct ld_supervisor *supervisor, struct ld_slot *slot, short
 /* Readers look at this copy, never at the slots' states. */
 static void publish_status(struct ld_supervisor *supervisor)
 {
-    struct ld_supervisor_status status = {.workers = supervisor->config.workers};
+    struct ld_supervisor_status status = {.workers = supervisor->config.workers,
+                                          .drained = supervisor->drained};
     for (uint32_t i = 0; i < supervisor->config.workers; i++) {
         const struct ld_slot *slot = &supervisor->slots[i];
         status.ready += slot->state == LD_SLOT_READY ? 1 : 0;
@@ -361,6 +363,8 @@ static void *supervisor_main(void *arg)
             for (uint32_t i = 0; i < supervisor->config.workers; i++)
                 ld_supervisor_retry_results(supervisor, &supervisor->slots[i]);
         }
+        /* Once for this turn: what is published below counts every job that was claimed before. */
+        supervisor->drained = atomic_load(&supervisor->draining);
         claim_jobs(supervisor, now_us);
         for (uint32_t i = 0; i < supervisor->config.workers; i++)
             ld_supervisor_feed_sheets(supervisor, &supervisor->slots[i]);
@@ -494,7 +498,7 @@ bool ld_supervisor_is_idle(struct ld_supervisor *supervisor)
 {
     struct ld_supervisor_status status;
     ld_supervisor_status_get(supervisor, &status);
-    return status.jobs_running == 0;
+    return status.drained && status.jobs_running == 0;
 }
 
 void ld_supervisor_stop(struct ld_supervisor *supervisor)

@@ -85,6 +85,7 @@ void ld_supervisor_plan_drop(struct ld_supervisor *supervisor, void *ctx);
 struct ld_supervisor_status {
     uint32_t workers, ready, disabled;
     uint32_t jobs_running;
+    bool drained; /* no job will be added to these */
     uint64_t restarts;
     pid_t pids[LD_WORKERS_MAX]; /* 0: not running */
     char reason[256];           /* why none is ready, as far as it is known */
@@ -94,6 +95,7 @@ void ld_supervisor_status_get(struct ld_supervisor *supervisor,
 
 /* Claim nothing more; running jobs go on. Any thread. */
 void ld_supervisor_drain(struct ld_supervisor *supervisor);
+/* After ld_supervisor_drain: the last job has ended. */
 bool ld_supervisor_is_idle(struct ld_supervisor *supervisor);
 
 /* Ask the workers to stop at their next step boundary, give what they still run back to the queue,

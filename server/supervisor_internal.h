@@ -43,6 +43,7 @@ struct ld_supervisor {
     pthread_t thread;
     int wake_fd;
     atomic_bool draining, stopping, claim_wanted, shared;
+    bool drained; /* the thread has seen `draining`, and claims nothing more */
 
     /* The supervisor thread's own; it changes jobs and progress under `lock` for readers. */
     struct ld_slot slots[LD_WORKERS_MAX];

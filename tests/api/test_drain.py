@@ -3,8 +3,10 @@ second one hurries; that a killed front loses nothing it acknowledged."""
 
 import json
 import os
+import pathlib
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -65,6 +67,21 @@ def test_a_second_signal_hurries_and_the_job_is_queued_again(serve):
     front.start()
     assert front.job(job_id)["status"] in ("queued", "running")
     front.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_a_job_counts_as_running_as_soon_as_anybody_can_see_it(serve, tmp_path):
+    """On a disk so slow that SIGTERM comes while its claim is flushed."""
+    library = tmp_path / "slow_flush.so"
+    source = pathlib.Path(__file__).resolve().parents[1] / "bench/slow_flush.c"
+    subprocess.run(["cc", "-std=gnu11", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60)
+    front = serve("step_ms=50", env={"LD_PRELOAD": str(library), "SLOW_FLUSH_MS": "300"})
+    job_id = front.submit(steps=20)
+    front.wait(job_id, ("running",))
+    front.process.send_signal(signal.SIGTERM)
+    assert front.process.wait(20) == 0
+    front.env = None
+    front.start()
+    assert front.job(job_id)["status"] == "succeeded"
 
 
 def test_new_work_is_refused_while_draining(serve):
