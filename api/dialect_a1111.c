@@ -131,9 +131,18 @@ void ld_a1111_options_read(struct ld_a1111_options *options, const struct ld_jso
     const struct ld_json_node *live = ld_lenient_member(tree, object, "live_previews_enable");
     const struct ld_json_node *every =
         ld_lenient_member(tree, object, "show_progress_every_n_steps");
+    const struct ld_json_node *format = ld_lenient_member(tree, object, "samples_format");
+    const struct ld_json_node *quality = ld_lenient_member(tree, object, "jpeg_quality");
+    const struct ld_json_node *lossless = ld_lenient_member(tree, object, "webp_lossless");
     int64_t value;
     bool on;
     const char *words;
+    if (format && (words = ld_lenient_text(format, arena)))
+        options->format = words;
+    if (quality && ld_lenient_whole(quality, &value))
+        options->quality = value < 1 ? 1 : value > 100 ? 100 : value;
+    if (lossless && ld_lenient_flag(lossless, &on))
+        options->lossless = on;
     if (live && ld_lenient_flag(live, &on))
         options->previews_off = !on;
     if (every && ld_lenient_whole(every, &value))
@@ -156,6 +165,14 @@ void ld_a1111_options_write(const struct ld_a1111_options *options, struct ld_bu
     ld_buffer_json_string(out, options->vae ? options->vae : "Automatic");
     ld_buffer_format(out, ",\"CLIP_stop_at_last_layers\":%lld,\"eta_noise_seed_delta\":%lld",
                      (long long)options->clip_skip, (long long)options->ensd);
+    if (options->format) {
+        ld_buffer_text(out, ",\"samples_format\":");
+        ld_buffer_json_string(out, options->format);
+    }
+    if (options->quality > 0)
+        ld_buffer_format(out, ",\"jpeg_quality\":%lld", (long long)options->quality);
+    if (options->lossless)
+        ld_buffer_text(out, ",\"webp_lossless\":true");
     if (options->previews_off)
         ld_buffer_text(out, ",\"live_previews_enable\":false");
     if (options->previews_every != 0)
@@ -182,6 +199,26 @@ void ld_a1111_model_name(const char *title, char *out)
     ld_recipe_model_name(ld_span_of(title, kept), out);
 }
 
+/* The file, by the name that its ending has there. What is not written here stays a PNG, which
+ * loses nothing. */
+static void put_file(struct ld_translation *t, const struct ld_a1111_options *options)
+{
+    const char *format = options->format ? options->format : "png";
+    const bool is_jpeg = strcasecmp(format, "jpg") == 0 || strcasecmp(format, "jpeg") == 0;
+    const bool is_webp = strcasecmp(format, "webp") == 0;
+    if (!is_jpeg && !is_webp && strcasecmp(format, "png") != 0)
+        ld_translation_warn(t, "samples_format %.32s is not written here; the picture is a PNG",
+                            format);
+    if (!is_jpeg && !is_webp)
+        return;
+    ld_recipe_put_string(&t->fields, "output.format", is_jpeg ? "jpeg" : "webp");
+    if (is_webp && options->lossless)
+        ld_recipe_put_bool(&t->fields, "output.lossless", true);
+    else
+        ld_recipe_put_integer(&t->fields, "output.quality",
+                              options->quality > 0 ? options->quality : LD_A1111_QUALITY_DEFAULT);
+}
+
 /* What the settings say; the body's own clip_skip, put later, wins. */
 static void put_options(struct ld_translation *t, const struct ld_a1111_options *options)
 {
@@ -199,6 +236,7 @@ static void put_options(struct ld_translation *t, const struct ld_a1111_options 
         ld_recipe_put_integer(&t->fields, "clip_skip", options->clip_skip);
     if (options->ensd != 0)
         ld_recipe_put_integer(&t->fields, "sampler_options.ensd", options->ensd);
+    put_file(t, options);
     if (ld_a1111_previews_every(options) > 0) { /* for /progress */
         ld_recipe_put_integer(&t->fields, "preview.every", ld_a1111_previews_every(options));
         ld_recipe_put_integer(&t->fields, "preview.size", PREVIEW_SIDE);
@@ -207,9 +245,15 @@ static void put_options(struct ld_translation *t, const struct ld_a1111_options 
 
 static void put_overrides(const struct body *b, struct ld_a1111_options options)
 {
-    static const char *const known[] = {"sd_model_checkpoint",      "sd_vae",
-                                        "CLIP_stop_at_last_layers", "eta_noise_seed_delta",
-                                        "live_previews_enable",     "show_progress_every_n_steps"};
+    static const char *const known[] = {"sd_model_checkpoint",
+                                        "sd_vae",
+                                        "CLIP_stop_at_last_layers",
+                                        "eta_noise_seed_delta",
+                                        "live_previews_enable",
+                                        "show_progress_every_n_steps",
+                                        "samples_format",
+                                        "jpeg_quality",
+                                        "webp_lossless"};
     const struct ld_json_node *given = member(b, "override_settings");
     if (given && given->kind != LD_JSON_OBJECT_BEGIN) {
         ld_translation_refuse(b->t, "/override_settings", "override_settings must be an object");

@@ -17,7 +17,13 @@ struct ld_a1111_options {
     int64_t ensd;
     bool previews_off;      /* live_previews_enable is false */
     int64_t previews_every; /* show_progress_every_n_steps; 0: not set, negative: never */
+    const char *format;     /* samples_format: "png", "jpg", "jpeg", "webp" */
+    int64_t quality;        /* jpeg_quality, which is WebP's too */
+    bool lossless;          /* webp_lossless */
 };
+
+/* What the other program saves a JPEG or WebP with where nobody said otherwise. */
+enum { LD_A1111_QUALITY_DEFAULT = 80 };
 
 /* Steps from one live preview to the next; 0: none are made. */
 int64_t ld_a1111_previews_every(const struct ld_a1111_options *options);
@@ -39,7 +45,7 @@ void ld_a1111_translate(struct ld_translation *t, const struct ld_json_tree *tre
 /* ---- Documents ------------------------------------------------------------------------------- */
 
 struct ld_a1111_picture {
-    struct ld_span png;
+    struct ld_span file;
     const char *infotext; /* "" if unknown */
 };
 

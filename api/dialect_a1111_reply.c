@@ -172,7 +172,7 @@ void ld_a1111_write_result(const struct ld_a1111_result *result, struct ld_buffe
     ld_buffer_text(out, "{\"images\":[");
     for (uint32_t i = 0; i < result->picture_count && result->send_images; i++) {
         ld_buffer_text(out, i ? ",\"" : "\"");
-        ld_base64_encode(result->pictures[i].png, out);
+        ld_base64_encode(result->pictures[i].file, out);
         ld_buffer_byte(out, '"');
     }
     ld_buffer_text(out, "],\"parameters\":");

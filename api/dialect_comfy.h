@@ -34,7 +34,7 @@ struct ld_comfy_input {
 bool ld_comfy_input_read(const char *name, struct ld_comfy_input *input);
 void ld_comfy_input_write(const struct ld_comfy_input *input, struct ld_buffer *out);
 
-/* "JOB_N.png", a finished job's picture N. */
+/* "JOB_N.png" (or another ending), a finished job's picture N. */
 bool ld_comfy_output_read(const char *name, char job[LD_ID_SIZE], uint64_t *index);
 
 /* ---- Prompts --------------------------------------------------------------------------------- */
@@ -72,7 +72,7 @@ struct ld_comfy_job {
 };
 void ld_comfy_job_read(struct ld_comfy_job *job, const struct ld_job_view *view);
 
-/* "ID_N.png", the name under which /view gives a job's picture. */
+/* "ID_N.png" (or .jpg, .webp), the name under which /view gives a job's picture. */
 void ld_comfy_write_images(const struct ld_comfy_job *comfy, const struct ld_job_view *view,
                            struct ld_buffer *out);
 /* An entry of /history: "ID": {...}. Only of jobs that have ended. */

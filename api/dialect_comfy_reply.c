@@ -31,8 +31,9 @@ void ld_comfy_write_images(const struct ld_comfy_job *comfy, const struct ld_job
     const char *type = strcmp(comfy->kind, "preview") == 0 ? "temp" : "output";
     ld_buffer_text(out, "{\"images\":[");
     for (uint32_t i = 0; i < view->image_count; i++)
-        ld_buffer_format(out, "%s{\"filename\":\"%s_%u.png\",\"subfolder\":\"\",\"type\":\"%s\"}",
-                         i ? "," : "", view->id, view->images[i].index, type);
+        ld_buffer_format(out, "%s{\"filename\":\"%s_%u%s\",\"subfolder\":\"\",\"type\":\"%s\"}",
+                         i ? "," : "", view->id, view->images[i].index,
+                         ld_picture_kind_ending(view->images[i].kind), type);
     ld_buffer_text(out, "]}");
 }
 

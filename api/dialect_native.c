@@ -370,7 +370,8 @@ enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_cont
     struct ld_problem *problem = &native->problem;
     struct ld_request *request = &native->request;
     if (request->upscale.present)
-        return ld_request_check_upscale(request, context ? context->limits : NULL, problem);
+        return ld_request_check_upscale(request, context ? context->limits : NULL,
+                                        &native->warnings, problem);
     if (context && context->names && context->names->model && request->model[0]) {
         const char *model = context->names->model(context->names->ctx, request->model);
         request->model = model ? model : request->model;

@@ -263,8 +263,12 @@ void ld_novelai_translate(struct ld_translation *t, struct ld_novelai_call *call
     put_sampling(&b);
     read_stream(&b);
     const char *format = text(&b, "image_format", "png");
-    if (strcmp(format, "png") != 0)
+    if (strcmp(format, "png") != 0 && strcmp(format, "webp") != 0) {
+        ld_translation_refuse(t, "/parameters/image_format", "image_format must be png or webp");
+    } else if (strcmp(format, "webp") == 0) {
         ld_recipe_put_string(&t->fields, "output.format", format);
+        ld_recipe_put_bool(&t->fields, "output.lossless", true); /* as the service's own are */
+    }
     note_pictures(&b, action);
     if (infill || strcmp(action, "img2img") == 0)
         put_picture(&b, infill);

@@ -21,12 +21,12 @@ struct ld_novelai_call {
 void ld_novelai_translate(struct ld_translation *t, struct ld_novelai_call *call);
 
 /*
- * The picture with NovelAI's text chunks in front of its own: Title, Description, Software, Source,
+ * The picture with NovelAI's texts in front of its own: Title, Description, Software, Source,
  * Generation time (0: equal requests give equal bytes), Comment.
- * Errors   LD_E_FORMAT (no PNG), LD_E_TOO_LARGE, LD_E_NOMEM.
+ * Errors   those of ld_picture_texts_add.
  */
 enum ld_code ld_novelai_sign(const struct ld_novelai_call *call, const struct ld_job_view *job,
-                             uint64_t seed, struct ld_span png, struct ld_buffer *out,
+                             uint64_t seed, struct ld_span file, struct ld_buffer *out,
                              struct ld_error *err) LD_MUST_USE;
 
 /* One event of a stream in the call's encoding: a preview (base64 of a PNG) or a finished picture
@@ -34,7 +34,7 @@ enum ld_code ld_novelai_sign(const struct ld_novelai_call *call, const struct ld
 struct ld_novelai_event {
     bool final;
     uint32_t sample, step;
-    struct ld_span base64, png; /* one of them */
+    struct ld_span base64, file; /* one of them */
 };
 void ld_novelai_write_event(const struct ld_novelai_call *call,
                             const struct ld_novelai_event *event, struct ld_buffer *out);

@@ -4,9 +4,9 @@
 #include "api/base64.h"
 #include "api/dialect_novelai.h"
 #include "runtime/base/json_find.h"
-#include "runtime/image/png_text.h"
+#include "runtime/image/picture_texts.h"
 
-enum { COMMENT_BYTES_MAX = 512 * 1024, HEADER_SIZE = 33 /* signature and IHDR */ };
+enum { COMMENT_BYTES_MAX = 512 * 1024 };
 
 /* ---- Metadata -------------------------------------------------------------------------------- */
 
@@ -56,14 +56,11 @@ static void write_comment(const struct ld_novelai_call *call, const struct ld_jo
 }
 
 enum ld_code ld_novelai_sign(const struct ld_novelai_call *call, const struct ld_job_view *job,
-                             uint64_t seed, struct ld_span png, struct ld_buffer *out,
+                             uint64_t seed, struct ld_span file, struct ld_buffer *out,
                              struct ld_error *err)
 {
     char prompt[LD_PROMPT_BYTES_MAX + 1];
     struct ld_buffer comment = ld_buffer_make(COMMENT_BYTES_MAX);
-    enum ld_code code = LD_OK;
-    if (png.size < HEADER_SIZE)
-        return LD_FAIL(err, LD_E_FORMAT, "not a PNG");
     if (!ld_json_find_string(ld_span_text(job->request_json), "/prompt", prompt, sizeof prompt))
         prompt[0] = '\0';
     write_comment(call, job, seed, &comment);
@@ -75,14 +72,9 @@ enum ld_code ld_novelai_sign(const struct ld_novelai_call *call, const struct ld
         {"Generation time", "0", false},
         {"Comment", comment.data && !comment.failed ? comment.data : "{}", false},
     };
-    ld_buffer_bytes(out, png.data, HEADER_SIZE);
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0] && code == LD_OK; i++)
-        if (texts[i].text[0])
-            code = ld_png_put_text(out, &texts[i], err);
-    ld_buffer_bytes(out, png.data + HEADER_SIZE, png.size - HEADER_SIZE);
+    const enum ld_code code =
+        ld_picture_texts_add(out, file, texts, sizeof texts / sizeof texts[0], err);
     ld_buffer_deinit(&comment);
-    if (code == LD_OK && out->failed)
-        return LD_FAIL(err, LD_E_NOMEM, "out of memory");
     return code;
 }
 
@@ -136,7 +128,7 @@ static void pack_event(const struct ld_novelai_call *call, const struct ld_novel
     pack_text(&map, "sigma");
     ld_buffer_bytes(&map, "\xCA\0\0\0", 5); /* float32 0: previews do not carry their sigma */
     pack_text(&map, "image");
-    struct ld_span picture = event->png;
+    struct ld_span picture = event->file;
     if (!event->final && ld_base64_decode(event->base64, &bytes, &err) == LD_OK)
         picture = ld_span_of(bytes.data, bytes.size);
     ld_buffer_byte(&map, (char)0xC6);
@@ -163,7 +155,7 @@ void ld_novelai_write_event(const struct ld_novelai_call *call,
         "\"gen_id\":\"%s\",\"sigma\":0.0,\"image\":\"",
         name, event->step, name, event->sample, event->step, call->gen_id);
     if (event->final)
-        ld_base64_encode(event->png, out);
+        ld_base64_encode(event->file, out);
     else
         ld_buffer_bytes(out, event->base64.data, event->base64.size);
     ld_buffer_text(out, "\"}\n\n");

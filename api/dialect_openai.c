@@ -200,7 +200,21 @@ static void read_words(const struct body *b)
         ld_translation_warn(b->t, "quality has no meaning here; steps has");
     if (member(b, "style"))
         ld_translation_warn(b->t, "style has no meaning here; the prompt has");
-    if (ld_body_number(b->t, &call->tree, b->root, "output_compression", 100) != 100)
+}
+
+/* What is called compression there is the quality that is kept. */
+static void put_output(const struct body *b)
+{
+    struct ld_openai_call *call = b->call;
+    const double kept = ld_body_number(b->t, &call->tree, b->root, "output_compression", 100);
+    call->format = text(b, "output_format", "png");
+    if (!(kept >= 0 && kept <= 100))
+        ld_translation_refuse(b->t, "/output_compression",
+                              "output_compression must be between 0 and 100");
+    else if (strcmp(call->format, "jpeg") == 0 || strcmp(call->format, "webp") == 0)
+        ld_recipe_put_integer(&b->t->fields, "output.quality",
+                              kept < 1 ? 1 : (int64_t)(kept + 0.5));
+    else if (kept < 100)
         ld_translation_warn(b->t, "output_compression has no meaning for PNG, which loses nothing");
 }
 
@@ -276,6 +290,7 @@ void ld_openai_translate(struct ld_translation *t, struct ld_openai_call *call)
     put_count(&b);
     put_size(&b);
     read_words(&b);
+    put_output(&b);
     read_stream(&b);
     put_loras(&b);
     if (call->kind != LD_OPENAI_GENERATE)

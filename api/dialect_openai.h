@@ -21,6 +21,7 @@ struct ld_openai_call {
     int64_t partial_images;
     int32_t default_steps; /* of the server's default model, to place the partial images */
     const char *size, *quality, *background; /* echoed; "auto" where absent */
+    const char *format;                      /* "png" where absent */
 };
 
 /* The texts of a form as a JSON object, its pictures into `call`. Errors as ld_multipart_next,
@@ -34,7 +35,7 @@ void ld_openai_translate(struct ld_translation *t, struct ld_openai_call *call);
 /* ---- Documents ------------------------------------------------------------------------------- */
 
 struct ld_openai_picture {
-    struct ld_span png;
+    struct ld_span file;
     const char *url; /* "" where the bytes are wanted */
 };
 
@@ -45,7 +46,7 @@ void ld_openai_write_result(const struct ld_openai_call *call, const struct ld_j
 void ld_openai_write_partial(const struct ld_openai_call *call, int64_t created_s, uint32_t index,
                              struct ld_span base64, struct ld_buffer *out);
 void ld_openai_write_completed(const struct ld_openai_call *call, const struct ld_image_view *image,
-                               int64_t created_s, struct ld_span png, struct ld_buffer *out);
+                               int64_t created_s, struct ld_span file, struct ld_buffer *out);
 void ld_openai_write_failed(const char *code, const char *sentence, struct ld_buffer *out);
 
 #endif

@@ -14,10 +14,11 @@ static void put_word(struct ld_buffer *out, const char *key, const char *value)
     ld_buffer_json_string(out, value);
 }
 
-static void put_facts(const struct ld_openai_call *call, const char *size, struct ld_buffer *out)
+static void put_facts(const struct ld_openai_call *call, const char *size, const char *format,
+                      struct ld_buffer *out)
 {
     put_word(out, "background", "opaque");
-    put_word(out, "output_format", "png");
+    put_word(out, "output_format", format);
     put_word(out, "quality", call->quality);
     put_word(out, "size", size);
 }
@@ -36,13 +37,13 @@ void ld_openai_write_result(const struct ld_openai_call *call, const struct ld_j
             ld_buffer_json_string(out, pictures[i].url);
         } else {
             ld_buffer_text(out, "{\"b64_json\":\"");
-            ld_base64_encode(pictures[i].png, out);
+            ld_base64_encode(pictures[i].file, out);
             ld_buffer_byte(out, '"');
         }
         ld_buffer_format(out, ",\"seed\":%llu}", (unsigned long long)job->images[i].seed);
     }
     ld_buffer_byte(out, ']');
-    put_facts(call, size, out);
+    put_facts(call, size, call->format, out);
     ld_buffer_byte(out, ',');
     ld_buffer_text(out, usage);
     ld_buffer_text(out, ",\"warnings\":");
@@ -51,33 +52,33 @@ void ld_openai_write_result(const struct ld_openai_call *call, const struct ld_j
 }
 
 static void begin_event(const struct ld_openai_call *call, const char *name, const char *size,
-                        int64_t created_s, struct ld_buffer *out)
+                        const char *format, int64_t created_s, struct ld_buffer *out)
 {
     const char *kind = call->kind == LD_OPENAI_GENERATE ? "image_generation" : "image_edit";
     ld_buffer_format(out, "event: %s.%s\ndata: {\"type\":\"%s.%s\",\"created_at\":%lld", kind, name,
                      kind, name, (long long)created_s);
-    put_facts(call, size, out);
+    put_facts(call, size, format, out);
 }
 
 void ld_openai_write_partial(const struct ld_openai_call *call, int64_t created_s, uint32_t index,
                              struct ld_span base64, struct ld_buffer *out)
 {
-    begin_event(call, "partial_image", call->size, created_s, out);
+    begin_event(call, "partial_image", call->size, "png", created_s, out); /* previews are */
     ld_buffer_format(out, ",\"partial_image_index\":%u,\"b64_json\":\"", index);
     ld_buffer_bytes(out, base64.data, base64.size);
     ld_buffer_text(out, "\"}\n\n");
 }
 
 void ld_openai_write_completed(const struct ld_openai_call *call, const struct ld_image_view *image,
-                               int64_t created_s, struct ld_span png, struct ld_buffer *out)
+                               int64_t created_s, struct ld_span file, struct ld_buffer *out)
 {
     char size[32] = "auto";
     (void)ld_fmt(size, sizeof size, "%dx%d", image->width, image->height);
-    begin_event(call, "completed", size, created_s, out);
+    begin_event(call, "completed", size, call->format, created_s, out);
     ld_buffer_byte(out, ',');
     ld_buffer_text(out, usage);
     ld_buffer_text(out, ",\"b64_json\":\"");
-    ld_base64_encode(png, out);
+    ld_base64_encode(file, out);
     ld_buffer_text(out, "\"}\n\n");
 }
 

@@ -5,7 +5,7 @@
 #ifndef LD_API_JOB_VIEW_H
 #define LD_API_JOB_VIEW_H
 
-#include "runtime/base/bytes.h"
+#include "runtime/image/picture_kind.h"
 
 enum ld_job_status {
     LD_JOB_QUEUED,
@@ -31,6 +31,7 @@ struct ld_image_view {
     uint64_t seed;
     const char *sha256;
     uint64_t bytes;
+    enum ld_picture_kind kind;
     bool partial; /* a cancelled job's last prediction */
 };
 

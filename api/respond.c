@@ -146,6 +146,7 @@ static void write_image(const char *job_id, const struct ld_image_view *image,
     put_seed(out, image->seed);
     put_text(out, "sha256", image->sha256);
     put_integer(out, "bytes", (int64_t)image->bytes);
+    put_text(out, "type", ld_picture_kind_type(image->kind));
     if (image->partial)
         put_bool(out, "partial", true);
     ld_buffer_byte(out, '}');

@@ -384,6 +384,7 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
     check_names(&check);
     check_limits(&check);
     check_ranges(&check);
+    ld_request_check_output(request, warnings, problem);
     warn(&check);
     return problem->item_count + problem->dropped > before ? problem->code : LD_OK;
 }
@@ -392,7 +393,7 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
 
 enum ld_code ld_request_check_upscale(const struct ld_request *request,
                                       const struct ld_request_limits *limits,
-                                      struct ld_problem *problem)
+                                      struct ld_warnings *warnings, struct ld_problem *problem)
 {
     uint32_t count;
     const struct ld_field *fields = ld_fields(&count);
@@ -410,6 +411,7 @@ enum ld_code ld_request_check_upscale(const struct ld_request *request,
         ld_problem_add(problem, LD_E_INVALID,
                        request->upscale.width > 0 ? "/upscale/height" : "/upscale/width",
                        "upscale.width and upscale.height must be given together");
+    ld_request_check_output(request, warnings, problem);
     if (limits)
         check_priority(request, limits, problem);
     return problem->code;

@@ -37,11 +37,20 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
 
 /*
  * The same for a request with `upscale`: what has no meaning beside it is refused by name.
- * Errors   the code of the first problem.
+ * `warnings` may be NULL. Errors   the code of the first problem.
  */
 enum ld_code ld_request_check_upscale(const struct ld_request *request,
                                       const struct ld_request_limits *limits,
+                                      struct ld_warnings *warnings,
                                       struct ld_problem *problem) LD_MUST_USE;
+
+/* `output` alone, which both of the above look at: a format that this build does not write, sides
+ * that it cannot say, what has no effect on it. `warnings` may be NULL. */
+void ld_request_check_output(const struct ld_request *request, struct ld_warnings *warnings,
+                             struct ld_problem *problem);
+/* Once a size is known that the request does not say; false after a problem. */
+bool ld_request_check_sides(const struct ld_request *request, int64_t width, int64_t height,
+                            struct ld_problem *problem);
 
 /*
  * Once the size of the picture to enlarge is known: upscale.width and upscale.height become what

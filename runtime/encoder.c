@@ -2,7 +2,6 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/clock.h"
-#include "runtime/image/png_write.h"
 
 #include <pthread.h>
 
@@ -26,7 +25,7 @@ struct ld_encoding *ld_encoding_create(void)
         return NULL;
     for (int i = 0; i < LD_ENCODING_TEXTS; i++)
         encoding->texts[i] = ld_buffer_make(TEXT_BYTES_MAX);
-    encoding->png = ld_buffer_make(LD_PNG_BYTES_MAX);
+    encoding->file = ld_buffer_make(LD_PNG_BYTES_MAX);
     return encoding;
 }
 
@@ -37,7 +36,7 @@ void ld_encoding_destroy(struct ld_encoding *encoding)
     ld_block_free(encoding->rgb, 3 * (size_t)encoding->width * (size_t)encoding->height);
     for (int i = 0; i < LD_ENCODING_TEXTS; i++)
         ld_buffer_deinit(&encoding->texts[i]);
-    ld_buffer_deinit(&encoding->png);
+    ld_buffer_deinit(&encoding->file);
     ld_heap_free(encoding);
 }
 
@@ -48,17 +47,17 @@ static void make(struct ld_encoding *encoding)
         {"prompt", encoding->texts[1].data, false},
         {"latentd", encoding->texts[2].data, true},
     };
-    const struct ld_png_image image = {
+    const struct ld_picture_image image = {
         .pixels = encoding->rgb,
         .width = encoding->width,
         .height = encoding->height,
         .channels = 3,
-        .compression = encoding->compression,
+        .form = encoding->form,
         .texts = texts,
         .text_count = encoding->texts_on ? LD_ENCODING_TEXTS : 0,
     };
     const int64_t start_us = ld_clock_monotonic_us();
-    encoding->code = ld_png_write(&encoding->png, &image, &encoding->err);
+    encoding->code = ld_picture_write(&encoding->file, &image, &encoding->err);
     encoding->spent_us = ld_clock_monotonic_us() - start_us;
 }
 

@@ -1,12 +1,12 @@
 /*
- * PNGs made beside the device: a decoded picture goes to a thread of the encoder's own, so that the
- * next pass does not wait for its compression. Pictures are made one after the other, in the order
- * they were given. Where no thread can be had, whoever gives one makes it.
+ * Files made beside the device: a decoded picture goes to a thread of the encoder's own, so that
+ * the next pass does not wait for its compression. Pictures are made one after the other, in the
+ * order they were given. Where no thread can be had, whoever gives one makes it.
  *
  *     ld_encoder_give(encoder, encoding);          // the encoder's until it is done
  *     while (!ld_encoder_done(encoder, encoding))  // or ld_encoder_wait
  *         work_on_something_else();
- *     use(encoding->code, &encoding->png);
+ *     use(encoding->code, &encoding->file);
  *
  * Source: kernels.md 10.
  */
@@ -14,20 +14,21 @@
 #define LD_RUNTIME_ENCODER_H
 
 #include "runtime/base/buffer.h"
+#include "runtime/image/picture_write.h"
 
 struct ld_encoder;
 
 enum { LD_ENCODING_TEXTS = 3 };
 
-/* A picture on its way to a PNG. Owns what it holds. */
+/* A picture on its way to its file. Owns what it holds. */
 struct ld_encoding {
     uint8_t *rgb; /* [height, width, 3], a block */
     int32_t width, height;
-    int32_t compression; /* of struct ld_png_image */
+    struct ld_picture_form form;
     bool texts_on;
     struct ld_buffer texts[LD_ENCODING_TEXTS]; /* parameters, prompt, latentd */
 
-    struct ld_buffer png; /* done, and `code` LD_OK */
+    struct ld_buffer file; /* done, and `code` LD_OK */
     enum ld_code code;
     struct ld_error err;
     int64_t spent_us;
@@ -52,7 +53,7 @@ bool ld_encoder_done(struct ld_encoder *encoder, const struct ld_encoding *encod
 void ld_encoder_wait(struct ld_encoder *encoder, const struct ld_encoding *encoding);
 
 /* Nobody wants it any more: it is destroyed, by the encoder where that has begun it. Nothing is
- * waited for: level 12 takes seconds for a large picture. */
+ * waited for: a large picture may take seconds. */
 void ld_encoder_drop(struct ld_encoder *encoder, struct ld_encoding *encoding);
 
 #endif

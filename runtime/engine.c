@@ -1,8 +1,8 @@
 /*
  * The engine's loop. A tick does one unit of work, chosen so that a new job waits for one step at
- * most: first what has ended (jobs, PNGs that were made meanwhile), then the texts of jobs that
+ * most: first what has ended (jobs, files that were made meanwhile), then the texts of jobs that
  * have just come, then pictures that only need decoding, then one batched UNet pass led by the
- * session that has waited longest. Where PNGs are all that is left, it waits for one.
+ * session that has waited longest. Where files are all that is left, it waits for one.
  */
 #include "runtime/engine_state.h"
 
@@ -133,7 +133,7 @@ bool ld_engine_busy(const struct ld_engine *engine)
     return engine->jobs != NULL;
 }
 
-/* Its pictures that only lack their PNG are whole. */
+/* Its pictures that only lack their file are whole. */
 static void hand_out_finished(struct ld_job *job)
 {
     struct ld_error err = {0};
@@ -274,7 +274,7 @@ static void run_vae(struct ld_engine *engine, struct ld_session *session,
     ld_engine_settle(engine, session->job, code, &err);
 }
 
-/* A picture whose PNG has been made meanwhile. */
+/* A picture whose file has been made meanwhile. */
 static bool hand_out_one(struct ld_engine *engine)
 {
     struct ld_error err = {0};
@@ -308,7 +308,7 @@ static struct ld_session *encoding_session(const struct ld_engine *engine, uint3
     return first;
 }
 
-/* Nothing is left to do, in the second engine neither, but to wait for a PNG. */
+/* Nothing is left to do, in the second engine neither, but to wait for a file. */
 static void await_encoder(const struct ld_engine *engine)
 {
     uint32_t count;

@@ -69,8 +69,8 @@ struct ld_engine_image {
     uint32_t index;
     uint64_t seed;
     int32_t width, height;
-    struct ld_span png; /* borrowed for the call */
-    bool partial;       /* a cancelled job's last prediction */
+    struct ld_span file; /* borrowed for the call */
+    bool partial;        /* a cancelled job's last prediction */
 };
 
 struct ld_engine_report {
@@ -86,7 +86,7 @@ struct ld_engine_report {
 /* Owned by the caller until on_done returned. Any callback may be NULL. */
 struct ld_engine_job {
     const struct ld_request *request;     /* borrowed until on_done */
-    struct ld_span init_image, init_mask; /* PNG bytes, borrowed until on_done; empty if none */
+    struct ld_span init_image, init_mask; /* files, borrowed until on_done; empty if none */
     uint64_t share; /* encoded texts are shared among jobs of one number only (robustness.md P7) */
     void *ctx;
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);

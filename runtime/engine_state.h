@@ -6,7 +6,7 @@
 #include "runtime/estimate.h"
 #include "runtime/gpu/device.h"
 
-enum { LD_ENCODINGS_MAX = 4 };        /* pictures that wait for their PNG; decoding waits then */
+enum { LD_ENCODINGS_MAX = 4 };        /* pictures that wait for their file; decoding waits then */
 enum { LD_SESSIONS_ACTIVE_MAX = 32 }; /* two rows each fill the largest batch */
 
 struct ld_engine {

@@ -17,7 +17,7 @@ enum ld_session_phase {
     LD_SESSION_SAMPLING,
     LD_SESSION_UPSCALING, /* first pass done, the second one not yet set up */
     LD_SESSION_DECODING,
-    LD_SESSION_ENCODING,  /* decoded; the encoder makes its PNG */
+    LD_SESSION_ENCODING,  /* decoded; the encoder makes its file */
     LD_SESSION_ELSEWHERE, /* painted again in a wider type, by another engine */
     LD_SESSION_DONE
 };
@@ -206,7 +206,7 @@ enum ld_code ld_session_decode_partial(struct ld_session *session,
                                        struct ld_error *err) LD_MUST_USE;
 /* Whether the encoder has done with it. */
 bool ld_session_encoded(const struct ld_session *session);
-/* The PNG to on_image; waits for the encoder. Errors   its own. */
+/* The file to on_image; waits for the encoder. Errors   its own. */
 enum ld_code ld_session_hand_out(struct ld_session *session, bool partial,
                                  struct ld_error *err) LD_MUST_USE;
 /* Nobody wants the picture any more. */

@@ -123,7 +123,7 @@ void ld_session_preview(struct ld_session *session)
             .seed = ld_noise_seed_of(&job->request, session->image),
             .width = width,
             .height = height,
-            .png = ld_span_of(png.data, png.size),
+            .file = ld_span_of(png.data, png.size),
             .partial = true,
         };
         job->given.on_preview(job->given.ctx, &image);

@@ -33,13 +33,13 @@ enum ld_code ld_session_enlarge(struct ld_session *session, struct ld_error *err
         const struct ld_engine_image image = {
             .width = done.width,
             .height = done.height,
-            .png = ld_span_of(done.png.data, done.png.size),
+            .file = ld_span_of(done.file.data, done.file.size),
         };
         session->phase = LD_SESSION_DONE;
         ld_job_tell_progress(job, session, LD_PHASE_DECODE);
         if (job->given.on_image)
             job->given.on_image(job->given.ctx, &image);
     }
-    ld_buffer_deinit(&done.png);
+    ld_buffer_deinit(&done.file);
     return code;
 }

@@ -192,7 +192,9 @@ struct ld_request {
     enum ld_preview_decoder preview_decoder;
     const char *webhook_url;   /* "": none */
     uint32_t webhook_events;   /* bit i: word i of its row; 0: not given */
-    const char *output_format; /* "png" */
+    const char *output_format; /* "png", "webp", "jpeg" */
+    int32_t output_quality;    /* 0: default, 1..100 */
+    bool output_lossless;
     bool metadata_full;
     int32_t compression; /* 0: default, 1..12 libdeflate */
     enum ld_tristate cancel_on_disconnect;

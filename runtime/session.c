@@ -1,6 +1,6 @@
 /*
- * One picture from its first noise to PNG bytes: first pass, optional second pass at a larger size,
- * decoding, the guard against broken pictures, and the metadata.
+ * One picture from its first noise to its file's bytes: first pass, optional second pass at a
+ * larger size, decoding, the guard against broken pictures, and the metadata.
  */
 #include "runtime/job.h"
 
@@ -328,7 +328,7 @@ static enum ld_code write_texts(const struct ld_session *session, bool partial,
     const bool failed = infotext->failed || graph->failed || own->failed || adapters.failed;
     ld_buffer_deinit(&adapters);
     encoding->texts_on = request.metadata_full;
-    encoding->compression = request.compression;
+    encoding->form = ld_picture_form_of(&request);
     return failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory for the metadata") : LD_OK;
 }
 
@@ -389,7 +389,7 @@ enum ld_code ld_session_hand_out(struct ld_session *session, bool partial, struc
             .seed = ld_noise_seed_of(&job->request, session->image),
             .width = encoding->width,
             .height = encoding->height,
-            .png = ld_span_of(encoding->png.data, encoding->png.size),
+            .file = ld_span_of(encoding->file.data, encoding->file.size),
             .partial = partial,
         };
         if (job->given.on_image)

@@ -2,6 +2,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/fsx.h"
+#include "runtime/image/picture_kind.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    NAME_SIZE = 2 + 1 + 64 + 4 + 1, /* "aa/<sha256>.png" */
+    NAME_SIZE = 2 + 1 + 64 + 5 + 1, /* "aa/<sha256>.webp" */
     SWEEP_FILES_MAX = 1000000
 };
 
@@ -43,9 +44,9 @@ static bool hash_valid(const char *sha256)
     return true;
 }
 
-static void name_of(const char *sha256, char name[NAME_SIZE])
+static void name_of(const char *sha256, enum ld_picture_kind kind, char name[NAME_SIZE])
 {
-    (void)ld_fmt(name, NAME_SIZE, "%.2s/%s.png", sha256, sha256);
+    (void)ld_fmt(name, NAME_SIZE, "%.2s/%s%s", sha256, sha256, ld_picture_kind_ending(kind));
 }
 
 /* "00" to "ff": made and flushed once, so that publishing never has to. */
@@ -163,11 +164,18 @@ static enum ld_code open_shelf(struct ld_blobs *blobs, const char *sha256, int *
                : LD_FAIL_OS(err, ld_fsx_code(os_code), os_code, "a picture could not be stored");
 }
 
-static bool exists_with_size(const struct ld_blobs *blobs, const char *name, size_t size)
+/* Under any ending. */
+static bool exists_with_size(const struct ld_blobs *blobs, const char *sha256, size_t size)
 {
-    struct stat info;
-    return fstatat(blobs->dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode) &&
-           info.st_size >= 0 && (size_t)info.st_size == size;
+    for (int kind = 0; kind < LD_PICTURE_KINDS; kind++) {
+        char name[NAME_SIZE];
+        struct stat info;
+        name_of(sha256, (enum ld_picture_kind)kind, name);
+        if (fstatat(blobs->dir_fd, name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(info.st_mode) && info.st_size >= 0 && (size_t)info.st_size == size)
+            return true;
+    }
+    return false;
 }
 
 enum ld_code ld_blob_publish(struct ld_blobs *blobs, struct ld_span bytes,
@@ -177,12 +185,12 @@ enum ld_code ld_blob_publish(struct ld_blobs *blobs, struct ld_span bytes,
     char tmp_name[LD_ID_SIZE];
     int shelf_fd = -1;
     ld_sha256_hex(bytes, sha256);
-    name_of(sha256, name);
+    name_of(sha256, ld_picture_kind_of(bytes), name);
     enum ld_code code = take_hold(blobs, sha256, err);
     if (code != LD_OK)
         return code;
     /* A final name was renamed into place after its flush: what is there is whole. */
-    if (exists_with_size(blobs, name, bytes.size))
+    if (exists_with_size(blobs, sha256, bytes.size))
         return LD_OK;
     code = open_shelf(blobs, sha256, &shelf_fd, err);
     if (code == LD_OK) {
@@ -204,8 +212,11 @@ enum ld_code ld_blob_open(struct ld_blobs *blobs, const char *sha256, int *fd, u
     *fd = -1;
     if (!hash_valid(sha256))
         return LD_FAIL(err, LD_E_INVALID, "not the hash of a picture");
-    name_of(sha256, name);
-    const enum ld_code code = ld_fsx_open_beneath(blobs->dir_fd, name, fd, err);
+    enum ld_code code = LD_E_NOT_FOUND;
+    for (int kind = 0; kind < LD_PICTURE_KINDS && code == LD_E_NOT_FOUND; kind++) {
+        name_of(sha256, (enum ld_picture_kind)kind, name);
+        code = ld_fsx_open_beneath(blobs->dir_fd, name, fd, err);
+    }
     if (code != LD_OK)
         return code;
     if (fstat(*fd, &info) != 0 || info.st_size < 0) {
@@ -232,13 +243,16 @@ enum ld_code ld_blob_read(struct ld_blobs *blobs, const char *sha256, struct ld_
 
 void ld_blob_remove(struct ld_blobs *blobs, const char *sha256)
 {
-    char name[NAME_SIZE];
     if (!hash_valid(sha256))
         return;
-    name_of(sha256, name);
     pthread_mutex_lock(&blobs->lock);
-    if (!*find_hold(blobs, sha256) && !blobs->referenced(blobs->ctx, sha256))
-        (void)unlinkat(blobs->dir_fd, name, 0);
+    if (!*find_hold(blobs, sha256) && !blobs->referenced(blobs->ctx, sha256)) {
+        for (int kind = 0; kind < LD_PICTURE_KINDS; kind++) {
+            char name[NAME_SIZE];
+            name_of(sha256, (enum ld_picture_kind)kind, name);
+            (void)unlinkat(blobs->dir_fd, name, 0);
+        }
+    }
     pthread_mutex_unlock(&blobs->lock);
 }
 
@@ -283,7 +297,10 @@ static bool sweep_temporary(struct ld_blobs *blobs, int folder_fd, const char *n
 static bool sweep_blob(struct ld_blobs *blobs, int folder_fd, const char *name)
 {
     char sha256[LD_SHA256_HEX_SIZE];
-    if (strlen(name) != 64 + 4 || strcmp(name + 64, ".png") != 0)
+    bool ours = false;
+    for (int kind = 0; kind < LD_PICTURE_KINDS && strlen(name) > 64; kind++)
+        ours = ours || strcmp(name + 64, ld_picture_kind_ending((enum ld_picture_kind)kind)) == 0;
+    if (!ours)
         return false;
     (void)ld_fmt(sha256, sizeof sha256, "%.64s", name);
     if (!hash_valid(sha256))

@@ -1,9 +1,10 @@
 /*
- * Content-addressed pictures on disk: DIR/<aa>/<sha256>.png, published atomically. A blob belongs
- * to whoever refers to it in the job store; a file nobody refers to is removed when its last
- * reference goes, or swept at the next start.
+ * Content-addressed pictures on disk: DIR/<aa>/<sha256>.png, .jpg or .webp, published atomically.
+ * (Older stores call every kind .png: any of the endings is found.) A blob belongs to whoever
+ * refers to it in the job store; a file nobody refers to is removed when its last reference goes,
+ * or swept at the next start.
  *
- *     ld_blob_publish(blobs, png, sha256, &err);   // held: nobody may remove it
+ *     ld_blob_publish(blobs, file, sha256, &err);   // held: nobody may remove it
  *     ld_store_image_add(...)                      // referenced
  *     ld_blob_let_go(blobs, sha256);
  */

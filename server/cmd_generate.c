@@ -130,12 +130,12 @@ static void tell_image(struct run *run, const struct ld_engine_image *image, con
     if (run->args->json) {
         char digest[LD_SHA256_HEX_SIZE];
         struct ld_buffer line = ld_buffer_make(16 * 1024);
-        ld_sha256_hex(image->png, digest);
+        ld_sha256_hex(image->file, digest);
         ld_buffer_format(&line,
                          "{\"event\":\"image\",\"index\":%u,\"seed\":%llu,\"width\":%d,"
                          "\"height\":%d,\"bytes\":%zu,\"sha256\":\"%s\",\"file\":",
                          image->index, (unsigned long long)image->seed, image->width, image->height,
-                         image->png.size, digest);
+                         image->file.size, digest);
         ld_buffer_json_string(&line, path);
         ld_buffer_text(&line, "}");
         if (!line.failed)
@@ -160,17 +160,17 @@ static void on_image(void *ctx, const struct ld_engine_image *told)
         return;
     if (run->pictures) {
         of_sweep.index = run->cell;
-        run->code = ld_sweep_keep(run->pictures, run->cell, image->png, &run->err);
+        run->code = ld_sweep_keep(run->pictures, run->cell, image->file, &run->err);
     }
     if (run->replay)
-        ld_buffer_bytes(&run->painted, image->png.data, image->png.size);
+        ld_buffer_bytes(&run->painted, image->file.data, image->file.size);
     if (run->code != LD_OK)
         return;
     if (!output_name(run->args, image->index, run->pictures || run->args->request.images > 1, path,
                      sizeof path))
         run->code = LD_FAIL(&run->err, LD_E_INVALID, "the output's name is too long");
     else
-        run->code = ld_cmd_write_file(path, image->png, &run->err);
+        run->code = ld_cmd_write_file(path, image->file, &run->err);
     if (run->code == LD_OK) {
         run->written++;
         tell_image(run, image, path);
@@ -392,7 +392,7 @@ static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
     if (code == LD_OK)
         code = paint_here(run, args, requests, cells, image, mask);
     if (code == LD_OK)
-        code = ld_sweep_sheet(&args->sweep, run->pictures, &sheet, &run->err);
+        code = ld_sweep_sheet(&args->sweep, &args->request, run->pictures, &sheet, &run->err);
     if (code == LD_OK)
         code = ld_cmd_write_file(args->output, ld_span_of(sheet.data, sheet.size), &run->err);
     ld_progress_bar_clear(&run->bar);
@@ -615,6 +615,8 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
         run.replay = &replay;
         code = begin_replay(&run, args, arena, err);
     }
+    if (!args->output)
+        args->output = ld_cmd_default_output(&args->request);
     if (code == LD_OK && args->mask_path && !args->init_path)
         code = LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
     if (code == LD_OK && args->request.init.present && !args->init_path && !args->server[0])

@@ -3,6 +3,7 @@
 #include "config/folders.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/cache_folder.h"
+#include "server/cmd_output.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -25,7 +26,9 @@ struct own_flag {
 static const struct own_flag own_flags[] = {
     {"model", OWN_TEXT, AT(engine.model_path), "FILE|NAME",
      "checkpoint (.safetensors or diffusers folder), or its name in --model-dir"},
-    {"output", OWN_TEXT, AT(output), "FILE", "where the picture goes; several get -0, -1, ..."},
+    {"output", OWN_TEXT, AT(output), "FILE",
+     "where the picture goes, PNG, WebP (.webp) or JPEG (.jpg) by its ending; several get -0, -1, "
+     "..."},
     {"vocab", OWN_TEXT, AT(engine.vocab_path), "FILE",
      "CLIP vocabulary, for checkpoints without their own"},
     {"model-dir", OWN_TEXT, AT(engine.model_dir), "DIR", "folder of checkpoints"},
@@ -146,7 +149,6 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
                                              .backend = "auto",
                                              .precision = "fp16",
                                              .stream_weights = "auto"};
-    args->output = "out.png";
     args->server = "";
     args->key = "";
     ld_request_default(&args->request);
@@ -189,6 +191,9 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
         if (code != LD_OK)
             return code;
     }
+    if (args->output && !args->replay &&
+        ld_cmd_take_format(&args->request, arena, args->output, err) != LD_OK)
+        return err->code;
     struct ld_engine_config *engine = &args->engine;
     ld_folders_beside(engine->model_dir, engine->model_path, arena, &engine->adapter_dir,
                       &engine->embedding_dir, &engine->vae_dir, &engine->wildcard_dir);

@@ -10,7 +10,7 @@
 /* Texts point into argv. */
 struct ld_generate_args {
     struct ld_engine_config engine;
-    const char *output; /* -o, "out.png" */
+    const char *output; /* -o; NULL: by the format, ld_cmd_default_output */
     const char *replay; /* a picture to paint again; NULL: none */
     const char *server, *key;
     const char *init_path, *mask_path; /* NULL: none */

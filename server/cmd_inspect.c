@@ -95,7 +95,7 @@ int ld_cmd_inspect(int argc, char **argv)
     static const char usage[] =
         "usage: latentd inspect FILE [--json]\n"
         "       latentd inspect MODEL --has-vocabulary\n"
-        "Tells what a checkpoint, diffusers folder, adapter, embedding or PNG is. With\n"
+        "Tells what a checkpoint, diffusers folder, adapter, embedding or picture is. With\n"
         "--has-vocabulary it prints nothing: status 0 if the model needs no installed CLIP\n"
         "vocabulary, else 1.\n";
     struct options options = {0};

@@ -1,6 +1,7 @@
 #include "server/cmd_output.h"
 
 #include "runtime/base/fsx.h"
+#include "runtime/image/picture_kind.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -29,4 +30,22 @@ enum ld_code ld_cmd_write_file(const char *path, struct ld_span bytes, struct ld
     const int why = err->frame_count > 0 ? err->frames[0].os_code : 0;
     return LD_FAIL_OS(err, code, why, "'%.200s' cannot be written%s%s", path, why ? ": " : "",
                       why ? strerror(why) : "");
+}
+
+enum ld_code ld_cmd_take_format(struct ld_request *request, struct ld_arena *arena,
+                                const char *path, struct ld_error *err)
+{
+    enum ld_picture_kind kind;
+    if (ld_request_has(request, "output.format") || !ld_picture_kind_of_path(path, &kind) ||
+        kind == LD_PICTURE_PNG)
+        return LD_OK;
+    return ld_request_set_text(request, arena, "output.format", ld_picture_kind_name(kind), err);
+}
+
+const char *ld_cmd_default_output(const struct ld_request *request)
+{
+    static const char *const names[LD_PICTURE_KINDS] = {"out.png", "out.jpg", "out.webp"};
+    enum ld_picture_kind kind = LD_PICTURE_PNG;
+    (void)ld_picture_kind_find(request->output_format, &kind);
+    return names[kind];
 }

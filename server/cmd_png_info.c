@@ -5,7 +5,8 @@
  */
 #include "config/limits.h"
 #include "runtime/base/fsx.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_header.h"
+#include "runtime/image/picture_texts.h"
 #include "runtime/model/inspect.h"
 #include "server/cmd.h"
 
@@ -34,17 +35,25 @@ static void add_note(struct ld_buffer *notes, const char *sentence)
     ld_buffer_byte(notes, ']');
 }
 
+/* What a file says is read also where this build cannot decode its pixels. */
+static enum ld_code check_header(struct ld_span file, struct ld_error *err)
+{
+    struct ld_picture_header header;
+    return ld_picture_kind_built(ld_picture_kind_of(file))
+               ? ld_picture_check_header(&header, file, err)
+               : LD_OK;
+}
+
 /* A recipe that cannot be read does not hide the texts: it becomes a note. */
 static enum ld_code read_picture(struct picture *picture, const char *path, struct ld_error *err)
 {
-    struct ld_png_header header;
     struct ld_error why = {0};
     enum ld_code code = ld_fsx_read_file(path, &picture->bytes, err);
-    const struct ld_span png = ld_span_of(picture->bytes.data, picture->bytes.size);
+    const struct ld_span file = ld_span_of(picture->bytes.data, picture->bytes.size);
     if (code == LD_OK)
-        code = ld_png_check_header(&header, png, false, err);
+        code = check_header(file, err);
     if (code == LD_OK)
-        code = ld_png_texts_read(&picture->texts, &picture->arena, png, false, err);
+        code = ld_picture_texts_read(&picture->texts, &picture->arena, file, false, err);
     if (code != LD_OK)
         return code;
     code = ld_recipe_read(&picture->recipe, &picture->texts, &why);
@@ -94,8 +103,10 @@ static enum ld_code show(const char *path, bool json, struct ld_error *err)
 
 int ld_cmd_png_info(int argc, char **argv)
 {
-    static const char usage[] = "usage: latentd png-info FILE [--json]\n"
-                                "Shows the texts of a PNG and the request that they amount to.\n";
+    static const char usage[] =
+        "usage: latentd png-info FILE [--json]\n"
+        "Shows the texts of a picture (PNG, JPEG, WebP) and the request that they amount\n"
+        "to.\n";
     const char *path = NULL;
     bool json = false;
     for (int i = 1; i < argc; i++) {

@@ -3,7 +3,8 @@
 #include "api/dialect_native.h"
 #include "runtime/base/fsx.h"
 #include "runtime/base/json_find.h"
-#include "runtime/image/png_read.h"
+#include "runtime/image/picture_read.h"
+#include "runtime/image/picture_texts.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,16 +18,16 @@ static struct ld_span bytes_of(const struct ld_buffer *buffer)
 
 enum ld_code ld_replay_open(struct ld_replay *replay, const char *path, struct ld_error *err)
 {
-    struct ld_png_header header;
+    struct ld_picture_header header;
     memset(replay, 0, sizeof *replay);
     ld_arena_init(&replay->arena, "replay", ARENA_BYTES_MAX);
-    replay->png = ld_buffer_make(PICTURE_BYTES_MAX);
-    if (ld_fsx_read_file(path, &replay->png, err) != LD_OK)
+    replay->file = ld_buffer_make(PICTURE_BYTES_MAX);
+    if (ld_fsx_read_file(path, &replay->file, err) != LD_OK)
         return LD_FAIL(err, err->code, "'%.200s' cannot be read", path);
-    if (ld_png_check_header(&header, bytes_of(&replay->png), false, err) != LD_OK)
-        return LD_FAIL(err, err->code, "'%.200s' is not a PNG that can be read here", path);
+    if (ld_picture_check_header(&header, bytes_of(&replay->file), err) != LD_OK)
+        return LD_FAIL(err, err->code, "'%.200s' is not a picture that can be read here", path);
     enum ld_code code =
-        ld_png_texts_read(&replay->texts, &replay->arena, bytes_of(&replay->png), false, err);
+        ld_picture_texts_read(&replay->texts, &replay->arena, bytes_of(&replay->file), false, err);
     if (code == LD_OK)
         code = ld_recipe_read(&replay->recipe, &replay->texts, err);
     if (code == LD_OK && replay->recipe.source == LD_RECIPE_NONE)
@@ -37,7 +38,7 @@ enum ld_code ld_replay_open(struct ld_replay *replay, const char *path, struct l
 void ld_replay_close(struct ld_replay *replay)
 {
     ld_recipe_deinit(&replay->recipe);
-    ld_buffer_deinit(&replay->png);
+    ld_buffer_deinit(&replay->file);
     ld_arena_deinit(&replay->arena);
 }
 
@@ -178,17 +179,17 @@ enum ld_code ld_replay_compare(const struct ld_replay *replay, struct ld_span pa
     struct ld_recipe recipe = {0};
     struct ld_picture old = {0};
     struct ld_picture new = {0};
-    *identical = ld_span_equal(bytes_of(&replay->png), painted);
+    *identical = ld_span_equal(bytes_of(&replay->file), painted);
     if (*identical)
         return LD_OK;
     ld_arena_init(&arena, "replay", ARENA_BYTES_MAX);
-    enum ld_code code = ld_png_texts_read(&texts, &arena, painted, false, err);
+    enum ld_code code = ld_picture_texts_read(&texts, &arena, painted, false, err);
     if (code == LD_OK)
         code = ld_recipe_read(&recipe, &texts, err);
     if (code == LD_OK)
-        code = ld_png_read(&old, bytes_of(&replay->png), 0, err);
+        code = ld_picture_read(&old, bytes_of(&replay->file), err);
     if (code == LD_OK)
-        code = ld_png_read(&new, painted, 0, err);
+        code = ld_picture_read(&new, painted, err);
     if (code == LD_OK) {
         compare_pixels(&old, &new, out);
         compare_facts(replay, &texts, &recipe, out);

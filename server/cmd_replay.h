@@ -10,15 +10,15 @@
 
 struct ld_replay {
     struct ld_arena arena;
-    struct ld_buffer png;
+    struct ld_buffer file;
     struct ld_png_texts texts;
     struct ld_recipe recipe;
 };
 
 /*
  * Owner    ld_replay_close, also after an error.
- * Errors   LD_E_IO, LD_E_FORMAT (no PNG, or its recipe is damaged), LD_E_NOT_FOUND (it does not say
- *          how it was made), LD_E_TOO_LARGE, LD_E_NOMEM.
+ * Errors   LD_E_IO, LD_E_FORMAT (no picture, or its recipe is damaged), LD_E_NOT_FOUND (it does not
+ * say how it was made), LD_E_TOO_LARGE, LD_E_NOMEM.
  */
 enum ld_code ld_replay_open(struct ld_replay *replay, const char *path,
                             struct ld_error *err) LD_MUST_USE;
@@ -35,7 +35,7 @@ bool ld_replay_unmapped(const struct ld_replay *replay, uint32_t index, char *ou
 /*
  * Compare with the picture painted anew. Each difference becomes a sentence, appended to `out` as
  * JSON strings with commas between.
- * Errors   those of reading PNGs.
+ * Errors   those of reading pictures.
  */
 enum ld_code ld_replay_compare(const struct ld_replay *replay, struct ld_span painted,
                                bool *identical, struct ld_buffer *out,

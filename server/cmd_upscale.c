@@ -18,14 +18,18 @@ enum { ARENA_BYTES = 1 << 20, FLAG_SIZE = 64 };
 static const char usage[] =
     "usage: latentd upscale FILE [OPTION]...\n"
     "Enlarges a picture (PNG, JPEG, WebP) by a filter, without a model.\n\n"
-    "  -o, --output FILE       where the result goes; upscaled.png if absent\n"
+    "  -o, --output FILE       where the result goes; upscaled.png if absent. Its ending\n"
+    "                          (.png, .webp, .jpg) is the format, unless --format is given\n"
     "      --scale N           times each side (1..8); 2 if absent\n"
     "      --width N           width of the result, with --height in place of --scale\n"
     "      --height N          height of the result\n"
     "      --resize WORD       stretch, crop, pad or cover: how the picture comes to that size\n"
     "      --upscaler WORD     pixel-lanczos, pixel-bicubic, pixel-bilinear, pixel-area,\n"
     "                          pixel-nearest-exact\n"
-    "      --compression N     deflate level 1..12\n"
+    "      --format WORD       png, webp or jpeg\n"
+    "      --quality N         1..100, of jpeg and of webp that is not lossless; 90 if absent\n"
+    "      --lossless          webp that keeps every bit\n"
+    "      --compression N     deflate level of png, 1..12\n"
     "      --metadata WORD     full or none: text written into the picture\n"
     "  -h, --help              this text\n";
 
@@ -40,7 +44,7 @@ struct arguments {
 static const char *field_of(const char *flag)
 {
     static const char *const own[] = {"scale", "width", "height", "resize", "upscaler"};
-    static const char *const file[] = {"compression", "metadata"};
+    static const char *const file[] = {"format", "quality", "lossless", "compression", "metadata"};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
         if (strcmp(flag, own[i]) == 0)
             return "upscale";
@@ -87,7 +91,8 @@ static enum ld_code parse(struct arguments *args, int argc, char **argv, struct 
         const char *equals = strchr(word, '=');
         const char *name = strncmp(word, "--", 2) == 0 ? word + 2 : word + 1;
         const size_t size = equals ? (size_t)(equals - name) : strlen(name);
-        const char *value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
+        const bool alone = size == 8 && strncmp(name, "lossless", size) == 0;
+        const char *value = equals ? equals + 1 : alone ? "true" : i + 1 < argc ? argv[++i] : NULL;
         if (!ld_fmt(flag, sizeof flag, "%.*s", (int)(size < FLAG_SIZE ? size : FLAG_SIZE - 1),
                     strcmp(word, "-o") == 0 ? "output" : name))
             return LD_FAIL(err, LD_E_INVALID, "there is no such flag");
@@ -96,7 +101,9 @@ static enum ld_code parse(struct arguments *args, int argc, char **argv, struct 
         if (set_flag(args, flag, value, err) != LD_OK)
             return err->code;
     }
-    return args->input ? LD_OK : LD_FAIL(err, LD_E_INVALID, "a picture is needed");
+    if (!args->input)
+        return LD_FAIL(err, LD_E_INVALID, "a picture is needed");
+    return ld_cmd_take_format(&args->request, &args->arena, args->output, err);
 }
 
 /* The first sentence of a problem. */
@@ -123,20 +130,24 @@ static enum ld_code enlarge(struct arguments *args, struct ld_error *err)
     struct ld_problem problem;
     struct ld_upscaled done = {0};
     struct ld_buffer bytes = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
+    struct ld_warnings warnings = {.arena = &args->arena};
     ld_problem_init(&problem, &args->arena);
     enum ld_code code = read_picture(args->input, &bytes, &header, err);
     const struct ld_span picture = ld_span_of(bytes.data, bytes.size);
-    if (code == LD_OK && (ld_request_check_upscale(&args->request, NULL, &problem) != LD_OK ||
-                          ld_request_settle_upscale(&args->request, header.width, header.height,
-                                                    NULL, &problem) != LD_OK))
+    if (code == LD_OK &&
+        (ld_request_check_upscale(&args->request, NULL, &warnings, &problem) != LD_OK ||
+         ld_request_settle_upscale(&args->request, header.width, header.height, NULL, &problem) !=
+             LD_OK))
         code = refuse(&problem, err);
+    for (uint32_t i = 0; code == LD_OK && i < warnings.count; i++)
+        fprintf(stderr, "latentd: note: %s\n", warnings.items[i]);
     if (code == LD_OK)
         code = ld_picture_upscale(&done, &args->request, picture, err);
     if (code == LD_OK)
-        code = ld_cmd_write_file(args->output, ld_span_of(done.png.data, done.png.size), err);
+        code = ld_cmd_write_file(args->output, ld_span_of(done.file.data, done.file.size), err);
     if (code == LD_OK)
         printf("%s: %dx%d\n", args->output, done.width, done.height);
-    ld_buffer_deinit(&done.png);
+    ld_buffer_deinit(&done.file);
     ld_buffer_deinit(&bytes);
     return code;
 }

@@ -49,7 +49,7 @@ static enum ld_code deliver_image(const struct ld_supervisor_config *config,
     enum ld_code code = ld_message_image_decode(&image, payload, err);
     if (code != LD_OK)
         return code;
-    code = ld_blob_publish(config->blobs, image.png, sha256, err);
+    code = ld_blob_publish(config->blobs, image.file, sha256, err);
     if (code != LD_OK)
         return code;
     const struct ld_image_view view = {
@@ -58,7 +58,8 @@ static enum ld_code deliver_image(const struct ld_supervisor_config *config,
         .height = (int32_t)image.height,
         .seed = image.seed,
         .sha256 = sha256,
-        .bytes = image.png.size,
+        .bytes = image.file.size,
+        .kind = ld_picture_kind_of(image.file),
         .partial = image.partial,
     };
     code = ld_store_image_add(config->store, job->id, job->token, &view, err);
@@ -67,7 +68,7 @@ static enum ld_code deliver_image(const struct ld_supervisor_config *config,
         ld_blob_remove(config->blobs, sha256);
     if (code == LD_OK) {
         ld_metrics_add(config->metrics, LD_COUNT_IMAGES, 1);
-        ld_metrics_add(config->metrics, LD_COUNT_IMAGE_BYTES, image.png.size);
+        ld_metrics_add(config->metrics, LD_COUNT_IMAGE_BYTES, image.file.size);
     }
     return code;
 }
@@ -376,10 +377,10 @@ static bool take_progress(struct ld_supervisor *supervisor, struct ld_slot *slot
 
 /* Some clients do not follow events but ask now and then. */
 static void keep_preview(struct ld_supervisor *supervisor, struct ld_slot_job *job,
-                         struct ld_span png)
+                         struct ld_span file)
 {
-    struct ld_buffer copy = ld_buffer_make(png.size + 1);
-    ld_buffer_bytes(&copy, png.data, png.size);
+    struct ld_buffer copy = ld_buffer_make(file.size + 1);
+    ld_buffer_bytes(&copy, file.data, file.size);
     if (copy.failed) { /* the one before stays */
         ld_buffer_deinit(&copy);
         return;
@@ -401,9 +402,10 @@ static bool take_preview(struct ld_supervisor *supervisor, struct ld_slot *slot,
     struct ld_slot_job *job = ld_slot_job_find(slot, frame->job_id, frame->token);
     if (!job)
         return true;
-    keep_preview(supervisor, job, preview.png);
+    keep_preview(supervisor, job, preview.file);
     struct ld_buffer json = ld_buffer_make(EVENT_BYTES_MAX);
-    ld_respond_event_preview(job->id, preview.index, job->progress.step, "image/png", preview.png,
+    ld_respond_event_preview(job->id, preview.index, job->progress.step,
+                             ld_picture_kind_type(ld_picture_kind_of(preview.file)), preview.file,
                              &json);
     if (!json.failed)
         ld_store_event_post(supervisor->config.store, job->id, LD_EVENT_PREVIEW, json.data);

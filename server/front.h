@@ -60,6 +60,7 @@ struct ld_intake {
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */
     bool unpainted;            /* only its texts are looked at: any size will do */
+    const char *format;        /* of the file, where the body names none; NULL: the default */
     struct ld_buffer request_json, warnings_json;
     enum ld_store_key_use key_use; /* of the key that it is submitted with */
     struct ld_intake_cell *cells;  /* of a sweep, each as it will run */
@@ -90,7 +91,8 @@ enum ld_code ld_intake_submit_end(struct ld_intake *intake, char id[LD_ID_SIZE],
                                   struct ld_error *err) LD_MUST_USE;
 
 /* Check a picture of a stranger by its header and store it as an upload.
- * Errors   LD_E_UNSUPPORTED (not a PNG that is taken here), LD_E_TOO_LARGE, those of the store. */
+ * Errors   LD_E_UNSUPPORTED (not a picture that is taken here), LD_E_TOO_LARGE, those of the store.
+ */
 enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct ld_span png,
                               struct ld_store_upload *upload, struct ld_error *err) LD_MUST_USE;
 
@@ -125,7 +127,7 @@ enum ld_handled ld_front_reply_image(struct ld_exchange *ex, const struct ld_job
 
 /* The picture in a body: the body itself, or the first part of a form that is a file or called
  * "image". Errors   those of the multipart reader, LD_E_INVALID (no such part). */
-enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *png,
+enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *file,
                                    struct ld_error *err) LD_MUST_USE;
 
 /* ---- Waiting (wait.c) ------------------------------------------------------------------------ */

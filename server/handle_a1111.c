@@ -3,7 +3,7 @@
 
 #include "config/limits.h"
 #include "runtime/base/json_find.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_texts.h"
 #include "server/handlers.h"
 
 enum { INFOTEXT_ARENA_BYTES = 4 << 20 };
@@ -23,14 +23,14 @@ static void translate(struct ld_exchange *ex, struct ld_translation *t, void *ct
 
 /* ---- The answer ------------------------------------------------------------------------------ */
 
-const char *ld_a1111_infotext(struct ld_arena *arena, struct ld_span png)
+const char *ld_a1111_infotext(struct ld_arena *arena, struct ld_span file)
 {
     struct ld_png_texts texts;
     struct ld_error err;
     struct ld_arena scratch;
     const char *found = NULL;
     ld_arena_init(&scratch, "infotext", INFOTEXT_ARENA_BYTES);
-    if (ld_png_texts_read(&texts, &scratch, png, true, &err) == LD_OK)
+    if (ld_picture_texts_read(&texts, &scratch, file, true, &err) == LD_OK)
         found = ld_png_text_find(&texts, "parameters");
     const char *kept = found ? ld_arena_strdup(arena, found) : NULL;
     ld_arena_deinit(&scratch);
@@ -79,8 +79,8 @@ static enum ld_handled reply(struct ld_exchange *ex, const struct ld_job_view *j
     LD_ASSERT(job->image_count <= LD_IMAGES_MAX);
     for (uint32_t i = 0; i < job->image_count && code == LD_OK; i++) {
         code = ld_dialect_picture(ex->front, &job->images[i], &bytes[i], &err);
-        pictures[i].png = ld_span_of(bytes[i].data, bytes[i].size);
-        pictures[i].infotext = code == LD_OK ? ld_a1111_infotext(&ex->arena, pictures[i].png) : "";
+        pictures[i].file = ld_span_of(bytes[i].data, bytes[i].size);
+        pictures[i].infotext = code == LD_OK ? ld_a1111_infotext(&ex->arena, pictures[i].file) : "";
     }
     const enum ld_handled handled =
         code == LD_OK ? write_result(ex, job, ctx, pictures) : ld_exchange_fail(ex, &err);

@@ -14,6 +14,6 @@ void ld_a1111_options_load(struct ld_exchange *ex, struct ld_a1111_options *opti
 const char *ld_a1111_model_title(struct ld_arena *arena, const struct ld_model_view *model);
 
 /* The text "parameters" of a picture, "" without one; in the arena. */
-const char *ld_a1111_infotext(struct ld_arena *arena, struct ld_span png);
+const char *ld_a1111_infotext(struct ld_arena *arena, struct ld_span file);
 
 #endif

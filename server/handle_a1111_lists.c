@@ -4,7 +4,7 @@
 #include "api/base64.h"
 #include "api/dialect_upscale.h"
 #include "config/limits.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_texts.h"
 #include "server/handlers.h"
 #include "server/names_list.h"
 
@@ -331,9 +331,9 @@ enum ld_handled ld_handle_a1111_png_info(struct ld_exchange *ex)
     enum ld_handled handled = LD_HANDLED;
     if (native.problem.code != LD_OK) {
         handled = ld_exchange_problem(ex, &native.problem);
-    } else if (ld_png_texts_read(&texts, &arena,
-                                 ld_span_of(native.init_image.data, native.init_image.size), true,
-                                 &err) != LD_OK) {
+    } else if (ld_picture_texts_read(&texts, &arena,
+                                     ld_span_of(native.init_image.data, native.init_image.size),
+                                     true, &err) != LD_OK) {
         err.code = LD_E_INVALID;
         handled = ld_exchange_fail(ex, &err);
     } else {

@@ -258,8 +258,11 @@ enum ld_handled ld_handle_a1111_options(struct ld_exchange *ex)
         if (strcmp(manifest->defaults[i].field, "clip_skip") == 0)
             (void)ld_parse_i64(ld_span_text(manifest->defaults[i].value), &clip_skip);
     const char *title = model ? ld_a1111_model_title(&ex->arena, model) : NULL;
-    ld_buffer_text(out, "{\"samples_save\":true,\"samples_format\":\"png\","
-                        "\"sd_model_checkpoint\":");
+    ld_buffer_text(out, "{\"samples_save\":true,\"samples_format\":");
+    ld_buffer_json_string(out, options.format ? options.format : "png");
+    ld_buffer_format(out, ",\"jpeg_quality\":%lld,\"webp_lossless\":%s,\"sd_model_checkpoint\":",
+                     (long long)(options.quality > 0 ? options.quality : LD_A1111_QUALITY_DEFAULT),
+                     options.lossless ? "true" : "false");
     ld_buffer_json_string(out, title ? title : "");
     ld_buffer_format(out, ",\"sd_checkpoint_hash\":\"%s\",\"sd_vae\":",
                      model && model->sha256 ? model->sha256 : "");

@@ -3,8 +3,8 @@
 #include "api/multipart.h"
 #include "api/respond.h"
 #include "config/limits.h"
+#include "runtime/image/picture_texts.h"
 #include "server/front.h"
-#include "server/png_strip.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,16 +78,16 @@ static const char *format_in(struct ld_arena *arena, const char *format, ...)
 static void describe(struct ld_exchange *ex, const struct ld_job_view *job,
                      const struct ld_image_view *image, const char *sha256)
 {
-    ex->reply.content_type = "image/png";
+    ex->reply.content_type = ld_picture_kind_type(image->kind);
     ld_exchange_set_header(ex, "ETag", quoted_tag(&ex->arena, sha256));
     /* What a URL shows never changes, but it is one key's own. */
     ld_exchange_set_header(ex, "Cache-Control", "private, max-age=31536000, immutable");
     ld_exchange_set_header(ex, "X-Latentd-Job", ld_arena_strdup(&ex->arena, job->id));
     ld_exchange_set_header(ex, "X-Latentd-Seed",
                            format_in(&ex->arena, "%llu", (unsigned long long)image->seed));
-    ld_exchange_set_header(
-        ex, "Content-Disposition",
-        format_in(&ex->arena, "inline; filename=\"%s-%u.png\"", job->id, image->index));
+    ld_exchange_set_header(ex, "Content-Disposition",
+                           format_in(&ex->arena, "inline; filename=\"%s-%u%s\"", job->id,
+                                     image->index, ld_picture_kind_ending(image->kind)));
     ld_exchange_set_header(ex, "Content-Security-Policy", "default-src 'none'; sandbox");
 }
 
@@ -96,11 +96,11 @@ static enum ld_handled reply_stripped(struct ld_exchange *ex, const struct ld_jo
 {
     struct ld_error err = {0};
     char sha256[LD_SHA256_HEX_SIZE];
-    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX);
-    enum ld_code code = ld_blob_read(ex->front->blobs, image->sha256, &png, &err);
+    struct ld_buffer file = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    enum ld_code code = ld_blob_read(ex->front->blobs, image->sha256, &file, &err);
     if (code == LD_OK)
-        code = ld_png_strip(ld_span_of(png.data, png.size), &ex->reply.body, &err);
-    ld_buffer_deinit(&png);
+        code = ld_picture_strip(&ex->reply.body, ld_span_of(file.data, file.size), &err);
+    ld_buffer_deinit(&file);
     if (code != LD_OK)
         return ld_exchange_fail(ex, &err);
     ld_sha256_hex(ld_span_of(ex->reply.body.data, ex->reply.body.size), sha256);
@@ -181,13 +181,13 @@ enum ld_handled ld_handle_image_get(struct ld_exchange *ex)
 
 /* The picture in the body: the body itself, or the first part of a form that has a file or is
  * called "image". */
-enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *png,
+enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *file,
                                    struct ld_error *err)
 {
     const char *type = ld_exchange_header(ex, "Content-Type");
     struct ld_multipart reader;
     struct ld_multipart_part part;
-    *png = ex->body;
+    *file = ex->body;
     if (!type || strncmp(type, "multipart/", 10) != 0)
         return LD_OK;
     enum ld_code code = ld_multipart_open(&reader, type, ex->body, err);
@@ -195,7 +195,7 @@ enum ld_code ld_front_body_picture(struct ld_exchange *ex, struct ld_span *png,
            part.found) {
         if (!ld_span_is(part.name, "image") && part.file_name.size == 0)
             continue;
-        *png = part.data;
+        *file = part.data;
         return LD_OK;
     }
     return code == LD_OK ? LD_FAIL(err, LD_E_INVALID, "the form has no field called image") : code;

@@ -10,8 +10,8 @@ enum { LIST_DEFAULT = 20, LIST_MAX = 100, KEY_BYTES_MAX = 255 };
 /* ---- POST /v1/jobs --------------------------------------------------------------------------- */
 
 struct submitted {
-    bool wants_png, leaves; /* with its client */
-    int64_t seconds;        /* of waiting */
+    bool wants_picture, leaves; /* with its client */
+    int64_t seconds;            /* of waiting */
 };
 
 static enum ld_handled reply_queued(struct ld_exchange *ex, const struct ld_job_view *job,
@@ -47,7 +47,7 @@ static enum ld_handled reply_picture(struct ld_exchange *ex, const struct ld_job
 static enum ld_handled reply_ended(struct ld_exchange *ex, const struct ld_job_view *job, void *ctx)
 {
     const struct submitted *submitted = ctx;
-    if (submitted->wants_png)
+    if (submitted->wants_picture)
         return reply_picture(ex, job);
     if (job->status == LD_JOB_EXPIRED)
         return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 410, "the job has expired");
@@ -92,9 +92,24 @@ static enum ld_handled wait_or_reply(struct ld_exchange *ex, const char *id, boo
     return ld_front_wait(ex, &options);
 }
 
+/* The format of a picture that the client takes as the answer, of those that are written here;
+ * NULL: it takes none, and is told of the job. */
+static const char *accepted_format(const struct ld_exchange *ex)
+{
+    static const enum ld_picture_kind kinds[] = {LD_PICTURE_PNG, LD_PICTURE_WEBP, LD_PICTURE_JPEG};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (ld_picture_kind_built(kinds[i]) &&
+            ld_exchange_accepts(ex, ld_picture_kind_type(kinds[i]), false))
+            return ld_picture_kind_name(kinds[i]);
+    return NULL;
+}
+
 static enum ld_handled submit(struct ld_exchange *ex, const char *key)
 {
+    const char *wanted = accepted_format(ex);
     struct ld_intake *intake = ld_intake_open(ex);
+    if (intake)
+        intake->format = wanted;
     struct submitted *submitted = ld_heap_alloc(sizeof *submitted);
     enum ld_handled handled = LD_HANDLED;
     if (!intake || !submitted) {
@@ -102,9 +117,8 @@ static enum ld_handled submit(struct ld_exchange *ex, const char *key)
     } else if (!ld_front_accept(ex, intake, ex->body)) {
         handled = ld_exchange_problem(ex, &intake->native.problem);
     } else {
-        submitted->wants_png = ld_exchange_accepts(ex, "image/png", false);
-        submitted->seconds =
-            ld_front_wait_seconds(ex, submitted->wants_png ? ex->front->settings->wait_s : 0);
+        submitted->wants_picture = wanted != NULL;
+        submitted->seconds = ld_front_wait_seconds(ex, wanted ? ex->front->settings->wait_s : 0);
         submitted->leaves = is_cancelled_by_leaving(&intake->native.request, submitted->seconds);
         const struct ld_submit_options options = {
             .intake = intake,

@@ -52,8 +52,13 @@ enum ld_handled ld_handle_ready(struct ld_exchange *ex)
 
 enum ld_handled ld_handle_version(struct ld_exchange *ex)
 {
-    ld_buffer_text(&ex->reply.body,
-                   "{\"name\":\"latentd\",\"version\":\"" LATENTD_VERSION "\",\"api\":\"v1\"}");
+    ld_buffer_text(&ex->reply.body, "{\"name\":\"latentd\",\"version\":\"" LATENTD_VERSION
+                                    "\",\"api\":\"v1\",\"formats\":[\"png\"");
+    for (int kind = LD_PICTURE_PNG + 1; kind < LD_PICTURE_KINDS; kind++)
+        if (ld_picture_kind_built((enum ld_picture_kind)kind))
+            ld_buffer_format(&ex->reply.body, ",\"%s\"",
+                             ld_picture_kind_name((enum ld_picture_kind)kind));
+    ld_buffer_text(&ex->reply.body, "]}");
     return ld_exchange_json(ex, 200);
 }
 

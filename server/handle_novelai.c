@@ -42,7 +42,8 @@ static enum ld_handled reply(struct ld_exchange *ex, const struct ld_job_view *j
         if (code == LD_OK)
             code = ld_novelai_sign(call, job, job->images[i].seed, ld_span_of(png.data, png.size),
                                    &made, &err);
-        if (code == LD_OK && ld_fmt(name, sizeof name, "image_%u.png", i))
+        if (code == LD_OK &&
+            ld_fmt(name, sizeof name, "image_%u%s", i, ld_picture_kind_ending(job->images[i].kind)))
             ld_zip_add(&zip, name, ld_span_of(made.data, made.size));
         ld_buffer_deinit(&made);
         ld_buffer_deinit(&png);
@@ -77,7 +78,7 @@ static void put_image(void *ctx, const struct ld_job_view *job, const struct ld_
         const struct ld_novelai_event event = {.final = true,
                                                .sample = image->index,
                                                .step = (uint32_t)call->steps,
-                                               .png = ld_span_of(made.data, made.size)};
+                                               .file = ld_span_of(made.data, made.size)};
         ld_novelai_write_event(call, &event, out);
     }
     ld_buffer_deinit(&made);

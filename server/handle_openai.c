@@ -39,7 +39,7 @@ static enum ld_handled reply(struct ld_exchange *ex, const struct ld_job_view *j
         pictures[i].url = call->wants_url ? url_of(ex, job, job->images[i].index) : "";
         if (!call->wants_url)
             code = ld_dialect_picture(ex->front, &job->images[i], &bytes[i], &err);
-        pictures[i].png = ld_span_of(bytes[i].data, bytes[i].size);
+        pictures[i].file = ld_span_of(bytes[i].data, bytes[i].size);
     }
     if (code == LD_OK)
         ld_openai_write_result(call, job, pictures, &ex->reply.body);

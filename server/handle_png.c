@@ -3,25 +3,33 @@
 #include "api/respond.h"
 #include "config/limits.h"
 #include "runtime/base/json_find.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_texts.h"
 #include "server/submit.h"
 
 /* Up to 1 MiB of text, three times that where it is not UTF-8, and the recipe made of it. */
 enum { TEXT_ARENA_BYTES = 8 << 20 };
 
+/* By its first bytes; a kind that this build cannot decode may still say how it was made. */
+static bool is_picture(struct ld_span file)
+{
+    struct ld_png_header header;
+    return ld_picture_kind_of(file) != LD_PICTURE_PNG ||
+           ld_png_check_header(&header, file, true, NULL) != LD_E_FORMAT;
+}
+
 /* Texts and recipe of the picture in the body; false after a refusal. */
-static bool read_recipe(struct ld_exchange *ex, struct ld_span *png, struct ld_arena *arena,
+static bool read_recipe(struct ld_exchange *ex, struct ld_span *file, struct ld_arena *arena,
                         struct ld_png_texts *texts, struct ld_recipe *recipe)
 {
     struct ld_error err = {0};
-    struct ld_png_header header;
-    enum ld_code code = ld_front_body_picture(ex, png, &err);
-    if (code == LD_OK && ld_png_check_header(&header, *png, true, &err) == LD_E_FORMAT) {
-        (void)ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 415, "the picture is not a PNG");
+    enum ld_code code = ld_front_body_picture(ex, file, &err);
+    if (code == LD_OK && !is_picture(*file)) {
+        (void)ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 415,
+                                 "the picture is not a PNG, JPEG or WebP file");
         return false;
     }
     if (code == LD_OK)
-        code = ld_png_texts_read(texts, arena, *png, false, &err);
+        code = ld_picture_texts_read(texts, arena, *file, false, &err);
     if (code == LD_OK)
         code = ld_recipe_read(recipe, texts, &err);
     if (code != LD_OK)
@@ -34,10 +42,10 @@ enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
     struct ld_png_texts texts = {0};
     struct ld_recipe recipe = {0};
     struct ld_arena arena;
-    struct ld_span png;
+    struct ld_span file;
     enum ld_handled handled = LD_HANDLED;
-    ld_arena_init(&arena, "png texts", TEXT_ARENA_BYTES);
-    if (read_recipe(ex, &png, &arena, &texts, &recipe)) {
+    ld_arena_init(&arena, "picture texts", TEXT_ARENA_BYTES);
+    if (read_recipe(ex, &file, &arena, &texts, &recipe)) {
         ld_recipe_write_json(&recipe, &texts, &ex->reply.body);
         handled = ld_exchange_json(ex, 200);
     }
@@ -51,8 +59,8 @@ enum ld_handled ld_handle_png_info(struct ld_exchange *ex)
 /* What is known of the old picture when the new one is there. */
 struct replay {
     char sha256[LD_SHA256_HEX_SIZE];
-    char pixels_sha256[LD_SHA256_HEX_SIZE]; /* of its IDAT data */
-    struct ld_buffer notes;                 /* JSON strings, comma-separated */
+    char bare_sha256[LD_SHA256_HEX_SIZE]; /* without what it says about itself */
+    struct ld_buffer notes;               /* JSON strings, comma-separated */
 };
 
 static void free_replay(void *ctx)
@@ -69,24 +77,15 @@ static void add_note(struct ld_buffer *notes, const char *sentence)
     ld_buffer_json_string(notes, sentence);
 }
 
-/* The compressed pixels as they stand in the file: equal data is equal pictures. */
-static bool hash_pixels(struct ld_span png, char sha256[LD_SHA256_HEX_SIZE])
+/* Of the file without its texts: equal ones are equal pictures. */
+static bool hash_bare(struct ld_span file, char sha256[LD_SHA256_HEX_SIZE])
 {
-    struct ld_sha256 hash;
-    struct ld_error err;
-    uint8_t digest[LD_SHA256_BYTES];
-    bool whole = true;
-    if (ld_sha256_init(&hash, &err) != LD_OK)
-        return false;
-    for (size_t at = 8; at + 12 <= png.size && whole;) {
-        const size_t length = ld_read_u32be(png.data + at);
-        whole = length <= png.size - at - 12;
-        if (whole && memcmp(png.data + at + 4, "IDAT", 4) == 0)
-            ld_sha256_update(&hash, ld_span_of(png.data + at + 8, length));
-        at += whole ? length + 12 : 0;
-    }
-    ld_sha256_finish(&hash, digest);
-    ld_hex(ld_span_of(digest, sizeof digest), sha256);
+    struct ld_error err = {0};
+    struct ld_buffer bare = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    const bool whole = ld_picture_strip(&bare, file, &err) == LD_OK;
+    if (whole)
+        ld_sha256_hex(ld_span_of(bare.data, bare.size), sha256);
+    ld_buffer_deinit(&bare);
     return whole;
 }
 
@@ -94,15 +93,15 @@ static void compare(struct ld_exchange *ex, const struct ld_image_view *image,
                     struct replay *replay, bool *identical)
 {
     struct ld_error err = {0};
-    char pixels_sha256[LD_SHA256_HEX_SIZE];
+    char bare_sha256[LD_SHA256_HEX_SIZE];
     *identical = strcmp(image->sha256, replay->sha256) == 0;
     if (*identical)
         return;
-    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX);
-    const bool read = ld_blob_read(ex->front->blobs, image->sha256, &png, &err) == LD_OK &&
-                      hash_pixels(ld_span_of(png.data, png.size), pixels_sha256);
-    ld_buffer_deinit(&png);
-    if (read && strcmp(pixels_sha256, replay->pixels_sha256) == 0)
+    struct ld_buffer file = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    const bool read = ld_blob_read(ex->front->blobs, image->sha256, &file, &err) == LD_OK &&
+                      hash_bare(ld_span_of(file.data, file.size), bare_sha256);
+    ld_buffer_deinit(&file);
+    if (read && strcmp(bare_sha256, replay->bare_sha256) == 0)
         add_note(&replay->notes, "the pixels are the same, the metadata differs");
     else
         add_note(&replay->notes, "the pixels differ");
@@ -218,7 +217,7 @@ static enum ld_handled submit_replay(struct ld_exchange *ex, struct ld_intake *i
 }
 
 static enum ld_handled begin_replay(struct ld_exchange *ex, const struct ld_recipe *recipe,
-                                    struct ld_span png)
+                                    struct ld_span file)
 {
     struct replay *replay = ld_heap_alloc(sizeof *replay);
     struct ld_intake *intake = replay ? ld_intake_open(ex) : NULL;
@@ -227,12 +226,12 @@ static enum ld_handled begin_replay(struct ld_exchange *ex, const struct ld_reci
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
     }
     replay->notes = ld_buffer_make(1 << 20);
-    ld_sha256_hex(png, replay->sha256);
-    if (hash_pixels(png, replay->pixels_sha256))
+    ld_sha256_hex(file, replay->sha256);
+    if (hash_bare(file, replay->bare_sha256))
         return submit_replay(ex, intake, replay, recipe);
     free_replay(replay);
     ld_intake_close(intake);
-    return ld_exchange_refuse(ex, LD_E_FORMAT, 0, "the PNG is cut short");
+    return ld_exchange_refuse(ex, LD_E_FORMAT, 0, "the picture is cut short");
 }
 
 enum ld_handled ld_handle_replay(struct ld_exchange *ex)
@@ -240,7 +239,7 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex)
     struct ld_png_texts texts = {0};
     struct ld_recipe recipe = {0};
     struct ld_arena arena;
-    struct ld_span png;
+    struct ld_span file;
     enum ld_handled handled = LD_HANDLED;
     if (ld_front_is_parked(ex))
         return ld_front_again(ex);
@@ -248,13 +247,13 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex)
         return ld_exchange_refuse(ex, LD_E_DRAINING, 0, "the server is shutting down");
     if (ld_front_wait_seconds(ex, 0) < 0)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0, "wait must be a number of seconds");
-    ld_arena_init(&arena, "png texts", TEXT_ARENA_BYTES);
-    if (read_recipe(ex, &png, &arena, &texts, &recipe)) {
+    ld_arena_init(&arena, "picture texts", TEXT_ARENA_BYTES);
+    if (read_recipe(ex, &file, &arena, &texts, &recipe)) {
         if (recipe.source == LD_RECIPE_NONE) {
             handled =
                 ld_exchange_refuse(ex, LD_E_INVALID, 0, "the picture does not say how it was made");
         } else {
-            handled = begin_replay(ex, &recipe, png);
+            handled = begin_replay(ex, &recipe, file);
         }
     }
     ld_recipe_deinit(&recipe);

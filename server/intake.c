@@ -173,6 +173,9 @@ static bool settle_pictures(struct ld_intake *intake, const char *tenant)
     return !init->present ||
            (settle_picture(intake, tenant, &native->init_image, &init->image, "/init/image",
                            intake->init_sha256, &intake->init_held, &upload) &&
+            (init->area != LD_INIT_MASKED || /* else the result has the whole picture's size */
+             ld_request_check_sides(&native->request, upload.width, upload.height,
+                                    &native->problem)) &&
             settle_picture(intake, tenant, &native->init_mask, &init->mask, "/init/mask",
                            intake->mask_sha256, &intake->mask_held, &upload));
 }
@@ -315,6 +318,10 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
     const enum ld_code code = ld_native_decode(native, body, &intake->context);
     if (code == LD_E_FORMAT || code == LD_E_NOMEM)
         return false;
+    if (intake->format && !ld_request_has(&native->request, "output.format")) {
+        native->request.output_format = intake->format;
+        ld_request_mark(&native->request, ld_field_find("output.format"));
+    }
     const struct ld_request given = native->request;
     if (ld_native_settle(native, &intake->context) != LD_OK ||
         !ld_rights_apply(intake->caller, intake->inventory, &native->request, intake->arena,

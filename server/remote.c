@@ -223,7 +223,7 @@ static enum ld_code fetch_image(struct session *session, struct ld_span job, uin
         image.height = (int32_t)number;
     if (perform(session, url, NULL, err) != LD_OK)
         return err->code;
-    image.png = ld_span_of(session->body.data, session->body.size);
+    image.file = ld_span_of(session->body.data, session->body.size);
     if (session->remote->on_image)
         session->remote->on_image(session->remote->ctx, &image);
     return LD_OK;

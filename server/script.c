@@ -4,7 +4,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/image/infotext.h"
 #include "runtime/image/picture_upscale.h"
-#include "runtime/image/png_write.h"
+#include "runtime/image/picture_write.h"
 #include "runtime/ipc/messages.h"
 #include "runtime/ipc/stats.h"
 
@@ -208,7 +208,7 @@ static bool misbehave(struct script *script, struct script_job *job)
 
 /* Four flat fields whose colours come from the seed: valid, distinct, and cheap to make. */
 static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool partial,
-                          struct ld_buffer *png, struct ld_error *err)
+                          bool preview, struct ld_buffer *file, struct ld_error *err)
 {
     int64_t width;
     int64_t height;
@@ -223,7 +223,7 @@ static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool 
             const uint64_t mixed = (seed + field + 1) * 0x9E3779B97F4A7C15U;
             pixel[0] = (uint8_t)(mixed >> 56);
             pixel[1] = (uint8_t)(mixed >> 48);
-            pixel[2] = partial ? 0 : (uint8_t)(mixed >> 40);
+            pixel[2] = partial || preview ? 0 : (uint8_t)(mixed >> 40);
         }
     }
     struct ld_buffer recipe = ld_buffer_make(1 << 20);
@@ -236,15 +236,17 @@ static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool 
     ld_infotext_write(&infotext, &one, &facts);
     const struct ld_png_text texts[] = {{"parameters", infotext.data ? infotext.data : "", false},
                                         {"latentd", recipe.data ? recipe.data : "{}", true}};
-    const struct ld_png_image image = {
+    const struct ld_picture_image image = {
         .pixels = pixels,
         .width = (int32_t)width,
         .height = (int32_t)height,
         .channels = 3,
+        .form = preview ? (struct ld_picture_form){.kind = LD_PICTURE_PNG}
+                        : ld_picture_form_of(request),
         .texts = texts,
         .text_count = request->metadata_full ? 2 : 0,
     };
-    const enum ld_code code = ld_png_write(png, &image, err);
+    const enum ld_code code = ld_picture_write(file, &image, err);
     ld_buffer_deinit(&infotext);
     ld_buffer_deinit(&recipe);
     ld_block_free(pixels, (size_t)(width * height * 3));
@@ -255,21 +257,21 @@ static void show_image(struct script_job *job, uint32_t index, bool partial, boo
 {
     const struct ld_request *request = job->job.request;
     struct ld_error err = {0};
-    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX);
+    struct ld_buffer file = ld_buffer_make(LD_FRAME_BYTES_MAX);
     int64_t width;
     int64_t height;
     const bool batch = request->batch_size > 0; /* one seed, and rows that differ all the same */
     const uint64_t row = index + (batch ? (uint64_t)request->batch_index : 0);
     const uint64_t seed = request->seed + (batch ? 0 : index);
     ld_request_final_size(request, &width, &height);
-    if (paint(request, request->seed + row, partial || preview, &png, &err) == LD_OK) {
+    if (paint(request, request->seed + row, partial, preview, &file, &err) == LD_OK) {
         const bool lies = job->orders.deed == DEED_LIE && !preview;
         const struct ld_engine_image image = {
             .index = index,
             .seed = seed,
             .width = (int32_t)width + (lies ? 8 : 0),
             .height = (int32_t)height,
-            .png = ld_span_of(png.data, png.size),
+            .file = ld_span_of(file.data, file.size),
             .partial = partial,
         };
         if (preview)
@@ -277,7 +279,7 @@ static void show_image(struct script_job *job, uint32_t index, bool partial, boo
         else
             job->job.on_image(job->job.ctx, &image);
     }
-    ld_buffer_deinit(&png);
+    ld_buffer_deinit(&file);
 }
 
 /* ---- The pipeline ---------------------------------------------------------------------------- */
@@ -398,7 +400,7 @@ static void enlarge(struct script_job *job)
         const struct ld_engine_image image = {
             .width = done.width,
             .height = done.height,
-            .png = ld_span_of(done.png.data, done.png.size),
+            .file = ld_span_of(done.file.data, done.file.size),
         };
         job->job.on_image(job->job.ctx, &image);
         finish(job, LD_OK);
@@ -406,7 +408,7 @@ static void enlarge(struct script_job *job)
         job->used = false;
         job->job.on_done(job->job.ctx, NULL, &err);
     }
-    ld_buffer_deinit(&done.png);
+    ld_buffer_deinit(&done.file);
 }
 
 static void advance(struct script *script, struct script_job *job)

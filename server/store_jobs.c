@@ -190,6 +190,7 @@ static enum ld_code run_image(struct ld_store *store, void *pointer, struct ld_e
     ld_db_bind_int(query, 6, image->height);
     ld_db_bind_int(query, 7, (int64_t)image->seed);
     ld_db_bind_int(query, 8, image->partial ? 1 : 0);
+    ld_db_bind_text(query, 9, ld_picture_kind_name(image->kind));
     struct ld_store_job job;
     int64_t seq;
     if ((code = ld_store_step_once(query, err)) != LD_OK ||

@@ -37,10 +37,12 @@ static enum ld_code load_images(struct ld_db *db, int64_t seq, struct ld_arena *
         image->height = (int32_t)ld_db_int(query, 4);
         image->seed = (uint64_t)ld_db_int(query, 5);
         image->partial = ld_db_int(query, 6) != 0;
-        if (!image->sha256) {
+        const char *format = column_text(query, 7, arena);
+        if (!image->sha256 || !format) {
             code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
             break;
         }
+        (void)ld_picture_kind_find(format, &image->kind);
     }
     ld_db_done(query);
     if (code != LD_OK || count == 0)

@@ -137,6 +137,10 @@ static const char *const schema_6 = "CREATE INDEX jobs_age ON jobs (created) WHE
 static const char *const schema_7 =
     "CREATE INDEX jobs_oldest ON jobs (tenant, seq) WHERE status = 0;";
 
+/* What a picture's file is; all were PNGs before. */
+static const char *const schema_8 =
+    "ALTER TABLE images ADD COLUMN format TEXT NOT NULL DEFAULT 'png';";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
@@ -247,10 +251,10 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_QUEUE_COUNTS] = "SELECT (SELECT COUNT(*) FROM jobs WHERE status IN (1, 4)),"
                          " (SELECT MIN(created) FROM jobs WHERE status = 0)",
     [SQL_IMAGE_PUT] = "INSERT OR REPLACE INTO images"
-                      " (job, number, sha256, bytes, width, height, seed, partial)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    [SQL_IMAGES_OF_JOB] = "SELECT number, sha256, bytes, width, height, seed, partial FROM images"
-                          " WHERE job = ?1 ORDER BY number",
+                      " (job, number, sha256, bytes, width, height, seed, partial, format)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [SQL_IMAGES_OF_JOB] = "SELECT number, sha256, bytes, width, height, seed, partial, format"
+                          " FROM images WHERE job = ?1 ORDER BY number",
     [SQL_IMAGES_DELETE] = "DELETE FROM images WHERE job = ?1",
     [SQL_EXPIRE_LIST] = "SELECT seq, init_sha256, mask_sha256 FROM jobs"
                         " WHERE status IN (2, 3, 5, 6) AND finished < ?1 AND status <> 6"
@@ -332,7 +336,7 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
         {schema_1, "PRAGMA user_version = 1"}, {schema_2, "PRAGMA user_version = 2"},
         {schema_3, "PRAGMA user_version = 3"}, {schema_4, "PRAGMA user_version = 4"},
         {schema_5, "PRAGMA user_version = 5"}, {schema_6, "PRAGMA user_version = 6"},
-        {schema_7, "PRAGMA user_version = 7"}};
+        {schema_7, "PRAGMA user_version = 7"}, {schema_8, "PRAGMA user_version = 8"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;

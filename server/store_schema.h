@@ -6,7 +6,7 @@
 
 #include "server/db.h"
 
-enum { LD_STORE_SCHEMA_VERSION = 7 };
+enum { LD_STORE_SCHEMA_VERSION = 8 };
 
 /* What ld_store_sql[] holds, in order. */
 enum ld_store_sql_index {

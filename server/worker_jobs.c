@@ -171,19 +171,19 @@ void ld_worker_start_sheet(struct ld_worker *worker, struct ld_worker_inbound *i
 
 static enum ld_code finish_sheet(struct ld_worker_job *job, struct ld_error *err)
 {
-    struct ld_buffer png = ld_buffer_make(LD_FRAME_BYTES_MAX - 4096);
-    enum ld_code code = ld_worker_sheet_write(job->sheet, &job->native.request, &png, err);
+    struct ld_buffer file = ld_buffer_make(LD_FRAME_BYTES_MAX - 4096);
+    enum ld_code code = ld_worker_sheet_write(job->sheet, &job->native.request, &file, err);
     if (code == LD_OK) {
         const struct ld_engine_image image = {
             .seed = job->native.request.seed,
             .width = job->sheet->sheet.width,
             .height = job->sheet->sheet.height,
-            .png = ld_span_of(png.data, png.size),
+            .file = ld_span_of(file.data, file.size),
         };
         ld_worker_on_image(job, &image);
         ld_worker_on_done(job, NULL, NULL);
     }
-    ld_buffer_deinit(&png);
+    ld_buffer_deinit(&file);
     return code;
 }
 

@@ -99,7 +99,7 @@ static void send_image(struct ld_worker_job *leader, enum ld_frame_type type,
         .width = (uint32_t)image->width,
         .height = (uint32_t)image->height,
         .partial = image->partial,
-        .png = image->png,
+        .file = image->file,
     };
     struct ld_buffer payload = ld_buffer_make(LD_WORKER_SEND_BYTES_MAX);
     struct ld_worker_job *job = ld_worker_next_member(leader, NULL);

@@ -1,7 +1,7 @@
 #include "server/worker_sheet.h"
 
-#include "runtime/image/png_read.h"
-#include "runtime/image/png_write.h"
+#include "runtime/image/picture_read.h"
+#include "runtime/image/picture_write.h"
 
 void ld_sweep_plan(const struct ld_sweep *sweep, struct ld_sheet_plan *plan)
 {
@@ -39,9 +39,9 @@ enum ld_code ld_worker_sheet_put(struct ld_worker_sheet *sheet, const struct ld_
     if (cell->index != sheet->next || sheet->next == sheet->cells)
         return LD_FAIL(err, LD_E_BUG, "a cell of the sweep came out of order");
     sheet->next++;
-    if (cell->png.size == 0)
+    if (cell->file.size == 0)
         return LD_OK;
-    enum ld_code code = ld_png_read(&picture, cell->png, 0, err);
+    enum ld_code code = ld_picture_read(&picture, cell->file, err);
     if (code != LD_OK)
         return code;
     code = ld_sheet_put(&sheet->sheet, cell->index, picture.pixels, picture.width, picture.height,
@@ -59,16 +59,16 @@ enum ld_code ld_worker_sheet_write(const struct ld_worker_sheet *sheet,
     ld_request_write_replay_json(request, &recipe);
     ld_buffer_text(&recipe, "}");
     const struct ld_png_text texts[] = {{"latentd", recipe.failed ? "{}" : recipe.data, true}};
-    const struct ld_png_image image = {
+    const struct ld_picture_image image = {
         .pixels = sheet->sheet.pixels,
         .width = sheet->sheet.width,
         .height = sheet->sheet.height,
         .channels = 3,
-        .compression = request->compression,
+        .form = ld_picture_form_of(request),
         .texts = texts,
         .text_count = request->metadata_full ? 1 : 0,
     };
-    const enum ld_code code = ld_png_write(out, &image, err);
+    const enum ld_code code = ld_picture_write(out, &image, err);
     ld_buffer_deinit(&recipe);
     return code;
 }

@@ -1,5 +1,5 @@
 /*
- * The sheet of a sweep in a worker: cells come as PNG bytes, one after the other, and are drawn as
+ * The sheet of a sweep in a worker: cells come as files, one after the other, and are drawn as
  * they come, so that no more than one is held besides the sheet.
  */
 #ifndef LD_SERVER_WORKER_SHEET_H
@@ -24,12 +24,12 @@ enum ld_code ld_worker_sheet_open(struct ld_worker_sheet *sheet, const struct ld
                                   const struct ld_message_sheet *message, struct ld_arena *arena,
                                   struct ld_error *err) LD_MUST_USE;
 
-/* Draw the next cell. Errors   LD_E_BUG (out of order), those of reading PNGs. */
+/* Draw the next cell. Errors   LD_E_BUG (out of order), those of reading pictures. */
 enum ld_code ld_worker_sheet_put(struct ld_worker_sheet *sheet, const struct ld_message_cell *cell,
                                  struct ld_error *err) LD_MUST_USE;
 
-/* The sheet as a PNG that says how it was made where the request wants that. Errors   those of
- * ld_png_write. */
+/* The sheet as a file in the request's format that says how it was made where the request wants
+ * that. Errors   those of ld_picture_write. */
 enum ld_code ld_worker_sheet_write(const struct ld_worker_sheet *sheet,
                                    const struct ld_request *request, struct ld_buffer *out,
                                    struct ld_error *err) LD_MUST_USE;

@@ -91,6 +91,7 @@ wanted cuda && suite cuda 900 tests/cuda/run.sh
 wanted ptx && suite ptx 900 tests/ptx/run.sh
 wanted static && suite static 600 tests/static/run.sh
 wanted pipeline && suite pipeline 600 /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/pipeline --latentd "$build/server/latentd" --tools "$build/tests/tools"
+wanted png-only && suite png-only 900 tests/pipeline/png_only.sh "$root/build/png-only"
 wanted features && suite features 300 tests/features/run.sh "$build/server/latentd" --fast
 wanted quickstart && suite quickstart 600 tests/pipeline/quickstart.sh
 wanted demo && suite demo 900 tests/demo/run.sh "$build/server/latentd" --prompts 30

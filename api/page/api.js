@@ -91,6 +91,9 @@ export async function pictureUrl(path) {
   return pictures.get(path);
 }
 
+/** What a picture is sent as; the server looks at its bytes. */
+export const pictureType = (file) => (/^image\/(jpeg|webp)$/.test(file.type) ? file.type : 'image/png');
+
 export const pictureBlob = async (path) => (await call('GET', path)).blob();
 
 export function showPicture(image, path) {

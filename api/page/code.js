@@ -20,30 +20,39 @@ function python(value, indent = '') {
   return rows.length ? `{\n${rows.join('\n')}\n${indent}}` : '{}';
 }
 
+/** Media type and file name of what the request asks for. */
+function fileOf(request) {
+  const format = request.output?.format ?? 'png';
+  return { type: `image/${format}`, name: `out.${format === 'jpeg' ? 'jpg' : format}` };
+}
+
 export const examples = {
   curl(request, origin, withKey) {
+    const file = fileOf(request);
     return [`curl -sS ${origin}/v1/jobs \\`,
-      "     -H 'Content-Type: application/json' -H 'Accept: image/png' \\",
+      `     -H 'Content-Type: application/json' -H 'Accept: ${file.type}' \\`,
       ...(withKey ? ['     -H "Authorization: Bearer $LATENTD_KEY" \\'] : []),
-      `     -d ${shell(JSON.stringify(request))} -o out.png`].join('\n');
+      `     -d ${shell(JSON.stringify(request))} -o ${file.name}`].join('\n');
   },
   JavaScript(request, origin, withKey) {
+    const file = fileOf(request);
     return [`const answer = await fetch('${origin}/v1/jobs', {`,
       "  method: 'POST',",
-      `  headers: { 'Content-Type': 'application/json', Accept: 'image/png'${withKey ? ', Authorization: `Bearer ${process.env.LATENTD_KEY}`' : ''} },`,
+      `  headers: { 'Content-Type': 'application/json', Accept: '${file.type}'${withKey ? ', Authorization: `Bearer ${process.env.LATENTD_KEY}`' : ''} },`,
       `  body: JSON.stringify(${JSON.stringify(request, null, 2).replaceAll('\n', '\n  ')}),`,
       '});',
       'if (!answer.ok) throw new Error((await answer.json()).detail);',
-      "await (await import('node:fs/promises')).writeFile('out.png', Buffer.from(await answer.arrayBuffer()));"].join('\n');
+      `await (await import('node:fs/promises')).writeFile('${file.name}', Buffer.from(await answer.arrayBuffer()));`].join('\n');
   },
   Python(request, origin, withKey) {
+    const file = fileOf(request);
     return [`import json${withKey ? ', os' : ''}, urllib.request`, '',
       `request = ${python(request)}`,
       `call = urllib.request.Request("${origin}/v1/jobs", json.dumps(request).encode(), {`,
-      `    "Content-Type": "application/json", "Accept": "image/png",`,
+      `    "Content-Type": "application/json", "Accept": "${file.type}",`,
       ...(withKey ? ['    "Authorization": "Bearer " + os.environ["LATENTD_KEY"],'] : []),
       '})',
-      'with urllib.request.urlopen(call) as answer, open("out.png", "wb") as file:',
+      `with urllib.request.urlopen(call) as answer, open("${file.name}", "wb") as file:`,
       '    file.write(answer.read())'].join('\n');
   },
 };

@@ -1,9 +1,10 @@
 // Fields that have no control of their own, as JSON: nothing of a dropped picture's settings is
 // hidden, and everything of the interface can be reached.
 
-import { fold } from '/page/controls.js';
+import { choice, fold } from '/page/controls.js';
 import { h } from '/page/dom.js';
 import { body, onChange, replace } from '/page/request.js';
+import { onServer, server } from '/page/server.js';
 
 const SHOWN_ELSEWHERE = new Set(['prompt', 'negative_prompt', 'model', 'width', 'height', 'size', 'images', 'steps', 'cfg_scale',
   'sampler', 'scheduler', 'seed', 'clip_skip', 'loras', 'hyper', 'quality_tags', 'undesired', 'init', 'hires', 'deep_shrink', 'sweep']);
@@ -29,7 +30,7 @@ export function build() {
       wrong.hidden = false;
       return;
     }
-    replace({ ...split().shown, ...parsed });
+    replace({ ...split().shown, ...parsed }, parsed.output ?? null);
   });
   onChange(() => {
     const { rest } = split();
@@ -39,6 +40,11 @@ export function build() {
     } catch { same = document.activeElement === area; /* half typed */ }
     if (!same && document.activeElement !== area) area.value = Object.keys(rest).length ? JSON.stringify(rest, null, 2) : '';
   });
+  const format = choice('output.format', 'File', () => server.formats.map((name) => ({ value: name === 'png' ? '' : name, label: { jpeg: 'JPEG', webp: 'WebP' }[name] ?? 'PNG' })));
+  onServer(() => {
+    format.element.hidden = server.formats.length < 2;
+    format.update();
+  });
   return fold('Everything else', () => Object.keys(split().rest).join(', ') || 'as the model wants it',
-    h('p', { class: 'hint' }, 'Any other field of a request, as JSON: guidance, syntax, variation, sampler_options and so on.'), area, wrong);
+    format.element, h('p', { class: 'hint' }, 'Any other field of a request, as JSON: guidance, syntax, variation, sampler_options and so on.'), area, wrong);
 }

@@ -58,14 +58,15 @@ export function setDefaults(own) {
   changed();
 }
 
-/** Take up other settings whole. Objects that are empty stay: their presence means something. */
-export function replace(next) {
+/** Take up other settings whole; the file that is wanted is the person's choice and stays. Objects that are
+ * empty stay: their presence means something. */
+export function replace(next, output = request.output) {
   const taken = structuredClone(next);
   for (const name of DELIVERY) delete taken[name];
   for (const name of Object.keys(taken)) {
     if (name !== 'prompt' && taken[name] === byDefault(name)) delete taken[name];
   }
-  request = { prompt: '', ...taken };
+  request = { prompt: '', ...taken, ...(output && Object.keys(output).length ? { output } : {}) };
   changed();
 }
 

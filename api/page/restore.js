@@ -1,6 +1,6 @@
 // Taking up settings: from a picture dropped or pasted anywhere on the page, or from the gallery.
 
-import { call } from '/page/api.js';
+import { call, pictureType } from '/page/api.js';
 import { byId } from '/page/dom.js';
 import { clearErrors } from '/page/controls.js';
 import { leaves, replace } from '/page/request.js';
@@ -32,14 +32,10 @@ export async function restore(settings, origin, notes = []) {
 }
 
 export async function restoreFile(file) {
-  if (file.type !== 'image/png' && !/\.png$/i.test(file.name ?? '')) {
-    toast('Only PNG pictures carry their settings. Drop it on “From a picture” to begin with it.');
-    return;
-  }
-  const info = await attempt(async () => (await call('POST', '/v1/png-info', { body: file, type: 'image/png' })).json());
+  const info = await attempt(async () => (await call('POST', '/v1/png-info', { body: file, type: pictureType(file) })).json());
   if (!info) return;
   if (!info.request || !Object.keys(info.request).length) {
-    toast('This picture says nothing about its settings.');
+    toast('This picture says nothing about its settings. Drop it on “From a picture” to begin with it.');
     return;
   }
   location.hash = '#create';

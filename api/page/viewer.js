@@ -1,6 +1,6 @@
 // One picture large, with the settings that made it and what can be done with it.
 
-import { call, pictureBlob, showPicture } from '/page/api.js';
+import { call, pictureBlob, pictureType, showPicture } from '/page/api.js';
 import { chooseToCompare } from '/page/compare.js';
 import { fill, h } from '/page/dom.js';
 import { allJobs, isCell, job, remove } from '/page/jobs.js';
@@ -35,7 +35,7 @@ function step(by) {
 async function replay(picture, said) {
   said.textContent = 'Painting it again…';
   const bytes = await attempt(() => pictureBlob(picture.url));
-  const answer = bytes && await attempt(async () => (await call('POST', '/v1/replay?wait=120', { body: bytes, type: 'image/png' })).json());
+  const answer = bytes && await attempt(async () => (await call('POST', '/v1/replay?wait=120', { body: bytes, type: pictureType(bytes) })).json());
   if (!answer) said.textContent = '';
   else if (answer.identical === undefined) said.textContent = 'It is in the queue.';
   else said.textContent = answer.identical ? 'Painted again: every byte is the same.' : `Painted again, and it differs: ${(answer.differences ?? []).map((each) => each.message ?? each.field ?? String(each)).join('; ') || 'no reason known'}.`;

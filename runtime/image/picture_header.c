@@ -1,24 +1,12 @@
 #include "runtime/image/picture_header.h"
 
 #include "config/limits.h"
+#include "runtime/image/exif.h"
 #include "runtime/image/png_meta.h"
 
 #include <string.h>
 
-enum { SEGMENTS_MAX = 1024, EXIF_ENTRIES_MAX = 256 };
-
-bool ld_picture_kind_built(enum ld_picture_kind kind)
-{
-#ifdef LATENTD_JPEG
-    if (kind == LD_PICTURE_JPEG)
-        return true;
-#endif
-#ifdef LATENTD_WEBP
-    if (kind == LD_PICTURE_WEBP)
-        return true;
-#endif
-    return kind == LD_PICTURE_PNG;
-}
+enum { SEGMENTS_MAX = 1024, EXIF_HEAD = 6 /* "Exif" and two zeros */ };
 
 /* ---- What all have in common ----------------------------------------------------------------- */
 
@@ -45,43 +33,6 @@ static enum ld_code settle(struct ld_picture_header *header, const char *name, s
 static uint32_t u16be(const uint8_t *p)
 {
     return (uint32_t)p[0] << 8 | p[1];
-}
-
-static uint32_t u16(const uint8_t *p, bool little)
-{
-    return little ? (uint32_t)p[1] << 8 | p[0] : u16be(p);
-}
-
-static uint32_t u32(const uint8_t *p, bool little)
-{
-    return little ? u16(p + 2, true) << 16 | u16(p, true) : u16be(p) << 16 | u16be(p + 2);
-}
-
-/* The orientation of the first directory of an Exif block (a TIFF file without pictures); 1 where
- * there is none or it makes no sense: a picture is no worse for a bad note beside it. */
-static int32_t exif_orientation(struct ld_span exif)
-{
-    static const uint8_t head[6] = {'E', 'x', 'i', 'f', 0, 0};
-    if (exif.size < sizeof head + 8 || memcmp(exif.data, head, sizeof head) != 0)
-        return 1;
-    const uint8_t *tiff = exif.data + sizeof head;
-    const size_t size = exif.size - sizeof head;
-    const bool little = tiff[0] == 'I' && tiff[1] == 'I';
-    if ((!little && !(tiff[0] == 'M' && tiff[1] == 'M')) || u16(tiff + 2, little) != 42)
-        return 1;
-    const size_t at = u32(tiff + 4, little);
-    if (at > size || size - at < 2)
-        return 1;
-    uint32_t count = u16(tiff + at, little);
-    count = count < EXIF_ENTRIES_MAX ? count : EXIF_ENTRIES_MAX;
-    for (uint32_t i = 0; i < count && size - at - 2 >= (size_t)(i + 1) * 12; i++) {
-        const uint8_t *entry = tiff + at + 2 + (size_t)i * 12;
-        if (u16(entry, little) != 0x0112)
-            continue;
-        const uint32_t value = u16(entry + 8, little);
-        return u16(entry + 2, little) == 3 && value >= 1 && value <= 8 ? (int32_t)value : 1;
-    }
-    return 1;
 }
 
 /* SOF0, SOF1 and SOF2: baseline, extended and progressive, all in Huffman coding. */
@@ -125,8 +76,10 @@ static enum ld_code check_jpeg(struct ld_picture_header *header, struct ld_span 
             return read_frame(header, marker, body, err);
         if (marker == 0xDA || marker == 0xD9)
             break; /* pixels before a frame header */
-        if (marker == 0xE1 && !seen_exif && body.size >= 4 && memcmp(body.data, "Exif", 4) == 0) {
-            header->orientation = exif_orientation(body);
+        if (marker == 0xE1 && !seen_exif && body.size >= EXIF_HEAD &&
+            memcmp(body.data, "Exif\0\0", EXIF_HEAD) == 0) {
+            header->orientation =
+                ld_exif_orientation(ld_span_of(body.data + EXIF_HEAD, body.size - EXIF_HEAD));
             seen_exif = true;
         }
         at += 2 + length;
@@ -150,10 +103,10 @@ static enum ld_code check_webp(struct ld_picture_header *header, struct ld_span 
     if (bytes.size < 30)
         return LD_FAIL(err, LD_E_FORMAT, "the image's WebP header is damaged");
     if (memcmp(chunk, "VP8 ", 4) == 0 && p[3] == 0x9D && p[4] == 0x01 && p[5] == 0x2A) {
-        header->stored_width = (int32_t)(u16(p + 6, true) & 0x3FFF);
-        header->stored_height = (int32_t)(u16(p + 8, true) & 0x3FFF);
+        header->stored_width = (int32_t)(ld_read_u16le(p + 6) & 0x3FFF);
+        header->stored_height = (int32_t)(ld_read_u16le(p + 8) & 0x3FFF);
     } else if (memcmp(chunk, "VP8L", 4) == 0 && p[0] == 0x2F) {
-        const uint32_t bits = u32(p + 1, true);
+        const uint32_t bits = ld_read_u32le(p + 1);
         header->stored_width = (int32_t)(bits & 0x3FFF) + 1;
         header->stored_height = (int32_t)(bits >> 14 & 0x3FFF) + 1;
     } else if (memcmp(chunk, "VP8X", 4) == 0) {

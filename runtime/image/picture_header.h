@@ -14,12 +14,11 @@
 
 #include "runtime/base/bytes.h"
 #include "runtime/base/error.h"
+#include "runtime/image/picture_kind.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum ld_picture_kind { LD_PICTURE_PNG, LD_PICTURE_JPEG, LD_PICTURE_WEBP };
 
 struct ld_picture_header {
     enum ld_picture_kind kind;
@@ -35,9 +34,6 @@ struct ld_picture_header {
  */
 enum ld_code ld_picture_check_header(struct ld_picture_header *header, struct ld_span bytes,
                                      struct ld_error *err) LD_MUST_USE;
-
-/* Whether this build decodes `kind`. */
-bool ld_picture_kind_built(enum ld_picture_kind kind);
 
 #ifdef __cplusplus
 }

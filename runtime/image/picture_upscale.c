@@ -3,9 +3,9 @@
 #include "config/limits.h"
 #include "runtime/base/id.h"
 #include "runtime/image/picture_read.h"
+#include "runtime/image/picture_texts.h"
+#include "runtime/image/picture_write.h"
 #include "runtime/image/pixels_resize.h"
-#include "runtime/image/png_meta.h"
-#include "runtime/image/png_write.h"
 
 #include <string.h>
 
@@ -86,8 +86,8 @@ static enum ld_code make_texts(struct texts *texts, const struct ld_request *req
     texts->own = ld_buffer_make(TEXT_BYTES_MAX);
     if (!request->metadata_full)
         return LD_OK;
-    /* Only PNGs have such texts; damaged ones are left behind. */
-    if (ld_png_texts_read(&texts->source, &texts->arena, picture, true, &ignored) != LD_OK)
+    /* Damaged texts are left behind. */
+    if (ld_picture_texts_read(&texts->source, &texts->arena, picture, true, &ignored) != LD_OK)
         texts->source.count = 0;
     write_infotext(texts, request);
     const enum ld_code code = write_own(texts, request, picture, err);
@@ -104,10 +104,10 @@ static enum ld_code make_texts(struct texts *texts, const struct ld_request *req
 /* ---- Pixels ---------------------------------------------------------------------------------- */
 
 static enum ld_code write_file(struct ld_upscaled *done, const struct ld_request *request,
-                               const struct ld_png_image *image, struct ld_error *err)
+                               const struct ld_picture_image *image, struct ld_error *err)
 {
-    const enum ld_code code = ld_png_write(&done->png, image, err);
-    if (code != LD_E_NOMEM || !done->png.failed)
+    const enum ld_code code = ld_picture_write(&done->file, image, err);
+    if (code != LD_E_NOMEM || !done->file.failed)
         return code;
     return LD_FAIL(err, LD_E_TOO_LARGE, "the picture of %dx%d would not fit a file of %d bytes",
                    request->upscale.width, request->upscale.height, LD_FRAME_BYTES_MAX);
@@ -119,7 +119,7 @@ enum ld_code ld_picture_upscale(struct ld_upscaled *done, const struct ld_reques
     struct ld_picture source = {0};
     struct texts texts = {0};
     *done = (struct ld_upscaled){
-        .png = ld_buffer_make(LD_FRAME_BYTES_MAX - 4096), /* with its envelope a frame */
+        .file = ld_buffer_make(LD_FRAME_BYTES_MAX - 4096), /* with its envelope a frame */
         .width = request->upscale.width,
         .height = request->upscale.height,
     };
@@ -143,12 +143,12 @@ enum ld_code ld_picture_upscale(struct ld_upscaled *done, const struct ld_reques
         code = ld_pixels_fit(&op, request->upscale.resize, err);
     }
     if (code == LD_OK) {
-        const struct ld_png_image image = {
+        const struct ld_picture_image image = {
             .pixels = pixels,
             .width = done->width,
             .height = done->height,
             .channels = source.channels,
-            .compression = request->compression,
+            .form = ld_picture_form_of(request),
             .texts = texts.out,
             .text_count = texts.count,
         };

@@ -3,8 +3,8 @@
  * said about itself goes with it.
  *
  *     struct ld_upscaled done;
- *     if (ld_picture_upscale(&done, &request, bytes, &err) == LD_OK) ... done.png ...
- *     ld_buffer_deinit(&done.png);
+ *     if (ld_picture_upscale(&done, &request, bytes, &err) == LD_OK) ... done.file ...
+ *     ld_buffer_deinit(&done.file);
  *
  * Written into the file, unless output.metadata is "none": `parameters` of the source with A1111's
  * two pairs behind it ("Postprocess upscale by", "Postprocess upscaler"), its `prompt` and
@@ -24,13 +24,13 @@ extern "C" {
 #endif
 
 struct ld_upscaled {
-    struct ld_buffer png;
+    struct ld_buffer file;
     int32_t width, height;
 };
 
 /*
  * `request` has upscale.width and upscale.height settled.
- * Owner    the caller deinits `done->png`, also after an error.
+ * Owner    the caller deinits `done->file`, also after an error.
  * Errors   those of reading a picture and of resizing; LD_E_TOO_LARGE (the file would pass what a
  *          worker may send), LD_E_NOMEM.
  */

@@ -12,6 +12,18 @@ enum {
     TEXT_LEVEL = 6
 };
 
+void ld_png_put_chunk(struct ld_buffer *out, const char type[4], struct ld_span data)
+{
+    uint8_t word[4];
+    ld_write_u32be(word, (uint32_t)data.size);
+    ld_buffer_bytes(out, word, sizeof word);
+    ld_buffer_bytes(out, type, 4);
+    ld_buffer_bytes(out, data.data, data.size);
+    const uint32_t crc = libdeflate_crc32(0, type, 4);
+    ld_write_u32be(word, libdeflate_crc32(crc, data.data, data.size));
+    ld_buffer_bytes(out, word, sizeof word);
+}
+
 static bool keyword_ok(const char *keyword)
 {
     const size_t size = strlen(keyword);

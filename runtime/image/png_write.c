@@ -16,18 +16,6 @@
 
 /* ---- Chunks ---------------------------------------------------------------------------------- */
 
-void ld_png_put_chunk(struct ld_buffer *out, const char type[4], struct ld_span data)
-{
-    uint8_t word[4];
-    ld_write_u32be(word, (uint32_t)data.size);
-    ld_buffer_bytes(out, word, sizeof word);
-    ld_buffer_bytes(out, type, 4);
-    ld_buffer_bytes(out, data.data, data.size);
-    const uint32_t crc = libdeflate_crc32(0, type, 4);
-    ld_write_u32be(word, libdeflate_crc32(crc, data.data, data.size));
-    ld_buffer_bytes(out, word, sizeof word);
-}
-
 static void put_header(struct ld_buffer *out, const struct ld_png_image *image)
 {
     static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};

@@ -11,13 +11,14 @@
 #ifndef LD_IMAGE_SHEET_H
 #define LD_IMAGE_SHEET_H
 
+#include "config/limits.h"
 #include "runtime/base/error.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LD_SHEET_SIDE_MAX = 16384 };
-#define LD_SHEET_PIXELS_MAX ((int64_t)24 << 20) /* cells shrink until the sheet fits */
+enum { LD_SHEET_SIDE_MAX = 16383 };                /* WebP's longest side */
+#define LD_SHEET_PIXELS_MAX ((int64_t)LD_AREA_MAX) /* cells shrink until the sheet fits */
 
 struct ld_sheet_plan {
     uint32_t columns, rows, pages;    /* each at least 1; pages lie one under the other */

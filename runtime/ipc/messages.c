@@ -2,6 +2,7 @@
 
 #include "config/limits.h"
 #include "runtime/base/json.h"
+#include "runtime/image/picture_header.h"
 
 #include <math.h>
 
@@ -227,17 +228,15 @@ void ld_message_image_encode(struct ld_buffer *out, const struct ld_message_imag
     put_u32(out, message->width);
     put_u32(out, message->height);
     put_u8(out, message->partial);
-    put_span(out, message->png);
+    put_span(out, message->file);
 }
 
-/* Signature, then the IHDR chunk: length 13, type, width, height (PNG specification, 5.2, 11.2.2).
- */
-static bool png_starts_as(struct ld_span png, uint32_t width, uint32_t height)
+/* A picture of one of the kinds that this build writes, and of the size that was said. */
+static bool starts_as(struct ld_span file, uint32_t width, uint32_t height)
 {
-    static const uint8_t start[16] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n',
-                                      0,    0,   0,   13,  'I',  'H',  'D',  'R'};
-    return png.size > 33 && memcmp(png.data, start, sizeof start) == 0 &&
-           ld_read_u32be(png.data + 16) == width && ld_read_u32be(png.data + 20) == height;
+    struct ld_picture_header header;
+    return ld_picture_check_header(&header, file, NULL) == LD_OK &&
+           (uint32_t)header.width == width && (uint32_t)header.height == height;
 }
 
 enum ld_code ld_message_image_decode(struct ld_message_image *message, struct ld_span payload,
@@ -249,10 +248,10 @@ enum ld_code ld_message_image_decode(struct ld_message_image *message, struct ld
     message->width = take_u32(&reader);
     message->height = take_u32(&reader);
     message->partial = take_bool(&reader);
-    message->png = take_span(&reader);
+    message->file = take_span(&reader);
     if (!reader.failed)
         reader.failed = message->index >= LD_IMAGES_MAX ||
-                        !png_starts_as(message->png, message->width, message->height);
+                        !starts_as(message->file, message->width, message->height);
     return finish(&reader, "image", err);
 }
 
@@ -394,7 +393,7 @@ enum ld_code ld_message_sheet_decode(struct ld_message_sheet *message, struct ld
 void ld_message_cell_encode(struct ld_buffer *out, const struct ld_message_cell *message)
 {
     put_u32(out, message->index);
-    put_span(out, message->png);
+    put_span(out, message->file);
 }
 
 enum ld_code ld_message_cell_decode(struct ld_message_cell *message, struct ld_span payload,
@@ -402,7 +401,7 @@ enum ld_code ld_message_cell_decode(struct ld_message_cell *message, struct ld_s
 {
     struct reader reader = {payload, false};
     message->index = take_u32(&reader);
-    message->png = take_span(&reader);
+    message->file = take_span(&reader);
     if (!reader.failed)
         reader.failed = message->index >= LD_SWEEP_CELLS_MAX;
     return finish(&reader, "cell", err);

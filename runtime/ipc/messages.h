@@ -42,7 +42,7 @@ struct ld_message_image {
     uint64_t seed;
     uint32_t width, height;
     bool partial;
-    struct ld_span png;
+    struct ld_span file;
 };
 
 /* Ends a job. `code` LD_OK, LD_E_CANCELLED or the error; `detail` its public sentence. */
@@ -82,7 +82,7 @@ struct ld_message_stats {
 /* JOB and PLAN. */
 struct ld_message_job {
     struct ld_span request;    /* canonical native JSON */
-    struct ld_span init_image; /* PNG bytes or empty */
+    struct ld_span init_image; /* a file or empty */
     struct ld_span init_mask;
     uint64_t share; /* jobs of one number may share texts and results (robustness.md P7) */
 };
@@ -97,7 +97,7 @@ struct ld_message_sheet {
 /* One picture of it, in order; empty where the cell has none. */
 struct ld_message_cell {
     uint32_t index;
-    struct ld_span png;
+    struct ld_span file;
 };
 
 enum ld_model_order {
@@ -142,7 +142,7 @@ enum ld_code ld_message_heartbeat_decode(struct ld_message_heartbeat *message,
                                          struct ld_span payload, struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_progress_decode(struct ld_message_progress *message, struct ld_span payload,
                                         struct ld_error *err) LD_MUST_USE;
-/* Also checks that `png` starts as a PNG whose IHDR says width and height. */
+/* Also checks that `file` starts as a picture of this width and height. */
 enum ld_code ld_message_image_decode(struct ld_message_image *message, struct ld_span payload,
                                      struct ld_error *err) LD_MUST_USE;
 enum ld_code ld_message_done_decode(struct ld_message_done *message, struct ld_span payload,

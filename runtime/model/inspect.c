@@ -1,7 +1,8 @@
 #include "runtime/model/inspect.h"
 
 #include "runtime/base/fsx.h"
-#include "runtime/image/png_meta.h"
+#include "runtime/image/picture_header.h"
+#include "runtime/image/picture_texts.h"
 #include "runtime/model/describe.h"
 #include "runtime/model/hash.h"
 #include "runtime/model/inventory.h"
@@ -16,7 +17,7 @@ enum {
     SHORT_HASH = 10,
     PROBLEMS_MAX = 50,
     VALUE_MAX = 2000,      /* bytes of one metadata value that are shown */
-    PICTURE_MAX = 64 << 20 /* of a PNG whose texts are read */
+    PICTURE_MAX = 64 << 20 /* of a picture whose texts are read */
 };
 
 /* ---- Digests --------------------------------------------------------------------------------- */
@@ -183,13 +184,13 @@ static enum ld_code write_folder(struct ld_buffer *out, const char *path, struct
 
 /* ---- Pictures -------------------------------------------------------------------------------- */
 
-static void write_texts(struct ld_buffer *out, struct ld_span png)
+static void write_texts(struct ld_buffer *out, struct ld_span file)
 {
     struct ld_arena arena;
     struct ld_png_texts texts = {.count = 0};
     struct ld_error why = {0};
-    ld_arena_init(&arena, "png texts", (size_t)8 << 20);
-    if (ld_png_texts_read(&texts, &arena, png, false, &why) == LD_OK) {
+    ld_arena_init(&arena, "picture texts", (size_t)8 << 20);
+    if (ld_picture_texts_read(&texts, &arena, file, false, &why) == LD_OK) {
         ld_buffer_text(out, ",\"texts\":");
         ld_png_texts_write_json(&texts, out);
     } else {
@@ -199,16 +200,22 @@ static void write_texts(struct ld_buffer *out, struct ld_span png)
     ld_arena_deinit(&arena);
 }
 
-static void write_png(struct ld_buffer *out, int fd)
+static void write_picture(struct ld_buffer *out, int fd)
 {
     struct ld_buffer bytes = ld_buffer_make(PICTURE_MAX);
-    struct ld_png_header header;
+    struct ld_picture_header header;
+    struct ld_png_header png;
     struct ld_error why = {0};
-    if (ld_fsx_read_fd(fd, &bytes, &why) == LD_OK &&
-        ld_png_check_header(&header, ld_span_of(bytes.data, bytes.size), false, &why) == LD_OK) {
-        ld_buffer_format(out, ",\"kind\":\"image\",\"width\":%d,\"height\":%d,\"bit_depth\":%u",
-                         header.width, header.height, header.bit_depth);
-        write_texts(out, ld_span_of(bytes.data, bytes.size));
+    enum ld_code code = ld_fsx_read_fd(fd, &bytes, &why);
+    const struct ld_span file = ld_span_of(bytes.data, bytes.size);
+    if (code == LD_OK)
+        code = ld_picture_check_header(&header, file, &why);
+    if (code == LD_OK) {
+        ld_buffer_format(out, ",\"kind\":\"image\",\"width\":%d,\"height\":%d", header.width,
+                         header.height);
+        if (header.kind == LD_PICTURE_PNG && ld_png_check_header(&png, file, false, NULL) == LD_OK)
+            ld_buffer_format(out, ",\"bit_depth\":%u", png.bit_depth);
+        write_texts(out, file);
     } else {
         ld_buffer_text(out, ",\"kind\":\"image\",\"valid\":false,\"why\":");
         ld_buffer_json_string(out, why.detail);
@@ -237,8 +244,9 @@ static enum ld_code write_file(struct ld_buffer *out, int fd, const char *path,
         ld_buffer_text(out, ",\"description\":");
         ld_buffer_json_string(out, ld_magic_words(magic));
     }
-    if (code == LD_OK && magic == LD_MAGIC_PNG)
-        write_png(out, fd);
+    if (code == LD_OK &&
+        (magic == LD_MAGIC_PNG || magic == LD_MAGIC_JPEG || magic == LD_MAGIC_WEBP))
+        write_picture(out, fd);
     if (code == LD_OK && magic == LD_MAGIC_TORCH_ZIP)
         write_embedding(out, path);
     ld_buffer_text(out, "}");

@@ -1,6 +1,6 @@
 /*
- * What a file is: checkpoint, diffusers folder, adapter, textual inversion, PNG or something that
- * only its first bytes tell. A damaged or foreign file is not an error here but the answer.
+ * What a file is: checkpoint, diffusers folder, adapter, textual inversion, picture or something
+ * that only its first bytes tell. A damaged or foreign file is not an error here but the answer.
  *
  *     struct ld_buffer json = ld_buffer_make(LD_INSPECT_BYTES_MAX);
  *     ld_inspect(path, &json, err);

@@ -193,8 +193,9 @@ def test_a_store_from_before_sweeps_is_brought_up_to_date(serve):
     with sqlite3.connect(front.folder / "state" / "jobs.db") as store:
         store.executescript(
             "DROP TABLE cells; DROP TABLE shares; DROP TABLE usage; DROP INDEX jobs_turn; DROP INDEX jobs_age;"
+            "DROP INDEX jobs_oldest;"
             "ALTER TABLE jobs DROP COLUMN cost; ALTER TABLE jobs DROP COLUMN numerics;"
-            "ALTER TABLE jobs DROP COLUMN repainted;"
+            "ALTER TABLE jobs DROP COLUMN repainted; ALTER TABLE images DROP COLUMN format;"
             "CREATE INDEX jobs_ready ON jobs (priority DESC, seq) WHERE status = 0;"
             "CREATE INDEX jobs_queued_tenant ON jobs (tenant) WHERE status = 0;"
             "PRAGMA user_version = 1")
@@ -232,3 +233,13 @@ def test_what_is_no_sweep_is_refused_by_name(front, sweep, words, pointer):
     if pointer:
         assert answer.json["errors"][0]["pointer"] == pointer
     assert len(front.get("/v1/jobs").json["jobs"]) == before
+
+
+def test_a_sheet_of_many_large_pictures_shrinks_until_it_may_be_written(front):
+    """64 cells of 512x512 and their labels are more pixels than a picture may have."""
+    axes = {"x": {"field": "steps", "values": list(range(1, 9))}, "y": {"field": "cfg_scale", "values": list(range(1, 9))}}
+    answer = front.post("/v1/jobs", request(width=512, height=512, sweep=axes))
+    sweep = front.wait(answer.json["id"], seconds=120)
+    assert sweep["status"] == "succeeded", sweep["error"]
+    width, height = size_of(front.picture(sweep["id"]))
+    assert 12_000_000 < width * height <= 16_777_216

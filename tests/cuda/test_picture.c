@@ -43,7 +43,7 @@ static void on_image(void *ctx, const struct ld_engine_image *image)
     struct painting *painting = ctx;
     struct ld_picture picture = {0};
     struct ld_error err = {0};
-    if (image->index >= IMAGES || ld_png_read(&picture, image->png, 0, &err) != LD_OK)
+    if (image->index >= IMAGES || ld_png_read(&picture, image->file, 0, &err) != LD_OK)
         return;
     if (picture.width == SIDE && picture.height == SIDE && picture.channels == 3) {
         memcpy(painting->pixels[image->index], picture.pixels, BYTES);

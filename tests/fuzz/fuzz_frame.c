@@ -42,8 +42,8 @@ static void decode_from_worker(const struct ld_frame *frame)
                 progress.step <= progress.steps && ld_utf8_valid(progress.phase));
     }
     if (ld_message_image_decode(&image, payload, NULL) == LD_OK) {
-        inside(payload, image.png);
-        require(image.png.size > 33 && image.index < 16);
+        inside(payload, image.file);
+        require(image.file.size >= 12 && image.index < 16); /* a JPEG's header */
     }
     if (ld_message_done_decode(&done, payload, NULL) == LD_OK) {
         inside(payload, done.detail);
@@ -72,7 +72,7 @@ static void decode_from_front(const struct ld_frame *frame)
         require(sheet.cells >= 1 && sheet.cells <= 64 && sheet.width >= 1 && sheet.height >= 1);
     }
     if (ld_message_cell_decode(&cell, frame->payload, NULL) == LD_OK) {
-        inside(frame->payload, cell.png);
+        inside(frame->payload, cell.file);
         require(cell.index < 64);
     }
     if (ld_message_model_decode(&model, frame->payload, NULL) == LD_OK) {

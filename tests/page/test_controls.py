@@ -209,6 +209,39 @@ def test_a_picture_of_another_program_gives_its_settings_too(visit, serve, tmp_p
         "negative_prompt": "blurry", "steps": 11, "sampler": "dpmpp_2m", "scheduler": "karras", "cfg_scale": 4.5, "seed": 99, "width": 64, "height": 128}
 
 
+def test_pictures_leave_and_come_back_as_webp_and_jpeg(visit, serve, tmp_path):
+    front = serve()
+    page = visit(front)
+    for name, ending in (("webp", "webp"), ("jpeg", "jpg")):
+        take(page, seed=31)
+        page.open_fold("Everything else")
+        page.js(f"""(() => {{ const select = [...document.querySelectorAll('.field[data-pointer="/output/format"] select')][0];
+                 select.value = '{name}'; select.dispatchEvent(new Event('change')); }})()""")
+        assert request(page)["output"] == {"format": name}
+        page.open_fold("As a program")
+        page.wait(f"document.querySelector('#code-text').textContent.includes('Accept: image/{name}')")
+        assert f"-o out.{ending}" in page.text("#code-text")
+        job = front.post("/v1/jobs", request(page)).json["id"]
+        picture = front.get(front.wait(job)["images"][0]["url"])
+        assert picture.headers["Content-Type"] == f"image/{name}"
+        (tmp_path / f"back.{ending}").write_bytes(picture.body)
+        take(page, seed=1)
+        page.drop("#stage", tmp_path / f"back.{ending}")
+        page.wait("document.querySelector('#seed').value === '31'")
+        assert request(page)["output"] == {"format": name}  # the page's own choice, whatever is dropped
+    page.set("#more-fields", '{"output": {"format": "webp", "quality": 40}}')
+    assert request(page)["output"] == {"format": "webp", "quality": 40}
+    page.set("#more-fields", "")
+    assert "output" not in request(page)
+
+
+def test_a_server_that_writes_png_only_offers_nothing_else(visit, serve):
+    page = visit(serve())
+    page.js("""(async () => { const { server, modelChanged } = await import('/page/server.js');
+             server.formats = ['png']; await modelChanged(); })()""")
+    page.wait("""document.querySelector('.field[data-pointer="/output/format"]').hidden""")
+
+
 @pytest.mark.skipif(not shutil.which("node"), reason="there is no Node.js here")
 def test_the_printed_javascript_paints_what_is_on_screen(visit, serve, tmp_path):
     front = serve()

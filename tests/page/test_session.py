@@ -97,8 +97,9 @@ def test_a_dropped_picture_gives_its_settings(visit, demo, tmp_path):
     before = last_id(demo)
     page.click("#paint")
     assert demo.picture(finish(page, demo, before)["id"]) == answer.body
+    page.expected.append("415 (Unsupported Media Type)")
     page.drop("#stage", __file__)  # not a picture at all
-    page.wait("document.querySelector('#toasts').textContent.includes('Only PNG')")
+    page.wait("document.querySelector('#toasts').textContent.includes('not a PNG, JPEG or WebP file')")
 
 
 def test_a_mask_keeps_what_it_does_not_cover(visit, demo, tmp_path):

@@ -154,7 +154,7 @@ def test_flags_that_would_change_it_are_refused(generate, tmp_path, flags, words
 def test_what_is_no_recipe_is_refused(generate, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     generate("--prompt", "cat", "--output-metadata", "none", "-o", str(tmp_path / "bare.png"))
-    for name, words in (("text.png", "not a PNG"), ("bare.png", "does not say how it was made"),
+    for name, words in (("text.png", "is not a picture"), ("bare.png", "does not say how it was made"),
                         ("nothing.png", "cannot be read")):
         done = generate("--replay", str(tmp_path / name), bare=True, check=False)
         assert done.returncode == 1 and words in done.stderr, done.stderr

@@ -14,10 +14,12 @@ ROOMS = ("config", "kernels", "runtime", "api", "server")
 PURE_FOR_API = {"runtime/params.h", "runtime/text/prompt.h", "runtime/text/bpe.h",
                 "runtime/image/png_meta.h", "runtime/image/png_read.h",
                 "runtime/image/recipe_build.h", "runtime/image/png_text.h",
-                "runtime/image/picture_header.h"}
+                "runtime/image/picture_header.h", "runtime/image/picture_kind.h",
+                "runtime/image/picture_texts.h"}
 PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/png_meta.h",
                    "runtime/image/infotext.h", "runtime/image/recipe_build.h",
-                   "runtime/image/picture_header.h", "runtime/image/zip_write.h"}
+                   "runtime/image/picture_header.h", "runtime/image/picture_kind.h",
+                   "runtime/image/picture_texts.h", "runtime/image/zip_write.h"}
 
 HOMES = {
     r"cuda.*\.h": r"(kernels/cuda|runtime/gpu)/",
@@ -27,8 +29,8 @@ HOMES = {
     r"microhttpd\.h": r"server/http(_guard|_internal|_reply)?\.[ch]",
     r"jansson\.h": r"api/",
     r"png\.h": r"runtime/image/png_(read|write)\.c",
-    r"(jpeglib|jerror)\.h": r"runtime/image/jpeg_read\.c",
-    r"webp/.*": r"runtime/image/webp_read\.c",
+    r"(jpeglib|jerror)\.h": r"runtime/image/jpeg_(read|write)\.c",
+    r"webp/.*": r"runtime/image/webp_(read|write)\.c",
     r"sqlite3\.h": r"server/store_sqlite\w*\.[ch]",
     r"libpq-fe\.h": r"server/store_pg\.c",
     r"curl/curl\.h": r"server/remote\.c|server/cmd_webhook\.c",
@@ -44,7 +46,7 @@ BANNED = re.compile(
 ALLOCATION = re.compile(r"\b(malloc|calloc|realloc|free|strdup|strndup)\s*\(")
 ALLOCATION_HOMES = {"runtime/base/arena.c"}
 JUMP_HOMES = {"runtime/image/png_read.c", "runtime/image/png_write.c",
-              "runtime/image/jpeg_read.c"}
+              "runtime/image/jpeg_read.c", "runtime/image/jpeg_write.c"}
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 

@@ -31,3 +31,6 @@ target_link_libraries(bench_variant PRIVATE ld_model)
 
 add_executable(bench_pack EXCLUDE_FROM_ALL bench/pack.c)
 target_link_libraries(bench_pack PRIVATE ld_cuda_backend ld_fake_gpu ld_model)
+
+add_executable(picture_cost EXCLUDE_FROM_ALL tools/picture_cost.c)
+target_link_libraries(picture_cost PRIVATE ld_image)

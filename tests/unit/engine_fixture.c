@@ -58,9 +58,9 @@ static void on_image(void *ctx, const struct ld_engine_image *image)
     listener->images++;
     listener->partial += image->partial ? 1 : 0;
     if (image->index < IMAGES_MAX)
-        listener->digest[image->index] = digest_of(image->png);
+        listener->digest[image->index] = digest_of(image->file);
     if (image->index == 0)
-        read_numerics(listener, image->png);
+        read_numerics(listener, image->file);
 }
 
 static void on_done(void *ctx, const struct ld_engine_report *told, const struct ld_error *err)

@@ -4,11 +4,11 @@
  */
 #include "runtime/base/clock.h"
 #include "server/blob.h"
-#include "server/png_strip.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -132,27 +132,35 @@ static void names_that_are_no_hash_open_nothing(void **state)
     assert_true(ld_blobs_disk_free(blobs) > 0);
 }
 
-static void stripping_leaves_the_picture_and_takes_the_text(void **state)
+/* A store of before the endings told the kind calls every file .png. */
+static void every_kind_has_its_ending_and_older_names_are_found(void **state)
 {
     (void)state;
-    struct ld_error err;
-    /* Signature, an empty tEXt, an empty IEND; the checksums are copied, not judged. */
-    static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n', 0, 0, 0,
-                                  0,    't', 'E', 'X', 't',  1,    2,    3,    4, 0, 0,
-                                  0,    0,   'I', 'E', 'N',  'D',  5,    6,    7, 8};
-    struct ld_buffer out = ld_buffer_make(100);
-    assert_int_equal(ld_png_strip(ld_span_of(png, sizeof png), &out, &err), LD_OK);
-    assert_int_equal(out.size, 20);
-    assert_memory_equal(out.data + 8, png + 20, 12);
-    ld_buffer_clear(&out);
-    for (size_t cut = 9; cut < sizeof png; cut++) {
-        if (cut == 20)
-            continue; /* between two chunks */
-        assert_int_equal(ld_png_strip(ld_span_of(png, cut), &out, &err), LD_E_FORMAT);
-        ld_buffer_clear(&out);
+    static const char jpeg[] = "\xFF\xD8\xFF and more";
+    static const char webp[] = "RIFF\0\0\0\0WEBP and more";
+    const struct ld_span files[] = {ld_span_of(jpeg, sizeof jpeg), ld_span_of(webp, sizeof webp)};
+    static const char *const endings[] = {"jpg", "webp"};
+    for (size_t i = 0; i < 2; i++) {
+        struct ld_error err;
+        char sha256[LD_SHA256_HEX_SIZE];
+        char path[256], older[256];
+        int fd;
+        uint64_t bytes;
+        assert_int_equal(ld_blob_publish(blobs, files[i], sha256, &err), LD_OK);
+        (void)ld_fmt(path, sizeof path, "%s/%.2s/%s.%s", folder, sha256, sha256, endings[i]);
+        (void)ld_fmt(older, sizeof older, "%s/%.2s/%s.png", folder, sha256, sha256);
+        assert_int_equal(faccessat(AT_FDCWD, path, F_OK, 0), 0);
+        assert_int_equal(rename(path, older), 0);
+        assert_int_equal(ld_blob_open(blobs, sha256, &fd, &bytes, &err), LD_OK);
+        assert_int_equal(bytes, files[i].size);
+        assert_int_equal(close(fd), 0);
+        ld_blob_let_go(blobs, sha256);
+        assert_int_equal(ld_blob_publish(blobs, files[i], sha256, &err), LD_OK); /* is there */
+        assert_int_equal(faccessat(AT_FDCWD, path, F_OK, 0), -1);
+        ld_blob_let_go(blobs, sha256);
+        assert_int_equal(ld_blobs_sweep(blobs, INT64_MAX), 1);
+        assert_int_equal(faccessat(AT_FDCWD, older, F_OK, 0), -1);
     }
-    assert_int_equal(ld_png_strip(ld_span_text("GIF89a"), &out, &err), LD_E_FORMAT);
-    ld_buffer_deinit(&out);
 }
 
 int main(void)
@@ -163,7 +171,7 @@ int main(void)
         BLOB_TEST(held_or_referenced_blobs_stay),
         BLOB_TEST(the_sweep_takes_old_leftovers_only),
         BLOB_TEST(names_that_are_no_hash_open_nothing),
-        cmocka_unit_test(stripping_leaves_the_picture_and_takes_the_text),
+        BLOB_TEST(every_kind_has_its_ending_and_older_names_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

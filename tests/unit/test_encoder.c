@@ -27,7 +27,7 @@ static struct ld_encoding *picture(uint32_t number)
     for (size_t i = 0; i < bytes; i++)
         encoding->rgb[i] = (uint8_t)((i * (number + 3)) >> 4);
     encoding->texts_on = number % 2 == 0;
-    encoding->compression = 1 + (int32_t)number % 12;
+    encoding->form.compression = 1 + (int32_t)number % 12;
     for (int t = 0; t < LD_ENCODING_TEXTS; t++)
         ld_buffer_format(&encoding->texts[t], "text %d of picture %u", t, number);
     return encoding;
@@ -42,15 +42,15 @@ static void assert_as_written_directly(const struct ld_encoding *encoding)
                                        .width = encoding->width,
                                        .height = encoding->height,
                                        .channels = 3,
-                                       .compression = encoding->compression,
+                                       .compression = encoding->form.compression,
                                        .texts = texts,
                                        .text_count = encoding->texts_on ? 3 : 0};
     struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
     struct ld_error err = {0};
     assert_int_equal(ld_png_write(&png, &image, &err), LD_OK);
     assert_int_equal(encoding->code, LD_OK);
-    assert_int_equal(encoding->png.size, png.size);
-    assert_memory_equal(encoding->png.data, png.data, png.size);
+    assert_int_equal(encoding->file.size, png.size);
+    assert_memory_equal(encoding->file.data, png.data, png.size);
     ld_buffer_deinit(&png);
 }
 
@@ -80,7 +80,7 @@ static void a_picture_that_cannot_be_made_says_why_and_the_next_is_made(void **s
     struct ld_error err = {0};
     struct ld_encoding *bad = picture(0);
     struct ld_encoding *good = picture(1);
-    bad->compression = LD_PNG_COMPRESSION_MAX + 1;
+    bad->form.compression = LD_PNG_COMPRESSION_MAX + 1;
     assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
     ld_encoder_give(encoder, bad);
     ld_encoder_give(encoder, good);

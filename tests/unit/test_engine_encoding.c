@@ -114,7 +114,7 @@ static void occupy(struct ld_encoder *encoder, struct noise *noise)
         }
         picture->rgb = rgb;
         picture->width = picture->height = NOISE_SIDE;
-        picture->compression = 12;
+        picture->form.compression = 12;
         ld_encoder_give(encoder, noise->pictures[n] = picture);
     }
 }

@@ -12,9 +12,9 @@
 #include <cmocka.h>
 
 /* The start of a 16x8 RGB8 picture and one more byte: all that the decoder looks at. */
-static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n', 0, 0, 0, 13,
-                              'I',  'H', 'D', 'R', 0,    0,    0,    16,   0, 0, 0, 8,
-                              8,    2,   0,   0,   0,    1,    2,    3,    4, 5};
+static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n', 0,    0, 0, 13,
+                              'I',  'H', 'D', 'R', 0,    0,    0,    16,   0,    0, 0, 8,
+                              8,    2,   0,   0,   0,    0x7F, 0x14, 0xE8, 0xC0, 5};
 
 #define ROUND_TRIP(name, in, out)                                                                  \
     do {                                                                                           \
@@ -74,7 +74,7 @@ static void worker_messages_round_trip(void **state)
     struct ld_message_image image2;
     ROUND_TRIP(image, image, image2);
     assert_true(image2.index == 2 && image2.seed == UINT64_MAX && image2.partial);
-    assert_true(ld_span_equal(image2.png, image.png));
+    assert_true(ld_span_equal(image2.file, image.file));
 
     const struct ld_message_done done = {LD_E_CANCELLED,
                                          ld_span_text("cancelled"),
@@ -147,7 +147,7 @@ static void front_messages_round_trip(void **state)
     const struct ld_message_cell cell = {63, ld_span_of(png, sizeof png)};
     struct ld_message_cell cell2;
     ROUND_TRIP(cell, cell, cell2);
-    assert_true(cell2.index == 63 && ld_span_equal(cell2.png, cell.png));
+    assert_true(cell2.index == 63 && ld_span_equal(cell2.file, cell.file));
     const struct ld_message_model model = {LD_MODEL_FIND, ld_span_text("a/b")};
     struct ld_message_model model2;
     ROUND_TRIP(model, model, model2);
@@ -193,9 +193,9 @@ static void impossible_values_are_refused(void **state)
     image.index = 16;
     REFUSED(image, image, image2);
     image.index = 0;
-    image.png = ld_span_of(png, 33);
+    image.file = ld_span_of(png, 32);
     REFUSED(image, image, image2);
-    image.png = ld_span_text("GIF89a..............................................");
+    image.file = ld_span_text("GIF89a..............................................");
     REFUSED(image, image, image2);
 
     struct ld_message_done done = {.code = LD_OK, .warnings = ld_span_text("{}")};
