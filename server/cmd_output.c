@@ -4,6 +4,7 @@
 #include "runtime/image/picture_kind.h"
 
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 enum { FOLDER_SIZE = 4096 };
@@ -32,12 +33,31 @@ enum ld_code ld_cmd_write_file(const char *path, struct ld_span bytes, struct ld
                       why ? strerror(why) : "");
 }
 
+/* A PNG under such a name would be opened by nothing. Any other ending is part of the name. */
+static bool is_another_format(const char *path)
+{
+    static const char *const endings[] = {".gif", ".bmp",  ".tif", ".tiff", ".avif",
+                                          ".jxl", ".heic", ".psd", ".svg",  ".pdf"};
+    const char *slash = strrchr(path, '/');
+    const char *dot = strrchr(slash ? slash : path, '.');
+    for (size_t i = 0; dot && i < sizeof endings / sizeof endings[0]; i++) {
+        if (strcasecmp(endings[i], dot) == 0)
+            return true;
+    }
+    return false;
+}
+
 enum ld_code ld_cmd_take_format(struct ld_request *request, struct ld_arena *arena,
                                 const char *path, struct ld_error *err)
 {
     enum ld_picture_kind kind;
-    if (ld_request_has(request, "output.format") || !ld_picture_kind_of_path(path, &kind) ||
-        kind == LD_PICTURE_PNG)
+    if (ld_request_has(request, "output.format"))
+        return LD_OK;
+    if (is_another_format(path))
+        return LD_FAIL(
+            err, LD_E_INVALID,
+            "'%.200s': pictures are written as .png, .webp or .jpg, which the ending says", path);
+    if (!ld_picture_kind_of_path(path, &kind) || kind == LD_PICTURE_PNG)
         return LD_OK;
     return ld_request_set_text(request, arena, "output.format", ld_picture_kind_name(kind), err);
 }

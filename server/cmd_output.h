@@ -12,7 +12,7 @@ enum ld_code ld_cmd_write_file(const char *path, struct ld_span bytes,
                                struct ld_error *err) LD_MUST_USE;
 
 /* A request that names no format takes the one that the ending of `path` means, if it means one.
- * Errors   those of ld_request_set_text. */
+ * Errors   LD_E_INVALID (it means one that is not written here), those of ld_request_set_text. */
 enum ld_code ld_cmd_take_format(struct ld_request *request, struct ld_arena *arena,
                                 const char *path, struct ld_error *err) LD_MUST_USE;
 

@@ -115,3 +115,12 @@ def test_an_absent_name_follows_the_format(latentd, tiny_model, kind, tmp_path):
                     "--prompt", "cat", "--output-format", word], check=True, cwd=folder, timeout=120, capture_output=True)
     assert [each.name for each in folder.iterdir()] == [path]
     opened(folder / path, name)
+
+
+@pytest.mark.parametrize("ending", ["gif", "TIFF", "avif"])
+def test_an_ending_of_another_format_is_refused(generate, ending, tmp_path):
+    done = generate(*FLAGS, "-o", str(tmp_path / f"out.{ending}"), check=False)
+    assert done.returncode == 2 and f"out.{ending}" in done.stderr and ".png, .webp or .jpg" in done.stderr
+    assert not list(tmp_path.iterdir())
+    generate(*FLAGS, "--output-format", "png", "-o", str(tmp_path / f"out.{ending}"))  # as was said in so many words
+    assert (tmp_path / f"out.{ending}").read_bytes().startswith(b"\x89PNG")
