@@ -116,6 +116,7 @@ enum ld_code ld_registry_rescan(struct ld_registry *registry,
         struct ld_registry before = *registry;
         *registry = *fresh;
         registry->digests = before.digests;
+        registry->save_failed = before.save_failed;
         for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
             registry->lists[kind].arena = &registry->arena;
         *fresh = before;

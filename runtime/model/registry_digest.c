@@ -40,8 +40,10 @@ static void remember(struct ld_registry *registry, const struct ld_digest_key *k
 {
     struct ld_error why = {0};
     ld_digest_cache_put(registry->digests, key, digest);
-    if (ld_digest_cache_save(registry->digests, &why) != LD_OK)
+    const bool failed = ld_digest_cache_save(registry->digests, &why) != LD_OK;
+    if (failed && !registry->save_failed)
         ld_log_error(LD_LOG_WARN, "registry", "the digest cache cannot be written", &why);
+    registry->save_failed = failed;
 }
 
 /* What the file is now. A model's stamp is that of the scan, for its digest is that of the weights

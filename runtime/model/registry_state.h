@@ -16,6 +16,7 @@ struct ld_registry {
     struct ld_arena arena;
     struct ld_registry_list lists[LD_REGISTRY_KIND_COUNT]; /* sorted by name */
     struct ld_digest_cache *digests;
+    bool save_failed; /* which is told once, not for every file */
     struct ld_registry_hashing hashing;
 };
 
