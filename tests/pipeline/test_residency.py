@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -204,5 +205,6 @@ def test_bad_input_fails_its_own_job_with_one_sentence(serve, adapter_dir, tmp_p
             job = json.loads(server.get(f"/v1/jobs/{beside}")[2])
             if job["status"] not in ("queued", "running"):
                 break
+            time.sleep(0.05)
         assert job["status"] == "succeeded", job
     assert server.process.poll() is None
