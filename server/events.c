@@ -222,6 +222,44 @@ void ld_event_stream_close(struct ld_event_stream *stream)
     ld_heap_free(stream);
 }
 
+/* With the lock, of a queue that is not empty. */
+static struct shared_event *pop(struct ld_event_stream *stream)
+{
+    struct shared_event *first = stream->queue[stream->queue_first];
+    stream->queue_first = (stream->queue_first + 1) % QUEUE_MAX;
+    stream->queue_count--;
+    return first;
+}
+
+/* With the lock: the reader is told of it, and holds it until it asks again. */
+static void hold(struct ld_event_stream *stream, struct shared_event *first,
+                 struct ld_store_event *event)
+{
+    stream->held = first;
+    *event = first->event;
+    stream->cursor = event->id;
+}
+
+/* Previews are in the queue alone. One that came before the stored event `id` is told before it:
+ * a client that reads slowly would see none of a quick job. */
+static bool take_preview(struct ld_event_stream *stream, uint64_t id, struct ld_store_event *event)
+{
+    bool found = false;
+    pthread_mutex_lock(&stream->hub->lock);
+    let_go(stream->held);
+    stream->held = NULL;
+    while (!found && stream->queue_count > 0 && stream->queue[stream->queue_first]->event.id < id) {
+        struct shared_event *first = pop(stream);
+        found = first->event.kind == LD_EVENT_PREVIEW && first->event.id > stream->cursor;
+        if (found)
+            hold(stream, first, event);
+        else
+            let_go(first); /* the store tells it */
+    }
+    pthread_mutex_unlock(&stream->hub->lock);
+    return found;
+}
+
 static enum ld_event_next next_from_store(struct ld_event_stream *stream,
                                           struct ld_store_event *event)
 {
@@ -238,6 +276,8 @@ static enum ld_event_next next_from_store(struct ld_event_stream *stream,
             return LD_EVENT_NEXT_NONE;
         }
     }
+    if (take_preview(stream, stream->page[stream->page_pos].id, event))
+        return LD_EVENT_NEXT_ONE;
     *event = stream->page[stream->page_pos++];
     stream->cursor = event->id;
     return LD_EVENT_NEXT_ONE;
@@ -255,16 +295,12 @@ static enum ld_event_next next_from_queue(struct ld_event_stream *stream,
         stream->live = false;
     }
     while (stream->queue_count > 0 && result == LD_EVENT_NEXT_NONE) {
-        struct shared_event *first = stream->queue[stream->queue_first];
-        stream->queue_first = (stream->queue_first + 1) % QUEUE_MAX;
-        stream->queue_count--;
+        struct shared_event *first = pop(stream);
         if (first->event.id <= stream->cursor) { /* read from the store already */
             let_go(first);
             continue;
         }
-        stream->held = first;
-        *event = first->event;
-        stream->cursor = event->id;
+        hold(stream, first, event);
         result = LD_EVENT_NEXT_ONE;
     }
     pthread_mutex_unlock(&stream->hub->lock);

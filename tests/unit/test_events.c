@@ -135,6 +135,24 @@ static void a_stream_reads_the_past_and_then_lives(void **state)
     ld_event_stream_close(again);
 }
 
+static void previews_keep_their_place_among_stored_events(void **state)
+{
+    (void)state;
+    struct ld_store_event event;
+    struct ld_event_stream *stream = open_stream("t", job_id, ld_store_event_newest(store), true);
+    for (int i = 0; i < 40; i++) { /* more than a page of the store; nobody reads yet */
+        post(LD_EVENT_PROGRESS, 1);
+        post(LD_EVENT_PREVIEW, 1);
+    }
+    for (int i = 0; i < 80; i++) {
+        assert_int_equal(ld_event_stream_next(stream, &event), LD_EVENT_NEXT_ONE);
+        assert_int_equal(event.kind, i % 2 == 0 ? LD_EVENT_PROGRESS : LD_EVENT_PREVIEW);
+        assert_string_equal(event.json, "{}");
+    }
+    assert_int_equal(ld_event_stream_next(stream, &event), LD_EVENT_NEXT_NONE);
+    ld_event_stream_close(stream);
+}
+
 static void an_overflowing_queue_falls_back_to_the_store(void **state)
 {
     (void)state;
@@ -174,6 +192,7 @@ int main(void)
 #define EVENT_TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
         EVENT_TEST(a_stream_reads_the_past_and_then_lives),
+        EVENT_TEST(previews_keep_their_place_among_stored_events),
         EVENT_TEST(an_overflowing_queue_falls_back_to_the_store),
         EVENT_TEST(streams_see_their_own_tenant_and_kind_only),
     };
