@@ -728,6 +728,22 @@ def sweep(p):
                      held("sheet's width", sheet.shape[1], ">", 512)]
 
 
+@row("PNG, WebP, JPEG", fast=True, off={"output": None})
+def formats(p):
+    plain = p.paint()[1]
+    forms = {"webp, lossless": {"format": "webp", "lossless": True}, "webp": {"format": "webp"}, "jpeg": {"format": "jpeg"}}
+    pictures = {name: p.paint(output=output)[1] for name, output in forms.items()}
+    size = {name: len(p.bytes_of(p.submit(output=output))) for name, output in forms.items()}
+    png = len(p.bytes_of(p.submit()))
+    return [plain, pictures["webp"], pictures["jpeg"]], [
+        held("lossless webp from the png", distance(plain, pictures["webp, lossless"]), "=", 0.0),
+        held("webp from the png", distance(plain, pictures["webp"]), "<", 3.0),
+        held("jpeg from the png", distance(plain, pictures["jpeg"]), "<", 3.0),
+        held("bytes of lossless webp", size["webp, lossless"], "<", png),
+        held("bytes of webp", size["webp"], "<", png / 4),
+        held("bytes of jpeg", size["jpeg"], "<", png / 2)]
+
+
 @row("Replay: bit-identical", fast=True)
 def replay(p):
     png = p.bytes_of(p.submit(loras=[{"name": "demo-sketch"}]))
