@@ -6,7 +6,7 @@
 #     tests/gpu/run.sh [--out DIR]       DIR/result.json and DIR/logs.tar.gz; build/gpu/result.json
 #                                        and build/gpu/logs without it
 #     tests/gpu/run.sh --prepare 90      only compiles, on any machine with nvcc: build/gpu-ready.tar.xz
-#                                        (4 MiB) then has the programs for a card of compute capability
+#                                        (10 MiB) then has the programs for a card of compute capability
 #                                        9.0. Carried beside the sources to the machine with the card,
 #                                        it saves the minute of compiling there; it is used if card and
 #                                        sources are those it was made for
