@@ -139,6 +139,7 @@ enum ld_code ld_library_write_inventory(struct ld_library *library, struct ld_er
     ld_library_write_memory(library, &out);
     for (int kind = 0; kind < LD_REGISTRY_KIND_COUNT; kind++)
         write_kind(library, (enum ld_registry_kind)kind, ld_library_kind_keys[kind], &out);
+    ld_registry_save_digests(library->registry);
     ld_buffer_text(&out, ",\"unusable\":");
     ld_library_write_unusable(library, UINT32_MAX, &out);
     ld_buffer_text(&out, "}");

@@ -132,6 +132,8 @@ void ld_registry_close(struct ld_registry *registry)
         return;
     ld_registry_hash_anew(registry);
     clear(registry);
+    if (registry->digests)
+        ld_registry_save_digests(registry);
     ld_digest_cache_close(registry->digests);
     ld_heap_free(registry);
 }

@@ -133,6 +133,10 @@ bool ld_registry_sha256_known(const struct ld_registry *registry,
  */
 bool ld_registry_hash_some(struct ld_registry *registry, uint64_t bytes, bool *learned);
 
+/* Keep between starts what was learned since the last time; one write for many small files. The
+ * two calls above and ld_registry_close do so by themselves. */
+void ld_registry_save_digests(struct ld_registry *registry);
+
 /* Digest of the whole file as it lies there now; hashes on the first call for a new one.
  * Errors LD_E_IO. */
 enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_registry_entry *entry,

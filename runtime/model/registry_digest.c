@@ -35,11 +35,9 @@ static struct ld_digest_key key_of(const char *path, const struct ld_registry_st
                                   .inode = stamp->inode};
 }
 
-static void remember(struct ld_registry *registry, const struct ld_digest_key *key,
-                     const char *digest)
+void ld_registry_save_digests(struct ld_registry *registry)
 {
     struct ld_error why = {0};
-    ld_digest_cache_put(registry->digests, key, digest);
     const bool failed = ld_digest_cache_save(registry->digests, &why) != LD_OK;
     if (failed && !registry->save_failed)
         ld_log_error(LD_LOG_WARN, "registry", "the digest cache cannot be written", &why);
@@ -78,7 +76,7 @@ enum ld_code ld_registry_sha256(struct ld_registry *registry, const struct ld_re
         return LD_OK;
     const enum ld_code code = hash_entry(entry, out, err);
     if (code == LD_OK)
-        remember(registry, &key, out);
+        ld_digest_cache_put(registry->digests, &key, out);
     return code;
 }
 
@@ -95,8 +93,10 @@ enum ld_code ld_registry_weights_sha256(struct ld_registry *registry, const char
         return LD_OK;
     const enum ld_code code = ld_weights_sha256(weights, out, err);
     ld_registry_stamp_weights(weights, &after);
-    if (code == LD_OK && ld_registry_stamp_equal(&before, &after)) /* else written to meanwhile */
-        remember(registry, &key, out);
+    if (code == LD_OK && ld_registry_stamp_equal(&before, &after)) { /* else written to meanwhile */
+        ld_digest_cache_put(registry->digests, &key, out);
+        ld_registry_save_digests(registry);
+    }
     return code;
 }
 
@@ -134,7 +134,8 @@ static void learn(struct ld_registry *registry, const struct ld_registry_entry *
     if (!ld_digester_result(registry->hashing.digester, &stamp, digest))
         return; /* somebody still writes to it; the next scan sees it anew */
     const struct ld_digest_key key = key_of(entry->path, &stamp, place);
-    remember(registry, &key, digest);
+    ld_digest_cache_put(registry->digests, &key, digest);
+    ld_registry_save_digests(registry);
     *learned = true;
 }
 
