@@ -199,9 +199,7 @@ void ld_a1111_model_name(const char *title, char *out)
     ld_recipe_model_name(ld_span_of(title, kept), out);
 }
 
-/* The file, by the name that its ending has there. What is not written here stays a PNG, which
- * loses nothing. */
-static void put_file(struct ld_translation *t, const struct ld_a1111_options *options)
+void ld_a1111_put_file(struct ld_translation *t, const struct ld_a1111_options *options)
 {
     const char *format = options->format ? options->format : "png";
     const bool is_jpeg = strcasecmp(format, "jpg") == 0 || strcasecmp(format, "jpeg") == 0;
@@ -236,7 +234,7 @@ static void put_options(struct ld_translation *t, const struct ld_a1111_options 
         ld_recipe_put_integer(&t->fields, "clip_skip", options->clip_skip);
     if (options->ensd != 0)
         ld_recipe_put_integer(&t->fields, "sampler_options.ensd", options->ensd);
-    put_file(t, options);
+    ld_a1111_put_file(t, options);
     if (ld_a1111_previews_every(options) > 0) { /* for /progress */
         ld_recipe_put_integer(&t->fields, "preview.every", ld_a1111_previews_every(options));
         ld_recipe_put_integer(&t->fields, "preview.size", PREVIEW_SIDE);

@@ -38,6 +38,10 @@ void ld_a1111_options_write(const struct ld_a1111_options *options, struct ld_bu
  * LD_RECIPE_NAME_SIZE bytes. */
 void ld_a1111_model_name(const char *title, char *out);
 
+/* The file's format and quality, by the name that its ending has there. What is not written here
+ * stays a PNG, which loses nothing. */
+void ld_a1111_put_file(struct ld_translation *t, const struct ld_a1111_options *options);
+
 /* A body of txt2img, or of img2img with `image_to_image`. */
 void ld_a1111_translate(struct ld_translation *t, const struct ld_json_tree *tree,
                         bool image_to_image, const struct ld_a1111_options *options);

@@ -93,12 +93,14 @@ static void put_image(struct ld_translation *t, const struct ld_json_tree *tree)
         ld_translation_refuse(t, "/image", "image is required");
 }
 
-void ld_a1111_translate_extra(struct ld_translation *t, const struct ld_json_tree *tree)
+void ld_a1111_translate_extra(struct ld_translation *t, const struct ld_json_tree *tree,
+                              const struct ld_a1111_options *options)
 {
     const struct ld_json_node *root = ld_json_root(tree);
     const char *first = ld_body_text(t, tree, root, "upscaler_1", "None");
     const char *filter = find_filter(t, "upscaler_1", *first ? first : "None");
     ld_translate_rows(t, tree, root, extra_rows);
+    ld_a1111_put_file(t, options);
     put_image(t, tree);
     put_second(t, tree);
     if (filter) {

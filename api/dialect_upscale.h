@@ -7,13 +7,15 @@
 #ifndef LD_API_DIALECT_UPSCALE_H
 #define LD_API_DIALECT_UPSCALE_H
 
-#include "api/dialect.h"
+#include "api/dialect_a1111.h"
 
 /* A1111's names of the filters, "None" first (clients count on it); NULL behind the last. */
 const char *ld_a1111_upscaler_at(uint32_t index);
 
-/* A body of extra-single-image. "None" leaves the picture as it is. */
-void ld_a1111_translate_extra(struct ld_translation *t, const struct ld_json_tree *tree);
+/* A body of extra-single-image. "None" leaves the picture as it is; the file is of the format that
+ * the caller's options name. */
+void ld_a1111_translate_extra(struct ld_translation *t, const struct ld_json_tree *tree,
+                              const struct ld_a1111_options *options);
 
 /* A body of /ai/upscale; the size that the client says its picture has, 0 where it says none. */
 struct ld_novelai_upscale {

@@ -7,6 +7,7 @@
 #include "runtime/image/picture_header.h"
 #include "runtime/image/zip_write.h"
 #include "server/dialect_call.h"
+#include "server/handle_a1111.h"
 #include "server/handlers.h"
 
 static enum ld_handled call_with(struct ld_exchange *ex, const struct ld_dialect_call *call)
@@ -27,27 +28,28 @@ static enum ld_handled call_with(struct ld_exchange *ex, const struct ld_dialect
 
 static void translate_extra(struct ld_exchange *ex, struct ld_translation *t, void *ctx)
 {
-    (void)ex;
-    ld_a1111_translate_extra(t, ctx);
+    struct ld_a1111_options options;
+    ld_a1111_options_load(ex, &options);
+    ld_a1111_translate_extra(t, ctx, &options);
 }
 
 /* html_info is what its page shows below a picture: nothing that HTML could be made of. */
 static enum ld_handled reply_extra(struct ld_exchange *ex, const struct ld_job_view *job, void *ctx)
 {
-    struct ld_buffer png;
+    struct ld_buffer file;
     struct ld_error err = {0};
     struct ld_buffer *out = &ex->reply.body;
     (void)ctx;
-    const enum ld_code code = ld_dialect_picture(ex->front, &job->images[0], &png, &err);
+    const enum ld_code code = ld_dialect_picture(ex->front, &job->images[0], &file, &err);
     if (code == LD_OK) {
         ld_buffer_format(out, "{\"html_info\":\"<p>%dx%d</p>\",\"image\":\"", job->images[0].width,
                          job->images[0].height);
-        ld_base64_encode(ld_span_of(png.data, png.size), out);
+        ld_base64_encode(ld_span_of(file.data, file.size), out);
         ld_buffer_text(out, "\",\"warnings\":");
         ld_buffer_text(out, job->warnings_json && *job->warnings_json ? job->warnings_json : "[]");
         ld_buffer_byte(out, '}');
     }
-    ld_buffer_deinit(&png);
+    ld_buffer_deinit(&file);
     return code == LD_OK ? ld_exchange_json(ex, 200) : ld_exchange_fail(ex, &err);
 }
 

@@ -125,7 +125,8 @@ static const char *const schema_4 =
     "ALTER TABLE jobs ADD COLUMN numerics TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE jobs ADD COLUMN repainted INTEGER NOT NULL DEFAULT 0;";
 
-/* What lies before a job in its own key's queue is counted and summed from the index alone. */
+/* What lies before a job in its own key's queue is counted and summed over its own rows, found by
+ * the index. (SQLite 3.40 reads their cost from the table: 15 ms for 100,000 waiting jobs.) */
 static const char *const schema_5 =
     "DROP INDEX jobs_turn;"
     "CREATE INDEX jobs_turn ON jobs (tenant, priority DESC, seq, cost) WHERE status = 0;";

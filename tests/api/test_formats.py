@@ -33,11 +33,11 @@ def painted(front, accept=None, headers=None, **output):
                       headers={"Accept": accept or "image/png", **(headers or {})})
 
 
-def look(picture, name):
+def look(picture, name, size=(64, 96)):
     """Decoded by Pillow; the file is of the format it should be."""
     assert picture.startswith(ALL[name][2]), picture[:16]
     image = Image.open(io.BytesIO(picture))
-    assert image.format == ALL[name][3] and image.size == (64, 96)
+    assert image.format == ALL[name][3] and image.size == size
     image.load()
     return image
 
@@ -362,6 +362,9 @@ def test_a1111(front, built):
     told = front.get("/sdapi/v1/options").json
     assert (told["samples_format"], told["jpeg_quality"], told["webp_lossless"]) == ("webp", 60, False)
     assert paint()[1].startswith(b"RIFF")
+    enlarged = front.post("/sdapi/v1/extra-single-image", {"image": base64.b64encode(picture).decode(),
+                                                           "upscaler_1": "Lanczos", "upscaling_resize": 2})
+    look(base64.b64decode(enlarged.json["image"]), "webp", (128, 192))
     assert front.get("/v1/jobs?limit=1").json["jobs"][0]["request"]["output"]["quality"] == 60
     assert front.post("/sdapi/v1/options", {"samples_format": "png"}).status == 200
     assert paint()[1].startswith(b"\x89PNG")

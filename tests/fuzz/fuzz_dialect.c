@@ -88,7 +88,8 @@ static void translate_comfy(struct ld_translation *t, const struct ld_json_tree 
 static void translate(struct ld_translation *t, struct ld_span body, enum call which,
                       struct ld_arena *arena)
 {
-    static const struct ld_a1111_options options = {.model = "demo.safetensors [0123456789]"};
+    static const struct ld_a1111_options options = {.model = "demo.safetensors [0123456789]",
+                                                    .format = "webp"};
     struct ld_novelai_call novelai = {.stream =
                                           which == NOVELAI ? LD_NOVELAI_ZIP : LD_NOVELAI_MSGPACK};
     struct ld_novelai_upscale said;
@@ -110,7 +111,7 @@ static void translate(struct ld_translation *t, struct ld_span body, enum call w
     if (which == TXT2IMG || which == IMG2IMG)
         ld_a1111_translate(t, &tree, which == IMG2IMG, &options);
     else if (which == EXTRA)
-        ld_a1111_translate_extra(t, &tree);
+        ld_a1111_translate_extra(t, &tree, &options);
     else if (which == NOVELAI_UPSCALE)
         ld_novelai_translate_upscale(t, &tree, &said);
     else if (which == COMFY)
