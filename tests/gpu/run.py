@@ -35,8 +35,9 @@ TESTS_S = 120
 # What the measurements take once the card is quiet; whatever compiles until then has to end.
 MEASURING_S = 200
 # The programs of tests/cuda have every kernel at small shapes.
-SANITIZED = (("memcheck", "gpu_test_attention"), ("memcheck", "gpu_test_matmul_conv"),
-             ("memcheck", "gpu_test_matmul_linear"), ("memcheck", "gpu_test_norm"),
+SANITIZED = (("memcheck", "gpu_test_attention"), ("memcheck", "gpu_test_attention_f16"),
+             ("memcheck", "gpu_test_matmul_conv"), ("memcheck", "gpu_test_matmul_linear"),
+             ("memcheck", "gpu_test_matmul_tall"), ("memcheck", "gpu_test_norm"),
              ("memcheck", "gpu_test_point"), ("memcheck", "gpu_test_step"),
              ("racecheck", "gpu_test_attention"), ("racecheck", "gpu_test_matmul_linear"),
              ("racecheck", "gpu_test_norm"), ("synccheck", "gpu_test_attention"))
