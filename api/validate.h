@@ -44,8 +44,8 @@ enum ld_code ld_request_check_upscale(const struct ld_request *request,
                                       struct ld_warnings *warnings,
                                       struct ld_problem *problem) LD_MUST_USE;
 
-/* `output` alone, which both of the above look at: a format that this build does not write, sides
- * that it cannot say, what has no effect on it. `warnings` may be NULL. */
+/* `output` and `preview.format` alone, which both of the above look at: a format that this build
+ * does not write, sides that it cannot say, what has no effect on it. `warnings` may be NULL. */
 void ld_request_check_output(const struct ld_request *request, struct ld_warnings *warnings,
                              struct ld_problem *problem);
 /* Once a size is known that the request does not say; false after a problem. */

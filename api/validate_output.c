@@ -1,4 +1,5 @@
-/* The file that a request asks for: what this build writes, what its format can say. */
+/* The files that a request asks for, pictures and previews: what this build writes, what a format
+ * can say. */
 #include "api/validate.h"
 #include "runtime/image/picture_kind.h"
 
@@ -17,6 +18,25 @@ static void list_built(char *out, size_t size)
     }
 }
 
+static enum ld_picture_kind kind_of(const char *word)
+{
+    enum ld_picture_kind kind = LD_PICTURE_PNG;
+    (void)ld_picture_kind_find(word, &kind); /* a word of the table */
+    return kind;
+}
+
+static void check_built(enum ld_picture_kind kind, const char *path, const char *pointer,
+                        struct ld_problem *problem)
+{
+    char built[64];
+    if (ld_picture_kind_built(kind))
+        return;
+    list_built(built, sizeof built);
+    (void)ld_problem_add(problem, LD_E_UNSUPPORTED, pointer,
+                         "%s %s: latentd was built without %s here; it writes %s", path,
+                         ld_picture_kind_name(kind), ld_picture_kind_library(kind), built);
+}
+
 static void warn(const struct ld_request *request, enum ld_picture_kind kind,
                  struct ld_warnings *warnings)
 {
@@ -33,9 +53,7 @@ static void warn(const struct ld_request *request, enum ld_picture_kind kind,
 bool ld_request_check_sides(const struct ld_request *request, int64_t width, int64_t height,
                             struct ld_problem *problem)
 {
-    enum ld_picture_kind kind = LD_PICTURE_PNG;
-    (void)ld_picture_kind_find(request->output_format, &kind);
-    const int64_t side_max = ld_picture_kind_side_max(kind);
+    const int64_t side_max = ld_picture_kind_side_max(kind_of(request->output_format));
     if (width <= side_max && height <= side_max)
         return true;
     (void)ld_problem_add(problem, LD_E_RANGE, "/output/format",
@@ -48,16 +66,10 @@ bool ld_request_check_sides(const struct ld_request *request, int64_t width, int
 void ld_request_check_output(const struct ld_request *request, struct ld_warnings *warnings,
                              struct ld_problem *problem)
 {
-    enum ld_picture_kind kind = LD_PICTURE_PNG;
+    const enum ld_picture_kind kind = kind_of(request->output_format);
     int64_t width, height;
-    (void)ld_picture_kind_find(request->output_format, &kind);
-    if (!ld_picture_kind_built(kind)) {
-        char built[64];
-        list_built(built, sizeof built);
-        (void)ld_problem_add(problem, LD_E_UNSUPPORTED, "/output/format",
-                             "output.format %s: latentd was built without %s here; it writes %s",
-                             request->output_format, ld_picture_kind_library(kind), built);
-    }
+    check_built(kind, "output.format", "/output/format", problem);
+    check_built(kind_of(request->preview_format), "preview.format", "/preview/format", problem);
     if (request->output_lossless && kind == LD_PICTURE_JPEG)
         (void)ld_problem_add(problem, LD_E_INVALID, "/output/lossless",
                              "output.lossless: jpeg always loses something; webp and png do not");

@@ -90,7 +90,7 @@ struct ld_engine_job {
     uint64_t share; /* encoded texts are shared among jobs of one number only (robustness.md P7) */
     void *ctx;
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
-    /* PNG of the current prediction, at request.preview_every steps */
+    /* A picture of the current prediction, at request.preview_every steps */
     void (*on_preview)(void *ctx, const struct ld_engine_image *image);
     void (*on_image)(void *ctx, const struct ld_engine_image *image);
     /* Exactly once per accepted job: code LD_OK, LD_E_CANCELLED or what went wrong. */

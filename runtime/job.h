@@ -186,7 +186,7 @@ enum ld_code ld_session_enlarge(struct ld_session *session, struct ld_error *err
 
 /* Which decoder the job's previews go through; what stands in its way is a warning. */
 void ld_job_choose_preview(struct ld_job *job, struct ld_library *library);
-/* A small PNG of the prediction at hand to on_preview, if it is time for one. */
+/* A small picture of the prediction at hand to on_preview, if it is time for one. */
 void ld_session_preview(struct ld_session *session);
 
 /* ---- session.c ------------------------------------------------------------------------------- */

@@ -1,10 +1,10 @@
 /*
  * Pictures of the work in progress: the prediction at hand through the server's TAESD decoder, or
- * as the latent's own colours, at the size that was asked for.
+ * as the latent's own colours, at the size and in the format that were asked for.
  */
+#include "runtime/image/picture_write.h"
 #include "runtime/image/pixels.h"
 #include "runtime/image/pixels_resize.h"
-#include "runtime/image/png_write.h"
 #include "runtime/job.h"
 
 enum { SIDE_DEFAULT = 256, CHANNELS = 3 };
@@ -72,7 +72,7 @@ static bool make_colours(struct colours *out, const struct ld_session *session, 
 
 /* Failing to make one is nobody's error: the next one may succeed, the picture will. */
 static void make_preview(const struct ld_session *session, int32_t height, int32_t width,
-                         struct ld_buffer *png)
+                         struct ld_buffer *file)
 {
     struct ld_error ignored = {0};
     struct colours colours;
@@ -94,11 +94,16 @@ static void make_preview(const struct ld_session *session, int32_t height, int32
             .filter = LD_PIXEL_BILINEAR,
             .out = rgb,
         };
-        const struct ld_png_image image = {
-            .pixels = rgb, .width = width, .height = height, .channels = CHANNELS};
+        const struct ld_picture_image image = {
+            .pixels = rgb,
+            .width = width,
+            .height = height,
+            .channels = CHANNELS,
+            .form = ld_picture_form_of_preview(&session->job->request),
+        };
         if (ld_pixels_resize(&op, &ignored) != LD_OK ||
-            ld_png_write(png, &image, &ignored) != LD_OK)
-            ld_buffer_clear(png);
+            ld_picture_write(file, &image, &ignored) != LD_OK)
+            ld_buffer_clear(file);
     }
     ld_heap_free(rgb);
     ld_block_free(colours.rgb, colours.bytes);
@@ -113,20 +118,20 @@ void ld_session_preview(struct ld_session *session)
     if (!job->given.on_preview || every <= 0 || !session->pass ||
         !ld_pass_prediction(session->pass) || ld_pass_call(session->pass) % (uint32_t)every != 0)
         return;
-    struct ld_buffer png = ld_buffer_make(LD_PNG_BYTES_MAX);
+    struct ld_buffer file = ld_buffer_make(LD_PNG_BYTES_MAX);
     const int32_t height = side_of(session, session->height);
     const int32_t width = side_of(session, session->width);
-    make_preview(session, height, width, &png);
-    if (png.size > 0) {
+    make_preview(session, height, width, &file);
+    if (file.size > 0) {
         const struct ld_engine_image image = {
             .index = session->image,
             .seed = ld_noise_seed_of(&job->request, session->image),
             .width = width,
             .height = height,
-            .file = ld_span_of(png.data, png.size),
+            .file = ld_span_of(file.data, file.size),
             .partial = true,
         };
         job->given.on_preview(job->given.ctx, &image);
     }
-    ld_buffer_deinit(&png);
+    ld_buffer_deinit(&file);
 }

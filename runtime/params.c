@@ -366,7 +366,8 @@ void ld_request_take_delivery(struct ld_request *request, const struct ld_reques
             *(enum ld_tristate *)to = *(const enum ld_tristate *)its;
         else if (rows[i].kind == LD_FIELD_WORDS)
             *(uint32_t *)to = *(const uint32_t *)its;
-        else if (rows[i].kind == LD_FIELD_TEXT || rows[i].kind == LD_FIELD_USER_DATA)
+        else if (rows[i].kind == LD_FIELD_TEXT || rows[i].kind == LD_FIELD_WORD ||
+                 rows[i].kind == LD_FIELD_USER_DATA)
             *(const char **)to = *(const char *const *)its;
         else if (rows[i].kind == LD_FIELD_CHOICE)
             memcpy(to, its, rows[i].size);

@@ -190,10 +190,11 @@ struct ld_request {
     int32_t priority;
     int32_t preview_every, preview_size;
     enum ld_preview_decoder preview_decoder;
-    const char *webhook_url;   /* "": none */
-    uint32_t webhook_events;   /* bit i: word i of its row; 0: not given */
-    const char *output_format; /* "png", "webp", "jpeg" */
-    int32_t output_quality;    /* 0: default, 1..100 */
+    const char *preview_format; /* "png", "jpeg", "webp" */
+    const char *webhook_url;    /* "": none */
+    uint32_t webhook_events;    /* bit i: word i of its row; 0: not given */
+    const char *output_format;  /* "png", "webp", "jpeg" */
+    int32_t output_quality;     /* 0: default, 1..100 */
     bool output_lossless;
     bool metadata_full;
     int32_t compression; /* 0: default, 1..12 libdeflate */

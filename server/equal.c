@@ -23,6 +23,7 @@ bool ld_equal_hash(uint8_t out[LD_SHA256_BYTES], const struct ld_equal *job)
     if (good) {
         ld_sha256_update(&hash, ld_span_of(numbers, sizeof numbers));
         hash_bytes(&hash, ld_span_of(json.data, json.size));
+        hash_bytes(&hash, ld_span_text(request->preview_format));
         hash_bytes(&hash, job->init_image);
         hash_bytes(&hash, job->init_mask);
         if (job->with_tag)

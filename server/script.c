@@ -241,8 +241,7 @@ static enum ld_code paint(const struct ld_request *request, uint64_t seed, bool 
         .width = (int32_t)width,
         .height = (int32_t)height,
         .channels = 3,
-        .form = preview ? (struct ld_picture_form){.kind = LD_PICTURE_PNG}
-                        : ld_picture_form_of(request),
+        .form = preview ? ld_picture_form_of_preview(request) : ld_picture_form_of(request),
         .texts = texts,
         .text_count = request->metadata_full ? 2 : 0,
     };

@@ -41,7 +41,7 @@ struct ld_slot_job {
     struct ld_progress_view progress;
     char phase[32];
     int64_t progress_posted_us;
-    struct ld_buffer preview; /* the latest one, a PNG; for those who ask instead of following */
+    struct ld_buffer preview; /* the latest one; for those who ask instead of following */
     uint32_t preview_number;  /* how many there were */
     struct ld_slot_result *results_first, *results_last;
     char (

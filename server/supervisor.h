@@ -55,8 +55,8 @@ void ld_supervisor_wake(struct ld_supervisor *supervisor);
 /* The job is being cancelled (or was deleted): tell its worker. Any thread. */
 void ld_supervisor_cancel(struct ld_supervisor *supervisor, const char *job_id, bool keep_partial);
 
-/* The latest preview of a running job, a PNG, appended to `out`, and how many there were; 0: none.
- * Whose job it is has been asked before. */
+/* The latest preview of a running job, a picture file, appended to `out`, and how many there were;
+ * 0: none. Whose job it is has been asked before. */
 uint32_t ld_supervisor_preview(struct ld_supervisor *supervisor, const char *job_id,
                                struct ld_buffer *out);
 

@@ -15,6 +15,13 @@ struct ld_picture_form ld_picture_form_of(const struct ld_request *request)
     return form;
 }
 
+struct ld_picture_form ld_picture_form_of_preview(const struct ld_request *request)
+{
+    struct ld_picture_form form = {.kind = LD_PICTURE_PNG, .quality = LD_PICTURE_QUALITY_PREVIEW};
+    (void)ld_picture_kind_find(request->preview_format, &form.kind); /* a word of the table */
+    return form;
+}
+
 static enum ld_code check(const struct ld_picture_image *image, struct ld_error *err)
 {
     const char *name = ld_picture_kind_name(image->form.kind);

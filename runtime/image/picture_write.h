@@ -19,7 +19,11 @@
 extern "C" {
 #endif
 
-enum { LD_PICTURE_QUALITY_DEFAULT = 90, LD_PICTURE_QUALITY_MAX = 100 };
+enum {
+    LD_PICTURE_QUALITY_DEFAULT = 90,
+    LD_PICTURE_QUALITY_PREVIEW = 80,
+    LD_PICTURE_QUALITY_MAX = 100
+};
 
 /* What `output` says of the file. */
 struct ld_picture_form {
@@ -40,6 +44,8 @@ struct ld_picture_image {
 
 /* Of a request that was checked. */
 struct ld_picture_form ld_picture_form_of(const struct ld_request *request);
+/* The same of its previews, which are looked at for seconds: small before faithful. */
+struct ld_picture_form ld_picture_form_of_preview(const struct ld_request *request);
 
 /*
  * Append the file to `out`.

@@ -36,7 +36,8 @@ def test_previews_are_on_the_stream(front):
     job_id = front.submit(tag="step_ms=60", steps=4, preview={"every": 1})
     events = read_events(front, f"/v1/jobs/{job_id}/events")
     previews = [data for _, name, data in events if name == "preview"]
-    assert previews and all(str(data).count("iVBORw0KGgo") for data in previews)
+    assert previews and all(data["base64"].startswith("iVBORw0KGgo") for data in previews)
+    assert all(data["type"] == "image/png" for data in previews)
 
 
 def test_the_common_stream_tells_of_all_own_jobs(front):

@@ -63,7 +63,9 @@ def test_different_wishes_are_different_jobs(serve):
     front = serve("step_ms=40", )
     before = metric(front, "latentd_jobs_joined_total")
     base = {"seed": 3, "steps": 15}
+    others = front.get("/version").json["formats"][1:]
     for change in ({}, {"cfg_scale": 5}, {"negative_prompt": "x"}, {"preview": {"every": 5}},
+                   {"preview": {"every": 5, "decoder": "latent"}}, *({"preview": {"every": 5, "format": name}} for name in others),
                    {"output": {"metadata": "none"}}, {"images": 2}):
         front.submit(**{**base, **change})
     time.sleep(1.0)

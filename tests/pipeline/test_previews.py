@@ -4,11 +4,13 @@ or cannot be used is told in the job, whose previews then show the latent's own 
 of the decoder itself: tests/unit/test_taesd.c."""
 
 import base64
+import io
 import json
 import struct
 import urllib.request
 
 import pytest
+from PIL import Image
 
 WIDTH = 8
 COLOUR = (0.25, 0.5, 1.5)  # what the file below always paints; beyond 1 is white
@@ -99,6 +101,21 @@ def test_previews_are_decoded_where_the_server_can(serve, decoder, png):
     found, warnings = previews(server, decoder="latent")
     assert found and not warnings
     assert all(len(pixels(png(data))) > 1 for data in found)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_previews_are_made_in_the_format_that_is_asked_for(serve, decoder, kind):
+    server = serve("--preview-decoder", str(decoder))
+    name = kind.lower()
+    if name not in json.loads(server.get("/version")[2])["formats"]:
+        pytest.skip(f"built without {name}")
+    found, warnings = previews(server, format=name, size=96)
+    assert found and not warnings, warnings
+    for data in found:
+        picture = Image.open(io.BytesIO(data))
+        assert picture.format == kind and picture.size == (48, 96)
+        for channel, wanted in zip(picture.convert("RGB").getextrema(), (63, 127, 255)):
+            assert wanted - 4 <= channel[0] <= channel[1] <= wanted + 4, picture.getextrema()
 
 
 def test_a_missing_decoder_is_told_in_the_job(serve, png):

@@ -21,8 +21,10 @@ static const struct {
     {"png, compression 12", {.kind = LD_PICTURE_PNG, .compression = 12}},
     {"webp, lossless", {.kind = LD_PICTURE_WEBP, .lossless = true}},
     {"webp", {.kind = LD_PICTURE_WEBP}},
+    {"webp, quality 80", {.kind = LD_PICTURE_WEBP, .quality = 80}},
     {"webp, quality 75", {.kind = LD_PICTURE_WEBP, .quality = 75}},
     {"jpeg", {.kind = LD_PICTURE_JPEG}},
+    {"jpeg, quality 80", {.kind = LD_PICTURE_JPEG, .quality = 80}},
     {"jpeg, quality 75", {.kind = LD_PICTURE_JPEG, .quality = 75}},
 };
 

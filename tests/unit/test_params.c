@@ -226,6 +226,7 @@ static void delivery_is_taken_from_another_request(void **state)
     set("webhook-url", "https://a.example/");
     set("webhook-events", "image,done");
     set("preview-decoder", "latent");
+    set("preview-format", "webp");
     ld_request_take_delivery(&taker, &request);
     assert_int_equal(taker.steps, 7);
     assert_int_equal(taker.priority, 3);
@@ -234,6 +235,7 @@ static void delivery_is_taken_from_another_request(void **state)
     assert_string_equal(taker.webhook_url, "https://a.example/");
     assert_true(taker.webhook_events != 0 && taker.webhook_events == request.webhook_events);
     assert_int_equal(taker.preview_decoder, LD_PREVIEW_LATENT);
+    assert_string_equal(taker.preview_format, "webp");
 }
 
 static void the_second_pass_is_sized_as_its_profile_rounds(void **state)

@@ -149,6 +149,41 @@ static void an_absent_quality_is_ninety(void **state)
     }
 }
 
+/* The first number of a JPEG's luminance table says its quality: T.81 K.1 has 16 there, which
+ * libjpeg halves at 75, scales by 0.4 at 80 and by 0.2 at 90. */
+static int first_step_of(const struct ld_buffer *jpeg)
+{
+    const uint8_t *data = (const uint8_t *)jpeg->data;
+    for (size_t i = 0; i + 5 < jpeg->size; i++)
+        if (data[i] == 0xFF && data[i + 1] == 0xDB)
+            return data[i + 5]; /* behind two bytes of length and the table's number */
+    return -1;
+}
+
+static void previews_have_a_format_of_their_own(void **state)
+{
+    (void)state;
+    struct ld_request request = {.output_format = "png", .preview_format = "png"};
+    uint8_t pixels[3 * WIDTH * HEIGHT];
+    paint(pixels, 3);
+    assert_int_equal(ld_picture_form_of_preview(&request).kind, LD_PICTURE_PNG);
+    request.output_format = "webp";
+    request.output_lossless = true;
+    request.output_quality = 100;
+    assert_int_equal(ld_picture_form_of_preview(&request).kind, LD_PICTURE_PNG);
+    request.preview_format = "jpeg";
+    assert_int_equal(ld_picture_form_of(&request).kind, LD_PICTURE_WEBP);
+    struct ld_picture_image image = image_of(pixels, 3, LD_PICTURE_PNG, 0);
+    image.form = ld_picture_form_of_preview(&request);
+    assert_int_equal(image.form.kind, LD_PICTURE_JPEG);
+    assert_false(image.form.lossless);
+    if (ld_picture_kind_built(LD_PICTURE_JPEG)) {
+        struct ld_buffer file = written(&image);
+        assert_int_equal(first_step_of(&file), 6); /* 6.4 */
+        ld_buffer_deinit(&file);
+    }
+}
+
 static void grey_and_transparent_pictures_are_taken(void **state)
 {
     (void)state;
@@ -300,6 +335,7 @@ int main(void)
         cmocka_unit_test(lossless_webp_keeps_every_bit),
         cmocka_unit_test(quality_is_what_is_kept),
         cmocka_unit_test(an_absent_quality_is_ninety),
+        cmocka_unit_test(previews_have_a_format_of_their_own),
         cmocka_unit_test(grey_and_transparent_pictures_are_taken),
         cmocka_unit_test(equal_pictures_are_equal_bytes),
         cmocka_unit_test(sides_end_where_the_format_does),

@@ -232,9 +232,10 @@ static void events_are_single_lines_with_their_parts(void **state)
     assert_non_null(strstr(out.data, "\"fraction\":0.107"));
     assert_ptr_equal(strchr(strstr(out.data, "data: "), '\n'), out.data + out.size - 2);
     ld_buffer_clear(&out);
-    ld_respond_event_preview("j", 0, 3, "image/png", ld_span_text("\x89PNG"), &out);
+    ld_respond_event_preview("j", 0, 3, "image/jpeg", ld_span_text("\x89PNG"), &out);
     json_t *document = parsed();
     assert_string_equal(text_of(document, "base64"), "iVBORw==");
+    assert_string_equal(text_of(document, "type"), "image/jpeg");
     json_decref(document);
     ld_buffer_clear(&out);
     ld_respond_event_status("j", LD_JOB_RUNNING, -1, &out);
