@@ -1,6 +1,7 @@
 #include "api/dialect_a1111.h"
 
 #include "config/limits.h"
+#include "runtime/image/picture_kind.h"
 
 #include <strings.h>
 
@@ -131,6 +132,8 @@ void ld_a1111_options_read(struct ld_a1111_options *options, const struct ld_jso
     const struct ld_json_node *live = ld_lenient_member(tree, object, "live_previews_enable");
     const struct ld_json_node *every =
         ld_lenient_member(tree, object, "show_progress_every_n_steps");
+    const struct ld_json_node *shown =
+        ld_lenient_member(tree, object, "live_previews_image_format");
     const struct ld_json_node *format = ld_lenient_member(tree, object, "samples_format");
     const struct ld_json_node *quality = ld_lenient_member(tree, object, "jpeg_quality");
     const struct ld_json_node *lossless = ld_lenient_member(tree, object, "webp_lossless");
@@ -147,6 +150,8 @@ void ld_a1111_options_read(struct ld_a1111_options *options, const struct ld_jso
         options->previews_off = !on;
     if (every && ld_lenient_whole(every, &value))
         options->previews_every = value > 0 && value <= LD_STEPS_MAX ? value : -1;
+    if (shown && (words = ld_lenient_text(shown, arena)))
+        options->previews_format = words;
     if (model && (words = ld_lenient_text(model, arena)))
         options->model = words;
     if (vae && (words = ld_lenient_text(vae, arena)))
@@ -178,6 +183,10 @@ void ld_a1111_options_write(const struct ld_a1111_options *options, struct ld_bu
     if (options->previews_every != 0)
         ld_buffer_format(out, ",\"show_progress_every_n_steps\":%lld",
                          (long long)options->previews_every);
+    if (options->previews_format) {
+        ld_buffer_text(out, ",\"live_previews_image_format\":");
+        ld_buffer_json_string(out, options->previews_format);
+    }
     ld_buffer_byte(out, '}');
 }
 
@@ -217,6 +226,20 @@ void ld_a1111_put_file(struct ld_translation *t, const struct ld_a1111_options *
                               options->quality > 0 ? options->quality : LD_A1111_QUALITY_DEFAULT);
 }
 
+/* A preview that cannot be of that kind is none to refuse a picture for. */
+static void put_previews(struct ld_translation *t, const struct ld_a1111_options *options)
+{
+    const char *format = options->previews_format ? options->previews_format : "png";
+    enum ld_picture_kind kind = LD_PICTURE_PNG;
+    ld_recipe_put_integer(&t->fields, "preview.every", ld_a1111_previews_every(options));
+    ld_recipe_put_integer(&t->fields, "preview.size", PREVIEW_SIDE);
+    if (!ld_picture_kind_find(format, &kind) || !ld_picture_kind_built(kind))
+        ld_translation_warn(
+            t, "live_previews_image_format %.32s is not written here; previews are PNGs", format);
+    else if (options->previews_format)
+        ld_recipe_put_string(&t->fields, "preview.format", ld_picture_kind_name(kind));
+}
+
 /* What the settings say; the body's own clip_skip, put later, wins. */
 static void put_options(struct ld_translation *t, const struct ld_a1111_options *options)
 {
@@ -235,10 +258,8 @@ static void put_options(struct ld_translation *t, const struct ld_a1111_options 
     if (options->ensd != 0)
         ld_recipe_put_integer(&t->fields, "sampler_options.ensd", options->ensd);
     ld_a1111_put_file(t, options);
-    if (ld_a1111_previews_every(options) > 0) { /* for /progress */
-        ld_recipe_put_integer(&t->fields, "preview.every", ld_a1111_previews_every(options));
-        ld_recipe_put_integer(&t->fields, "preview.size", PREVIEW_SIDE);
-    }
+    if (ld_a1111_previews_every(options) > 0) /* for /progress */
+        put_previews(t, options);
 }
 
 static void put_overrides(const struct body *b, struct ld_a1111_options options)
@@ -249,6 +270,7 @@ static void put_overrides(const struct body *b, struct ld_a1111_options options)
                                         "eta_noise_seed_delta",
                                         "live_previews_enable",
                                         "show_progress_every_n_steps",
+                                        "live_previews_image_format",
                                         "samples_format",
                                         "jpeg_quality",
                                         "webp_lossless"};

@@ -15,11 +15,12 @@ struct ld_a1111_options {
     const char *vae;
     int64_t clip_skip;
     int64_t ensd;
-    bool previews_off;      /* live_previews_enable is false */
-    int64_t previews_every; /* show_progress_every_n_steps; 0: not set, negative: never */
-    const char *format;     /* samples_format: "png", "jpg", "jpeg", "webp" */
-    int64_t quality;        /* jpeg_quality, which is WebP's too */
-    bool lossless;          /* webp_lossless */
+    bool previews_off;           /* live_previews_enable is false */
+    int64_t previews_every;      /* show_progress_every_n_steps; 0: not set, negative: never */
+    const char *previews_format; /* live_previews_image_format: "png", "jpeg", "webp" */
+    const char *format;          /* samples_format: "png", "jpg", "jpeg", "webp" */
+    int64_t quality;             /* jpeg_quality, which is WebP's too */
+    bool lossless;               /* webp_lossless */
 };
 
 /* What the other program saves a JPEG or WebP with where nobody said otherwise. */
@@ -71,7 +72,7 @@ struct ld_a1111_progress {
     const struct ld_job_view *job;
     uint32_t waiting; /* queued behind it */
     int64_t now_us;
-    struct ld_span preview; /* a PNG of what is painted; empty: none */
+    struct ld_span preview; /* a file of what is painted; empty: none */
 };
 void ld_a1111_write_progress(const struct ld_a1111_progress *progress, struct ld_buffer *out);
 

@@ -562,6 +562,8 @@ static void put_keepsake(struct graph *g, const struct passes *p)
     if (*g->call->client_id) { /* somebody may look on */
         ld_recipe_put_integer(&g->t->fields, "preview.every", 2);
         ld_recipe_put_integer(&g->t->fields, "preview.size", 512);
+        if (ld_picture_kind_built(LD_PICTURE_JPEG)) /* what the other program sends */
+            ld_recipe_put_string(&g->t->fields, "preview.format", "jpeg");
     }
     if (g->call->front)
         ld_translation_warn(g->t, "front: the order of the queue is the server's");

@@ -29,8 +29,8 @@ enum ld_code ld_novelai_sign(const struct ld_novelai_call *call, const struct ld
                              uint64_t seed, struct ld_span file, struct ld_buffer *out,
                              struct ld_error *err) LD_MUST_USE;
 
-/* One event of a stream in the call's encoding: a preview (base64 of a PNG) or a finished picture
- * (its bytes). */
+/* One event of a stream in the call's encoding: a preview (base64 of its file) or a finished
+ * picture (its bytes). */
 struct ld_novelai_event {
     bool final;
     uint32_t sample, step;

@@ -44,7 +44,8 @@ void ld_openai_write_result(const struct ld_openai_call *call, const struct ld_j
 
 /* One server-sent event each. */
 void ld_openai_write_partial(const struct ld_openai_call *call, int64_t created_s, uint32_t index,
-                             struct ld_span base64, struct ld_buffer *out);
+                             enum ld_picture_kind kind, struct ld_span base64,
+                             struct ld_buffer *out);
 void ld_openai_write_completed(const struct ld_openai_call *call, const struct ld_image_view *image,
                                int64_t created_s, struct ld_span file, struct ld_buffer *out);
 void ld_openai_write_failed(const char *code, const char *sentence, struct ld_buffer *out);

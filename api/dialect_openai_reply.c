@@ -61,9 +61,10 @@ static void begin_event(const struct ld_openai_call *call, const char *name, con
 }
 
 void ld_openai_write_partial(const struct ld_openai_call *call, int64_t created_s, uint32_t index,
-                             struct ld_span base64, struct ld_buffer *out)
+                             enum ld_picture_kind kind, struct ld_span base64,
+                             struct ld_buffer *out)
 {
-    begin_event(call, "partial_image", call->size, "png", created_s, out); /* previews are */
+    begin_event(call, "partial_image", call->size, ld_picture_kind_name(kind), created_s, out);
     ld_buffer_format(out, ",\"partial_image_index\":%u,\"b64_json\":\"", index);
     ld_buffer_bytes(out, base64.data, base64.size);
     ld_buffer_text(out, "\"}\n\n");

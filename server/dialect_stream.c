@@ -1,5 +1,6 @@
 #include "server/dialect_stream.h"
 
+#include "api/base64.h"
 #include "config/limits.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/json_find.h"
@@ -46,6 +47,20 @@ static void wake(void *ctx)
 
 /* ---- Events to pieces ------------------------------------------------------------------------ */
 
+/* By the first bytes of the file. */
+static enum ld_picture_kind kind_of(struct ld_span base64)
+{
+    enum { CHARS = 16, BYTES = 12 }; /* enough to tell them apart */
+    struct ld_buffer head = ld_buffer_make(BYTES + 1);
+    struct ld_error err = {0};
+    enum ld_picture_kind kind = LD_PICTURE_PNG;
+    if (base64.size >= CHARS &&
+        ld_base64_decode(ld_span_of(base64.data, CHARS), &head, &err) == LD_OK)
+        kind = ld_picture_kind_of(ld_span_of(head.data, head.size));
+    ld_buffer_deinit(&head);
+    return kind;
+}
+
 static void put_preview(struct stream *s, const char *json)
 {
     struct ld_dialect_preview preview = {0};
@@ -61,6 +76,7 @@ static void put_preview(struct stream *s, const char *json)
     s->previewed_image = preview.image;
     preview.number = s->preview_number++;
     preview.base64 = ld_span_of(quoted.data + 1, quoted.size - 2);
+    preview.kind = kind_of(preview.base64);
     s->form->preview(s->ctx, &preview, &s->out);
 }
 

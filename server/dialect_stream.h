@@ -9,12 +9,14 @@
 #ifndef LD_SERVER_DIALECT_STREAM_H
 #define LD_SERVER_DIALECT_STREAM_H
 
+#include "runtime/image/picture_kind.h"
 #include "server/front.h"
 
 struct ld_dialect_preview {
     uint32_t image, step;
-    uint32_t number;       /* of this picture's previews, from 0 */
-    struct ld_span base64; /* of a PNG */
+    uint32_t number; /* of this picture's previews, from 0 */
+    struct ld_span base64;
+    enum ld_picture_kind kind; /* what its bytes are */
 };
 
 struct ld_dialect_stream_form {

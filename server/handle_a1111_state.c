@@ -84,8 +84,10 @@ static void write_live_preview(struct ld_exchange *ex, const struct ld_json_tree
     const uint32_t number =
         job_id && wants ? ld_supervisor_preview(ex->front->supervisor, job_id, &preview) : 0;
     if (number > 0 && number != has) {
-        ld_buffer_text(&ex->reply.body, ",\"live_preview\":\"data:image/png;base64,");
-        ld_base64_encode(ld_span_of(preview.data, preview.size), &ex->reply.body);
+        const struct ld_span file = ld_span_of(preview.data, preview.size);
+        ld_buffer_format(&ex->reply.body, ",\"live_preview\":\"data:%s;base64,",
+                         ld_picture_kind_type(ld_picture_kind_of(file)));
+        ld_base64_encode(file, &ex->reply.body);
         ld_buffer_format(&ex->reply.body, "\",\"id_live_preview\":%u", number);
     } else {
         ld_buffer_format(&ex->reply.body, ",\"live_preview\":null,\"id_live_preview\":%lld",
@@ -271,11 +273,13 @@ enum ld_handled ld_handle_a1111_options(struct ld_exchange *ex)
                      ",\"CLIP_stop_at_last_layers\":%lld,\"eta_noise_seed_delta\":%lld,"
                      "\"randn_source\":\"GPU\",\"enable_pnginfo\":true,\"show_progressbar\":true,"
                      "\"live_previews_enable\":%s,\"show_progress_every_n_steps\":%lld,"
-                     "\"img2img_fix_steps\":false}",
+                     "\"live_previews_image_format\":",
                      (long long)clip_skip, (long long)options.ensd,
                      options.previews_off ? "false" : "true",
                      (long long)(options.previews_every ? options.previews_every
                                                         : ld_a1111_previews_every(&options)));
+    ld_buffer_json_string(out, options.previews_format ? options.previews_format : "png");
+    ld_buffer_text(out, ",\"img2img_fix_steps\":false}");
     ld_inventory_release(ex->front->inventory, inventory);
     return ld_exchange_json(ex, 200);
 }

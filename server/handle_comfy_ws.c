@@ -168,12 +168,16 @@ static void put_executing(struct socket *s, const char *node)
     ld_buffer_deinit(&rest);
 }
 
-static void put_picture(struct socket *s, struct ld_span png)
+/* Behind two numbers: a picture follows, and of which kind. There is none for WebP: ComfyUI itself
+ * says 1 of whatever is no PNG. Source: ComfyUI server.py, send_image. */
+static void put_picture(struct socket *s, struct ld_span file)
 {
-    static const uint8_t head[8] = {0, 0, 0, 1, 0, 0, 0, 2}; /* a picture; PNG */
+    enum { JPEG = 1, PNG = 2 };
+    const bool is_png = ld_picture_kind_of(file) == LD_PICTURE_PNG;
+    const uint8_t head[8] = {0, 0, 0, 1, 0, 0, 0, is_png ? PNG : JPEG};
     struct ld_buffer message = ld_buffer_make(MESSAGE_BYTES_MAX);
     ld_buffer_bytes(&message, head, sizeof head);
-    ld_buffer_bytes(&message, png.data, png.size);
+    ld_buffer_bytes(&message, file.data, file.size);
     if (!message.failed)
         ld_ws_put(s->ws, LD_WS_BINARY, ld_span_of(message.data, message.size));
     ld_buffer_deinit(&message);
@@ -240,20 +244,20 @@ static void put_preview(struct socket *s, const char *event)
 {
     struct ld_span quoted;
     struct ld_error err;
-    struct ld_buffer png = ld_buffer_make(MESSAGE_BYTES_MAX);
+    struct ld_buffer file = ld_buffer_make(MESSAGE_BYTES_MAX);
     if (ld_json_find_span(ld_span_text(event), "/base64", &quoted) && quoted.size > 2 &&
-        ld_base64_decode(ld_span_of(quoted.data + 1, quoted.size - 2), &png, &err) == LD_OK) {
+        ld_base64_decode(ld_span_of(quoted.data + 1, quoted.size - 2), &file, &err) == LD_OK) {
         announce(s);
-        put_picture(s, ld_span_of(png.data, png.size));
+        put_picture(s, ld_span_of(file.data, file.size));
     }
-    ld_buffer_deinit(&png);
+    ld_buffer_deinit(&file);
 }
 
 /* SaveImageWebsocket sends its pictures here, while it is the node that works. */
 static void put_image(struct socket *s, const struct ld_job_view *view, const char *event)
 {
     uint64_t index;
-    struct ld_buffer png = {0};
+    struct ld_buffer file = {0};
     struct ld_error err;
     if (strcmp(s->job.kind, "websocket") != 0 ||
         !ld_json_find_u64(ld_span_text(event), "/image/index", &index))
@@ -262,10 +266,10 @@ static void put_image(struct socket *s, const struct ld_job_view *view, const ch
     put_executing(s, s->job.output);
     for (uint32_t i = 0; i < view->image_count; i++) {
         if (view->images[i].index == index &&
-            ld_dialect_picture(s->front, &view->images[i], &png, &err) == LD_OK)
-            put_picture(s, ld_span_of(png.data, png.size));
-        ld_buffer_deinit(&png);
-        png = (struct ld_buffer){0};
+            ld_dialect_picture(s->front, &view->images[i], &file, &err) == LD_OK)
+            put_picture(s, ld_span_of(file.data, file.size));
+        ld_buffer_deinit(&file);
+        file = (struct ld_buffer){0};
     }
 }
 

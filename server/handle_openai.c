@@ -54,7 +54,7 @@ static void put_preview(void *ctx, const struct ld_dialect_preview *preview, str
 {
     const struct ld_openai_call *call = ctx;
     if (preview->number < (uint64_t)call->partial_images)
-        ld_openai_write_partial(call, ld_clock_wall_us() / 1000000, preview->number,
+        ld_openai_write_partial(call, ld_clock_wall_us() / 1000000, preview->number, preview->kind,
                                 preview->base64, out);
 }
 

@@ -19,7 +19,7 @@ import * as queue from '/page/queue.js';
 import { body, onChange, set, value } from '/page/request.js';
 import * as restore from '/page/restore.js';
 import * as sampling from '/page/sampling.js';
-import { load, onServer } from '/page/server.js';
+import { load, onServer, server } from '/page/server.js';
 import * as size from '/page/size.js';
 import * as source from '/page/source.js';
 import * as stage from '/page/stage.js';
@@ -37,7 +37,8 @@ function toSend() {
   const request = body();
   const every = Math.max(1, Math.round(value('steps') / PREVIEWS));
   const size = Math.max(64, Math.min(PREVIEW_SIDE_MAX, Math.max(value('width'), value('height'))));
-  return { ...request, preview: { every, size } };
+  const format = server.formats.includes('jpeg') ? 'jpeg' : 'png'; // a tenth of the bytes
+  return { ...request, preview: { every, size, format } };
 }
 
 async function paint() {

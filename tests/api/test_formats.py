@@ -11,11 +11,14 @@ import json
 import shutil
 import struct
 import subprocess
+import threading
 import zipfile
 
 import pytest
 from PIL import Image
 
+from front import read_events
+from test_comfy import Socket, graph, over
 from test_images import png, upload
 
 ALL = {"png": ("image/png", ".png", b"\x89PNG", "PNG"), "webp": ("image/webp", ".webp", b"RIFF", "WEBP"),
@@ -68,6 +71,10 @@ def test_a_format_that_was_not_built_is_refused_by_name(front, built, name):
     error = answer.json["errors"][0]
     assert error["pointer"] == "/output/format" and name in str(error) and "writes png" in str(error)
     assert painted(front, accept=f"image/{name}").status == 202  # told of the job, as for any other type
+    answer = front.post("/v1/jobs", {**BODY, "preview": {"format": name}})
+    assert answer.status == 422, answer
+    error = answer.json["errors"][0]
+    assert error["pointer"] == "/preview/format" and name in str(error) and "writes png" in str(error)
 
 
 @pytest.mark.parametrize("name", ["png", "webp", "jpeg"])
@@ -252,6 +259,100 @@ def test_a_sweep_and_its_sheet_have_the_format(front, built, name):
     assert sheet.format == ALL[name][3] and sheet.size[0] >= 128
     cell = front.get(f'/v1/jobs/{sweep["cells"][0]["id"]}').json
     assert cell["images"][0]["type"] == ALL[name][0]
+
+
+# ---- Previews -------------------------------------------------------------------------------------
+
+
+def previews(front, **fields):
+    """The previews of a job: what their events say they are, and their bytes; and the job."""
+    job = front.submit(tag="step_ms=60", **{**BODY, "steps": 4, **fields})
+    shown = [(data["type"], base64.b64decode(data["base64"], validate=True))
+             for _, name, data in read_events(front, f"/v1/jobs/{job}/events") if name == "preview"]
+    assert shown
+    return shown, front.wait(job)
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "jpeg"])
+def test_previews_come_in_the_format_that_is_asked_for(front, built, name):
+    need(built, name)
+    plain = front.wait(front.submit(**{**BODY, "steps": 4}))
+    shown, job = previews(front, preview={"every": 1, "format": name})
+    assert {kind for kind, _ in shown} == {ALL[name][0]}
+    for _, picture in shown:
+        red, green, blue = look(picture, name).convert("RGB").getextrema()
+        assert blue[1] < 30 and max(red[1], green[1]) > 60  # what the scripted worker shows meanwhile
+    # A wish about delivery: the picture is the same, and the recipe in it too.
+    assert job["images"][0]["sha256"] == plain["images"][0]["sha256"]
+    assert job["images"][0]["type"] == "image/png"
+    assert front.post("/v1/jobs", {**BODY, "preview": {"format": "gif"}}).status == 422
+
+
+def test_a_preview_has_nothing_to_do_with_the_pictures_format(front, built):
+    need(built, "jpeg", "webp")
+    shown, job = previews(front, preview={"every": 1}, output={"format": "webp", "quality": 100})
+    assert {kind for kind, _ in shown} == {"image/png"} and job["images"][0]["type"] == "image/webp"
+    shown, job = previews(front, preview={"every": 1, "format": "jpeg"}, output={"format": "webp", "quality": 100})
+    assert {kind for kind, _ in shown} == {"image/jpeg"} and job["images"][0]["type"] == "image/webp"
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "jpeg", "gif"])
+def test_a1111_shows_previews_in_the_format_of_its_option(serve, built, name):
+    """The caller's option; what is not written here is no reason to refuse a picture, and shown as PNG."""
+    front = serve("step_ms=60")
+    assert front.get("/sdapi/v1/options").json["live_previews_image_format"] == "png"
+    assert front.post("/sdapi/v1/options", {"live_previews_image_format": name, "show_progress_every_n_steps": 1}).status == 200
+    assert front.get("/sdapi/v1/options").json["live_previews_image_format"] == name
+    real = name if name in built else "png"
+    body = {"prompt": "a cat", "width": 64, "height": 96, "steps": 20, "force_task_id": "task(f)"}
+    box = {}
+    thread = threading.Thread(target=lambda: box.update(answer=front.post("/sdapi/v1/txt2img", body)))
+    thread.start()
+    current = url = None
+    while thread.is_alive() and not (current and url):
+        current = front.get("/sdapi/v1/progress").json["current_image"]
+        url = front.post("/internal/progress", {"id_task": "task(f)", "id_live_preview": -1}).json["live_preview"]
+    thread.join()
+    look(base64.b64decode(current, validate=True), real)
+    head, picture = url.split(",")
+    assert head == f"data:{ALL[real][0]};base64"
+    look(base64.b64decode(picture, validate=True), real)
+    warned = [each for each in box["answer"].json["warnings"] if "live_previews_image_format" in each]
+    assert bool(warned) == (real != name), warned
+    override = {"live_previews_image_format": "png"}
+    answer = front.post("/sdapi/v1/txt2img", {**body, "steps": 2, "override_settings": override}).json
+    assert not any("live_previews" in each or "override_settings" in each for each in answer["warnings"])
+    assert "format" not in front.get("/v1/jobs?limit=1").json["jobs"][0]["request"]["preview"]
+
+
+def test_openai_says_what_a_preview_is(serve, built, tmp_path):
+    """Nothing in its body asks for another format; a model's manifest may."""
+    need(built, "jpeg")
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "mine.conf").write_text("[manifest]\ntitle = Mine\nmodels = scripted\n[defaults]\npreview.format = jpeg\n")
+    front = serve("step_ms=20", "--manifest-dir", str(folder))
+    answer = front.post("/v1/images/generations", {"prompt": "a cat", "size": "64x96", "steps": 6, "stream": True, "partial_images": 2})
+    events = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: ")]
+    partial = [event for event in events if event["type"].endswith("partial_image")]
+    assert partial and events[-1]["output_format"] == "png"
+    for event in partial:
+        assert event["output_format"] == "jpeg"
+        look(base64.b64decode(event["b64_json"]), "jpeg")
+
+
+def test_comfy_gets_jpeg_where_it_is_written(front, built):
+    client = Socket(front, "shown")
+    nodes = graph(n3_steps=9)
+    nodes["5"]["inputs"].update(width=64, height=96)
+    assert front.post("/prompt", {"prompt": nodes, "client_id": "shown"}).status == 200
+    frames = [data for kind, data in client.until(over) if kind == "binary"]
+    client.close()
+    name, number = ("jpeg", 1) if "jpeg" in built else ("png", 2)
+    assert frames
+    for frame in frames:
+        assert struct.unpack(">II", frame[:8]) == (1, number)
+        look(frame[8:], name)
 
 
 def test_stores_from_before_give_pngs(serve, tmp_path):

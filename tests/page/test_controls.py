@@ -236,10 +236,15 @@ def test_pictures_leave_and_come_back_as_webp_and_jpeg(visit, serve, tmp_path):
 
 
 def test_a_server_that_writes_png_only_offers_nothing_else(visit, serve):
-    page = visit(serve())
+    front = serve()
+    page = visit(front)
     page.js("""(async () => { const { server, modelChanged } = await import('/page/server.js');
              server.formats = ['png']; await modelChanged(); })()""")
     page.wait("""document.querySelector('.field[data-pointer="/output/format"]').hidden""")
+    take(page, steps=2)
+    page.click("#paint")
+    status(page, "64×64 .* seed")
+    assert front.get("/v1/jobs?limit=1").json["jobs"][0]["request"]["preview"].get("format", "png") == "png"
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="there is no Node.js here")
