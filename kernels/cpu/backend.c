@@ -8,8 +8,6 @@
 #include "runtime/base/arena.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { PRIVATE_BYTES = 16 << 20, SHARED_BYTES = 64 << 20 };
 
@@ -129,49 +127,6 @@ static const struct ld_ops operator_table = {
 
 /* ---- Creation -------------------------------------------------------------------------------- */
 
-static const char *const level_names[LD_CPU_LEVELS] = {
-    [LD_CPU_AUTO] = "auto",     [LD_CPU_GENERIC] = "generic", [LD_CPU_AVX2] = "avx2",
-    [LD_CPU_AVX512] = "avx512", [LD_CPU_AMX] = "amx",         [LD_CPU_NEON] = "neon",
-};
-
-/* The level named by LATENTD_CPU_LEVEL; AUTO where it is unset. */
-static enum ld_code level_from_environment(enum ld_cpu_level *level, struct ld_error *err)
-{
-    const char *text = getenv("LATENTD_CPU_LEVEL");
-    *level = LD_CPU_AUTO;
-    if (text == NULL || text[0] == '\0')
-        return LD_OK;
-    for (int i = 0; i < LD_CPU_LEVELS; i++) {
-        if (strcmp(text, level_names[i]) == 0) {
-            *level = (enum ld_cpu_level)i;
-            return LD_OK;
-        }
-    }
-    return LD_FAIL(err, LD_E_INVALID,
-                   "LATENTD_CPU_LEVEL is one of auto, generic, avx2, avx512, amx, neon");
-}
-
-static enum ld_code choose_level(struct ld_cpu_backend *cpu, enum ld_cpu_level level,
-                                 struct ld_error *err)
-{
-    enum ld_code code = LD_OK;
-    if (level == LD_CPU_AUTO)
-        code = level_from_environment(&level, err);
-    if (code != LD_OK)
-        return code;
-    if (level == LD_CPU_AUTO)
-        level = ld_cpuid_best_level();
-    cpu->level = level;
-    cpu->ops = ld_cpuid_has(level) ? ld_cpu_level_table(level) : NULL;
-    if (cpu->ops == NULL)
-        return LD_FAIL(
-            err, LD_E_UNSUPPORTED,
-            "the CPU level %s (LATENTD_CPU_LEVEL) is not there on this machine; its best "
-            "is %s",
-            level_names[level], level_names[ld_cpuid_best_level()]);
-    return LD_OK;
-}
-
 enum ld_code ld_cpu_backend_create(struct ld_backend **out, uint32_t threads,
                                    enum ld_cpu_level level, struct ld_error *err)
 {
@@ -183,7 +138,8 @@ enum ld_code ld_cpu_backend_create(struct ld_backend **out, uint32_t threads,
     cpu->base.ops = &operator_table;
     cpu->base.name = "cpu";
     cpu->base.act_dtype = LD_DTYPE_F32;
-    enum ld_code code = choose_level(cpu, level, err);
+    cpu->level = level;
+    enum ld_code code = ld_cpu_level_choose(&cpu->level, &cpu->ops, err);
     if (code == LD_OK)
         code = ld_pool_create(&cpu->pool, threads, err);
     if (code != LD_OK)

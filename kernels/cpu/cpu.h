@@ -7,6 +7,7 @@
 
 #include "kernels/check.h"
 #include "kernels/idx.h"
+#include "kernels/rows.h"
 #include "runtime/base/thread.h"
 
 struct ld_cpu_backend;
@@ -39,6 +40,7 @@ struct ld_cpu_level_ops {
     void (*layer_norm)(struct ld_cpu_backend *cpu, const struct ld_layer_norm *op);
     void (*attention)(struct ld_cpu_backend *cpu, const struct ld_attention *op);
     void (*map)(struct ld_cpu_backend *cpu, const struct ld_map *op);
+    const struct ld_row_kernels *rows;
 };
 
 struct ld_cpu_backend {
@@ -55,6 +57,7 @@ struct ld_cpu_backend {
 };
 
 extern const struct ld_cpu_level_ops ld_cpu_plain_ops;
+extern const struct ld_row_kernels ld_plain_rows;
 
 static inline struct ld_cpu_backend *ld_cpu_of(struct ld_backend *backend)
 {

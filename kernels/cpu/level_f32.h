@@ -58,20 +58,15 @@ static int32_t b_terms(enum ld_dtype stored)
 /* VF values of a stored 16-bit type. */
 static inline vf widen(const uint16_t *src, bool half)
 {
+    if (half)
+        return vf_load_half(src);
 #if defined(__AVX512F__)
     __m256i bits = _mm256_loadu_si256((const __m256i *)(const void *)src);
-    if (half)
-        return _mm512_cvtph_ps(bits);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 #elif defined(__aarch64__)
-    uint16x4_t bits = vld1_u16(src);
-    if (half)
-        return vcvt_f32_f16(vreinterpret_f16_u16(bits));
-    return vreinterpretq_f32_u32(vshll_n_u16(bits, 16));
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(src), 16));
 #else
     __m128i bits = _mm_loadu_si128((const __m128i *)(const void *)src);
-    if (half)
-        return _mm256_cvtph_ps(bits);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 #endif
 }

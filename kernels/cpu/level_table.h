@@ -6,6 +6,7 @@
 #include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/norm_simd.h"
+#include "kernels/cpu/rows_simd.h"
 
 #define LEVEL_TABLE(level, level_name)                                                             \
     static enum ld_code level_weight_pack(struct ld_cpu_backend *cpu,                              \
@@ -26,6 +27,8 @@
     {                                                                                              \
         ld_tiled_attention(cpu, &micro, op);                                                       \
     }                                                                                              \
+    static const struct ld_row_kernels level_rows = {                                              \
+        .name = level_name, .product = rows_product, .scores = rows_scores, .mix = rows_mix};      \
     const struct ld_cpu_level_ops ld_cpu_##level##_ops = {                                         \
         .name = level_name,                                                                        \
         .weight_pack = level_weight_pack,                                                          \
@@ -35,6 +38,7 @@
         .layer_norm = norm_layers,                                                                 \
         .attention = level_attention,                                                              \
         .map = map_values,                                                                         \
+        .rows = &level_rows,                                                                       \
     };
 
 #endif

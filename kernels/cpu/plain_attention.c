@@ -88,4 +88,5 @@ const struct ld_cpu_level_ops ld_cpu_plain_ops = {
     .layer_norm = ld_plain_layer_norm,
     .attention = ld_plain_attention,
     .map = ld_plain_map,
+    .rows = &ld_plain_rows,
 };

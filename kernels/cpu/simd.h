@@ -34,6 +34,11 @@ static inline vf vf_load(const float *p)
 {
     return _mm512_loadu_ps(p);
 }
+/* VF values of float16. */
+static inline vf vf_load_half(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 static inline vf vf_load_part(const float *p, int32_t n)
 {
     return _mm512_maskz_loadu_ps(vf_mask(n), p);
@@ -162,6 +167,11 @@ static inline vf vf_set(float v)
 static inline vf vf_load(const float *p)
 {
     return _mm256_loadu_ps(p);
+}
+/* VF values of float16. */
+static inline vf vf_load_half(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 static inline vf vf_load_part(const float *p, int32_t n)
 {
@@ -310,6 +320,11 @@ static inline vf vf_set(float v)
 static inline vf vf_load(const float *p)
 {
     return vld1q_f32(p);
+}
+/* VF values of float16. */
+static inline vf vf_load_half(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 static inline vf vf_load_part(const float *p, int32_t n)
 {
