@@ -392,3 +392,26 @@ uint32_t ld_tags_complete(const struct ld_tags *tags, const char *prefix, struct
     }
     return count;
 }
+
+const struct ld_tag *ld_tags_find(const struct ld_tags *tags, struct ld_span name)
+{
+    char wanted[LD_TAG_NAME_BYTES_MAX + 1];
+    const struct ld_tag *found = NULL;
+    bool by_name = false;
+    if (name.size == 0 || name.size >= sizeof wanted || memchr(name.data, '\0', name.size))
+        return NULL;
+    memcpy(wanted, name.data, name.size);
+    wanted[name.size] = '\0';
+    fold(wanted);
+    for (uint32_t i = lower_bound(tags, wanted);
+         i < tags->key_count && strcmp(tags->keys[i].text, wanted) == 0; i++) {
+        const struct key *key = &tags->keys[i];
+        const struct ld_tag *tag = &tags->tags[key->tag];
+        if (!is_current(tags, key->tag) || (by_name && key->alias))
+            continue;
+        if (!key->alias || !found || ranks_before(tag, found))
+            found = tag;
+        by_name = by_name || !key->alias;
+    }
+    return found;
+}

@@ -58,6 +58,10 @@ uint32_t ld_tags_count(const struct ld_tags *tags);
 uint32_t ld_tags_complete(const struct ld_tags *tags, const char *prefix, struct ld_tag_match *out,
                           uint32_t limit);
 
+/* The tag of exactly this name, else the most frequent with this alias; letter case does not count,
+ * and a blank is an underscore. NULL if there is none. */
+const struct ld_tag *ld_tags_find(const struct ld_tags *tags, struct ld_span name);
+
 /* "general", "artist", "copyright", "character", "meta"; "other" for an unknown number. */
 const char *ld_tag_category(uint8_t category);
 

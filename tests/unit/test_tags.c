@@ -79,6 +79,42 @@ static void a_later_list_replaces_a_tag(void **state)
     ld_tags_destroy(tags);
 }
 
+static const char *found_name(const struct ld_tags *tags, const char *name)
+{
+    const struct ld_tag *tag = ld_tags_find(tags, ld_span_text(name));
+    return tag ? tag->name : "none";
+}
+
+static void one_tag_is_found_by_its_whole_name_or_alias(void **state)
+{
+    (void)state;
+    struct ld_tags *tags = make(list, "blue_sky,5,1,\n");
+    assert_string_equal(found_name(tags, "blue_eyes"), "blue_eyes");
+    assert_string_equal(found_name(tags, "Blue Eyes"), "blue_eyes");
+    assert_string_equal(found_name(tags, "SAPPHIRE_eyes"), "blue_eyes");
+    assert_string_equal(found_name(tags, "^_^"), "^_^");
+    assert_string_equal(found_name(tags, "blue"), "none");
+    assert_string_equal(found_name(tags, "blue_eyess"), "none");
+    assert_string_equal(found_name(tags, ""), "none");
+    assert_null(ld_tags_find(tags, ld_span_of("blue_sky\0", 9)));
+    /* only the bytes of the span count, and the later list's copy holds */
+    assert_int_equal(ld_tags_find(tags, ld_span_of("blue_skyline", 8))->category, 5);
+    ld_tags_destroy(tags);
+}
+
+static void a_name_goes_before_an_alias_and_a_frequent_tag_before_a_rare_one(void **state)
+{
+    (void)state;
+    struct ld_tags *tags = make("aqua_hair,0,900,\"cyan,teal\"\nturquoise,0,950,\"teal\"\n"
+                                "cyan,0,1,\"cyan_old\"\nlime,0,5,\"teal,cyan\"\n",
+                                "cyan,1,2,\nsea,0,999,\"cyan\"\n");
+    assert_string_equal(found_name(tags, "cyan"), "cyan");
+    assert_int_equal(ld_tags_find(tags, ld_span_text("cyan"))->category, 1);
+    assert_string_equal(found_name(tags, "teal"), "turquoise");
+    assert_string_equal(found_name(tags, "cyan old"), "none"); /* only the replaced one had it */
+    ld_tags_destroy(tags);
+}
+
 static void malformed_rows_are_named(void **state)
 {
     (void)state;
@@ -150,6 +186,8 @@ int main(void)
         cmocka_unit_test(prefixes_find_names_and_aliases_by_frequency),
         cmocka_unit_test(the_limit_keeps_the_most_frequent),
         cmocka_unit_test(a_later_list_replaces_a_tag),
+        cmocka_unit_test(one_tag_is_found_by_its_whole_name_or_alias),
+        cmocka_unit_test(a_name_goes_before_an_alias_and_a_frequent_tag_before_a_rare_one),
         cmocka_unit_test(malformed_rows_are_named),
         cmocka_unit_test(tags_are_written_as_prompts_want_them),
         cmocka_unit_test(the_folder_adds_to_the_own_list),
