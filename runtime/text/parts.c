@@ -108,9 +108,13 @@ static bool add_argument(struct ld_arena *arena, struct ld_network *network, str
     return network->positional[i] != NULL;
 }
 
+/* `mention` is `<`, a type of `type_size` bytes, `:`, arguments and `>`. */
 static enum ld_code add_network(struct ld_arena *arena, struct ld_networks *out,
-                                struct ld_span type, struct ld_span arguments, struct ld_error *err)
+                                struct ld_span mention, size_t type_size, struct ld_error *err)
 {
+    const struct ld_span type = ld_span_of(mention.data + 1, type_size);
+    const struct ld_span arguments =
+        ld_span_of(type.data + type_size + 1, mention.size - type_size - 3);
     if (out->count == LD_NETWORKS_MAX)
         return LD_FAIL(err, LD_E_TOO_LARGE, "the prompt mentions more than %d networks",
                        LD_NETWORKS_MAX);
@@ -119,6 +123,7 @@ static enum ld_code add_network(struct ld_arena *arena, struct ld_networks *out,
     if (!out->items)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory while reading the prompt");
     struct ld_network *network = &out->items[out->count++];
+    network->mention = mention;
     network->type = ld_arena_strndup(arena, (const char *)type.data, type.size);
     for (size_t start = 0; network->type && start <= arguments.size;) {
         const uint8_t *rest = arguments.data + start;
@@ -159,8 +164,7 @@ enum ld_code ld_networks_extract(struct ld_arena *arena, struct ld_span text, st
         const size_t close = (size_t)(end - text.data);
         if (close == arguments)
             continue;
-        code = add_network(arena, out, ld_span_of(text.data + open + 1, type),
-                           ld_span_of(text.data + arguments, close - arguments), err);
+        code = add_network(arena, out, ld_span_of(text.data + open, close + 1 - open), type, err);
         if (code != LD_OK)
             goto done;
         ld_buffer_bytes(&left, text.data + kept, open - kept);

@@ -43,6 +43,7 @@ enum ld_code ld_and_split(struct ld_span text, struct ld_and_parts *out,
 
 /* `<type:a:b:key=value>`: positional "a", "b", named key = value. */
 struct ld_network {
+    struct ld_span mention; /* from `<` to `>`, within the text that was read */
     const char *type;
     const char *positional[LD_NETWORK_ARGS_MAX];
     uint32_t positional_count;
