@@ -95,11 +95,11 @@ static void a_picture_that_cannot_be_encoded_is_its_jobs_failure(void)
 /* What an encoder is busy with for seconds: noise, packed as small as can be. */
 enum { NOISE_SIDE = 1024, NOISE_COUNT = 16 };
 struct noise {
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_encoding *pictures[NOISE_COUNT];
 };
 
-static void occupy(struct ld_encoder *encoder, struct noise *noise)
+static void occupy(struct ld_errands *encoder, struct noise *noise)
 {
     const size_t bytes = (size_t)3 * NOISE_SIDE * NOISE_SIDE;
     uint32_t state = 1;
@@ -115,19 +115,21 @@ static void occupy(struct ld_encoder *encoder, struct noise *noise)
         picture->rgb = rgb;
         picture->width = picture->height = NOISE_SIDE;
         picture->form.compression = 12;
-        ld_encoder_give(encoder, noise->pictures[n] = picture);
+        noise->pictures[n] = picture;
+        ld_errands_give(encoder, &picture->errand);
     }
 }
 
 static bool is_occupied(const struct noise *noise)
 {
-    return noise->encoder && !ld_encoder_done(noise->encoder, noise->pictures[NOISE_COUNT - 1]);
+    return noise->encoder &&
+           !ld_errands_done(noise->encoder, &noise->pictures[NOISE_COUNT - 1]->errand);
 }
 
 static void leave(struct noise *noise)
 {
     for (uint32_t n = 0; noise->encoder && n < NOISE_COUNT; n++)
-        ld_encoder_drop(noise->encoder, noise->pictures[n]);
+        ld_errands_drop(noise->encoder, &noise->pictures[n]->errand);
     noise->encoder = NULL;
 }
 

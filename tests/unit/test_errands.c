@@ -1,8 +1,9 @@
-/* Proves that the encoder's PNGs are those that ld_png_write makes, in the order they were given,
- * that who gives them need not wait, that one which cannot be made says why, and that those which
- * are dropped leave the others as they are. */
+/* Proves that errands are run in the order they were given, that who gives them need not wait and
+ * may wait for a time only; by pictures, whose PNGs are those that ld_png_write makes: that one
+ * which cannot be made says why, and that those which are dropped leave the others as they are. */
 #include "runtime/base/arena.h"
-#include "runtime/encoder.h"
+#include "runtime/base/clock.h"
+#include "runtime/encoding.h"
 #include "runtime/image/png_write.h"
 
 #include <setjmp.h>
@@ -11,7 +12,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SIDE = 96, COUNT = 12 };
 
@@ -57,92 +60,123 @@ static void assert_as_written_directly(const struct ld_encoding *encoding)
 static void pictures_are_those_written_directly_in_their_order(void **state)
 {
     (void)state;
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_encoding *pictures[COUNT];
     struct ld_error err = {0};
-    assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+    assert_int_equal(ld_errands_create(&encoder, &err), LD_OK);
     for (uint32_t i = 0; i < COUNT; i++)
-        ld_encoder_give(encoder, pictures[i] = picture(i));
-    ld_encoder_wait(encoder, pictures[COUNT - 1]);
+        ld_errands_give(encoder, &(pictures[i] = picture(i))->errand);
+    ld_errands_wait(encoder, &pictures[COUNT - 1]->errand);
     for (uint32_t i = 0; i < COUNT; i++) {
-        assert_true(ld_encoder_done(encoder, pictures[i])); /* the last one was made last */
+        assert_true(
+            ld_errands_done(encoder, &pictures[i]->errand)); /* the last one was made last */
         assert_as_written_directly(pictures[i]);
         assert_true(pictures[i]->spent_us >= 0);
         ld_encoding_destroy(pictures[i]);
     }
-    ld_encoder_destroy(encoder);
+    ld_errands_destroy(encoder);
 }
 
 static void a_picture_that_cannot_be_made_says_why_and_the_next_is_made(void **state)
 {
     (void)state;
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_error err = {0};
     struct ld_encoding *bad = picture(0);
     struct ld_encoding *good = picture(1);
     bad->form.compression = LD_PNG_COMPRESSION_MAX + 1;
-    assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
-    ld_encoder_give(encoder, bad);
-    ld_encoder_give(encoder, good);
-    ld_encoder_wait(encoder, good);
+    assert_int_equal(ld_errands_create(&encoder, &err), LD_OK);
+    ld_errands_give(encoder, &bad->errand);
+    ld_errands_give(encoder, &good->errand);
+    ld_errands_wait(encoder, &good->errand);
     assert_int_equal(bad->code, LD_E_RANGE);
     assert_true(bad->err.detail[0] != '\0');
     assert_as_written_directly(good);
     ld_encoding_destroy(good);
     ld_encoding_destroy(bad);
-    ld_encoder_destroy(encoder);
+    ld_errands_destroy(encoder);
 }
 
 /* Whichever of them the encoder has begun by then. */
 static void dropped_pictures_leave_the_others_as_they_are(void **state)
 {
     (void)state;
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_error err = {0};
     for (uint32_t dropped = 1; dropped < 16; dropped++) { /* a bit for each */
         struct ld_encoding *pictures[5];
-        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+        assert_int_equal(ld_errands_create(&encoder, &err), LD_OK);
         for (uint32_t i = 0; i < 4; i++)
-            ld_encoder_give(encoder, pictures[i] = picture(i));
+            ld_errands_give(encoder, &(pictures[i] = picture(i))->errand);
         for (uint32_t i = 4; i-- > 0;)
             if (dropped >> i & 1U)
-                ld_encoder_drop(encoder, pictures[i]);
-        ld_encoder_give(encoder, pictures[4] = picture(4));
+                ld_errands_drop(encoder, &pictures[i]->errand);
+        ld_errands_give(encoder, &(pictures[4] = picture(4))->errand);
         for (uint32_t i = 0; i < 5; i++) {
             if (dropped >> i & 1U)
                 continue;
-            ld_encoder_wait(encoder, pictures[i]);
+            ld_errands_wait(encoder, &pictures[i]->errand);
             assert_as_written_directly(pictures[i]);
-            ld_encoder_drop(encoder, pictures[i]); /* which is made */
+            ld_errands_drop(encoder, &pictures[i]->errand); /* which is made */
         }
-        ld_encoder_destroy(encoder);
+        ld_errands_destroy(encoder);
     }
 }
 
 static void an_encoder_with_a_dropped_picture_goes_when_it_is_made(void **state)
 {
     (void)state;
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_error err = {0};
     for (uint32_t i = 0; i < COUNT; i++) {
-        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
+        assert_int_equal(ld_errands_create(&encoder, &err), LD_OK);
         struct ld_encoding *one = picture(i);
-        ld_encoder_give(encoder, one);
-        ld_encoder_drop(encoder, one);
-        ld_encoder_destroy(encoder);
+        ld_errands_give(encoder, &one->errand);
+        ld_errands_drop(encoder, &one->errand);
+        ld_errands_destroy(encoder);
     }
+}
+
+/* An errand that takes as long as it is told to. */
+struct stopped {
+    struct ld_errand errand;
+    atomic_bool go;
+};
+
+static void run_stopped(struct ld_errand *errand)
+{
+    struct stopped *stopped = (struct stopped *)errand;
+    while (!atomic_load(&stopped->go))
+        (void)usleep(1000);
+}
+
+static void a_wait_with_an_end_tells_whether_it_is_done(void **state)
+{
+    (void)state;
+    struct ld_errands *errands;
+    struct ld_error err = {0};
+    struct stopped stopped = {.errand.run = run_stopped};
+    assert_int_equal(ld_errands_create(&errands, &err), LD_OK);
+    ld_errands_give(errands, &stopped.errand);
+    const int64_t start_us = ld_clock_monotonic_us();
+    assert_false(ld_errands_wait_for(errands, &stopped.errand, 1100)); /* over a second's end */
+    assert_true(ld_clock_monotonic_us() - start_us >= 1100 * 1000);
+    assert_false(ld_errands_wait_for(errands, &stopped.errand, 0));
+    atomic_store(&stopped.go, true);
+    assert_true(ld_errands_wait_for(errands, &stopped.errand, 60 * 1000));
+    ld_errands_destroy(errands);
 }
 
 static void an_encoder_without_work_goes_at_once(void **state)
 {
     (void)state;
-    struct ld_encoder *encoder;
+    struct ld_errands *encoder;
     struct ld_error err = {0};
     for (int i = 0; i < 50; i++) {
-        assert_int_equal(ld_encoder_create(&encoder, &err), LD_OK);
-        ld_encoder_destroy(encoder);
+        assert_int_equal(ld_errands_create(&encoder, &err), LD_OK);
+        ld_errands_destroy(encoder);
     }
-    ld_encoder_destroy(NULL);
+    ld_errands_destroy(NULL);
     ld_encoding_destroy(NULL);
 }
 
@@ -153,6 +187,7 @@ int main(void)
         cmocka_unit_test(a_picture_that_cannot_be_made_says_why_and_the_next_is_made),
         cmocka_unit_test(dropped_pictures_leave_the_others_as_they_are),
         cmocka_unit_test(an_encoder_with_a_dropped_picture_goes_when_it_is_made),
+        cmocka_unit_test(a_wait_with_an_end_tells_whether_it_is_done),
         cmocka_unit_test(an_encoder_without_work_goes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
