@@ -56,7 +56,8 @@ enum {
 
 enum {
     LD_PROMPT_BYTES_MAX = 16 * 1024,
-    LD_PROMPT_CHUNKS_MAX = 16, /* of 75 tokens */
+    LD_TIPO_TEXT_BYTES_MAX = 4 * 1024, /* tipo.text, tipo.avoid */
+    LD_PROMPT_CHUNKS_MAX = 16,         /* of 75 tokens */
     LD_PROMPT_NESTING_MAX = 32,
     LD_PROMPT_EXPANSION_BYTES_MAX = 64 * 1024,
     LD_NAME_BYTES_MAX = 128, /* of a model, adapter, embedding, VAE, wildcard */

@@ -19,6 +19,9 @@ extern "C" {
 enum ld_preview_decoder { LD_PREVIEW_AUTO, LD_PREVIEW_LATENT, LD_PREVIEW_TAESD };
 enum ld_syntax { LD_SYNTAX_A1111, LD_SYNTAX_NOVELAI, LD_SYNTAX_COMFY, LD_SYNTAX_PLAIN };
 enum ld_profile { LD_PROFILE_COMFY, LD_PROFILE_A1111 };
+/* What a TIPO model writes, and how many tags (or sentences) there shall be in the end. */
+enum ld_tipo_write { LD_TIPO_TAGS, LD_TIPO_TEXT, LD_TIPO_BOTH };
+enum ld_tipo_length { LD_TIPO_VERY_SHORT, LD_TIPO_SHORT, LD_TIPO_LONG, LD_TIPO_VERY_LONG };
 enum ld_noise_kind { LD_NOISE_CPU, LD_NOISE_PHILOX };
 enum ld_emphasis {
     LD_EMPHASIS_ORIGINAL,
@@ -105,6 +108,18 @@ struct ld_request_hires {
     bool loras_given; /* false: the first pass's */
 };
 
+struct ld_request_tipo {
+    bool present;
+    enum ld_tipo_write write;
+    enum ld_tipo_length length;
+    const char *text;  /* the picture in words, for the model alone; "" */
+    const char *avoid; /* tags it must not add, comma separated; "" */
+    double temperature, top_p, min_p;
+    int32_t top_k; /* 0: off */
+    bool seeded;
+    uint64_t seed;
+};
+
 struct ld_request_deep_shrink {
     bool present;
     int32_t block;
@@ -179,6 +194,7 @@ struct ld_request {
     bool wildcards;
     bool wildcards_seeded;
     uint64_t wildcards_seed;
+    struct ld_request_tipo tipo;
     struct ld_request_deep_shrink deep_shrink;
     enum ld_smea_mode smea;
     double smea_scale; /* NAN: not yet resolved */
