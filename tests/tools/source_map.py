@@ -28,6 +28,7 @@ ROOMS = [
     ("runtime/image", "Pixels, PNG files and what they say about themselves."),
     ("runtime/ipc", "Frames between front and worker."),
     ("runtime/gpu", "Planning of device memory."),
+    ("runtime/tipo", "Prompts written further by a language model, and the model itself."),
     ("runtime/model", "Files of weights, and the three networks over the operator table."),
     ("runtime", "The engine: jobs, sessions, ticks."),
     ("api", "Bytes to checked requests and back. Knows no socket."),

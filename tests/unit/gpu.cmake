@@ -133,7 +133,7 @@ if(TARGET ld_gpu_host)
 endif()
 
 # PNGs are made beside the device.
-ld_unit_test(test_encoder ld_runtime)
+ld_unit_test(test_errands ld_runtime)
 
 # A picture in pieces is the picture in one piece.
 ld_unit_test(test_vae_forms ld_runtime ld_test_tools)

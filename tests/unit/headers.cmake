@@ -13,7 +13,7 @@ endif()
 
 # No two libraries define the same name.
 set(LATENTD_LIBRARIES)
-foreach(library ld_base ld_config ld_params ld_kernels ld_sample ld_text ld_png_meta ld_image
+foreach(library ld_base ld_config ld_params ld_kernels ld_sample ld_text ld_tipo ld_png_meta ld_image
     ld_ipc ld_weights ld_model ld_runtime ld_api ld_server)
   if(TARGET ${library})
     list(APPEND LATENTD_LIBRARIES $<TARGET_FILE:${library}>)

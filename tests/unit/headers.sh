@@ -11,7 +11,7 @@ shift
 
 # Fragments: of one instruction set, included by the files that are built for it; and the host's half
 # of launch.h, which that includes.
-fragments='^kernels/(cpu/(simd|simd_math|finish_simd|norm_simd|softmax_simd|level_f32|level_table)|host/launch_host)\.h$'
+fragments='^kernels/(cpu/(simd|simd_math|finish_simd|norm_simd|rows_simd|softmax_simd|level_f32|level_table)|host/launch_host)\.h$'
 # Rooms that no C++ file includes: the front (C11's atomics), the inside of the CPU backend and of the
 # fibers.
 c_only='^(server/|kernels/cpu/|kernels/host/(block|sanitizer)\.h)'

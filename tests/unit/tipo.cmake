@@ -1,0 +1,15 @@
+# The language model: its file, its tokenizer, its decoder, its choices.
+add_library(ld_gguf_fixture STATIC EXCLUDE_FROM_ALL unit/gguf_fixture.c)
+target_link_libraries(ld_gguf_fixture PUBLIC ld_tipo)
+
+ld_unit_test(test_gguf ld_gguf_fixture)
+ld_unit_test(test_pieces ld_gguf_fixture)
+ld_unit_test(test_llama ld_gguf_fixture)
+ld_unit_test(test_choice ld_tipo)
+ld_unit_test(test_language ld_gguf_fixture)
+target_sources(test_llama PRIVATE unit/llama_fixture.c)
+target_sources(test_language PRIVATE unit/llama_fixture.c)
+ld_unit_test(test_tag_kinds ld_tipo)
+ld_unit_test(test_tipo_text ld_tipo)
+ld_unit_test(test_prompt_read ld_tipo)
+ld_unit_test(test_tipo ld_tipo)
