@@ -68,3 +68,15 @@ FEW_RATE = 2e-3
 # The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).
 DECODER_PHASES = ((128, 1, 240, 6e-4),)
 DECODER_NOISE = 0.04
+
+# The small TIPO (tipo_train.py): a LLaMA, and how many tags and sentences a class of length has.
+TIPO = {"hidden": 128, "mlp": 320, "layers": 3, "heads": 4, "context": 1024, "eps": 1e-5,
+        "theta": 10000.0}
+TIPO_TAGS = {"very_short": (3, 4), "short": (4, 6), "long": (6, 8), "very_long": (8, 12)}
+TIPO_SENTENCES = {"very_short": (1, 1), "short": (1, 2), "long": (2, 3), "very_long": (3, 5)}
+TIPO_MERGES = 256  # pieces of the vocabulary beyond bytes, single characters and control tokens
+TIPO_VOCABULARY_SAMPLES = 6000
+TIPO_STEPS = 3000
+TIPO_BATCH = 48
+TIPO_RATE = 3e-3
+TIPO_DECAY = 0.995  # of the averaged weights
