@@ -386,6 +386,12 @@ enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_cont
                                context ? context->names : NULL, native->arena, &native->warnings,
                                problem) == LD_E_NOMEM)
         return problem->code;
+    if (request->tipo.present && context && context->no_tipo &&
+        ld_problem_add(
+            problem, LD_E_INVALID, "/tipo",
+            "tipo: this server has no TIPO model; models.tipo_model (--tipo-model) names "
+            "its .gguf file") == LD_E_NOMEM)
+        return problem->code;
     if (ld_request_check(request, context ? context->names : NULL, context ? context->limits : NULL,
                          native->arena, &native->warnings, problem) == LD_E_NOMEM)
         return problem->code;

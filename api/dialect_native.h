@@ -27,6 +27,7 @@ struct ld_api_context {
     const struct ld_manifest *(*manifest)(void *ctx, const char *model);
     void *manifest_ctx;
     const struct ld_adapter_list *adapters; /* for hyper */
+    bool no_tipo;                           /* the server has no TIPO model */
     size_t image_bytes_max;                 /* of a decoded base64 image; 0: LD_UPLOAD_BYTES_MAX */
 };
 

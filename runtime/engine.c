@@ -1,8 +1,9 @@
 /*
  * The engine's loop. A tick does one unit of work, chosen so that a new job waits for one step at
- * most: first what has ended (jobs, files that were made meanwhile), then the texts of jobs that
- * have just come, then pictures that only need decoding, then one batched UNet pass led by the
- * session that has waited longest. Where files are all that is left, it waits for one.
+ * most: first what has ended (jobs, files and prompts that were made meanwhile), then the texts of
+ * jobs that have just come, then pictures that only need decoding, then one batched UNet pass led
+ * by the session that has waited longest. Where files or prompts are all that is left, it waits for
+ * one.
  */
 #include "runtime/engine_state.h"
 
@@ -46,7 +47,12 @@ enum ld_code ld_engine_create(struct ld_engine **out, const struct ld_engine_con
     engine->interrupt = config->interrupt;
     engine->batch_max = config->batch_max;
     engine->next_handle = 1;
-    enum ld_code code = ld_encoder_create(&engine->encoder, err);
+    enum ld_code code = ld_errands_create(&engine->encoder, err);
+    if (code == LD_OK)
+        code = ld_errands_create(&engine->writing, err);
+    if (code == LD_OK)
+        code = ld_prompt_writer_create(&engine->prompt_writer, config->tipo_model, config->tag_dir,
+                                       config->threads, err);
     if (code == LD_OK)
         code = create_backend(engine, config, err);
     if (code == LD_OK)
@@ -78,7 +84,10 @@ void ld_engine_destroy(struct ld_engine *engine)
         engine->jobs = job->next;
         end_job(engine, job);
     }
-    ld_encoder_destroy(engine->encoder);
+    ld_engine_forget_asked(engine);
+    ld_errands_destroy(engine->writing);
+    ld_prompt_writer_destroy(engine->prompt_writer);
+    ld_errands_destroy(engine->encoder);
     ld_batch_memory_deinit(&engine->memory);
     ld_library_close(engine->library);
     if (engine->backend)
@@ -107,6 +116,7 @@ enum ld_code ld_engine_submit(struct ld_engine *engine, const struct ld_engine_j
     if (!engine->jobs) /* memory may be free by now */
         engine->positions_fit = 0;
     job->encoder = engine->encoder;
+    job->writing = engine->writing;
     *handle = engine->next_handle++;
     struct ld_job **end = &engine->jobs;
     while (*end)
@@ -130,7 +140,7 @@ void ld_engine_cancel(struct ld_engine *engine, uint64_t handle, bool keep_parti
 
 bool ld_engine_busy(const struct ld_engine *engine)
 {
-    return engine->jobs != NULL;
+    return engine->jobs != NULL || engine->asked != NULL;
 }
 
 /* Its pictures that only lack their file are whole. */
@@ -232,9 +242,15 @@ void ld_engine_settle(struct ld_engine *engine, struct ld_job *job, enum ld_code
 static bool prepare_one(struct ld_engine *engine)
 {
     struct ld_error err = {0};
+    bool worked;
     for (struct ld_job *job = engine->jobs; job; job = job->next) {
         if (job->prepared)
             continue;
+        if (ld_engine_prompt_waits(engine, job, &worked)) {
+            if (worked)
+                return true;
+            continue;
+        }
         if (!job->request.upscale.present &&
             !ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
                                  job->request.vae))
@@ -300,7 +316,7 @@ static struct ld_session *encoding_session(const struct ld_engine *engine, uint3
             struct ld_session *session = &job->sessions[i];
             if (session->phase != LD_SESSION_ENCODING)
                 continue;
-            if (!first || session->encoding->serial < first->encoding->serial)
+            if (!first || session->encoding->errand.serial < first->encoding->errand.serial)
                 first = session;
             ++*count;
         }
@@ -308,15 +324,17 @@ static struct ld_session *encoding_session(const struct ld_engine *engine, uint3
     return first;
 }
 
-/* Nothing is left to do, in the second engine neither, but to wait for a file. */
-static void await_encoder(const struct ld_engine *engine)
+/* Nothing is left to do, in the second engine neither, but to wait for a file or a prompt. */
+static void await_errand(struct ld_engine *engine)
 {
     uint32_t count;
     const struct ld_session *session = encoding_session(engine, &count);
     if (!session && engine->wide)
         session = encoding_session(engine->wide, &count);
     if (session)
-        ld_encoder_wait(session->job->encoder, session->encoding);
+        ld_errands_wait(session->job->encoder, &session->encoding->errand);
+    else
+        ld_engine_await_prompt(engine);
 }
 
 /* A picture whose sampling is over, or whose second pass is to begin. */
@@ -410,8 +428,8 @@ enum ld_code ld_engine_idle(struct ld_engine *engine, enum ld_idle *left, struct
 
 enum ld_code ld_engine_step(struct ld_engine *engine, bool *worked, struct ld_error *err)
 {
-    if (retire_one(engine) || hand_out_one(engine) || prepare_one(engine) || decode_one(engine) ||
-        begin_one(engine) || ld_engine_sample(engine))
+    if (retire_one(engine) || hand_out_one(engine) || ld_engine_answer_one(engine) ||
+        prepare_one(engine) || decode_one(engine) || begin_one(engine) || ld_engine_sample(engine))
         *worked = true;
     return still_there(engine, err);
 }
@@ -424,7 +442,7 @@ enum ld_code ld_engine_tick(struct ld_engine *engine, struct ld_error *err)
         ld_engine_step_wide(engine, &worked, err) != LD_OK)
         return err->code;
     if (!worked)
-        await_encoder(engine);
+        await_errand(engine);
     tell_others(engine);
     return still_there(engine, err);
 }

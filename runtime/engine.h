@@ -27,6 +27,8 @@ struct ld_engine_config {
     const char *wildcard_dir;
     const char *vae_dir;
     const char *preview_decoder; /* a TAESD file; NULL or "": none */
+    const char *tipo_model;      /* a .gguf file; NULL or "": no prompt is extended */
+    const char *tag_dir;         /* whose *.tags.csv tell it who is a character; NULL or "": none */
     const char *default_model;   /* name in model_dir, or "" for the first */
     const char *model_path;      /* a file or folder given directly; wins over default_model; "" */
     const char
@@ -148,6 +150,7 @@ enum ld_code ld_engine_rescan(struct ld_engine *engine, struct ld_buffer *out,
 /* True once after the inventory has changed: a model came or went. */
 bool ld_engine_has_news(struct ld_engine *engine);
 
+/* Whether a tick has something to do: jobs, or prompts to be extended. */
 bool ld_engine_busy(const struct ld_engine *engine);
 
 /* One unit of work: a text encoding, one batched UNet pass, or one decode. Errors here are the
@@ -165,5 +168,19 @@ enum ld_code ld_engine_idle(struct ld_engine *engine, enum ld_idle *left,
  * warnings) appended to `out`. Nothing runs. */
 enum ld_code ld_engine_plan(struct ld_engine *engine, const struct ld_request *request,
                             struct ld_buffer *out, struct ld_error *err) LD_MUST_USE;
+
+/*
+ * Extend a prompt as request.tipo asks, for a caller who wants to see it: `answer` runs once in a
+ * later tick, with LD_OK and {"prompt", "seed", "seconds", "warnings"}, or an error and its
+ * sentence; not at all when the engine is destroyed before. Jobs are painted meanwhile.
+ * Errors   LD_E_RATE (too many wait already), LD_E_TOO_LARGE, LD_E_NOMEM; `answer` never runs then.
+ */
+typedef void (*ld_engine_answer)(void *ctx, enum ld_code code, const char *detail,
+                                 const char *json);
+enum ld_code ld_engine_extend(struct ld_engine *engine, const struct ld_request *request,
+                              ld_engine_answer answer, void *ctx, struct ld_error *err) LD_MUST_USE;
+
+/* Callers that wait are not answered any more. */
+void ld_engine_forget_asked(struct ld_engine *engine);
 
 #endif

@@ -3,6 +3,7 @@
 #define LD_RUNTIME_ENGINE_STATE_H
 
 #include "runtime/batch.h"
+#include "runtime/errands.h"
 #include "runtime/estimate.h"
 #include "runtime/gpu/device.h"
 
@@ -13,9 +14,12 @@ struct ld_engine {
     struct ld_backend *backend;
     struct ld_library *library;
     struct ld_batch_memory memory;
-    struct ld_encoder *encoder;
-    struct ld_job *jobs; /* oldest first */
-    bool occupies;       /* the device, as other processes are told */
+    struct ld_errands *encoder;
+    struct ld_errands *writing;             /* prompts that are extended */
+    struct ld_prompt_writer *prompt_writer; /* what extends them */
+    struct ld_asked_prompt *asked;          /* those that callers wait for, oldest first */
+    struct ld_job *jobs;                    /* oldest first */
+    bool occupies;                          /* the device, as other processes are told */
     uint64_t next_handle;
     uint64_t tick;
     uint32_t batch_max;
@@ -52,6 +56,20 @@ void ld_engine_retire_failed(struct ld_engine *engine);
  * G1). */
 void ld_engine_settle(struct ld_engine *engine, struct ld_job *job, enum ld_code code,
                       const struct ld_error *err);
+
+/* ---- engine_prompt.c ------------------------------------------------------------------------- */
+
+/*
+ * Whether the job's prompt has still to be extended: then its turn is later. *worked: something was
+ * done for it, which may have ended the job.
+ */
+bool ld_engine_prompt_waits(struct ld_engine *engine, struct ld_job *job, bool *worked);
+
+/* The first of the callers' prompts, if it is written. */
+bool ld_engine_answer_one(struct ld_engine *engine);
+
+/* Nothing is left to do but to wait for a prompt: a moment, so that new jobs are heard of. */
+void ld_engine_await_prompt(struct ld_engine *engine);
 
 /* ---- engine_sample.c ------------------------------------------------------------------------- */
 

@@ -34,6 +34,8 @@ void ld_job_destroy(struct ld_job *job, struct ld_library *library)
         ld_session_drop_encoding(&job->sessions[i]);
         ld_session_release(&job->sessions[i]);
     }
+    if (job->extension)
+        ld_extension_drop(job->writing, job->extension);
     for (uint32_t which = 0; which < LD_JOB_PASSES; which++)
         ld_job_release_pass(job, library, which);
     ld_library_vae_release(library, job->vae);
@@ -91,7 +93,7 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
     if (job->request.vae[0] && ld_library_vae(library, job->request.vae, &job->vae, err) != LD_OK)
         return err->code;
     ld_job_choose_preview(job, library);
-    job->report.text_us = ld_clock_monotonic_us() - start_us;
+    job->report.text_us += ld_clock_monotonic_us() - start_us;
     if (ld_job_take_input(job, interrupt, err) != LD_OK || make_sessions(job, err) != LD_OK)
         return err->code;
     job->prepared = true;

@@ -6,8 +6,9 @@
 #define LD_RUNTIME_JOB_H
 
 #include "runtime/conditioning.h"
-#include "runtime/encoder.h"
+#include "runtime/encoding.h"
 #include "runtime/engine.h"
+#include "runtime/extension.h"
 #include "runtime/image/inpaint.h"
 #include "runtime/library.h"
 #include "runtime/pass.h"
@@ -91,7 +92,9 @@ struct ld_job {
 
     struct ld_session *sessions;
     uint32_t session_count;
-    struct ld_encoder *encoder; /* the engine's */
+    struct ld_errands *encoder;     /* the engine's */
+    struct ld_errands *writing;     /* the engine's */
+    struct ld_extension *extension; /* of the prompt, while `writing` has it; owned */
 
     uint64_t range; /* on a profiler's time line */
     struct ld_error err;

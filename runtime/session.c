@@ -361,21 +361,21 @@ static enum ld_code decode_into(struct ld_session *session, const double *latent
 void ld_session_drop_encoding(struct ld_session *session)
 {
     if (session->encoding)
-        ld_encoder_drop(session->job->encoder, session->encoding);
+        ld_errands_drop(session->job->encoder, &session->encoding->errand);
     session->encoding = NULL;
 }
 
 bool ld_session_encoded(const struct ld_session *session)
 {
     return session->phase == LD_SESSION_ENCODING &&
-           ld_encoder_done(session->job->encoder, session->encoding);
+           ld_errands_done(session->job->encoder, &session->encoding->errand);
 }
 
 enum ld_code ld_session_hand_out(struct ld_session *session, bool partial, struct ld_error *err)
 {
     struct ld_job *job = session->job;
     struct ld_encoding *encoding = session->encoding;
-    ld_encoder_wait(job->encoder, encoding);
+    ld_errands_wait(job->encoder, &encoding->errand);
     const enum ld_code code = encoding->code;
     job->report.encode_us += encoding->spent_us;
     if (code != LD_OK) {
@@ -413,7 +413,7 @@ enum ld_code ld_session_decode(struct ld_session *session, const struct ld_cance
     }
     session->encoding = encoding;
     session->phase = LD_SESSION_ENCODING;
-    ld_encoder_give(session->job->encoder, encoding);
+    ld_errands_give(session->job->encoder, &encoding->errand);
     ld_session_release(session);
     return LD_OK;
 }
@@ -430,6 +430,6 @@ enum ld_code ld_session_decode_partial(struct ld_session *session, struct ld_err
         return code;
     }
     session->encoding = encoding;
-    ld_encoder_give(session->job->encoder, encoding);
+    ld_errands_give(session->job->encoder, &encoding->errand);
     return ld_session_hand_out(session, true, err);
 }

@@ -8,6 +8,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
 #include "runtime/gpu/device.h"
+#include "runtime/tipo/language.h"
 #include "server/cmd.h"
 #include "server/cmd_options.h"
 #include "server/keyring.h"
@@ -237,6 +238,25 @@ static void look_at_folder(struct doctor *doctor, const char *setting, const cha
         say(doctor, GOOD, "models", "", "%s: %u .safetensors files in %s", setting, count, path);
 }
 
+/* Read as a worker reads it when the first prompt is to be extended. */
+static void look_at_tipo(struct doctor *doctor)
+{
+    const char *path = doctor->settings->tipo_model;
+    struct ld_language *language = NULL;
+    struct ld_error err = {0};
+    if (!path[0])
+        return;
+    if (ld_language_open(&language, path, 1, &err) != LD_OK) {
+        say(doctor, WRONG, "models", "Mend models.tipo_model (--tipo-model).",
+            "the TIPO model %s cannot be used: %s", path, err.detail);
+        return;
+    }
+    const struct ld_language_facts *facts = ld_language_facts(language);
+    say(doctor, GOOD, "models", "", "TIPO model %s: %.3g million parameters, %.3g MB", path,
+        (double)facts->parameters / 1e6, (double)facts->bytes / 1e6);
+    ld_language_close(language);
+}
+
 static void look_at_models(struct doctor *doctor)
 {
     const struct ld_settings *settings = doctor->settings;
@@ -265,6 +285,7 @@ static void look_at_models(struct doctor *doctor)
     if (settings->vocab[0] && stat(settings->vocab, &info) != 0)
         say(doctor, WRONG, "models", "deploy/get_clip_vocab.sh --to FILE fetches it.",
             "the vocabulary %s is not there", settings->vocab);
+    look_at_tipo(doctor);
 }
 
 /* ---- Sockets --------------------------------------------------------------------------------- */

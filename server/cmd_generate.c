@@ -177,10 +177,21 @@ static void on_image(void *ctx, const struct ld_engine_image *told)
     }
 }
 
+/* The prompt that a TIPO model has made of what was given. */
+static void tell_prompt(const struct run *run, const struct ld_engine_report *report)
+{
+    static char prompt[LD_PROMPT_EXPANSION_BYTES_MAX + 1]; /* large */
+    if (run->args->request.tipo.present && !run->args->quiet &&
+        ld_json_find_string(ld_span_text(report->resolved_json), "/prompt", prompt, sizeof prompt))
+        fprintf(stderr, "prompt: %s\n", prompt);
+}
+
 static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
 {
     struct run *run = ctx;
     run->done = true;
+    if (report && (!err || err->code == LD_OK))
+        tell_prompt(run, report);
     if (err && err->code != LD_OK && run->code == LD_OK) {
         run->code = err->code;
         run->err = *err;

@@ -36,6 +36,8 @@ static const struct own_flag own_flags[] = {
     {"embedding-dir", OWN_TEXT, AT(engine.embedding_dir), "DIR", "folder of textual inversions"},
     {"wildcard-dir", OWN_TEXT, AT(engine.wildcard_dir), "DIR", "folder of wildcard lists"},
     {"vae-dir", OWN_TEXT, AT(engine.vae_dir), "DIR", "folder of VAEs"},
+    {"tipo-model", OWN_TEXT, AT(engine.tipo_model), "FILE",
+     "TIPO language model (.gguf), for --tipo"},
     {"backend", OWN_TEXT, AT(engine.backend), "auto|cpu|cuda", "what computes"},
     {"precision", OWN_TEXT, AT(engine.precision), "fp16|bf16", "type that a GPU computes in"},
     {"fp16-accumulate", OWN_FLAG, AT(engine.fp16_accumulate), "",

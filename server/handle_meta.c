@@ -58,7 +58,8 @@ enum ld_handled ld_handle_version(struct ld_exchange *ex)
         if (ld_picture_kind_built((enum ld_picture_kind)kind))
             ld_buffer_format(&ex->reply.body, ",\"%s\"",
                              ld_picture_kind_name((enum ld_picture_kind)kind));
-    ld_buffer_text(&ex->reply.body, "]}");
+    ld_buffer_format(&ex->reply.body, "],\"tipo\":%s}",
+                     ex->front->settings->tipo_model[0] ? "true" : "false");
     return ld_exchange_json(ex, 200);
 }
 

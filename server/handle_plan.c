@@ -5,11 +5,18 @@
 #include "server/ask.h"
 #include "server/front.h"
 
+/* What the caller wants to know of a request. */
+enum wanted {
+    WANTED_PLAN,   /* /v1/plan */
+    WANTED_TOKENS, /* /v1/prompt/parse */
+    WANTED_PROMPT  /* /v1/prompt/extend */
+};
+
 struct planning {
     struct ld_answer answer;
     struct ld_buffer request_json, warnings_json;
     int64_t work_units;
-    bool tokens_only; /* /v1/prompt/parse */
+    enum wanted wanted;
 };
 
 static void end_planning(void *state)
@@ -99,6 +106,25 @@ static enum ld_handled write_plan(struct ld_exchange *ex, const struct planning 
     return ld_exchange_json(ex, 200);
 }
 
+/* The worker's answer, with the request's own warnings before its. */
+static enum ld_handled reply_prompt(struct ld_exchange *ex, const struct planning *planning)
+{
+    struct ld_buffer members = ld_buffer_make(1 << 20);
+    struct ld_buffer warnings = ld_buffer_make(2 << 20);
+    struct ld_buffer *out = &ex->reply.body;
+    split_warnings(planning, &members, &warnings);
+    ld_buffer_bytes(out, members.data, members.size ? members.size - 1 : 0);
+    ld_buffer_text(out, ",\"warnings\":");
+    ld_buffer_bytes(out, warnings.data, warnings.size);
+    ld_buffer_byte(out, '}');
+    const bool failed = members.failed || warnings.failed;
+    ld_buffer_deinit(&members);
+    ld_buffer_deinit(&warnings);
+    if (failed)
+        return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
+    return ld_exchange_json(ex, 200);
+}
+
 static enum ld_handled reply_plan(struct ld_exchange *ex)
 {
     const struct planning *planning = ex->state;
@@ -108,8 +134,10 @@ static enum ld_handled reply_plan(struct ld_exchange *ex)
         return ld_exchange_refuse(ex, planning->answer.code, 0, planning->answer.detail);
     if (planning->answer.json.failed)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    if (planning->tokens_only)
+    if (planning->wanted == WANTED_TOKENS)
         return reply_tokens(ex, planning);
+    if (planning->wanted == WANTED_PROMPT)
+        return reply_prompt(ex, planning);
     return write_plan(ex, planning);
 }
 
@@ -121,21 +149,21 @@ static enum ld_handled wait_for_answer(struct ld_exchange *ex)
     return ld_ask_wait(ex, INT64_MAX);
 }
 
-static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tokens_only)
+static enum ld_handled ask(struct ld_exchange *ex, enum wanted wanted)
 {
     struct ld_intake intake;
     struct planning *planning = ld_heap_alloc(sizeof *planning);
     if (!planning)
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    planning->tokens_only = tokens_only;
+    planning->wanted = wanted;
     ld_answer_init(&planning->answer, ex, 2 << 20);
     planning->request_json = ld_buffer_make(2 << 20);
     planning->warnings_json = ld_buffer_make(1 << 20);
     ex->state = planning;
     ex->state_free = end_planning;
     ld_intake_init(&intake, ex);
-    intake.unpainted = tokens_only;
-    const bool accepted = ld_intake_accept(&intake, ex->tenant, body);
+    intake.unpainted = wanted != WANTED_PLAN;
+    const bool accepted = ld_intake_accept(&intake, ex->tenant, ex->body);
     if (accepted) {
         planning->work_units = intake.cell_count ? 0 : ld_request_work(&intake.native.request);
         for (uint32_t i = 0; i < intake.cell_count; i++)
@@ -148,14 +176,18 @@ static enum ld_handled ask(struct ld_exchange *ex, struct ld_span body, bool tok
     ld_intake_deinit(&intake);
     if (!accepted)
         return LD_HANDLED;
-    ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, ld_answer_take,
-                       &planning->answer);
+    if (wanted == WANTED_PROMPT)
+        ld_supervisor_extend(ex->front->supervisor, planning->request_json.data, ld_answer_take,
+                             &planning->answer);
+    else
+        ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, ld_answer_take,
+                           &planning->answer);
     return wait_for_answer(ex);
 }
 
 enum ld_handled ld_handle_plan(struct ld_exchange *ex)
 {
-    return ex->state ? wait_for_answer(ex) : ask(ex, ex->body, false);
+    return ex->state ? wait_for_answer(ex) : ask(ex, WANTED_PLAN);
 }
 
 /* The fields of a request that say how its prompt is read; everything else is the model's. */
@@ -175,5 +207,16 @@ enum ld_handled ld_handle_prompt_parse(struct ld_exchange *ex)
     if (root->kind != LD_JSON_OBJECT_BEGIN || recognised != root->child_count)
         return ld_exchange_refuse(ex, LD_E_INVALID, 0,
                                   "the fields here are prompt, syntax, steps and model");
-    return ask(ex, ex->body, true);
+    return ask(ex, WANTED_TOKENS);
+}
+
+/* A request whose prompt its author wants to see before anything is painted; `tipo` may be left out
+ * here. */
+enum ld_handled ld_handle_prompt_extend(struct ld_exchange *ex)
+{
+    if (!ex->front->settings->tipo_model[0])
+        return ld_exchange_refuse(ex, LD_E_CONFLICT, 0,
+                                  "this server has no TIPO model; models.tipo_model (--tipo-model) "
+                                  "names its .gguf file");
+    return ex->state ? wait_for_answer(ex) : ask(ex, WANTED_PROMPT);
 }

@@ -29,6 +29,7 @@ enum ld_handled ld_handle_replay(struct ld_exchange *ex);
 /* handle_plan.c */
 enum ld_handled ld_handle_plan(struct ld_exchange *ex);
 enum ld_handled ld_handle_prompt_parse(struct ld_exchange *ex);
+enum ld_handled ld_handle_prompt_extend(struct ld_exchange *ex);
 
 /* handle_listings.c */
 enum ld_handled ld_handle_models(struct ld_exchange *ex);

@@ -50,6 +50,7 @@ void ld_intake_init(struct ld_intake *intake, struct ld_exchange *ex)
         .limits = &intake->limits,
         .random = &intake->random,
         .adapters = intake->inventory ? &intake->adapters : NULL,
+        .no_tipo = !ex->front->settings->tipo_model[0],
         .manifest = find_manifest,
         .manifest_ctx = intake,
     };

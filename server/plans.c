@@ -4,10 +4,12 @@
 
 /* A worker answers between two ticks, and one tick of a large picture on a CPU takes long. */
 static const int64_t plan_patience_us = (int64_t)60 * 1000000;
-static const int64_t model_patience_us = (int64_t)300 * 1000000; /* a slow disk, several GiB */
+/* A slow disk and several GiB; prompts that wait for others to be extended on a slow CPU. */
+static const int64_t long_patience_us = (int64_t)300 * 1000000;
 
-static void ask(struct ld_supervisor *supervisor, const char *request_json, bool is_model,
-                enum ld_model_order order, ld_plan_answer answer, void *ctx)
+static void ask(struct ld_supervisor *supervisor, const char *request_json,
+                enum ld_question question, enum ld_model_order order, ld_plan_answer answer,
+                void *ctx)
 {
     const size_t size = strlen(request_json) + 1;
     struct ld_plan_note *note = ld_heap_alloc(sizeof *note + size);
@@ -16,11 +18,12 @@ static void ask(struct ld_supervisor *supervisor, const char *request_json, bool
         return;
     }
     memcpy(note->request_json, request_json, size);
-    note->is_model = is_model;
+    note->question = question;
     note->order = order;
     note->answer = answer;
     note->ctx = ctx;
-    note->until_us = ld_clock_monotonic_us() + (is_model ? model_patience_us : plan_patience_us);
+    note->until_us = ld_clock_monotonic_us() +
+                     (question == LD_QUESTION_PLAN ? plan_patience_us : long_patience_us);
     pthread_mutex_lock(&supervisor->lock);
     note->next = supervisor->plans;
     supervisor->plans = note;
@@ -31,18 +34,24 @@ static void ask(struct ld_supervisor *supervisor, const char *request_json, bool
 void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
                         ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, request_json, false, LD_MODEL_UNLOAD, answer, ctx);
+    ask(supervisor, request_json, LD_QUESTION_PLAN, LD_MODEL_ORDER_END, answer, ctx);
+}
+
+void ld_supervisor_extend(struct ld_supervisor *supervisor, const char *request_json,
+                          ld_plan_answer answer, void *ctx)
+{
+    ask(supervisor, request_json, LD_QUESTION_EXTEND, LD_MODEL_ORDER_END, answer, ctx);
 }
 
 void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
                          enum ld_model_order order, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, name, true, order, answer, ctx);
+    ask(supervisor, name, LD_QUESTION_MODEL, order, answer, ctx);
 }
 
 void ld_supervisor_rescan(struct ld_supervisor *supervisor, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, "", true, LD_MODEL_RESCAN, answer, ctx);
+    ask(supervisor, "", LD_QUESTION_MODEL, LD_MODEL_RESCAN, answer, ctx);
 }
 
 /* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
@@ -104,7 +113,7 @@ static bool send_model(struct ld_supervisor *supervisor, struct ld_plan_note *no
 static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
                       struct ld_plan_note *note)
 {
-    if (note->is_model)
+    if (note->question == LD_QUESTION_MODEL)
         return send_model(supervisor, note);
     struct ld_error err;
     const struct ld_message_job job = {.request = ld_span_text(note->request_json)};
@@ -112,8 +121,10 @@ static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
     ld_message_job_encode(&payload, &job);
     note->number = ++supervisor->plan_next;
     note->slot = slot->index;
+    const enum ld_frame_type type =
+        note->question == LD_QUESTION_PLAN ? LD_FRAME_PLAN : LD_FRAME_EXTEND;
     const bool sent =
-        !payload.failed && ld_slot_send(slot, LD_FRAME_PLAN, "", note->number,
+        !payload.failed && ld_slot_send(slot, type, "", note->number,
                                         ld_span_of(payload.data, payload.size), &err) == LD_OK;
     ld_buffer_deinit(&payload);
     return sent;
@@ -123,7 +134,7 @@ static bool send_note(struct ld_supervisor *supervisor, struct ld_slot *slot,
 
 static bool is_scan(const struct ld_plan_note *note)
 {
-    return note->is_model && note->order == LD_MODEL_RESCAN;
+    return note->question == LD_QUESTION_MODEL && note->order == LD_MODEL_RESCAN;
 }
 
 /* Whether the note has to wait for the scan that runs. All that wait are sent as one: `*round` is
@@ -213,7 +224,8 @@ void ld_supervisor_plans_lost(struct ld_supervisor *supervisor, uint32_t slot)
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
         if (slot == UINT32_MAX ||
-            ((*place)->number != 0 && ((*place)->is_model || (*place)->slot == slot)))
+            ((*place)->number != 0 &&
+             ((*place)->question == LD_QUESTION_MODEL || (*place)->slot == slot)))
             answer_note(place, LD_E_UNSUPPORTED, "the worker ended before it answered", "");
         else
             place = &(*place)->next;

@@ -16,6 +16,7 @@ static const struct ld_route routes[] = {
     {"POST", "/v1/png-info", LD_SCOPE_READ, LD_BODY_IMAGE, false, ld_handle_png_info},
     {"POST", "/v1/replay", LD_SCOPE_GENERATE, LD_BODY_IMAGE, false, ld_handle_replay},
     {"POST", "/v1/prompt/parse", LD_SCOPE_READ, LD_BODY_JSON, false, ld_handle_prompt_parse},
+    {"POST", "/v1/prompt/extend", LD_SCOPE_GENERATE, LD_BODY_JSON, false, ld_handle_prompt_extend},
     {"GET", "/v1/models", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_models},
     {"GET", "/v1/adapters", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_adapters},
     {"GET", "/v1/embeddings", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_embeddings},

@@ -501,6 +501,31 @@ static enum ld_code plan(void *ctx, const struct ld_request *request, struct ld_
     return out->failed ? LD_FAIL(err, LD_E_NOMEM, "out of memory") : LD_OK;
 }
 
+/* One word more; at once. */
+static enum ld_code extend(void *ctx, const struct ld_request *request, ld_engine_answer answer,
+                           void *answer_ctx, struct ld_error *err)
+{
+    struct ld_buffer prompt = ld_buffer_make(64 << 10);
+    struct ld_buffer json = ld_buffer_make(256 << 10);
+    (void)ctx;
+    (void)err;
+    ld_buffer_format(&prompt, "%s, scripted", request->prompt);
+    ld_buffer_text(&json, "{\"prompt\":");
+    ld_buffer_json_string(&json, prompt.data);
+    ld_buffer_format(&json, ",\"seed\":%llu,\"seconds\":0.0,\"warnings\":[]}",
+                     (unsigned long long)request->seed);
+    answer(answer_ctx, LD_OK, "", json.data);
+    ld_buffer_deinit(&json);
+    ld_buffer_deinit(&prompt);
+    return LD_OK;
+}
+
+/* It has answered already. */
+static void forget_asked(void *ctx)
+{
+    (void)ctx;
+}
+
 /* It knows one model, which is always there. */
 static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buffer *out,
                           struct ld_error *err)
@@ -559,7 +584,19 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
         ld_heap_free(script);
         return LD_FAIL(err, LD_E_INVALID, "the script has a word that is no order");
     }
-    *pipeline = (struct ld_worker_pipeline){script, true,  inventory, submit, cancel,   busy, tick,
-                                            plan,   model, find,      rescan, has_news, NULL};
+    *pipeline = (struct ld_worker_pipeline){.ctx = script,
+                                            .obeys_tag = true,
+                                            .inventory = inventory,
+                                            .submit = submit,
+                                            .cancel = cancel,
+                                            .busy = busy,
+                                            .tick = tick,
+                                            .plan = plan,
+                                            .extend = extend,
+                                            .forget_asked = forget_asked,
+                                            .model = model,
+                                            .find = find,
+                                            .rescan = rescan,
+                                            .has_news = has_news};
     return LD_OK;
 }

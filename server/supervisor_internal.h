@@ -25,9 +25,15 @@ struct ld_cancel_note {
     struct ld_cancel_note *next;
 };
 
+enum ld_question {
+    LD_QUESTION_PLAN,
+    LD_QUESTION_EXTEND,
+    LD_QUESTION_MODEL /* an order about the model called `request_json`, to every worker */
+};
+
 struct ld_plan_note {
     uint64_t number; /* the frame's token; 0: not sent yet */
-    bool is_model;   /* an order about the model called `request_json`, to every worker */
+    enum ld_question question;
     enum ld_model_order order;
     uint32_t waits; /* workers that have not answered yet */
     uint32_t slot;

@@ -36,6 +36,17 @@ static enum ld_code plan(void *ctx, const struct ld_request *request, struct ld_
     return ld_engine_plan(ctx, request, out, err);
 }
 
+static enum ld_code extend(void *ctx, const struct ld_request *request, ld_engine_answer answer,
+                           void *answer_ctx, struct ld_error *err)
+{
+    return ld_engine_extend(ctx, request, answer, answer_ctx, err);
+}
+
+static void forget_asked(void *ctx)
+{
+    ld_engine_forget_asked(ctx);
+}
+
 static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buffer *out,
                           struct ld_error *err)
 {
@@ -80,6 +91,8 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
         .wildcard_dir = settings->wildcard_dir,
         .vae_dir = settings->vae_dir,
         .preview_decoder = settings->preview_decoder,
+        .tipo_model = settings->tipo_model,
+        .tag_dir = settings->manifest_dir,
         .default_model = is_path ? "" : settings->model,
         .model_path = is_path ? settings->model : "",
         .vocab_path = settings->vocab,
@@ -98,8 +111,19 @@ enum ld_code ld_worker_engine_open(struct ld_worker_pipeline *pipeline,
     };
     const enum ld_code code = ld_engine_create(&engine, &config, err);
     if (code == LD_OK)
-        *pipeline =
-            (struct ld_worker_pipeline){engine, false, inventory, submit, cancel,   busy, tick,
-                                        plan,   model, find,      rescan, has_news, idle};
+        *pipeline = (struct ld_worker_pipeline){.ctx = engine,
+                                                .inventory = inventory,
+                                                .submit = submit,
+                                                .cancel = cancel,
+                                                .busy = busy,
+                                                .tick = tick,
+                                                .plan = plan,
+                                                .extend = extend,
+                                                .forget_asked = forget_asked,
+                                                .model = model,
+                                                .find = find,
+                                                .rescan = rescan,
+                                                .has_news = has_news,
+                                                .idle = idle};
     return code;
 }

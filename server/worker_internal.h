@@ -137,6 +137,9 @@ void ld_worker_sweep_jobs(struct ld_worker *worker);
 /* What a request would cost. */
 void ld_worker_answer_plan(struct ld_worker *worker, const struct ld_frame *frame);
 
+/* How the TIPO model extends its prompt; the answer goes out in a later tick. */
+void ld_worker_answer_extend(struct ld_worker *worker, const struct ld_frame *frame);
+
 /* Find, load or unload a model, or scan the folders. Between two ticks: loading holds up the jobs
  * that run, as loading for a job does. */
 void ld_worker_answer_model(struct ld_worker *worker, const struct ld_frame *frame);

@@ -24,6 +24,7 @@ static void stop_jobs(struct ld_worker *worker)
         if (!job->done)
             ld_worker_cancel_job(worker, job, false);
     }
+    worker->pipeline->forget_asked(worker->pipeline->ctx);
 }
 
 static void act(struct ld_worker *worker, struct ld_worker_inbound *inbound)
@@ -56,6 +57,9 @@ static void act(struct ld_worker *worker, struct ld_worker_inbound *inbound)
         break;
     case LD_FRAME_PLAN:
         ld_worker_answer_plan(worker, &inbound->frame);
+        break;
+    case LD_FRAME_EXTEND:
+        ld_worker_answer_extend(worker, &inbound->frame);
         break;
     case LD_FRAME_SHUTDOWN:
         stop_jobs(worker);

@@ -3,6 +3,7 @@
 // prompt, where one sees them.
 
 import { byId, fill, h } from '/page/dom.js';
+import * as extend from '/page/extend.js';
 import { hasTag, toggleTag } from '/page/prompt.js';
 import { given, onChange, set, value } from '/page/request.js';
 import { advice, onServer } from '/page/server.js';
@@ -57,11 +58,11 @@ export function start() {
   let drawn = '';
   const draw = () => {
     // Typing changes the prompt at every key; the chips only when one of their tags does.
-    const state = JSON.stringify([advice(), given('quality_tags'), given('undesired'), value('prompt').split(/\s*,\s*/)
+    const state = JSON.stringify([advice(), extend.chip() !== null, given('quality_tags'), given('undesired'), value('prompt').split(/\s*,\s*/)
       .filter((tag) => PLAIN_QUALITY.includes(tag) || /^(rating:|year )/.test(tag))]);
     if (state === drawn) return;
     drawn = state;
-    fill(byId('chips'), quality(), undesired(), words('Rating', 'rating:', RATINGS), words('Year', 'year ', years));
+    fill(byId('chips'), extend.chip(), quality(), undesired(), words('Rating', 'rating:', RATINGS), words('Year', 'year ', years));
   };
   onServer(draw);
   onChange(draw);

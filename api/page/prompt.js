@@ -54,6 +54,12 @@ function meter(element, tokens) {
   element.replaceChildren(bar, words);
 }
 
+/** Another text for the whole prompt, that undo takes back. */
+export function replacePrompt(text) {
+  const area = byId('prompt');
+  edit(area, 0, area.value.length, text);
+}
+
 const escaped = (tag) => tag.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 /** Add a tag to the prompt, or take it out again; the rest stays as it was written. */

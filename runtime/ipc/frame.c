@@ -41,6 +41,7 @@ static const struct {
     [LD_FRAME_SHEET] = {"sheet", 1 << 20},
     [LD_FRAME_CELL] = {"cell", LD_FRAME_BYTES_MAX},
     [LD_FRAME_MODEL] = {"model", 4096},
+    [LD_FRAME_EXTEND] = {"extend", 1 << 20},
 };
 
 static bool type_known(unsigned type)

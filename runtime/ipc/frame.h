@@ -47,7 +47,8 @@ enum ld_frame_type {
     LD_FRAME_SHUTDOWN,
     LD_FRAME_SHEET, /* a sweep's job: its cells follow */
     LD_FRAME_CELL,
-    LD_FRAME_MODEL, /* load or unload a model; answered by PLAN_ANSWER */
+    LD_FRAME_MODEL,  /* load or unload a model; answered by PLAN_ANSWER */
+    LD_FRAME_EXTEND, /* a request whose prompt is to be extended; answered by PLAN_ANSWER */
     LD_FRAME_TYPE_END
 };
 

@@ -58,7 +58,7 @@ struct ld_message_done {
     uint32_t repainted;      /* pictures, or their decoding, made again in bf16 */
 };
 
-/* The answer to PLAN; `code` LD_OK and the JSON object, or the error. */
+/* The answer to PLAN, MODEL and EXTEND; `code` LD_OK and the JSON object, or the error. */
 struct ld_message_plan_answer {
     enum ld_code code;
     struct ld_span detail;
@@ -79,7 +79,7 @@ struct ld_message_stats {
 
 /* ---- Front to worker ------------------------------------------------------------------------- */
 
-/* JOB and PLAN. */
+/* JOB, PLAN and EXTEND. */
 struct ld_message_job {
     struct ld_span request;    /* canonical native JSON */
     struct ld_span init_image; /* a file or empty */
