@@ -65,7 +65,8 @@ class Painter:
         self.process = subprocess.Popen(
             [latentd, "serve", "--port", "0", "--model", str(FILES / "demo.safetensors"),
              "--adapter-dir", str(adapters), "--embedding-dir", str(FILES / "embeddings"),
-             "--wildcard-dir", str(lists), "--backend", "cpu", "--state-dir", str(work / "state")],
+             "--wildcard-dir", str(lists), "--tipo-model", str(FILES / "demo-tipo.gguf"),
+             "--backend", "cpu", "--state-dir", str(work / "state")],
             stdout=subprocess.PIPE, stderr=self.log)
         line = self.process.stdout.readline().decode()
         found = re.search(r":(\d+)$", line.strip())
@@ -631,6 +632,23 @@ def wildcards(p):
         held("expanded prompts", sum(bool(form.match(text)) for text in told), "=", 3),
         held("different ones", len(set(told)), ">", 1),
         held("pixels of the plain prompts",
+             sum((a == rgb).all() for a, (_, rgb) in zip(plain, painted)), "=", 3)]
+
+
+@row("TIPO: two words extended by seed, told in the answer", fast=True, off={"tipo": None})
+def tipo(p):
+    asked = [{"prompt": "red cat", "seed": 7, "tipo": {"length": "very_short", "seed": s}}
+             for s in WILD_SEEDS]
+    for fields in asked:
+        p.submit(**fields)
+    painted = [p.paint(**fields) for fields in asked]
+    told = [job["request"]["prompt"] for job, _ in painted]
+    plain = [p.paint(prompt=text, seed=7)[1] for text in told]
+    return [rgb for _, rgb in painted], [
+        held("prompts with more behind", sum(text.startswith("red cat, ") for text in told), "=", 3),
+        held("different ones", len(set(told)), ">", 1),
+        held("requests without tipo", sum("tipo" not in job["request"] for job, _ in painted), "=", 3),
+        held("pixels of the told prompts",
              sum((a == rgb).all() for a, (_, rgb) in zip(plain, painted)), "=", 3)]
 
 

@@ -253,6 +253,40 @@ def test_a_sweep_becomes_a_sheet(visit, serve):
     page.wait("document.querySelectorAll('#gallery figure').length === 1")  # the sheet, not its cells
 
 
+def choose_extension(page, length):
+    page.js(f"""(() => {{ const list = document.querySelector('select[aria-label="Extend the prompt"]');
+        list.value = '{length}'; list.dispatchEvent(new Event('change')); }})()""")
+
+
+def test_a_prompt_is_extended_and_undo_takes_it_back(visit, serve):
+    page = visit(serve("", "--tipo-model", "any.gguf"))
+    take(page, prompt="a red cat")
+    page.wait("document.querySelector('#prompt').value === 'a red cat'")
+    choose_extension(page, "short")
+    page.wait("document.querySelector('#prompt').value === 'a red cat, scripted'")
+    assert page.js(f"{REQUEST}.prompt") == "a red cat, scripted"
+    assert page.js("document.querySelector('select[aria-label=\"Extend the prompt\"]').value") == ""
+    page.js("document.execCommand('undo')")
+    page.wait("document.querySelector('#prompt').value === 'a red cat'")
+
+
+def test_words_typed_while_a_prompt_is_extended_are_kept(visit, serve):
+    page = visit(serve("", "--tipo-model", "any.gguf"))
+    take(page, prompt="a red cat")
+    page.wait("document.querySelector('#prompt').value === 'a red cat'")
+    page.js("window.asked = window.fetch; window.fetch = (...all) => window.asked(...all)"
+            ".then((answer) => new Promise((go) => setTimeout(go, 400, answer)))")
+    choose_extension(page, "short")
+    take(page, prompt="a blue dog")
+    page.wait("document.querySelector('#toasts').textContent.includes('changed meanwhile')")
+    assert page.js("document.querySelector('#prompt').value") == "a blue dog"
+
+
+def test_without_a_tipo_model_nothing_offers_one(visit, serve):
+    page = visit(serve(""))
+    assert page.js("document.querySelector('select[aria-label=\"Extend the prompt\"]')") is None
+
+
 def test_an_admin_makes_and_revokes_keys(visit, serve, latentd, tmp_path):
     front = serve()
     add = [latentd, "keys", "add", "root", "--scopes", "read,generate,admin", "--state-dir", str(tmp_path / "state")]
