@@ -1,5 +1,6 @@
 #include "api/dialect_a1111.h"
 
+#include "api/dialect_a1111_scripts.h"
 #include "config/limits.h"
 #include "runtime/image/picture_kind.h"
 
@@ -377,69 +378,6 @@ static void put_prompt(const struct body *b)
         ld_recipe_put_json(&b->t->fields, "loras", ld_span_text("[]"));
 }
 
-/* ---- Scripts --------------------------------------------------------------------------------- */
-
-static bool is_off(const struct ld_json_tree *tree, const struct ld_json_node *args)
-{
-    const struct ld_json_node *first =
-        args && args->kind == LD_JSON_ARRAY_BEGIN ? ld_json_first(tree, args) : args;
-    if (!first)
-        return true;
-    if (first->kind == LD_JSON_OBJECT_BEGIN) { /* units, as ControlNet has them */
-        for (const struct ld_json_node *unit = first; unit; unit = ld_json_after(tree, unit)) {
-            const struct ld_json_node *on = ld_lenient_member(tree, unit, "enabled");
-            if (!on || on->kind != LD_JSON_FALSE)
-                return unit->kind == LD_JSON_OBJECT_BEGIN && unit->child_count == 0;
-        }
-        return true;
-    }
-    return ld_lenient_is_empty(first);
-}
-
-/* Forge's deep shrink: enabled, block, factor, start, end, after_skip, downscale, upscale. */
-static void put_deep_shrink(const struct body *b, const struct ld_json_node *args)
-{
-    static const struct ld_dialect_row rows[] = {
-        {"", LD_DIALECT_READ, NULL},
-        {"block", LD_DIALECT_WHOLE, "deep_shrink.block"},
-        {"factor", LD_DIALECT_NUMBER, "deep_shrink.factor"},
-        {"start", LD_DIALECT_NUMBER, "deep_shrink.start"},
-        {"end", LD_DIALECT_NUMBER, "deep_shrink.end"},
-        {"after_skip", LD_DIALECT_FLAG, "deep_shrink.after_skip"},
-        {"downscale", LD_DIALECT_TEXT, "deep_shrink.downscale"},
-        {"upscale", LD_DIALECT_TEXT, "deep_shrink.upscale"},
-    };
-    size_t i = 0;
-    ld_recipe_put_integer(&b->t->fields, "deep_shrink.block", 3);
-    for (const struct ld_json_node *node = ld_json_first(b->tree, args); node;
-         node = ld_json_after(b->tree, node), i++) {
-        if (i > 0 && i < sizeof rows / sizeof rows[0] && node->kind != LD_JSON_NULL)
-            ld_translate_value(b->t, node, &rows[i]);
-    }
-}
-
-static void put_scripts(const struct body *b)
-{
-    const struct ld_json_node *scripts = member(b, "alwayson_scripts");
-    if (scripts && scripts->kind != LD_JSON_OBJECT_BEGIN) {
-        if (!ld_lenient_is_empty(scripts))
-            ld_translation_refuse(b->t, "/alwayson_scripts", "alwayson_scripts must be an object");
-        return;
-    }
-    for (const struct ld_json_node *node = scripts ? ld_json_first(b->tree, scripts) : NULL; node;
-         node = ld_json_after(b->tree, node)) {
-        const struct ld_json_node *args = ld_lenient_member(b->tree, node, "args");
-        if (is_off(b->tree, args))
-            continue;
-        if (ld_span_is(node->key, "Kohya HRFix Integrated") && args->kind == LD_JSON_ARRAY_BEGIN)
-            put_deep_shrink(b, args);
-        else
-            ld_translation_refuse(
-                b->t, "/alwayson_scripts", "alwayson_scripts: latentd has no script called %.*s",
-                node->key.size > 64 ? 64 : (int)node->key.size, (const char *)node->key.data);
-    }
-}
-
 /* ---- Second pass ----------------------------------------------------------------------------- */
 
 static int64_t rounded(double side)
@@ -605,7 +543,7 @@ void ld_a1111_translate(struct ld_translation *t, const struct ld_json_tree *tre
     put_variation(&b);
     put_count(&b);
     put_prompt(&b);
-    put_scripts(&b);
+    ld_a1111_translate_scripts(t, tree, member(&b, "alwayson_scripts"));
     note_the_rest(&b);
     note_the_other_calls(&b, image_to_image);
     if (image_to_image)

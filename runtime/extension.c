@@ -87,7 +87,7 @@ static void extend(struct ld_errand *errand)
     if (extension->code == LD_OK) {
         const struct ld_tipo_writer writer = {complete, extension->writer->language,
                                               extension->writer->tags};
-        extension->code = ld_tipo_extend(&writer, &extension->wish, &extension->cancel,
+        extension->code = ld_tipo_extend(&writer, &extension->wish, extension->cancel,
                                          &extension->prompt, &extension->notes, &extension->err);
     }
     extension->spent_us = ld_clock_monotonic_us() - start_us;
@@ -108,6 +108,7 @@ struct ld_extension *ld_extension_create(struct ld_prompt_writer *writer,
     extension->errand = (struct ld_errand){.run = extend, .destroy = drop};
     extension->writer = writer;
     ld_arena_init(&extension->arena, "extension", EXTENSION_ARENA_MAX);
+    extension->cancel = ld_arena_calloc(&extension->arena, 1, sizeof *extension->cancel);
     extension->prompt = ld_buffer_make(LD_PROMPT_EXPANSION_BYTES_MAX + 1);
     extension->notes.arena = &extension->arena;
     extension->wish = (struct ld_tipo_wish){
@@ -124,7 +125,8 @@ struct ld_extension *ld_extension_create(struct ld_prompt_writer *writer,
     choice->top_p = tipo->top_p;
     choice->min_p = tipo->min_p;
     choice->top_k = (uint32_t)tipo->top_k;
-    if (extension->wish.prompt && extension->wish.text && extension->wish.avoid)
+    if (extension->cancel && extension->wish.prompt && extension->wish.text &&
+        extension->wish.avoid)
         return extension;
     ld_extension_destroy(extension);
     return NULL;
@@ -141,6 +143,6 @@ void ld_extension_destroy(struct ld_extension *extension)
 
 void ld_extension_drop(struct ld_errands *errands, struct ld_extension *extension)
 {
-    atomic_store(&extension->cancel.requested, true);
+    atomic_store(&extension->cancel->requested, true);
     ld_errands_drop(errands, &extension->errand);
 }

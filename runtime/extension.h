@@ -39,8 +39,8 @@ struct ld_extension {
     struct ld_errand errand;
     struct ld_prompt_writer *writer; /* borrowed; one extension at a time uses it */
     struct ld_tipo_wish wish;
-    struct ld_cancel cancel; /* set: ends at the next token */
-    struct ld_arena arena;   /* of the wish's texts and the notes */
+    struct ld_arena arena;    /* of the wish's texts, the notes and: */
+    struct ld_cancel *cancel; /* set: ends at the next token */
 
     struct ld_buffer prompt; /* done, and `code` LD_OK */
     struct ld_notes notes;   /* sentences for the author */

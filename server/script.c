@@ -520,12 +520,6 @@ static enum ld_code extend(void *ctx, const struct ld_request *request, ld_engin
     return LD_OK;
 }
 
-/* It has answered already. */
-static void forget_asked(void *ctx)
-{
-    (void)ctx;
-}
-
 /* It knows one model, which is always there. */
 static enum ld_code model(void *ctx, const char *name, bool load, struct ld_buffer *out,
                           struct ld_error *err)
@@ -593,7 +587,6 @@ enum ld_code ld_script_open(struct ld_worker_pipeline *pipeline, const char *tex
                                             .tick = tick,
                                             .plan = plan,
                                             .extend = extend,
-                                            .forget_asked = forget_asked,
                                             .model = model,
                                             .find = find,
                                             .rescan = rescan,

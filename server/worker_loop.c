@@ -24,7 +24,8 @@ static void stop_jobs(struct ld_worker *worker)
         if (!job->done)
             ld_worker_cancel_job(worker, job, false);
     }
-    worker->pipeline->forget_asked(worker->pipeline->ctx);
+    if (worker->pipeline->forget_asked)
+        worker->pipeline->forget_asked(worker->pipeline->ctx);
 }
 
 static void act(struct ld_worker *worker, struct ld_worker_inbound *inbound)

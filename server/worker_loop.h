@@ -32,7 +32,7 @@ struct ld_worker_pipeline {
                          struct ld_error *err);
     enum ld_code (*extend)(void *ctx, const struct ld_request *request, ld_engine_answer answer,
                            void *answer_ctx, struct ld_error *err);
-    void (*forget_asked)(void *ctx);
+    void (*forget_asked)(void *ctx); /* NULL: what is asked is answered at once */
     enum ld_code (*model)(void *ctx, const char *name, bool load, struct ld_buffer *out,
                           struct ld_error *err);
     enum ld_code (*find)(void *ctx, const char *name, struct ld_error *err);

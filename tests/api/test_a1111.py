@@ -293,6 +293,39 @@ def test_point_16_scripts(front):
         True, 4, 2.5, 0, 0.4, True, "bicubic", "bilinear"]}})["deep_shrink"]
     assert shrink["block"] == 4 and shrink["factor"] == 2.5 and shrink["end"] == 0.4
     assert txt2img(front, script_name="X/Y/Z plot").status == 422
+    refused = txt2img(front, alwayson_scripts={"TIPO": {"args": [True]}})
+    assert refused.status == 422 and "--tipo-model" in refused.json["detail"]
+
+
+def tipo_args(**changed):
+    """What the extension sends, in its order."""
+    args = {"enabled": True, "timing": "After applying other prompt processings", "seed": 11, "tag_length": "very short",
+            "nl_length": "very short", "ban_tags": "", "format": "tag only (DTG mode)", "own_format": "", "temperature": 0.7,
+            "top_p": 0.9, "top_k": 60, "model": "any", "gguf_cpu": True, "no_formatting": False, "nl_prompt": ""}
+    assert not set(changed) - set(args)
+    return {"TIPO": {"args": list({**args, **changed}.values())}}
+
+
+def test_point_16_the_tipo_extension(serve):
+    front = serve("", "--tipo-model", "any.gguf")
+    said = native(front, alwayson_scripts=tipo_args())["tipo"]
+    assert said == {**said, "length": "very_short", "write": "tags", "temperature": 0.7, "top_p": 0.9, "top_k": 60, "seed": 11}
+    assert "tipo" not in native(front, alwayson_scripts=tipo_args(enabled=False))
+    assert "seed" not in native(front, alwayson_scripts=tipo_args(seed=-1))["tipo"]
+    for name, own, kind in (("NL only (Tag to NL)", "", "text"), ("Both, tag first (recommend)", "", "both"),
+                            ("custom", "<|general|>", "tags"), ("custom", "<|extended|>.", "text"),
+                            ("custom", "<|special|>, <|generated|>", "both")):
+        assert native(front, alwayson_scripts=tipo_args(format=name, own_format=own))["tipo"].get("write", "tags") == kind
+    said = native(front, alwayson_scripts=tipo_args(nl_prompt="A cat.", ban_tags="umbrella, official.*,\n.*text, "))["tipo"]
+    assert said["text"] == "A cat." and said["avoid"] == "*umbrella*,official*,*text*"
+    assert native(front, alwayson_scripts={"tipo": {"args": [True]}})["tipo"]["write"] == "both"  # the extension's default
+    warned = txt2img(front, alwayson_scripts=tipo_args(ban_tags="(hat|cap), scarf", nl_length="long"))
+    assert warned.status == 200 and sum("TIPO" in each for each in warned.json["warnings"]) == 2
+    assert front.get("/v1/jobs?limit=1").json["jobs"][0]["request"]["tipo"]["avoid"] == "*scarf*"
+    for bad, word in (({"tag_length": "endless"}, "length"), ({"temperature": 9}, "temperature"), ({"top_k": -1}, "top_k"),
+                      ({"tag_length": "much, much too long"}, "length")):
+        refused = txt2img(front, alwayson_scripts=tipo_args(**bad))
+        assert refused.status == 422 and word in refused.json["detail"], refused
 
 
 def test_point_17_the_root_answers_pings(front):
