@@ -108,6 +108,13 @@ static void write_tokens(const struct estimate *estimate, struct ld_buffer *out)
     ld_buffer_text(out, "}");
 }
 
+static void add_warning(struct ld_buffer *out, bool *first, const char *sentence)
+{
+    ld_buffer_text(out, *first ? "" : ",");
+    ld_buffer_json_string(out, sentence);
+    *first = false;
+}
+
 static void write_warnings(const struct estimate *estimate, double seconds, struct ld_buffer *out)
 {
     bool first = true;
@@ -115,21 +122,17 @@ static void write_warnings(const struct estimate *estimate, double seconds, stru
     for (int which = 0; which < 2; which++) {
         const struct ld_prompt *prompt =
             ld_conditioning_prompt(estimate->conditioning, (enum ld_pass_prompt)which);
-        for (uint32_t i = 0; i < prompt->notes.count; i++) {
-            if (!first)
-                ld_buffer_byte(out, ',');
-            ld_buffer_json_string(out, prompt->notes.items[i]);
-            first = false;
-        }
+        for (uint32_t i = 0; i < prompt->notes.count; i++)
+            add_warning(out, &first, prompt->notes.items[i]);
     }
+    if (estimate->request->tipo.present)
+        add_warning(out, &first,
+                    "tipo: tokens and seconds are those of the prompt as it was given");
     if (seconds > SLOW_SECONDS) {
-        struct ld_buffer text = ld_buffer_make(256);
-        ld_buffer_format(&text, "this job will take about %.0f minutes on this machine",
-                         seconds / 60);
-        if (!first)
-            ld_buffer_byte(out, ',');
-        ld_buffer_json_string(out, text.data ? text.data : "");
-        ld_buffer_deinit(&text);
+        char sentence[96];
+        (void)ld_fmt(sentence, sizeof sentence,
+                     "this job will take about %.0f minutes on this machine", seconds / 60);
+        add_warning(out, &first, sentence);
     }
     ld_buffer_text(out, "]");
 }

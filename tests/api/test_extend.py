@@ -104,6 +104,15 @@ def test_a_job_paints_the_prompt_that_the_call_tells(serve):
     assert front.picture(job["id"]) == front.picture(plain["id"])
 
 
+def test_a_plan_says_that_its_tokens_are_those_before(serve):
+    front = painter(serve)
+    plan = front.post("/v1/plan", {"prompt": "red cat", **SMALL, "tipo": True}).json
+    plain = front.post("/v1/plan", {"prompt": "red cat", **SMALL}).json
+    assert plan["tokens"] == plain["tokens"]
+    assert [each for each in plan["warnings"] if each not in plain["warnings"]] == [
+        "tipo: tokens and seconds are those of the prompt as it was given"]
+
+
 def test_wildcards_come_before_and_weights_stay(serve):
     front = painter(serve)
     told = extend(front, prompt="({red|blue} cat:1.2), night sky", seed=3, wildcards=True,
