@@ -11,6 +11,7 @@
 #include "runtime/base/log.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
+#include "runtime/text/notes.h"
 #include "server/cmd.h"
 #include "server/cmd_adapters.h"
 #include "server/cmd_generate_args.h"
@@ -41,6 +42,7 @@ struct run {
     struct ld_sweep_pictures *pictures; /* of a sweep; NULL: none */
     uint32_t cell, cells;               /* which of how many */
     struct ld_replay *replay;           /* NULL: none */
+    struct ld_notes told;               /* sentences about the jobs so far */
     struct ld_buffer painted;           /* its picture, to be compared */
     enum ld_code code;
     struct ld_error err;
@@ -177,13 +179,37 @@ static void on_image(void *ctx, const struct ld_engine_image *told)
     }
 }
 
-/* The prompt that a TIPO model has made of what was given. */
-static void tell_prompt(const struct run *run, const struct ld_engine_report *report)
+/* What an ended job has to say, each sentence once over all cells of a sweep, and the prompt that a
+ * TIPO model has made of what was given. `warnings`: a JSON array; `request`: as it ran. */
+static void tell_end(struct run *run, struct ld_span warnings, struct ld_span request)
 {
-    static char prompt[LD_PROMPT_EXPANSION_BYTES_MAX + 1]; /* large */
-    if (run->args->request.tipo.present && !run->args->quiet &&
-        ld_json_find_string(ld_span_text(report->resolved_json), "/prompt", prompt, sizeof prompt))
-        fprintf(stderr, "prompt: %s\n", prompt);
+    static char text[LD_PROMPT_EXPANSION_BYTES_MAX + 1]; /* large */
+    char pointer[16];
+    if (run->args->quiet || run->args->json)
+        return;
+    ld_progress_bar_clear(&run->bar);
+    for (uint32_t i = 0; i < LD_WARNINGS_MAX; i++) {
+        const uint32_t before = run->told.count;
+        (void)ld_fmt(pointer, sizeof pointer, "/%u", i);
+        if (!ld_json_find_string(warnings, pointer, text, sizeof text))
+            break;
+        ld_notes_add(&run->told, "%s", text);
+        if (run->told.count > before)
+            fprintf(stderr, "latentd: note: %s\n", text);
+    }
+    if (run->args->request.tipo.present && !ld_json_find_span(request, "/tipo", &request) &&
+        ld_json_find_string(request, "/prompt", text, sizeof text))
+        fprintf(stderr, "prompt: %s\n", text);
+}
+
+/* The same of a job on a server. */
+static void on_end(void *ctx, struct ld_span job)
+{
+    struct ld_span warnings = ld_span_text("[]");
+    struct ld_span request = ld_span_text("{}");
+    (void)(ld_json_find_span(job, "/warnings", &warnings) &&
+           ld_json_find_span(job, "/request", &request));
+    tell_end(ctx, warnings, request);
 }
 
 static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
@@ -191,7 +217,7 @@ static void on_done(void *ctx, const struct ld_engine_report *report, const stru
     struct run *run = ctx;
     run->done = true;
     if (report && (!err || err->code == LD_OK))
-        tell_prompt(run, report);
+        tell_end(run, ld_span_text(report->warnings_json), ld_span_text(report->resolved_json));
     if (err && err->code != LD_OK && run->code == LD_OK) {
         run->code = err->code;
         run->err = *err;
@@ -527,6 +553,7 @@ static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
         .ctx = run,
         .on_progress = on_progress,
         .on_image = on_image,
+        .on_end = on_end,
     };
     struct ld_buffer sweep = ld_buffer_make(LD_SWEEP_BYTES_MAX);
     enum ld_code code = upload_input(&remote, args, image, mask, ids, err);
@@ -612,7 +639,7 @@ static int help(void)
 static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *arena,
                              struct ld_error *err)
 {
-    struct run run = {.args = args};
+    struct run run = {.args = args, .told.arena = arena};
     struct ld_buffer image = {0};
     struct ld_buffer mask = {0};
     struct ld_warnings warnings = {.arena = arena};

@@ -241,6 +241,8 @@ static enum ld_code fetch_images(struct session *session, struct ld_error *err)
         goto done;
     ld_buffer_bytes(&job, session->body.data, session->body.size);
     const struct ld_span text = ld_span_of(job.data, job.size);
+    if (session->remote->on_end)
+        session->remote->on_end(session->remote->ctx, text);
     if (!ld_json_find_string(text, "/status", status, sizeof status) ||
         strcmp(status, "succeeded") != 0) {
         const bool told = ld_json_find_string(text, "/error/detail", detail, sizeof detail);

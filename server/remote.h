@@ -16,9 +16,10 @@ struct ld_remote {
     const char *request_json; /* body of POST /v1/jobs */
     const struct ld_cancel *cancel;
     void *ctx;
-    /* Called with the server's words, on the calling thread. Either may be NULL. */
+    /* Called with the server's words, on the calling thread. Any may be NULL. */
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);
     void (*on_image)(void *ctx, const struct ld_engine_image *image);
+    void (*on_end)(void *ctx, struct ld_span job); /* its document, before the first image */
 };
 
 /*

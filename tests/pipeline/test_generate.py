@@ -210,6 +210,16 @@ def test_events_are_json_lines(generate, tmp_path):
     assert image["seed"] == 5 and image["width"] == 64
 
 
+def test_what_a_job_has_to_say_is_told_once(generate, tmp_path):
+    unknown = ("--prompt", "cat, embedding:nothere")
+    note = 'latentd: note: The embedding "nothere" is not known and was left out.\n'
+    assert note in generate(*unknown).stderr
+    assert generate(*unknown, "--sweep", "steps=1,2", "-o", str(tmp_path / "sheet.png")).stderr.count(note) == 1
+    assert "nothere" not in generate(*unknown, "--quiet").stderr
+    lines = [json.loads(line) for line in generate(*unknown, "--json").stdout.splitlines()]
+    assert "nothere" in lines[-1]["warnings"][0]
+
+
 def test_metadata_reads_back(generate, latentd, tmp_path, png):
     generate("--prompt", "cat, (sky:1.2)", "--negative-prompt", "dog", "--seed", "123")
     text = png(picture(tmp_path)).text

@@ -4,6 +4,7 @@ again where there is no such model; and that a model which cannot be used is nam
 
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -55,6 +56,19 @@ def test_sentences_are_written_where_they_are_asked_for(generate, tmp_path):
     assert text not in prompt("--tipo-text", text)
     assert text in prompt("--tipo-text", text, "--tipo-write", "both")
     assert prompt("--tipo-write", "text").endswith(".")
+
+
+def test_a_server_extends_it_alike(serve, generate, latentd, tmp_path):
+    server = serve("--tipo-model", str(TIPO))
+    here = generate(*ASKED, "--tipo-model", str(TIPO), "-o", str(tmp_path / "here.png"))
+    there = subprocess.run([latentd, "generate", "--server", server.url, *ASKED, "--size", "64x64", "--steps", "4",
+                            "-o", str(tmp_path / "there.png")], capture_output=True, text=True, timeout=120)
+    assert there.returncode == 0, there.stderr
+    assert told(there) == told(here)
+    assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
+    unknown = subprocess.run([latentd, "generate", "--server", server.url, "--prompt", "embedding:nothere", "--size", "64x64",
+                              "--steps", "1", "-o", str(tmp_path / "x.png")], capture_output=True, text=True, timeout=120)
+    assert "latentd: note: The embedding \"nothere\" is not known" in unknown.stderr and "prompt:" not in unknown.stderr
 
 
 @pytest.mark.parametrize("file, sentence", [
