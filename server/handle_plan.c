@@ -177,8 +177,8 @@ static enum ld_handled ask(struct ld_exchange *ex, enum wanted wanted)
     if (!accepted)
         return LD_HANDLED;
     if (wanted == WANTED_PROMPT)
-        ld_supervisor_extend(ex->front->supervisor, planning->request_json.data, ld_answer_take,
-                             &planning->answer);
+        ld_supervisor_extend(ex->front->supervisor, ex->tenant, planning->request_json.data,
+                             ld_answer_take, &planning->answer);
     else
         ld_supervisor_plan(ex->front->supervisor, planning->request_json.data, ld_answer_take,
                            &planning->answer);

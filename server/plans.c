@@ -7,51 +7,74 @@ static const int64_t plan_patience_us = (int64_t)60 * 1000000;
 /* A slow disk and several GiB; prompts that wait for others to be extended on a slow CPU. */
 static const int64_t long_patience_us = (int64_t)300 * 1000000;
 
+/* Prompts of one key that a worker extends, or that wait for it: those of others wait behind. */
+enum { EXTENSIONS_PER_TENANT = 4 };
+
+/* With the lock. */
+static bool may_ask(const struct ld_supervisor *supervisor, const struct ld_plan_note *asked)
+{
+    uint32_t count = 0;
+    for (const struct ld_plan_note *note = supervisor->plans; note; note = note->next)
+        count += note->question == LD_QUESTION_EXTEND && strcmp(note->tenant, asked->tenant) == 0;
+    return asked->question != LD_QUESTION_EXTEND || count < EXTENSIONS_PER_TENANT;
+}
+
+/* `asked`: what the note shall be, but for its text. */
 static void ask(struct ld_supervisor *supervisor, const char *request_json,
-                enum ld_question question, enum ld_model_order order, ld_plan_answer answer,
-                void *ctx)
+                const struct ld_plan_note *asked)
 {
     const size_t size = strlen(request_json) + 1;
     struct ld_plan_note *note = ld_heap_alloc(sizeof *note + size);
     if (!note) {
-        answer(ctx, LD_E_NOMEM, "out of memory", "");
+        asked->answer(asked->ctx, LD_E_NOMEM, "out of memory", "");
         return;
     }
+    *note = *asked;
     memcpy(note->request_json, request_json, size);
-    note->question = question;
-    note->order = order;
-    note->answer = answer;
-    note->ctx = ctx;
     note->until_us = ld_clock_monotonic_us() +
-                     (question == LD_QUESTION_PLAN ? plan_patience_us : long_patience_us);
+                     (note->question == LD_QUESTION_PLAN ? plan_patience_us : long_patience_us);
     pthread_mutex_lock(&supervisor->lock);
-    note->next = supervisor->plans;
-    supervisor->plans = note;
+    const bool may = may_ask(supervisor, note);
+    if (may) {
+        note->next = supervisor->plans;
+        supervisor->plans = note;
+    }
     pthread_mutex_unlock(&supervisor->lock);
-    ld_supervisor_wake(supervisor);
+    if (may) {
+        ld_supervisor_wake(supervisor);
+        return;
+    }
+    asked->answer(asked->ctx, LD_E_RATE,
+                  "prompts of this key are being extended already; try again in a moment", "");
+    ld_heap_free(note);
 }
 
 void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
                         ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, request_json, LD_QUESTION_PLAN, LD_MODEL_ORDER_END, answer, ctx);
+    ask(supervisor, request_json,
+        &(struct ld_plan_note){.question = LD_QUESTION_PLAN, .answer = answer, .ctx = ctx});
 }
 
-void ld_supervisor_extend(struct ld_supervisor *supervisor, const char *request_json,
-                          ld_plan_answer answer, void *ctx)
+void ld_supervisor_extend(struct ld_supervisor *supervisor, const char *tenant,
+                          const char *request_json, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, request_json, LD_QUESTION_EXTEND, LD_MODEL_ORDER_END, answer, ctx);
+    struct ld_plan_note asked = {.question = LD_QUESTION_EXTEND, .answer = answer, .ctx = ctx};
+    (void)ld_fmt(asked.tenant, sizeof asked.tenant, "%s", tenant);
+    ask(supervisor, request_json, &asked);
 }
 
 void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,
                          enum ld_model_order order, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, name, LD_QUESTION_MODEL, order, answer, ctx);
+    ask(supervisor, name,
+        &(struct ld_plan_note){
+            .question = LD_QUESTION_MODEL, .order = order, .answer = answer, .ctx = ctx});
 }
 
 void ld_supervisor_rescan(struct ld_supervisor *supervisor, ld_plan_answer answer, void *ctx)
 {
-    ask(supervisor, "", LD_QUESTION_MODEL, LD_MODEL_RESCAN, answer, ctx);
+    ld_supervisor_model(supervisor, "", LD_MODEL_RESCAN, answer, ctx);
 }
 
 /* With the lock: answer the note at `place` and free it. Answering under the lock is what makes
@@ -61,7 +84,8 @@ static void answer_note(struct ld_plan_note **place, enum ld_code code, const ch
 {
     struct ld_plan_note *note = *place;
     *place = note->next;
-    note->answer(note->ctx, code, detail, json);
+    if (note->ctx)
+        note->answer(note->ctx, code, detail, json);
     ld_heap_free(note);
 }
 
@@ -70,6 +94,8 @@ void ld_supervisor_plan_drop(struct ld_supervisor *supervisor, void *ctx)
     pthread_mutex_lock(&supervisor->lock);
     for (struct ld_plan_note **place = &supervisor->plans; *place;) {
         struct ld_plan_note *note = *place;
+        if (note->ctx == ctx && note->question == LD_QUESTION_EXTEND && note->number != 0)
+            note->ctx = NULL; /* the worker is at it: it counts until that has answered */
         if (note->ctx != ctx) {
             place = &note->next;
             continue;

@@ -71,9 +71,10 @@ bool ld_supervisor_progress(struct ld_supervisor *supervisor, const char *job_id
 typedef void (*ld_plan_answer)(void *ctx, enum ld_code code, const char *detail, const char *json);
 void ld_supervisor_plan(struct ld_supervisor *supervisor, const char *request_json,
                         ld_plan_answer answer, void *ctx);
-/* Ask a worker to extend a request's prompt. `answer` as above. */
-void ld_supervisor_extend(struct ld_supervisor *supervisor, const char *request_json,
-                          ld_plan_answer answer, void *ctx);
+/* Ask a worker to extend a request's prompt. `answer` as above; LD_E_RATE at once where the tenant
+ * has several on their way, those counted that nobody waits for any more. */
+void ld_supervisor_extend(struct ld_supervisor *supervisor, const char *tenant,
+                          const char *request_json, ld_plan_answer answer, void *ctx);
 /* Ask every worker that is ready to load a model now, to let it go, or to find its new file.
  * `answer` as above: the last one's JSON object, or the first error. */
 void ld_supervisor_model(struct ld_supervisor *supervisor, const char *name,

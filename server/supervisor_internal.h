@@ -39,8 +39,9 @@ struct ld_plan_note {
     uint32_t slot;
     int64_t until_us;
     ld_plan_answer answer;
-    void *ctx;
+    void *ctx; /* NULL: who asked has left; a worker is at it still */
     struct ld_plan_note *next;
+    char tenant[LD_STORE_TENANT_BYTES_MAX + 1]; /* whose prompt it is to extend; else "" */
     char request_json[];
 };
 

@@ -5,7 +5,8 @@
 enum {
     ARENA_BYTES = 64 << 20,        /* all texts of a schedule with their segments */
     QUESTION_BYTES_MAX = 16 << 10, /* six lines, a target and two blocks stay far below */
-    ANSWER_BYTES_MAX = 64 << 10
+    ANSWER_BYTES_MAX = 64 << 10,
+    ANSWERS_BYTES_MAX = 8 << 10 /* of all calls: some 2,000 tokens, a minute where a CPU is slow */
 };
 
 struct run {
@@ -15,7 +16,8 @@ struct run {
     struct ld_tipo_merge merge;
     struct ld_buffer text; /* a question, and then its answer behind it */
     uint64_t calls;
-    bool full; /* the model has no room for a longer text */
+    size_t answered; /* bytes, of all calls */
+    bool full;       /* the model has no room for a longer text */
     struct ld_error *err;
 };
 
@@ -54,6 +56,7 @@ static enum ld_code ask(struct run *run, enum ld_tipo_task task)
         if (run->err)
             memset(run->err, 0, sizeof *run->err);
     }
+    run->answered += answer.size;
     if (code == LD_OK)
         ld_buffer_bytes(&run->text, answer.data, answer.size);
     ld_buffer_deinit(&answer);
@@ -122,7 +125,7 @@ static enum ld_code run_pass(struct run *run, enum ld_tipo_task task)
         if (is_enough(run, tags))
             break;
         remember(&history, ld_span_of(run->text.data, run->text.size));
-        if (history.equal == equal_max)
+        if (history.equal == equal_max || run->answered > ANSWERS_BYTES_MAX)
             break;
     }
     return LD_OK;

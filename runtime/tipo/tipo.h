@@ -35,7 +35,8 @@ extern "C" {
 
 enum {
     LD_TIPO_RETRIES_MAX = 10,     /* of each pass, */
-    LD_TIPO_EQUAL_ANSWERS_MAX = 5 /* and after so many that were there before in a row it ends */
+    LD_TIPO_EQUAL_ANSWERS_MAX = 5 /* and after so many that were there before in a row it ends, as
+                                     it does when the answers are 8 KiB together */
 };
 
 /* "Complete this text": ld_language_complete behind a name, so that the text side can be tested

@@ -3,7 +3,9 @@ the first part of a job, whose picture is then that of the prompt it tells; that
 prompt alone, that cancelling and stopping do not wait for one, and that a server without a usable model
 says so."""
 
+import json
 import pathlib
+import socket
 import sys
 import time
 
@@ -186,6 +188,20 @@ def test_a_job_waits_for_its_own_prompt_alone(serve, slow_tipo):
     assert front.wait(slow, seconds=30)["status"] == "cancelled"
     assert time.monotonic() - start < 10
     assert extend(front, prompt="red cat", tipo={"length": "very_short", "temperature": 0}).status == 200
+
+
+def test_one_key_cannot_fill_the_writer(serve, slow_tipo):
+    front = painter(serve, tipo=slow_tipo)
+    body = json.dumps({"prompt": "red cat", "tipo": {"length": "very_long", "temperature": 2}}).encode()
+    head = b"POST /v1/prompt/extend HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    for _ in range(4):  # who leaves before the answer is still being written for
+        with socket.create_connection(("127.0.0.1", front.port), timeout=10) as gone:
+            gone.sendall(head % len(body) + body)
+            time.sleep(0.3)
+    refused = extend(front, prompt="red cat")
+    assert refused.status == 429 and "try again" in refused.json["detail"]
+    plain = front.wait(front.submit(prompt="blue fish", **SMALL), seconds=60)
+    assert plain["status"] == "succeeded"
 
 
 def test_stopping_does_not_wait_for_a_prompt(serve, slow_tipo):

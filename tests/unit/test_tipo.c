@@ -286,6 +286,24 @@ static void retries_end_after_five_equal_answers_or_eleven_tries(void **state)
     assert_int_equal(script.calls, 2);
 }
 
+/* One that has much to say and nothing of use, each time something else. */
+static void retries_end_when_the_model_has_said_enough(void **state)
+{
+    enum { LONG = 3000, ANSWERS = 4 };
+    static char texts[ANSWERS][LONG + 1];
+    struct line lines[ANSWERS];
+    (void)state;
+    for (int i = 0; i < ANSWERS; i++) {
+        memset(texts[i], 'a' + i, LONG);
+        lines[i] = (struct line){NULL, texts[i]};
+    }
+    struct script script = {.lines = lines, .count = ANSWERS};
+    const struct ld_tipo_wish wish = wish_of(LD_SYNTAX_A1111, "sky");
+    assert_string_equal(extend(&script, &wish), "sky");
+    assert_int_equal(script.calls, 3); /* 9,000 bytes, the first number beyond 8 KiB */
+    assert_int_equal(notes.count, 1);
+}
+
 static void a_full_length_asks_nothing(void **state)
 {
     (void)state;
@@ -595,6 +613,7 @@ int main(void)
         cmocka_unit_test(sentences_of_the_prompt_are_no_tags_and_are_not_said_again),
         cmocka_unit_test(too_few_are_asked_for_again_with_what_there_is),
         cmocka_unit_test(retries_end_after_five_equal_answers_or_eleven_tries),
+        cmocka_unit_test(retries_end_when_the_model_has_said_enough),
         cmocka_unit_test(a_full_length_asks_nothing),
         cmocka_unit_test(the_maximum_counts_the_authors_tags),
         cmocka_unit_test(tags_are_added_by_kind_and_each_once),
