@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The few rules of the house that a machine can check: who may include whom, where third-party
 headers live, banned calls, allocation in its homes only, formatting, invisible characters, dead
-files, the source map. Prints one line a finding and `N passed, N failed`; a rule is one check."""
+files, the source map, links between pages. Prints one line a finding and `N passed, N failed`; a
+rule is one check."""
 
 import pathlib
 import re
@@ -47,6 +48,7 @@ ALLOCATION = re.compile(r"\b(malloc|calloc|realloc|free|strdup|strndup)\s*\(")
 ALLOCATION_HOMES = {"runtime/base/arena.c"}
 JUMP_HOMES = {"runtime/image/png_read.c", "runtime/image/png_write.c",
               "runtime/image/jpeg_read.c", "runtime/image/jpeg_write.c"}
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
@@ -172,9 +174,31 @@ def check_source_map():
         yield "docs/source-map.md is not in step; run tests/tools/source_map.py --write"
 
 
+def anchors(page):
+    """What a page's headings are called in links."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", head).lower() for head in heads)
+    return {re.sub(r"[^\w\- ]", "", head).strip().replace(" ", "-") for head in plain}
+
+
+def check_links():
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]):
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            for link in LINK.findall(line):
+                if re.match(r"[a-z]+:", link):
+                    continue
+                file, _, anchor = link.partition("#")
+                there = (page.parent / file).resolve() if file else page
+                where = f"{page.relative_to(ROOT)}:{number}"
+                if not there.exists():
+                    yield f"{where}: {link} is not there"
+                elif anchor and there.suffix == ".md" and anchor not in anchors(there):
+                    yield f"{where}: {link} has no such heading"
+
+
 def main():
     checks = (check_includes, check_homes, check_calls, check_allocation, check_invisible,
-              check_dead_files, check_format, check_source_map)
+              check_dead_files, check_format, check_source_map, check_links)
     failed = skipped = 0
     for check in checks:
         try:
