@@ -4,22 +4,17 @@
  */
 #include "api/resolve.h"
 #include "api/validate.h"
-#include "runtime/base/clock.h"
 #include "runtime/base/fsx.h"
 #include "runtime/base/id.h"
 #include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/sample/schedule.h"
-#include "runtime/text/notes.h"
 #include "server/cmd.h"
 #include "server/cmd_adapters.h"
-#include "server/cmd_generate_args.h"
+#include "server/cmd_generate_run.h"
 #include "server/cmd_output.h"
-#include "server/cmd_replay.h"
-#include "server/cmd_sweep_sheet.h"
 #include "server/names.h"
-#include "server/progress_bar.h"
 #include "server/remote.h"
 
 #include <errno.h>
@@ -33,20 +28,6 @@
 enum { ARENA_MAX = 64 << 20, INPUT_MAX = 32 << 20, SHEET_MAX = 80 << 20, PATH_SIZE = 4096 };
 
 static struct ld_cancel interrupt;
-
-struct run {
-    const struct ld_generate_args *args;
-    struct ld_progress_bar bar;
-    bool done;
-    uint32_t written;
-    struct ld_sweep_pictures *pictures; /* of a sweep; NULL: none */
-    uint32_t cell, cells;               /* which of how many */
-    struct ld_replay *replay;           /* NULL: none */
-    struct ld_notes told;               /* sentences about the jobs so far */
-    struct ld_buffer painted;           /* its picture, to be compared */
-    enum ld_code code;
-    struct ld_error err;
-};
 
 static void on_signal(int number)
 {
@@ -63,19 +44,7 @@ static void catch_interrupt(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* ---- Writing --------------------------------------------------------------------------------- */
-
-/* "out.png" for one picture; "out-2.png" for the third of several. */
-static bool output_name(const struct ld_generate_args *args, uint32_t index, bool several,
-                        char *out, size_t size)
-{
-    if (!several)
-        return ld_fmt(out, size, "%s", args->output);
-    const char *slash = strrchr(args->output, '/');
-    const char *dot = strrchr(slash ? slash : args->output, '.');
-    const size_t stem = dot ? (size_t)(dot - args->output) : strlen(args->output);
-    return ld_fmt(out, size, "%.*s-%u%s", (int)stem, args->output, index, dot ? dot : "");
-}
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 /* Before anything is painted: can the picture be written at all? */
 static enum ld_code check_output(const struct ld_generate_args *args, struct ld_error *err)
@@ -94,148 +63,6 @@ static enum ld_code check_output(const struct ld_generate_args *args, struct ld_
         return LD_FAIL(err, LD_E_INVALID, "'%.200s' is a folder; -o needs the name of a file",
                        args->output);
     return LD_OK;
-}
-
-/* ---- Callbacks ------------------------------------------------------------------------------- */
-
-static void on_progress(void *ctx, const struct ld_engine_progress *told)
-{
-    struct run *run = ctx;
-    struct ld_engine_progress of_sweep = *told;
-    const struct ld_engine_progress *progress = &of_sweep;
-    if (run->pictures) {
-        of_sweep.image = run->cell;
-        of_sweep.images = run->cells;
-        of_sweep.fraction = (run->cell + told->fraction) / run->cells;
-    }
-    if (run->args->json) {
-        struct ld_buffer line = ld_buffer_make(4096);
-        ld_buffer_format(&line,
-                         "{\"event\":\"progress\",\"phase\":\"%s\",\"image\":%u,\"images\":%u,"
-                         "\"step\":%u,\"steps\":%u,\"fraction\":",
-                         ld_engine_phase_name(progress->phase), progress->image, progress->images,
-                         progress->step, progress->steps);
-        ld_buffer_json_double(&line, progress->fraction);
-        ld_buffer_text(&line, "}");
-        if (!line.failed)
-            puts(line.data);
-        ld_buffer_deinit(&line);
-        fflush(stdout);
-    }
-    if (!run->args->quiet && progress->phase == LD_PHASE_SAMPLE)
-        ld_progress_bar_show(&run->bar, "painting", progress->image, progress->images,
-                             progress->step, progress->steps, ld_clock_monotonic_us());
-}
-
-static void tell_image(struct run *run, const struct ld_engine_image *image, const char *path)
-{
-    if (run->args->json) {
-        char digest[LD_SHA256_HEX_SIZE];
-        struct ld_buffer line = ld_buffer_make(16 * 1024);
-        ld_sha256_hex(image->file, digest);
-        ld_buffer_format(&line,
-                         "{\"event\":\"image\",\"index\":%u,\"seed\":%llu,\"width\":%d,"
-                         "\"height\":%d,\"bytes\":%zu,\"sha256\":\"%s\",\"file\":",
-                         image->index, (unsigned long long)image->seed, image->width, image->height,
-                         image->file.size, digest);
-        ld_buffer_json_string(&line, path);
-        ld_buffer_text(&line, "}");
-        if (!line.failed)
-            puts(line.data);
-        ld_buffer_deinit(&line);
-        fflush(stdout);
-    }
-    if (!run->args->quiet) {
-        ld_progress_bar_clear(&run->bar);
-        fprintf(stderr, "%s: %dx%d, seed %llu\n", path, image->width, image->height,
-                (unsigned long long)image->seed);
-    }
-}
-
-static void on_image(void *ctx, const struct ld_engine_image *told)
-{
-    struct run *run = ctx;
-    struct ld_engine_image of_sweep = *told;
-    const struct ld_engine_image *image = &of_sweep;
-    char path[PATH_SIZE];
-    if (run->code != LD_OK || image->partial)
-        return;
-    if (run->pictures) {
-        of_sweep.index = run->cell;
-        run->code = ld_sweep_keep(run->pictures, run->cell, image->file, &run->err);
-    }
-    if (run->replay)
-        ld_buffer_bytes(&run->painted, image->file.data, image->file.size);
-    if (run->code != LD_OK)
-        return;
-    if (!output_name(run->args, image->index, run->pictures || run->args->request.images > 1, path,
-                     sizeof path))
-        run->code = LD_FAIL(&run->err, LD_E_INVALID, "the output's name is too long");
-    else
-        run->code = ld_cmd_write_file(path, image->file, &run->err);
-    if (run->code == LD_OK) {
-        run->written++;
-        tell_image(run, image, path);
-    }
-}
-
-/* What an ended job has to say, each sentence once over all cells of a sweep, and the prompt that a
- * TIPO model has made of what was given. `warnings`: a JSON array; `request`: as it ran. */
-static void tell_end(struct run *run, struct ld_span warnings, struct ld_span request)
-{
-    static char text[LD_PROMPT_EXPANSION_BYTES_MAX + 1]; /* large */
-    char pointer[16];
-    if (run->args->quiet || run->args->json)
-        return;
-    ld_progress_bar_clear(&run->bar);
-    for (uint32_t i = 0; i < LD_WARNINGS_MAX; i++) {
-        const uint32_t before = run->told.count;
-        (void)ld_fmt(pointer, sizeof pointer, "/%u", i);
-        if (!ld_json_find_string(warnings, pointer, text, sizeof text))
-            break;
-        ld_notes_add(&run->told, "%s", text);
-        if (run->told.count > before)
-            fprintf(stderr, "latentd: note: %s\n", text);
-    }
-    if (run->args->request.tipo.present && !ld_json_find_span(request, "/tipo", &request) &&
-        ld_json_find_string(request, "/prompt", text, sizeof text))
-        fprintf(stderr, "prompt: %s\n", text);
-}
-
-/* The same of a job on a server. */
-static void on_end(void *ctx, struct ld_span job)
-{
-    struct ld_span warnings = ld_span_text("[]");
-    struct ld_span request = ld_span_text("{}");
-    (void)(ld_json_find_span(job, "/warnings", &warnings) &&
-           ld_json_find_span(job, "/request", &request));
-    tell_end(ctx, warnings, request);
-}
-
-static void on_done(void *ctx, const struct ld_engine_report *report, const struct ld_error *err)
-{
-    struct run *run = ctx;
-    run->done = true;
-    if (report && (!err || err->code == LD_OK))
-        tell_end(run, ld_span_text(report->warnings_json), ld_span_text(report->resolved_json));
-    if (err && err->code != LD_OK && run->code == LD_OK) {
-        run->code = err->code;
-        run->err = *err;
-    }
-    if (run->args->json && report) {
-        printf("{\"event\":\"done\",\"status\":\"%s\",\"text_ms\":%.1f,\"sample_ms\":%.1f,"
-               "\"decode_ms\":%.1f,\"encode_ms\":%.1f,\"unet_rows\":%llu,\"unet_rows_saved\":%llu,"
-               "\"warnings\":%s,\"adapters\":%s,\"numerics\":%s,\"request\":%s}\n",
-               run->code == LD_OK            ? "succeeded"
-               : run->code == LD_E_CANCELLED ? "cancelled"
-                                             : "failed",
-               (double)report->text_us / 1e3, (double)report->sample_us / 1e3,
-               (double)report->decode_us / 1e3, (double)report->encode_us / 1e3,
-               (unsigned long long)report->unet_rows, (unsigned long long)report->unet_rows_saved,
-               report->warnings_json, report->adapters_json, report->numerics_json,
-               report->resolved_json);
-        fflush(stdout);
-    }
 }
 
 /* ---- Preparing the request ------------------------------------------------------------------- */
@@ -332,7 +159,7 @@ static void tell_device(const struct ld_engine *engine)
 }
 
 /* One request to its end. */
-static enum ld_code paint_one(struct run *run, struct ld_engine *engine,
+static enum ld_code paint_one(struct ld_generate_run *run, struct ld_engine *engine,
                               const struct ld_request *request, const struct ld_buffer *image,
                               const struct ld_buffer *mask)
 {
@@ -342,9 +169,9 @@ static enum ld_code paint_one(struct run *run, struct ld_engine *engine,
         .init_image = ld_span_of(image->data, image->size),
         .init_mask = ld_span_of(mask->data, mask->size),
         .ctx = run,
-        .on_progress = on_progress,
-        .on_image = on_image,
-        .on_done = on_done,
+        .on_progress = ld_generate_on_progress,
+        .on_image = ld_generate_on_image,
+        .on_done = ld_generate_on_done,
     };
     enum ld_code code = ld_engine_submit(engine, &job, &handle, &run->err);
     bool cancelled = false;
@@ -360,7 +187,7 @@ static enum ld_code paint_one(struct run *run, struct ld_engine *engine,
 }
 
 /* All `count` requests one after the other. */
-static enum ld_code paint_here(struct run *run, struct ld_generate_args *args,
+static enum ld_code paint_here(struct ld_generate_run *run, struct ld_generate_args *args,
                                const struct ld_request *requests, uint32_t count,
                                const struct ld_buffer *image, const struct ld_buffer *mask)
 {
@@ -412,7 +239,7 @@ static enum ld_code resolve_cells(struct ld_generate_args *args, struct ld_reque
     return code;
 }
 
-static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
+static enum ld_code paint_sweep(struct ld_generate_run *run, struct ld_generate_args *args,
                                 struct ld_arena *arena, struct ld_warnings *warnings,
                                 const struct ld_buffer *image, const struct ld_buffer *mask)
 {
@@ -446,7 +273,7 @@ static enum ld_code paint_sweep(struct run *run, struct ld_generate_args *args,
 /* ---- Replay ---------------------------------------------------------------------------------- */
 
 /* The request comes from the picture alone: a flag beside it would make it another one. */
-static enum ld_code begin_replay(struct run *run, struct ld_generate_args *args,
+static enum ld_code begin_replay(struct ld_generate_run *run, struct ld_generate_args *args,
                                  struct ld_arena *arena, struct ld_error *err)
 {
     char sentence[512];
@@ -496,7 +323,7 @@ static bool note_at(const struct ld_buffer *notes, uint32_t index, char *out, si
 }
 
 /* Exit status 0 says bit-identical. */
-static enum ld_code finish_replay(struct run *run, struct ld_error *err)
+static enum ld_code finish_replay(struct ld_generate_run *run, struct ld_error *err)
 {
     bool identical;
     struct ld_buffer notes = ld_buffer_make(1 << 16);
@@ -539,7 +366,7 @@ static enum ld_code upload_input(const struct ld_remote *remote, struct ld_gener
     return LD_OK;
 }
 
-static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
+static enum ld_code paint_there(struct ld_generate_run *run, struct ld_generate_args *args,
                                 const struct ld_buffer *image, const struct ld_buffer *mask,
                                 struct ld_error *err)
 {
@@ -551,9 +378,9 @@ static enum ld_code paint_there(struct run *run, struct ld_generate_args *args,
         .key = key ? key : "",
         .cancel = &interrupt,
         .ctx = run,
-        .on_progress = on_progress,
-        .on_image = on_image,
-        .on_end = on_end,
+        .on_progress = ld_generate_on_progress,
+        .on_image = ld_generate_on_image,
+        .on_end = ld_generate_on_end,
     };
     struct ld_buffer sweep = ld_buffer_make(LD_SWEEP_BYTES_MAX);
     enum ld_code code = upload_input(&remote, args, image, mask, ids, err);
@@ -639,7 +466,7 @@ static int help(void)
 static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *arena,
                              struct ld_error *err)
 {
-    struct run run = {.args = args, .told.arena = arena};
+    struct ld_generate_run run = {.args = args, .told.arena = arena};
     struct ld_buffer image = {0};
     struct ld_buffer mask = {0};
     struct ld_warnings warnings = {.arena = arena};

@@ -14,6 +14,7 @@ import functools
 import re
 
 from tipo_corpus import CONTROLS
+from vocabulary import merge
 
 BLANK = "\u2581"
 UNKNOWN, BEGIN, END, BYTES = 0, 1, 2, 3
@@ -21,19 +22,6 @@ NORMAL_TYPE, UNKNOWN_TYPE, CONTROL_TYPE, BYTE_TYPE = 1, 2, 3, 6
 # No piece reaches beyond one of these parts, so they can be merged one by one.
 PARTS = re.compile(f"{BLANK}?[A-Za-z]+|{BLANK}?[^A-Za-z\n{BLANK}]|\n|{BLANK}")
 STRETCHES = re.compile("(" + "|".join(map(re.escape, CONTROLS)) + ")")
-
-
-def joined(symbols, pair):
-    """The symbols with every occurrence of a pair, from the left, made one."""
-    out, i = [], 0
-    while i < len(symbols):
-        if tuple(symbols[i : i + 2]) == pair:
-            out.append(symbols[i] + symbols[i + 1])
-            i += 2
-        else:
-            out.append(symbols[i])
-            i += 1
-    return out
 
 
 def stretches(text, begin=True):
@@ -66,7 +54,7 @@ def learn(texts, count):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         if "".join(best) not in pieces:  # two ways to one piece are one piece
             pieces.append("".join(best))
-        split = {word: joined(symbols, best) for word, symbols in split.items()}
+        split = {word: merge(symbols, best) for word, symbols in split.items()}
     return pieces, characters
 
 

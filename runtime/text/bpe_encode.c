@@ -1,6 +1,7 @@
 #include "runtime/text/bpe.h"
 
 #include "runtime/text/bpe_table.h"
+#include "runtime/text/pair_heap.h"
 #include "runtime/text/unicode.h"
 
 /*
@@ -18,54 +19,12 @@ struct symbol {
     bool alive;
 };
 
-/* A pair that could merge when it was pushed; checked again when popped. */
-struct pair {
-    uint32_t merged; /* id of the result: the order of merging */
-    int32_t left;
-    uint32_t left_id, right_id;
-};
-
 struct encoder {
     const struct ld_bpe *bpe;
-    struct symbol *symbols; /* capacity bytes of the longest piece */
-    struct pair *heap;      /* at most 3 pairs a symbol: one at the start, two for each merge */
-    size_t heap_count;
+    struct symbol *symbols;   /* capacity bytes of the longest piece */
+    struct ld_pair_heap heap; /* in the order of the results' ids, which is that of merging */
     size_t capacity;
 };
-
-/* ---- Heap: smallest merge first, leftmost first among equals --------------------------------- */
-
-static bool pair_before(const struct pair *a, const struct pair *b)
-{
-    return a->merged != b->merged ? a->merged < b->merged : a->left < b->left;
-}
-
-static void heap_push(struct encoder *e, struct pair pair)
-{
-    size_t i = e->heap_count++;
-    while (i > 0 && pair_before(&pair, &e->heap[(i - 1) / 2])) {
-        e->heap[i] = e->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    e->heap[i] = pair;
-}
-
-static struct pair heap_pop(struct encoder *e)
-{
-    const struct pair top = e->heap[0];
-    const struct pair last = e->heap[--e->heap_count];
-    size_t i = 0;
-    for (size_t child = 1; child < e->heap_count; child = 2 * i + 1) {
-        if (child + 1 < e->heap_count && pair_before(&e->heap[child + 1], &e->heap[child]))
-            child++;
-        if (!pair_before(&e->heap[child], &last))
-            break;
-        e->heap[i] = e->heap[child];
-        i = child;
-    }
-    e->heap[i] = last;
-    return top;
-}
 
 /* ---- Merging --------------------------------------------------------------------------------- */
 
@@ -77,22 +36,22 @@ static void push_if_merging(struct encoder *e, int32_t left)
     const uint32_t right_id = e->symbols[e->symbols[left].next].id;
     const uint32_t merged = ld_bpe_merged(e->bpe, left_id, right_id);
     if (merged)
-        heap_push(e, (struct pair){merged, left, left_id, right_id});
+        ld_pair_push(&e->heap, (struct ld_pair){merged, left, {left_id, right_id}});
 }
 
-static bool still_there(const struct encoder *e, const struct pair *pair)
+static bool still_there(const struct encoder *e, const struct ld_pair *pair)
 {
     const struct symbol *left = &e->symbols[pair->left];
-    return left->alive && left->id == pair->left_id && left->next != NO_SYMBOL &&
-           e->symbols[left->next].id == pair->right_id;
+    return left->alive && left->id == pair->was[0] && left->next != NO_SYMBOL &&
+           e->symbols[left->next].id == pair->was[1];
 }
 
-static void join(struct encoder *e, const struct pair *pair)
+static void join(struct encoder *e, const struct ld_pair *pair)
 {
     struct symbol *left = &e->symbols[pair->left];
     struct symbol *right = &e->symbols[left->next];
     right->alive = false;
-    left->id = pair->merged;
+    left->id = (uint32_t)pair->order;
     left->next = right->next;
     if (left->next != NO_SYMBOL)
         e->symbols[left->next].previous = pair->left;
@@ -104,8 +63,8 @@ static void join(struct encoder *e, const struct pair *pair)
  * than the pair just joined: all its occurrences leave the heap first, left to right. */
 static void merge_all(struct encoder *e)
 {
-    while (e->heap_count > 0) {
-        const struct pair pair = heap_pop(e);
+    while (e->heap.count > 0) {
+        const struct ld_pair pair = ld_pair_pop(&e->heap);
         if (still_there(e, &pair))
             join(e, &pair);
     }
@@ -129,7 +88,7 @@ static void encode_piece(struct encoder *e, const uint32_t *chars, size_t count,
     LD_ASSERT(bytes <= e->capacity);
     e->symbols[bytes - 1].next = NO_SYMBOL;
     e->symbols[bytes - 1].id += 256; /* `</w>`: the end of a word is part of its last symbol */
-    e->heap_count = 0;
+    e->heap.count = 0;
     for (size_t i = 0; i + 1 < bytes; i++)
         push_if_merging(e, (int32_t)i);
     merge_all(e);
@@ -214,11 +173,11 @@ static bool encoder_reserve(struct encoder *e, size_t bytes)
     if (bytes <= e->capacity)
         return true;
     ld_heap_free(e->symbols);
-    ld_heap_free(e->heap);
+    ld_heap_free(e->heap.pairs);
     e->capacity = bytes;
     e->symbols = ld_heap_calloc(bytes, sizeof *e->symbols);
-    e->heap = ld_heap_calloc(3 * bytes, sizeof *e->heap);
-    return e->symbols && e->heap;
+    e->heap.pairs = ld_heap_calloc(3 * bytes, sizeof *e->heap.pairs);
+    return e->symbols && e->heap.pairs;
 }
 
 /* Clean and encode text without special tokens in it. */
@@ -279,7 +238,7 @@ enum ld_code ld_bpe_encode(const struct ld_bpe *bpe, enum ld_clean profile, stru
         pos = special + special_size;
     }
     ld_heap_free(e.symbols);
-    ld_heap_free(e.heap);
+    ld_heap_free(e.heap.pairs);
     if (!ok)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory while reading the prompt");
     if (ids->failed)

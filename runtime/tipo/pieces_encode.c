@@ -3,6 +3,7 @@
  * wait in a heap, so that a stretch of n characters costs O(n log n) however it is made.
  */
 #include "runtime/base/arena.h"
+#include "runtime/text/pair_heap.h"
 #include "runtime/tipo/pieces_private.h"
 
 enum { NO_SYMBOL = -1 };
@@ -13,19 +14,12 @@ struct symbol {
     bool malformed; /* a byte that is no UTF-8: joined with nothing */
 };
 
-/* Two neighbours that were a piece when they were pushed. */
-struct pair {
-    float score;
-    int32_t left;
-    uint32_t size; /* of both */
-};
-
 struct encoder {
     const struct ld_pieces *pieces;
     uint8_t *chars; /* of one stretch, blanks replaced */
     struct symbol *symbols;
-    struct pair *heap; /* at most 3 pairs a symbol: one at the start, two for each joining */
-    size_t heap_count;
+    struct ld_pair_heap heap; /* pairs that were a piece when they were pushed, highest score first;
+                                 `was`: the size of both */
     uint32_t *ids;
     uint32_t ids_max, count;
 };
@@ -35,42 +29,6 @@ static void emit(struct encoder *e, uint32_t id)
     if (e->count < e->ids_max)
         e->ids[e->count] = id;
     e->count++; /* at most 3 for each byte of the text */
-}
-
-/* ---- Heap: highest score first, leftmost first among equals ---------------------------------- */
-
-static bool pair_before(const struct pair *a, const struct pair *b)
-{
-    if (a->score > b->score)
-        return true;
-    return !(a->score < b->score) && a->left < b->left;
-}
-
-static void heap_push(struct encoder *e, struct pair pair)
-{
-    size_t i = e->heap_count++;
-    while (i > 0 && pair_before(&pair, &e->heap[(i - 1) / 2])) {
-        e->heap[i] = e->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    e->heap[i] = pair;
-}
-
-static struct pair heap_pop(struct encoder *e)
-{
-    const struct pair top = e->heap[0];
-    const struct pair last = e->heap[--e->heap_count];
-    size_t i = 0;
-    for (size_t child = 1; child < e->heap_count; child = 2 * i + 1) {
-        if (child + 1 < e->heap_count && pair_before(&e->heap[child + 1], &e->heap[child]))
-            child++;
-        if (!pair_before(&e->heap[child], &last))
-            break;
-        e->heap[i] = e->heap[child];
-        i = child;
-    }
-    e->heap[i] = last;
-    return top;
 }
 
 /* ---- Joining --------------------------------------------------------------------------------- */
@@ -86,15 +44,16 @@ static void push_if_piece(struct encoder *e, int32_t left)
     const uint32_t size = a->size + b->size;
     const uint32_t id = ld_piece_find(e->pieces, ld_span_of(e->chars + a->start, size));
     if (id != PIECE_NONE)
-        heap_push(e, (struct pair){e->pieces->scores[id], left, size});
+        ld_pair_push(&e->heap, (struct ld_pair){-(double)e->pieces->scores[id], left, {size, 0}});
 }
 
 /* A symbol only grows to the right, and only by what is next to it: where both sizes still add up
  * to the pair's, it is the pair that was pushed. */
-static bool still_there(const struct encoder *e, const struct pair *pair)
+static bool still_there(const struct encoder *e, const struct ld_pair *pair)
 {
     const struct symbol *a = &e->symbols[pair->left];
-    return a->size > 0 && a->next != NO_SYMBOL && a->size + e->symbols[a->next].size == pair->size;
+    return a->size > 0 && a->next != NO_SYMBOL &&
+           a->size + e->symbols[a->next].size == pair->was[0];
 }
 
 static void join(struct encoder *e, int32_t left)
@@ -170,11 +129,11 @@ static void encode_stretch(struct encoder *e, struct ld_span text)
     if (text.size == 0)
         return;
     const int32_t count = split(e, text);
-    e->heap_count = 0;
+    e->heap.count = 0;
     for (int32_t i = 0; i + 1 < count; i++)
         push_if_piece(e, i);
-    while (e->heap_count > 0) {
-        const struct pair pair = heap_pop(e);
+    while (e->heap.count > 0) {
+        const struct ld_pair pair = ld_pair_pop(&e->heap);
         if (still_there(e, &pair))
             join(e, pair.left);
     }
@@ -248,9 +207,9 @@ enum ld_code ld_pieces_encode(const struct ld_pieces *pieces, struct ld_span tex
     struct encoder e = {.pieces = pieces, .ids = ids, .ids_max = ids_max};
     e.chars = ld_heap_calloc(symbols, 3);
     e.symbols = ld_heap_calloc(symbols, sizeof *e.symbols);
-    e.heap = ld_heap_calloc(symbols, 3 * sizeof *e.heap);
+    e.heap.pairs = ld_heap_calloc(symbols, 3 * sizeof *e.heap.pairs);
     enum ld_code code = LD_OK;
-    if (!e.chars || !e.symbols || !e.heap) {
+    if (!e.chars || !e.symbols || !e.heap.pairs) {
         code = LD_FAIL(err, LD_E_NOMEM, "not enough memory to read a text");
     } else {
         if (pieces->add_begin)
@@ -261,6 +220,6 @@ enum ld_code ld_pieces_encode(const struct ld_pieces *pieces, struct ld_span tex
     }
     ld_heap_free(e.chars);
     ld_heap_free(e.symbols);
-    ld_heap_free(e.heap);
+    ld_heap_free(e.heap.pairs);
     return code;
 }

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -155,7 +156,6 @@ def test_a_model_that_cannot_be_read_fails_what_needs_it_alone(serve, tmp_path, 
 @pytest.fixture(scope="module")
 def slow_tipo(tmp_path_factory):
     """The demo's words with random weights, many of them: it never ends by itself and takes its time."""
-    np = pytest.importorskip("numpy")
     width, mlp, layers = 512, 1536, 10
     fields, tensors = gguf.read(TIPO)
     for key, value in {"embedding_length": width, "feed_forward_length": mlp, "block_count": layers,
