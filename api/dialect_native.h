@@ -38,6 +38,7 @@ struct ld_native {
     struct ld_buffer
         init_image;             /* decoded from {"base64"}; then request.init.image is "" and the */
     struct ld_buffer init_mask; /* caller puts the id of the stored upload there */
+    struct ld_buffer control_images[LD_CONTROLS_MAX]; /* likewise, of request.controls[i].image */
     struct ld_warnings warnings;
     struct ld_problem problem;
 };

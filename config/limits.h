@@ -78,6 +78,8 @@ enum {
     LD_CFG_SCALE_MAX = 30,
     LD_CLIP_SKIP_MAX = 12,
     LD_LORAS_MAX = 16,
+    LD_CONTROLS_MAX = 3,
+    LD_CONTROL_WEIGHT_MAX = 2,
     LD_LORA_WEIGHT_MAX = 4, /* and at least its negative */
     LD_SIGMAS_MIN = 2,
     LD_SIGMAS_MAX = 151,

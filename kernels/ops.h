@@ -243,6 +243,15 @@ struct ld_planes_out {
     bool f32; /* x is float32 whatever the activation type; one position an image */
 };
 
+/* y[b, i] = x[b, i] + scale[b] * z[b, i]: what a ControlNet adds to a map. y may alias x. */
+struct ld_add_scaled {
+    const void *x, *z;
+    const float *scale; /* [batch], host memory */
+    int32_t batch;
+    int64_t count; /* elements an image */
+    void *y;
+};
+
 /* ---- Runs ------------------------------------------------------------------------------------ */
 
 /*
@@ -332,6 +341,8 @@ struct ld_ops {
     enum ld_code (*embed)(struct ld_backend *, const struct ld_embed *, struct ld_error *);
     enum ld_code (*map)(struct ld_backend *, const struct ld_map *, struct ld_error *);
     enum ld_code (*resize)(struct ld_backend *, const struct ld_resize *, struct ld_error *);
+    enum ld_code (*add_scaled)(struct ld_backend *, const struct ld_add_scaled *,
+                               struct ld_error *);
     enum ld_code (*planes_in)(struct ld_backend *, const struct ld_planes_in *, struct ld_error *);
     enum ld_code (*planes_out)(struct ld_backend *, const struct ld_planes_out *,
                                struct ld_error *);

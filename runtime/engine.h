@@ -89,6 +89,7 @@ struct ld_engine_report {
 struct ld_engine_job {
     const struct ld_request *request;     /* borrowed until on_done */
     struct ld_span init_image, init_mask; /* files, borrowed until on_done; empty if none */
+    struct ld_span control_images[LD_REQUEST_CONTROLS_MAX]; /* of request.controls, likewise */
     uint64_t share; /* encoded texts are shared among jobs of one number only (robustness.md P7) */
     void *ctx;
     void (*on_progress)(void *ctx, const struct ld_engine_progress *progress);

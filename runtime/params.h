@@ -37,11 +37,30 @@ enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD, LD_FIT_COVER };
 enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
 enum ld_init_area { LD_INIT_WHOLE, LD_INIT_MASKED };
 enum ld_smea_mode { LD_SMEA_OFF, LD_SMEA_ON, LD_SMEA_AUTO };
+/* How a ControlNet and the prompt share the say: evenly, or with less of it in the finer maps, or so
+ * and beside the positive prompt alone. */
+enum ld_control_mode { LD_CONTROL_BALANCED, LD_CONTROL_PROMPT, LD_CONTROL_HINT };
+/* What makes a hint of a picture (runtime/image/hint.h). */
+enum ld_hint_kind {
+    LD_HINT_NONE, /* it is one */
+    LD_HINT_CANNY,
+    LD_HINT_SCRIBBLE,
+    LD_HINT_LINEART,
+    LD_HINT_INVERT,
+    LD_HINT_THRESHOLD,
+    LD_HINT_LUMINANCE,
+    LD_HINT_BLUR,
+    LD_HINT_TILE,
+    LD_HINT_INPAINT
+};
+/* Which passes a ControlNet takes part in, where there are two. */
+enum ld_control_passes { LD_CONTROL_BOTH, LD_CONTROL_FIRST, LD_CONTROL_SECOND };
 enum ld_dora_choice { LD_DORA_CHOICE_MERGED, LD_DORA_CHOICE_COMFY }; /* as enum ld_dora_norm */
 enum ld_tristate { LD_UNSET = -1, LD_FALSE = 0, LD_TRUE = 1 };
 
 enum {
     LD_REQUEST_LORAS_MAX = 16,
+    LD_REQUEST_CONTROLS_MAX = 3,
     LD_LORA_RANGES_MAX = 8, /* each takes weights of its own */
     LD_REQUEST_SIGMAS_MAX = 152,
     LD_REQUEST_FIELDS_MAX = 256 /* rows config/fields.def may have */
@@ -80,6 +99,20 @@ struct ld_request_init {
     int32_t mask_blur, mask_padding;
     bool paste_back, color_correction;
     int32_t outpaint_left, outpaint_top, outpaint_right, outpaint_bottom; /* 0: none */
+};
+
+/* A ControlNet and the picture that it follows. */
+struct ld_request_control {
+    const char *model;
+    const char *image; /* id of an uploaded image, whose bytes travel beside the request; "": the
+                          picture of init */
+    double weight;
+    double start, end; /* active in these shares of the steps, start <= share < end */
+    enum ld_control_mode mode;
+    enum ld_hint_kind preprocess;
+    double low, high; /* canny's thresholds; `high` is threshold's too; 0..255, NAN: the usual ones */
+    enum ld_fit resize;
+    enum ld_control_passes passes;
 };
 
 /* A finished picture, enlarged by a filter alone. */
@@ -184,6 +217,9 @@ struct ld_request {
     struct ld_request_lora loras[LD_REQUEST_LORAS_MAX];
     uint32_t lora_count;
     bool loras_given;
+    struct ld_request_control controls[LD_REQUEST_CONTROLS_MAX];
+    uint32_t control_count;
+    bool controls_given;
     int32_t hyper_steps; /* 0: off */
     double hyper_weight;
     const char *vae;
