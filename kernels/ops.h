@@ -261,8 +261,10 @@ struct ld_add_scaled {
  * one and replay it later; in a replay the operators are called all the same, and the backend takes
  * only their host inputs.
  */
+enum { LD_RUN_WEIGHTS_MAX = 3 };
 struct ld_run_id {
-    uint64_t plan, weights; /* serials, never given twice */
+    uint64_t plan, weights;            /* serials, never given twice */
+    uint64_t more[LD_RUN_WEIGHTS_MAX]; /* of further sets of weights, 0 where there is none */
     const void *scratch, *persistent;
     uint64_t bound; /* which ports have host memory, bit by bit */
     bool skip_prologue;

@@ -16,7 +16,8 @@ enum { NODE_BYTES = 8 << 10 };
 
 static bool same(const struct ld_run_id *a, const struct ld_run_id *b)
 {
-    return a->plan == b->plan && a->weights == b->weights && a->scratch == b->scratch &&
+    return a->plan == b->plan && a->weights == b->weights &&
+           memcmp(a->more, b->more, sizeof a->more) == 0 && a->scratch == b->scratch &&
            a->persistent == b->persistent && a->bound == b->bound &&
            a->skip_prologue == b->skip_prologue;
 }

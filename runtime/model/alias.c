@@ -47,6 +47,16 @@ static void add_unet(struct ld_aliases *aliases, const struct ld_key *key, uint3
     add_ema(aliases, key->name, index, failed);
 }
 
+/* ---- ControlNet ------------------------------------------------------------------------------ */
+
+static void add_control(struct ld_aliases *aliases, const struct ld_key *key, uint32_t index,
+                        bool *failed)
+{
+    add(aliases, "", key->name, "", index, false, failed);
+    add(aliases, "", key->name + strlen(LD_PREFIX_CONTROL), "", index, false, failed);
+    add(aliases, "", key->diffusers, "", index, false, failed);
+}
+
 /* ---- VAE ------------------------------------------------------------------------------------- */
 
 struct attention_names {
@@ -140,6 +150,8 @@ enum ld_code ld_aliases_init(struct ld_aliases *aliases, const struct ld_keymap 
             add_unet(aliases, key, i, &failed);
         else if (key->part == LD_PART_TEXT)
             add_text(aliases, key, i, &failed);
+        else if (key->part == LD_PART_CONTROL)
+            add_control(aliases, key, i, &failed);
         else
             add_vae(aliases, key, i, &failed);
     }

@@ -75,7 +75,9 @@ static enum ld_code set_arch(struct ld_detection *out, const struct ld_inventory
         if (rows > 0)
             out->arch.text_vocabulary = rows;
     }
-    if (probe->conv_in >= 0 && inventory->items[probe->conv_in].rank == 4) {
+    if (out->arch.has_control)
+        out->arch.unet_in_channels = 4; /* it sees the latent alone */
+    else if (probe->conv_in >= 0 && inventory->items[probe->conv_in].rank == 4) {
         const uint64_t channels = inventory->items[probe->conv_in].shape[1];
         if (channels != 4 && channels != 8 && channels != 9)
             out->fault = LD_FAULT_UNSUPPORTED;
@@ -201,6 +203,7 @@ static void check_all(struct binder *binder)
     /* A decoder may come alone, an encoder may not: nothing here could use it. */
     if (binder->has_part[LD_PART_VAE_ENCODER])
         binder->has_part[LD_PART_VAE_DECODER] = true;
+    binder->has_part[LD_PART_CONTROL] = out->kind == LD_FILE_CONTROLNET;
     for (uint32_t i = 0; i < ld_keymap_count(out->map); i++) {
         if (binder->has_part[ld_keymap_at(out->map, i)->part])
             check_key(out, binder->inventory, i);
@@ -209,10 +212,13 @@ static void check_all(struct binder *binder)
     out->arch.has_vae_encoder = binder->has_part[LD_PART_VAE_ENCODER];
     out->arch.has_vae_decoder = binder->has_part[LD_PART_VAE_DECODER];
     out->arch.has_text = binder->has_part[LD_PART_TEXT];
+    out->arch.has_control = binder->has_part[LD_PART_CONTROL];
 }
 
 static void set_kind(struct ld_detection *out)
 {
+    if (out->kind == LD_FILE_CONTROLNET)
+        return;
     if (out->arch.has_unet)
         out->kind = LD_FILE_MODEL;
     else if (out->arch.has_vae_decoder)
@@ -274,7 +280,9 @@ enum ld_code ld_detect(struct ld_detection *out, const struct ld_inventory *inve
     ld_arch_set_sd15(&out->arch);
     const struct ld_probe probe = ld_probe_unet(inventory);
     out->kind = ld_detect_kind(inventory, &probe);
-    if (out->kind != LD_FILE_UNKNOWN) {
+    if (out->kind == LD_FILE_CONTROLNET) {
+        out->arch.has_control = true; /* the names to look for are its own */
+    } else if (out->kind != LD_FILE_UNKNOWN) {
         const bool model = out->kind == LD_FILE_SD2 || out->kind == LD_FILE_SDXL ||
                            out->kind == LD_FILE_OTHER_MODEL;
         out->fault = model ? LD_FAULT_UNSUPPORTED : LD_FAULT_NOT_A_CHECKPOINT;
@@ -381,6 +389,7 @@ enum ld_code ld_detection_error(const struct ld_detection *detection, struct ld_
         break;
     }
     first_faults(detection, faults, sizeof faults);
-    return LD_FAIL(err, LD_E_FORMAT, "the model is not complete: %u missing, %u mis-shaped; %s",
-                   detection->missing, detection->misshaped, faults);
+    return LD_FAIL(err, LD_E_FORMAT, "the %s is not complete: %u missing, %u mis-shaped; %s",
+                   detection->arch.has_control ? "ControlNet" : "model", detection->missing,
+                   detection->misshaped, faults);
 }

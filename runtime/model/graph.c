@@ -25,6 +25,11 @@ void ld_graph_init(struct ld_graph *graph, enum ld_dtype act_dtype, struct ld_we
     ld_arena_init(&graph->arena, "graph", GRAPH_BYTES_MAX);
 }
 
+struct ld_weight_layout *ld_graph_layout(const struct ld_graph *graph, uint32_t set)
+{
+    return set == 0 ? graph->layout : graph->control_layout;
+}
+
 void ld_graph_deinit(struct ld_graph *graph)
 {
     ld_heap_free(graph->values);
@@ -120,6 +125,7 @@ void ld_graph_push(struct ld_graph *graph, const struct ld_graph_op *op)
     if (op->partial)
         graph->values[op->out].patched = true;
     graph->ops[graph->op_count] = *op;
+    graph->ops[graph->op_count].set = graph->set;
     graph->ops[graph->op_count++].prologue = graph->in_prologue;
 }
 
@@ -366,7 +372,7 @@ static size_t op_workspace(const struct ld_graph *graph, const struct ld_graph_o
 {
     struct ld_weight_desc weight = {.kind = LD_WEIGHT_VECTOR};
     if (op->kind == LD_GRAPH_CONV2D || op->kind == LD_GRAPH_LINEAR)
-        weight = ld_weight_slot_desc(&graph->layout->slots[op->weight[0]]);
+        weight = ld_weight_slot_desc(&ld_graph_layout(graph, op->set)->slots[op->weight[0]]);
     if (op->kind == LD_GRAPH_CONV2D)
         return ops->workspace_bytes(LD_WORKSPACE_CONV2D, &op->u.conv2d, &weight);
     if (op->kind == LD_GRAPH_LINEAR)

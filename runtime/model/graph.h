@@ -20,7 +20,8 @@ enum {
     LD_GRAPH_NONE = 0,
     LD_GRAPH_INPUTS_MAX = 4,
     LD_GRAPH_WEIGHTS_MAX = 2,
-    LD_GRAPH_PORTS_MAX = 2
+    LD_GRAPH_PORTS_MAX = 2,
+    LD_GRAPH_SETS_MAX = 1 + LD_RUN_WEIGHTS_MAX /* of weights: the network's own and ControlNets' */
 };
 
 /* ---- Values ---------------------------------------------------------------------------------- */
@@ -50,8 +51,11 @@ enum ld_port {
     LD_PORT_KV_LEN,  /* in: [B] int32, context tokens in use */
     LD_PORT_IDS,     /* in: [rows] int32 token ids */
     LD_PORT_VECTORS, /* in: [rows] float32 vectors or NULL, instead of table rows */
-    LD_PORT_OUT,     /* out: planes float32 */
-    LD_PORT_QKV,     /* out: planes of the middle block's fused q, k, v */
+    LD_PORT_HINT, /* in: planes [B, 3, 8H, 8W] float32 of the first ControlNet; the next ports: */
+    LD_PORT_HINT_LAST = LD_PORT_HINT + LD_RUN_WEIGHTS_MAX - 1, /* ... of the others */
+    LD_PORT_STRENGTH, /* in: [ControlNets, outputs, B] float32 */
+    LD_PORT_OUT,      /* out: planes float32 */
+    LD_PORT_QKV,      /* out: planes of the middle block's fused q, k, v */
     LD_PORT_COUNT
 };
 
@@ -67,6 +71,7 @@ enum ld_graph_op_kind {
     LD_GRAPH_EMBED,
     LD_GRAPH_MAP,
     LD_GRAPH_RESIZE,
+    LD_GRAPH_ADD_SCALED,
     LD_GRAPH_PLANES_IN,
     LD_GRAPH_PLANES_OUT,
     LD_GRAPH_HOST
@@ -75,7 +80,8 @@ enum ld_graph_op_kind {
 /* What each input stands for; an attention has Q, K, V instead. */
 enum { LD_IN_X0 = 0, LD_IN_X1 = 1, LD_IN_RESIDUAL = 2, LD_IN_ROW_ADD = 3 };
 enum { LD_IN_Q = 0, LD_IN_K = 1, LD_IN_V = 2 };
-enum { LD_IN_FOLD = 2 }; /* of a norm that applies what another has measured */
+enum { LD_IN_FOLD = 2 };           /* of a norm that applies what another has measured */
+enum { LD_IN_X = 0, LD_IN_Z = 1 }; /* of a scaled sum */
 
 struct ld_graph_input {
     int32_t value;  /* LD_GRAPH_NONE: absent */
@@ -101,7 +107,9 @@ struct ld_graph_op {
     bool partial;                         /* writes rows of a value, which may stand already */
     int32_t in_place;                     /* value that `out` may stand on, or LD_GRAPH_NONE */
     int32_t weight[LD_GRAPH_WEIGHTS_MAX]; /* slots: weight; gamma, beta; table, positions */
+    uint32_t set;                         /* of weights, 0: the network's own */
     enum ld_port port[LD_GRAPH_PORTS_MAX];
+    int32_t port_first; /* of what is bound to port[0], the first float that is read */
     uint64_t macs;
     union {
         struct ld_conv2d conv2d;
@@ -113,6 +121,7 @@ struct ld_graph_op {
         struct ld_embed embed;
         struct ld_map map;
         struct ld_resize resize;
+        struct ld_add_scaled add_scaled;
         struct ld_planes_in planes_in;
         struct ld_planes_out planes_out;
         struct ld_graph_host host;
@@ -126,12 +135,15 @@ struct ld_graph {
     uint64_t serial; /* of this graph alone in this process, given by ld_graph_init */
     enum ld_dtype act_dtype;
     struct ld_weight_layout *layout; /* borrowed, shared by all graphs of one network */
-    struct ld_arena arena;           /* names, contexts of host operators */
-    struct ld_graph_value *values;   /* [0] is LD_GRAPH_NONE */
+    struct ld_weight_layout
+        *control_layout;           /* likewise, of every ControlNet; NULL: there is none */
+    struct ld_arena arena;         /* names, contexts of host operators */
+    struct ld_graph_value *values; /* [0] is LD_GRAPH_NONE */
     uint32_t value_count, value_capacity;
     struct ld_graph_op *ops;
     uint32_t op_count, op_capacity;
     bool in_prologue; /* operators added now are prologue operators */
+    uint32_t set;     /* operators added now take this set of weights */
     bool no_sharing;  /* tests: every value has a place of its own */
     enum ld_code failed;
     char failure[128];
@@ -145,6 +157,9 @@ struct ld_graph {
 void ld_graph_init(struct ld_graph *graph, enum ld_dtype act_dtype,
                    struct ld_weight_layout *layout);
 void ld_graph_deinit(struct ld_graph *graph);
+
+/* The layout that a set of weights follows: all ControlNets have one. */
+struct ld_weight_layout *ld_graph_layout(const struct ld_graph *graph, uint32_t set);
 
 /* Scratch that `ops` (a backend's table) wants for the greediest operator. */
 size_t ld_graph_workspace_bytes(const struct ld_graph *graph, const struct ld_ops *ops);

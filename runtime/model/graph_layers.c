@@ -13,7 +13,7 @@ static int32_t vector_slot(struct ld_graph *graph, const char *name, int32_t row
     const struct ld_weight_slot_part part = {.weight = name, .rows = rows};
     const struct ld_weight_slot slot = {
         .kind = LD_WEIGHT_VECTOR, .rows = rows, .k = 1, .part_count = 1, .parts = &part};
-    return ld_weight_layout_slot(graph->layout, &slot);
+    return ld_weight_layout_slot(ld_graph_layout(graph, graph->set), &slot);
 }
 
 /* `rows` of each part, NULL where they share them evenly. */
@@ -28,7 +28,7 @@ static int32_t matrix_slot(struct ld_graph *graph, struct ld_weight_slot slot,
             .bias = bias ? ld_graph_name(graph, "%s.bias", names[p]) : NULL,
             .rows = rows ? rows[p] : slot.rows / (int32_t)slot.part_count};
     slot.parts = parts;
-    return ld_weight_layout_slot(graph->layout, &slot);
+    return ld_weight_layout_slot(ld_graph_layout(graph, graph->set), &slot);
 }
 
 /* An operator that computes nothing yet; its result has the shape of `like` with other channels. */
@@ -398,6 +398,25 @@ int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32
     return op.out;
 }
 
+int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z, enum ld_port scale,
+                            int32_t scale_first)
+{
+    if (graph->failed != LD_OK)
+        return LD_GRAPH_NONE;
+    const struct ld_graph_value a = *ld_graph_at(graph, x);
+    LD_ASSERT(a.bytes == ld_graph_at(graph, z)->bytes && !a.wide);
+    struct ld_graph_op op = op_like(graph, LD_GRAPH_ADD_SCALED, x, a.channels);
+    op.in[LD_IN_X].value = x;
+    op.in[LD_IN_Z].value = z;
+    op.in_place = x;
+    op.port[0] = scale;
+    op.port_first = scale_first;
+    op.u.add_scaled =
+        (struct ld_add_scaled){.batch = a.batch, .count = (int64_t)a.height * a.width * a.channels};
+    ld_graph_push(graph, &op);
+    return op.out;
+}
+
 void ld_graph_copy_rows(struct ld_graph *graph, int32_t from, int32_t from_row, int32_t rows,
                         int32_t to, int32_t to_row)
 {
@@ -428,7 +447,7 @@ static int32_t table_slot(struct ld_graph *graph, const char *name, int32_t rows
     const struct ld_weight_slot_part part = {.weight = name, .rows = rows};
     const struct ld_weight_slot slot = {
         .kind = LD_WEIGHT_TABLE, .rows = rows, .k = channels, .part_count = 1, .parts = &part};
-    return ld_weight_layout_slot(graph->layout, &slot);
+    return ld_weight_layout_slot(ld_graph_layout(graph, graph->set), &slot);
 }
 
 int32_t ld_graph_embed(struct ld_graph *graph, const char *table, int32_t vocabulary,

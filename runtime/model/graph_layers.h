@@ -92,6 +92,11 @@ int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_relu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,
                         enum ld_resize_mode mode);
+/* x + scale[b] * z, with `scale` [batch] at `scale_first` floats into its port. x and z have one
+ * shape.
+ */
+int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z, enum ld_port scale,
+                            int32_t scale_first);
 /* Token and position embedding of [batch, tokens] ids; `vectors` replaces table rows. */
 int32_t ld_graph_embed(struct ld_graph *graph, const char *table, int32_t vocabulary,
                        const char *positions, int32_t batch, int32_t tokens, int32_t channels);

@@ -7,13 +7,19 @@ struct ld_graph_ranges ld_graph_ranges_of(const struct ld_backend *backend)
 
 static const char *kind_name(enum ld_graph_op_kind kind)
 {
-    static const char *const names[] = {
-        [LD_GRAPH_CONV2D] = "conv2d",         [LD_GRAPH_LINEAR] = "linear",
-        [LD_GRAPH_GROUP_NORM] = "group_norm", [LD_GRAPH_LAYER_NORM] = "layer_norm",
-        [LD_GRAPH_ATTENTION] = "attention",   [LD_GRAPH_TIMESTEP] = "timestep",
-        [LD_GRAPH_EMBED] = "embed",           [LD_GRAPH_MAP] = "map",
-        [LD_GRAPH_RESIZE] = "resize",         [LD_GRAPH_PLANES_IN] = "planes_in",
-        [LD_GRAPH_PLANES_OUT] = "planes_out", [LD_GRAPH_HOST] = "host"};
+    static const char *const names[] = {[LD_GRAPH_CONV2D] = "conv2d",
+                                        [LD_GRAPH_LINEAR] = "linear",
+                                        [LD_GRAPH_GROUP_NORM] = "group_norm",
+                                        [LD_GRAPH_LAYER_NORM] = "layer_norm",
+                                        [LD_GRAPH_ATTENTION] = "attention",
+                                        [LD_GRAPH_TIMESTEP] = "timestep",
+                                        [LD_GRAPH_EMBED] = "embed",
+                                        [LD_GRAPH_MAP] = "map",
+                                        [LD_GRAPH_RESIZE] = "resize",
+                                        [LD_GRAPH_ADD_SCALED] = "add_scaled",
+                                        [LD_GRAPH_PLANES_IN] = "planes_in",
+                                        [LD_GRAPH_PLANES_OUT] = "planes_out",
+                                        [LD_GRAPH_HOST] = "host"};
     return (unsigned)kind < sizeof names / sizeof names[0] ? names[kind] : "unknown";
 }
 

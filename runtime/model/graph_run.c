@@ -44,7 +44,9 @@ static void *output(const struct runner *runner, const struct ld_graph_op *op)
 static const struct ld_weight *weight(const struct runner *runner, const struct ld_graph_op *op,
                                       int which)
 {
-    return runner->run->weights->weights[op->weight[which]];
+    const struct ld_weight_pack *pack =
+        op->set == 0 ? runner->run->weights : runner->run->more[op->set - 1];
+    return pack->weights[op->weight[which]];
 }
 
 static const void *port(const struct runner *runner, const struct ld_graph_op *op, int which)
@@ -220,6 +222,15 @@ static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
         map.y = y;
         return backend->ops->map(backend, &map, err);
     }
+    case LD_GRAPH_ADD_SCALED: {
+        struct ld_add_scaled add = op->u.add_scaled;
+        const float *scale = port(r, op, 0);
+        add.x = input(r, op, LD_IN_X);
+        add.z = input(r, op, LD_IN_Z);
+        add.scale = scale + op->port_first;
+        add.y = y;
+        return backend->ops->add_scaled(backend, &add, err);
+    }
     case LD_GRAPH_RESIZE: {
         struct ld_resize resize = op->u.resize;
         resize.x = input(r, op, LD_IN_X0);
@@ -269,6 +280,8 @@ static struct ld_run_id identity(const struct ld_graph *graph, const struct ld_g
                            .skip_prologue = run->skip_prologue,
                            .recordable = !graph->has_host_ops && !run->tap,
                            .operators = graph->op_count};
+    for (int i = 0; i < LD_RUN_WEIGHTS_MAX; i++)
+        id.more[i] = run->more[i] ? run->more[i]->serial : 0;
     for (int p = 0; p < LD_PORT_COUNT; p++) {
         id.bound |= run->in[p] ? UINT64_C(1) << p : 0;
         id.bound |= run->out[p] ? UINT64_C(1) << (LD_PORT_COUNT + p) : 0;

@@ -30,6 +30,7 @@ struct ld_graph_run {
     void *persistent; /* graph->persistent_bytes of it */
     float *staging;   /* graph->staging_bytes of host memory */
     const struct ld_weight_pack *weights;
+    const struct ld_weight_pack *more[LD_RUN_WEIGHTS_MAX]; /* of sets 1 and up, as the graph has */
     const void *in[LD_PORT_COUNT];
     float *out[LD_PORT_COUNT];
     bool skip_prologue; /* the persistent values still hold what the same context gave */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { KEYS_MAX = 8192, NAME_SIZE = 192, RES_BLOCKS = 2 /* of each level on the way down */ };
+enum { SKIPS_MAX = 1 + LD_LEVELS_MAX * (RES_BLOCKS + 1) };
 
 struct ld_keymap {
     struct ld_arena arena;
@@ -22,6 +23,7 @@ struct place {
 struct builder {
     struct ld_keymap *map;
     enum ld_part part;
+    const char *prefix; /* of the canonical names of a UNet or of a ControlNet */
     bool failed;
 };
 
@@ -149,11 +151,11 @@ static int32_t add_unet_down(struct builder *builder, const struct ld_arch *arch
         const bool deepest = level == arch->unet_levels - 1;
         const int64_t out = (int64_t)arch->unet_channels * arch->unet_multipliers[level];
         for (int32_t i = 0; i < RES_BLOCKS; i++) {
-            set_name(builder, at.name, LD_PREFIX_UNET "input_blocks.%d.0", block);
+            set_name(builder, at.name, "%sinput_blocks.%d.0", builder->prefix, block);
             set_name(builder, at.diffusers, "down_blocks.%d.resnets.%d", level, i);
             add_unet_res(builder, &at, *channels, out, time);
             if (!deepest) {
-                set_name(builder, at.name, LD_PREFIX_UNET "input_blocks.%d.1", block);
+                set_name(builder, at.name, "%sinput_blocks.%d.1", builder->prefix, block);
                 set_name(builder, at.diffusers, "down_blocks.%d.attentions.%d", level, i);
                 add_transformer(builder, &at, out, arch->unet_context);
             }
@@ -161,7 +163,7 @@ static int32_t add_unet_down(struct builder *builder, const struct ld_arch *arch
             skips[block++] = out;
         }
         if (!deepest) {
-            set_name(builder, at.name, LD_PREFIX_UNET "input_blocks.%d", block);
+            set_name(builder, at.name, "%sinput_blocks.%d", builder->prefix, block);
             set_name(builder, at.diffusers, "down_blocks.%d", level);
             add_module(builder, &at, ".0.op", ".downsamplers.0.conv", CONV3, out, out);
             skips[block++] = out;
@@ -201,29 +203,83 @@ static void add_unet_up(struct builder *builder, const struct ld_arch *arch, con
     }
 }
 
-static void add_unet(struct builder *builder, const struct ld_arch *arch)
+/* Timestep, first convolution, way down and middle: what a ControlNet copies. Returns the channels
+ * of the middle. */
+static int64_t add_encoder(struct builder *builder, const struct ld_arch *arch, int64_t in_channels,
+                           int64_t *skips, int32_t *skip_count)
 {
-    const struct place root = {LD_PREFIX_UNET, ""};
-    const struct place middle[3] = {
-        {LD_PREFIX_UNET "middle_block.0", "mid_block.resnets.0"},
-        {LD_PREFIX_UNET "middle_block.1", "mid_block.attentions.0"},
-        {LD_PREFIX_UNET "middle_block.2", "mid_block.resnets.1"},
-    };
+    const struct place root = inside(builder, &(struct place){"", ""}, builder->prefix, "");
     const int64_t base = arch->unet_channels;
-    int64_t skips[1 + LD_LEVELS_MAX * (RES_BLOCKS + 1)];
     int64_t channels = base;
-    builder->part = LD_PART_UNET;
     add_module(builder, &root, "time_embed.0", "time_embedding.linear_1", LINEAR, 4 * base, base);
     add_module(builder, &root, "time_embed.2", "time_embedding.linear_2", LINEAR, 4 * base,
                4 * base);
-    add_module(builder, &root, "input_blocks.0.0", "conv_in", CONV3, base, arch->unet_in_channels);
-    const int32_t skip_count = add_unet_down(builder, arch, skips, &channels);
-    add_unet_res(builder, &middle[0], channels, channels, 4 * base);
-    add_transformer(builder, &middle[1], channels, arch->unet_context);
-    add_unet_res(builder, &middle[2], channels, channels, 4 * base);
+    add_module(builder, &root, "input_blocks.0.0", "conv_in", CONV3, base, in_channels);
+    *skip_count = add_unet_down(builder, arch, skips, &channels);
+    const struct place first = inside(builder, &root, "middle_block.0", "mid_block.resnets.0");
+    const struct place attention =
+        inside(builder, &root, "middle_block.1", "mid_block.attentions.0");
+    const struct place second = inside(builder, &root, "middle_block.2", "mid_block.resnets.1");
+    add_unet_res(builder, &first, channels, channels, 4 * base);
+    add_transformer(builder, &attention, channels, arch->unet_context);
+    add_unet_res(builder, &second, channels, channels, 4 * base);
+    return channels;
+}
+
+static void add_unet(struct builder *builder, const struct ld_arch *arch)
+{
+    const struct place root = {LD_PREFIX_UNET, ""};
+    const int64_t base = arch->unet_channels;
+    int64_t skips[SKIPS_MAX];
+    int32_t skip_count = 0;
+    builder->part = LD_PART_UNET;
+    builder->prefix = LD_PREFIX_UNET;
+    const int64_t channels = add_encoder(builder, arch, arch->unet_in_channels, skips, &skip_count);
     add_unet_up(builder, arch, skips, skip_count, channels);
     add_module(builder, &root, "out.0", "conv_norm_out", NORM, base, 1);
     add_module(builder, &root, "out.2", "conv_out", CONV3, 4, base);
+}
+
+/* ---- ControlNet ------------------------------------------------------------------------------ */
+
+/* model.md 5.6: eight convolutions from the hint to the first map, a SiLU between each two. */
+static void add_hint(struct builder *builder, const struct place *root, int64_t base)
+{
+    static const int32_t widths[] = {3, 16, 16, 32, 32, 96, 96, 256};
+    enum { COUNT = sizeof widths / sizeof widths[0] };
+    for (int32_t i = 0; i < COUNT; i++) {
+        char name[NAME_SIZE];
+        char diffusers[NAME_SIZE];
+        set_name(builder, name, "input_hint_block.%d", 2 * i);
+        if (i == 0)
+            set_name(builder, diffusers, "controlnet_cond_embedding.conv_in");
+        else if (i == COUNT - 1)
+            set_name(builder, diffusers, "controlnet_cond_embedding.conv_out");
+        else
+            set_name(builder, diffusers, "controlnet_cond_embedding.blocks.%d", i - 1);
+        add_module(builder, root, name, diffusers, CONV3, i == COUNT - 1 ? base : widths[i + 1],
+                   widths[i]);
+    }
+}
+
+static void add_control(struct builder *builder, const struct ld_arch *arch)
+{
+    const struct place root = {LD_PREFIX_CONTROL, ""};
+    int64_t skips[SKIPS_MAX];
+    int32_t skip_count = 0;
+    builder->part = LD_PART_CONTROL;
+    builder->prefix = LD_PREFIX_CONTROL;
+    const int64_t channels = add_encoder(builder, arch, 4, skips, &skip_count);
+    add_hint(builder, &root, arch->unet_channels);
+    for (int32_t i = 0; i < skip_count; i++) {
+        char name[NAME_SIZE];
+        char diffusers[NAME_SIZE];
+        set_name(builder, name, "zero_convs.%d.0", i);
+        set_name(builder, diffusers, "controlnet_down_blocks.%d", i);
+        add_module(builder, &root, name, diffusers, CONV1, skips[i], skips[i]);
+    }
+    add_module(builder, &root, "middle_block_out.0", "controlnet_mid_block", CONV1, channels,
+               channels);
 }
 
 /* ---- VAE ------------------------------------------------------------------------------------- */
@@ -364,7 +420,9 @@ enum ld_code ld_keymap_create(struct ld_keymap **out, const struct ld_arch *arch
     ld_arena_init(&map->arena, "key map", (size_t)8 << 20);
     map->keys = ld_arena_calloc(&map->arena, KEYS_MAX, sizeof *map->keys);
     struct builder builder = {.map = map, .failed = !map->keys};
-    if (!builder.failed) {
+    if (!builder.failed && arch->has_control) {
+        add_control(&builder, arch);
+    } else if (!builder.failed) {
         add_unet(&builder, arch);
         add_vae_encoder(&builder, arch);
         add_vae_decoder(&builder, arch);

@@ -21,19 +21,21 @@ enum ld_part {
     LD_PART_VAE_ENCODER,
     LD_PART_VAE_DECODER,
     LD_PART_TEXT,
+    LD_PART_CONTROL,
     LD_PART_COUNT
 };
 
 enum ld_key_kind { LD_KEY_LINEAR, LD_KEY_CONV, LD_KEY_NORM, LD_KEY_EMBEDDING, LD_KEY_BIAS };
 
 /* Prefixes of canonical names. */
-#define LD_PREFIX_UNET "model.diffusion_model."
-#define LD_PREFIX_VAE  "first_stage_model."
-#define LD_PREFIX_TEXT "cond_stage_model.transformer."
+#define LD_PREFIX_UNET    "model.diffusion_model."
+#define LD_PREFIX_VAE     "first_stage_model."
+#define LD_PREFIX_TEXT    "cond_stage_model.transformer."
+#define LD_PREFIX_CONTROL "control_model."
 
 struct ld_key {
     const char *name;      /* canonical */
-    const char *diffusers; /* inside unet/, vae/ or text_encoder/ */
+    const char *diffusers; /* inside unet/, vae/ or text_encoder/; of a ControlNet in its file */
     enum ld_part part;
     enum ld_key_kind kind;
     int32_t rank;
@@ -47,7 +49,8 @@ enum ld_code ld_keymap_create(struct ld_keymap **out, const struct ld_arch *arch
                               struct ld_error *err) LD_MUST_USE;
 void ld_keymap_destroy(struct ld_keymap *map);
 
-/* Keys of all four parts, sorted by canonical name. */
+/* Keys of the four parts of a model, or of a ControlNet (arch->has_control), sorted by canonical
+ * name. */
 uint32_t ld_keymap_count(const struct ld_keymap *map);
 const struct ld_key *ld_keymap_at(const struct ld_keymap *map, uint32_t index);
 

@@ -123,7 +123,8 @@ static bool has_part(const struct ld_arch *arch, enum ld_part part)
 {
     return (part == LD_PART_UNET && arch->has_unet) || (part == LD_PART_TEXT && arch->has_text) ||
            (part == LD_PART_VAE_DECODER && arch->has_vae_decoder) ||
-           (part == LD_PART_VAE_ENCODER && arch->has_vae_encoder);
+           (part == LD_PART_VAE_ENCODER && arch->has_vae_encoder) ||
+           (part == LD_PART_CONTROL && arch->has_control);
 }
 
 static const char *part_name(enum ld_part part)
@@ -131,7 +132,8 @@ static const char *part_name(enum ld_part part)
     static const char *const names[LD_PART_COUNT] = {[LD_PART_UNET] = "UNet",
                                                      [LD_PART_VAE_ENCODER] = "VAE encoder",
                                                      [LD_PART_VAE_DECODER] = "VAE decoder",
-                                                     [LD_PART_TEXT] = "text encoder"};
+                                                     [LD_PART_TEXT] = "text encoder",
+                                                     [LD_PART_CONTROL] = "ControlNet"};
     return names[part];
 }
 
@@ -173,16 +175,24 @@ static enum ld_code fill(const struct ld_model *model, enum ld_part part,
     return ld_weight_pack_fill(pack, layout, weights, base, err);
 }
 
-enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_error *err)
+/* The slots of a part, its own or, of ControlNets, those that any of them would have beside it. */
+static enum ld_code list_part(struct ld_model *model, enum ld_part part, struct ld_error *err)
 {
     struct ld_model_part *state = &model->parts[part];
-    if (!has_part(ld_model_arch(model), part))
-        return LD_FAIL(err, LD_E_NOT_FOUND, "the model has no %s", part_name(part));
     enum ld_code code = LD_OK;
     if (!state->listed)
         code = ld_plan_list_slots(&state->layout, ld_model_arch(model), model->backend->act_dtype,
                                   part, err);
     state->listed = state->listed || code == LD_OK;
+    return code;
+}
+
+enum ld_code ld_model_load(struct ld_model *model, enum ld_part part, struct ld_error *err)
+{
+    struct ld_model_part *state = &model->parts[part];
+    if (!has_part(ld_model_arch(model), part))
+        return LD_FAIL(err, LD_E_NOT_FOUND, "the model has no %s", part_name(part));
+    enum ld_code code = list_part(model, part, err);
     if (code == LD_OK)
         code = fill(model, part, &state->pack, model->weights, NULL, err);
     return code == LD_E_GPU_NOMEM ? name_part(model, part, err) : code;
@@ -295,9 +305,12 @@ enum ld_code ld_model_prepare(struct ld_model *model, struct ld_variant *variant
     memset(run, 0, sizeof *run);
     model->computing = true; /* what is allocated from here on must not take the workspace away */
     enum ld_code code = ld_model_pack(model, variant, key->part, &pack, err);
+    if (code == LD_OK && key->options.controls > 0)
+        code = list_part(model, LD_PART_CONTROL, err);
     if (code == LD_OK)
-        code = ld_plan_cache_get(&model->cache, ld_model_arch(model),
-                                 &model->parts[key->part].layout, key, host_bytes, plan, err);
+        code =
+            ld_plan_cache_get(&model->cache, ld_model_arch(model), &model->parts[key->part].layout,
+                              &model->parts[LD_PART_CONTROL].layout, key, host_bytes, plan, err);
     if (code == LD_OK)
         code = ld_workspace_fit(&model->workspace, &(*plan)->graph, err);
     model->computing = code == LD_OK;

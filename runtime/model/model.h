@@ -100,6 +100,13 @@ enum ld_code ld_model_encode_text(struct ld_model *model, struct ld_variant *var
 
 /* ---- UNet ------------------------------------------------------------------------------------ */
 
+/* What a ControlNet looks at for one row, and how much it says. */
+struct ld_unet_hint {
+    const float *planes;   /* [3, 8H, 8W], 0..1 (-1 where an inpainting hint is masked) */
+    uint64_t serial;       /* of these planes alone in this process, not 0 */
+    const float *strength; /* [ld_control_outputs], each map's factor */
+};
+
 struct ld_unet_row {
     const float *x;       /* [4, H, W] */
     float scale;          /* multiplies x: c_in */
@@ -107,6 +114,7 @@ struct ld_unet_row {
     const float *extra;   /* [Cin - 4, H, W] where the model has such channels, else NULL */
     const float *context; /* [context_tokens, width] */
     int32_t context_tokens;
+    const struct ld_unet_hint *hints; /* [options.controls] */
     float *eps; /* out [4, H, W]: the network's output, whatever it predicts */
     float *qkv; /* out [3C, h, w] with options.middle_qkv, else NULL */
 };
@@ -116,11 +124,13 @@ struct ld_unet_request {
     uint32_t row_count;
     int32_t height, width;
     struct ld_unet_options options;
-    const struct ld_cancel *cancel; /* NULL: runs to its end */
+    struct ld_model *const *controls; /* [options.controls], opened on the same backend */
+    const struct ld_cancel *cancel;   /* NULL: runs to its end */
     struct ld_meanwhile meanwhile;
 };
 
-/* Errors   LD_E_RANGE, LD_E_TOO_LARGE, LD_E_CANCELLED, and as ld_model_load. */
+/* Errors   LD_E_RANGE, LD_E_TOO_LARGE, LD_E_CANCELLED, LD_E_UNSUPPORTED (a ControlNet of other
+ * widths), and as ld_model_load, of the ControlNets too. */
 enum ld_code ld_model_unet(struct ld_model *model, struct ld_variant *variant,
                            const struct ld_unet_request *request, struct ld_error *err) LD_MUST_USE;
 

@@ -7,10 +7,13 @@ static enum ld_code price(struct ld_cost *cost, const struct ld_arch *arch, enum
                           const struct ld_plan_key *key, struct ld_error *err)
 {
     struct ld_weight_layout layout;
+    struct ld_weight_layout controls;
     struct ld_graph graph;
     memset(cost, 0, sizeof *cost);
     ld_weight_layout_init(&layout);
+    ld_weight_layout_init(&controls);
     ld_graph_init(&graph, act_dtype, &layout);
+    graph.control_layout = &controls;
     ld_plan_build(&graph, arch, key);
     const enum ld_code code = ld_graph_finish(&graph, err);
     if (code == LD_OK)
@@ -19,6 +22,7 @@ static enum ld_code price(struct ld_cost *cost, const struct ld_arch *arch, enum
                                  .macs = graph.macs,
                                  .parameters = ld_weight_layout_values(&layout)};
     ld_graph_deinit(&graph);
+    ld_weight_layout_deinit(&controls);
     ld_weight_layout_deinit(&layout);
     return code;
 }

@@ -23,6 +23,7 @@ static bool key_equal(const struct ld_plan_key *a, const struct ld_plan_key *b)
 void ld_plan_build(struct ld_graph *graph, const struct ld_arch *arch,
                    const struct ld_plan_key *key)
 {
+    LD_ASSERT(key->part != LD_PART_CONTROL); /* it is part of a UNet's plan */
     if (key->part == LD_PART_UNET)
         ld_unet_build(graph, arch, &key->unet, &key->options);
     else if (key->part == LD_PART_TEXT)
@@ -46,9 +47,29 @@ static enum ld_code list_slots(struct ld_weight_layout *layout, const struct ld_
     return code;
 }
 
+/* A ControlNet has no plan of its own: those of the smallest UNet that has one. */
+static enum ld_code list_control_slots(struct ld_weight_layout *layout, const struct ld_arch *arch,
+                                       enum ld_dtype act_dtype, struct ld_error *err)
+{
+    const struct ld_plan_key key = {
+        .part = LD_PART_UNET, .unet = {1, 1, 1, 1}, .options = {.controls = 1}};
+    struct ld_weight_layout unet;
+    struct ld_graph graph;
+    ld_weight_layout_init(&unet);
+    ld_graph_init(&graph, act_dtype, &unet);
+    graph.control_layout = layout;
+    ld_plan_build(&graph, arch, &key);
+    const enum ld_code code = ld_graph_finish(&graph, err);
+    ld_graph_deinit(&graph);
+    ld_weight_layout_deinit(&unet);
+    return code;
+}
+
 enum ld_code ld_plan_list_slots(struct ld_weight_layout *layout, const struct ld_arch *arch,
                                 enum ld_dtype act_dtype, enum ld_part part, struct ld_error *err)
 {
+    if (part == LD_PART_CONTROL)
+        return list_control_slots(layout, arch, act_dtype, err);
     const int32_t side = ld_vae_factor(arch);
     struct ld_plan_key key = {.part = part,
                               .unet = {1, 1, 1, 1},
@@ -115,14 +136,16 @@ static void make_room(struct ld_plan_cache *cache, size_t bytes)
 }
 
 static enum ld_code create_plan(struct ld_plan_cache *cache, const struct ld_arch *arch,
-                                struct ld_weight_layout *layout, const struct ld_plan_key *key,
-                                size_t host_bytes, struct ld_plan **out, struct ld_error *err)
+                                struct ld_weight_layout *layout, struct ld_weight_layout *controls,
+                                const struct ld_plan_key *key, size_t host_bytes,
+                                struct ld_plan **out, struct ld_error *err)
 {
     struct ld_plan *plan = ld_heap_alloc(sizeof *plan);
     if (!plan)
         return LD_FAIL(err, LD_E_NOMEM, "not enough memory to plan the model");
     plan->key = *key;
     ld_graph_init(&plan->graph, cache->backend->act_dtype, layout);
+    plan->graph.control_layout = controls;
     ld_plan_build(&plan->graph, arch, key);
     enum ld_code code = ld_graph_finish(&plan->graph, err);
     if (code != LD_OK)
@@ -146,8 +169,9 @@ done:
 }
 
 enum ld_code ld_plan_cache_get(struct ld_plan_cache *cache, const struct ld_arch *arch,
-                               struct ld_weight_layout *layout, const struct ld_plan_key *key,
-                               size_t host_bytes, struct ld_plan **out, struct ld_error *err)
+                               struct ld_weight_layout *layout, struct ld_weight_layout *controls,
+                               const struct ld_plan_key *key, size_t host_bytes,
+                               struct ld_plan **out, struct ld_error *err)
 {
     *out = NULL;
     for (uint32_t i = 0; i < cache->count && !*out; i++)
@@ -155,7 +179,7 @@ enum ld_code ld_plan_cache_get(struct ld_plan_cache *cache, const struct ld_arch
             *out = cache->plans[i];
     if (!*out) {
         struct ld_plan *plan = NULL;
-        enum ld_code code = create_plan(cache, arch, layout, key, host_bytes, &plan, err);
+        enum ld_code code = create_plan(cache, arch, layout, controls, key, host_bytes, &plan, err);
         if (!plan)
             return code;
         cache->plans[cache->count++] = plan;

@@ -29,7 +29,8 @@ struct ld_plan {
     float *host; /* [host_bytes / 4], the network's own use; zeroed at creation */
     size_t host_bytes;
     uint64_t context_owner; /* serial of the variant whose keys and values are held; 0: none */
-    uint64_t used;          /* stamp of the last use */
+    uint64_t control_owner[LD_RUN_WEIGHTS_MAX]; /* of the ControlNets' packs likewise */
+    uint64_t used;                              /* stamp of the last use */
 };
 
 /* Owned by one thread. */
@@ -44,7 +45,8 @@ struct ld_plan_cache {
 void ld_plan_cache_init(struct ld_plan_cache *cache, struct ld_backend *backend, size_t bytes_max);
 void ld_plan_cache_deinit(struct ld_plan_cache *cache);
 
-/* Append the network of `key` to an initialised graph. */
+/* Append the network of `key` to an initialised graph, which has a layout of ControlNets where the
+ * key asks for some. */
 void ld_plan_build(struct ld_graph *graph, const struct ld_arch *arch,
                    const struct ld_plan_key *key);
 
@@ -58,12 +60,13 @@ enum ld_code ld_plan_list_slots(struct ld_weight_layout *layout, const struct ld
                                 struct ld_error *err) LD_MUST_USE;
 
 /*
- * The plan for `key`, built if there is none. It stays valid until the next call.
+ * The plan for `key`, built if there is none. It stays valid until the next call. `controls`: the
+ * layout of ControlNets, where the key asks for some, else NULL.
  * Errors   those of building the graph, LD_E_NOMEM.
  */
 enum ld_code ld_plan_cache_get(struct ld_plan_cache *cache, const struct ld_arch *arch,
-                               struct ld_weight_layout *layout, const struct ld_plan_key *key,
-                               size_t host_bytes, struct ld_plan **out,
-                               struct ld_error *err) LD_MUST_USE;
+                               struct ld_weight_layout *layout, struct ld_weight_layout *controls,
+                               const struct ld_plan_key *key, size_t host_bytes,
+                               struct ld_plan **out, struct ld_error *err) LD_MUST_USE;
 
 #endif

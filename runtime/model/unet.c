@@ -1,20 +1,12 @@
 #include "runtime/model/unet.h"
 
+#include "runtime/model/control.h"
 #include "runtime/model/graph_layers.h"
-#include "runtime/model/unet_blocks.h"
+#include "runtime/model/keymap.h"
 #include "runtime/model/unet_freeu.h"
 
-#include <math.h>
-#include <string.h>
+#define PREFIX LD_PREFIX_UNET
 
-#define PREFIX "model.diffusion_model."
-
-enum {
-    RES_PER_LEVEL = 2,
-    BLOCKS_MAX = LD_LEVELS_MAX * (RES_PER_LEVEL + 1),
-    RESBLOCKS_MAX = LD_LEVELS_MAX * (2 * RES_PER_LEVEL + 1) + 2
-};
-_Static_assert((int)RESBLOCKS_MAX <= (int)LD_WEIGHT_PARTS_MAX, "one stack holds all projections");
 static const double OUTPUT_EPSILON = 1e-5; /* model.md 2.1 */
 
 /* ---- Options --------------------------------------------------------------------------------- */
@@ -22,7 +14,7 @@ static const double OUTPUT_EPSILON = 1e-5; /* model.md 2.1 */
 bool ld_unet_options_equal(const struct ld_unet_options *a, const struct ld_unet_options *b)
 {
     if (a->shrink != b->shrink || a->middle_identity != b->middle_identity ||
-        a->middle_qkv != b->middle_qkv || a->freeu != b->freeu)
+        a->middle_qkv != b->middle_qkv || a->freeu != b->freeu || a->controls != b->controls)
         return false;
     if (a->shrink &&
         (a->shrink_after_skip != b->shrink_after_skip || a->shrink_block != b->shrink_block ||
@@ -66,24 +58,9 @@ static void check(struct ld_graph *graph, const struct ld_arch *arch,
          !(options->shrink_factor >= 1 && options->shrink_factor <= 64)))
         ld_graph_fail(graph, LD_E_RANGE,
                       "deep_shrink: block must name an encoder block, factor lie in 1..64");
-}
-
-/* ---- Deep shrink ----------------------------------------------------------------------------- */
-
-/* Round half to even (sampling.md 6), at least one row. The reference multiplies by the reciprocal,
- * which decides some halves. */
-static int32_t shrunk(int32_t size, double factor)
-{
-    const double rounded = nearbyint((double)size * (1.0 / factor));
-    return rounded < 1 ? 1 : (int32_t)rounded;
-}
-
-static int32_t shrink(struct ld_unet_builder *builder, int32_t h)
-{
-    const struct ld_graph_value *value = ld_graph_at(builder->graph, h);
-    const double factor = builder->options->shrink_factor;
-    return ld_graph_resize(builder->graph, h, shrunk(value->height, factor),
-                           shrunk(value->width, factor), builder->options->shrink_down);
+    if (options->controls < 0 || options->controls > LD_CONTROL_NETS_MAX)
+        ld_graph_fail(graph, LD_E_RANGE, "control: too many ControlNets at once");
+    LD_ASSERT(options->controls == 0 || graph->control_layout);
 }
 
 /* ---- FreeU ----------------------------------------------------------------------------------- */
@@ -112,58 +89,6 @@ static void apply_freeu(struct ld_unet_builder *builder, int32_t *h, int32_t *sk
 
 /* ---- Inputs ---------------------------------------------------------------------------------- */
 
-/* The residual blocks' projections of the timestep, stacked in the order of the blocks. */
-struct time_stack {
-    const char *names[RESBLOCKS_MAX];
-    int32_t widths[RESBLOCKS_MAX];
-    uint32_t count;
-};
-
-static void stack_block(struct ld_unet_builder *builder, struct time_stack *stack,
-                        const char *block, int32_t level)
-{
-    const struct ld_arch *arch = builder->arch;
-    stack->names[stack->count] = ld_graph_name(builder->graph, PREFIX "%s.emb_layers.1", block);
-    stack->widths[stack->count++] = arch->unet_channels * arch->unet_multipliers[level];
-}
-
-static void stack_blocks(struct ld_unet_builder *builder, struct time_stack *stack)
-{
-    struct ld_graph *graph = builder->graph;
-    const int32_t last = builder->arch->unet_levels - 1;
-    for (int32_t level = 0; level <= last; level++)
-        for (int32_t r = 0; r < RES_PER_LEVEL; r++)
-            stack_block(
-                builder, stack,
-                ld_graph_name(graph, "input_blocks.%d.0", 1 + level * (RES_PER_LEVEL + 1) + r),
-                level);
-    stack_block(builder, stack, "middle_block.0", last);
-    stack_block(builder, stack, "middle_block.2", last);
-    for (int32_t index = 0; index < (last + 1) * (RES_PER_LEVEL + 1); index++)
-        stack_block(builder, stack, ld_graph_name(graph, "output_blocks.%d.0", index),
-                    last - index / (RES_PER_LEVEL + 1));
-}
-
-/* Timestep vector: sinusoid, two linear layers, the SiLU that every ResBlock starts with; and what
- * the blocks make of it, all at once. */
-static void build_time(struct ld_unet_builder *builder)
-{
-    struct ld_graph *graph = builder->graph;
-    struct time_stack stack = {.count = 0};
-    const int32_t channels = builder->arch->unet_channels;
-    int32_t h = ld_graph_timestep(graph, LD_PORT_T, builder->shape->batch, channels);
-    h = ld_graph_linear(
-        graph, PREFIX "time_embed.0",
-        &(struct ld_linear_args){.x0 = h, .channels = 4 * channels, .activation = LD_ACT_SILU});
-    h = ld_graph_linear(graph, PREFIX "time_embed.2",
-                        &(struct ld_linear_args){.x0 = h, .channels = 4 * channels});
-    ld_graph_tap(graph, "time_embed");
-    h = ld_graph_silu(graph, h);
-    stack_blocks(builder, &stack);
-    builder->time = ld_graph_linear_stack(
-        graph, stack.names, stack.count, &(struct ld_linear_args){.x0 = h, .widths = stack.widths});
-}
-
 static int32_t build_conv_in(struct ld_unet_builder *builder)
 {
     struct ld_graph *graph = builder->graph;
@@ -175,68 +100,13 @@ static int32_t build_conv_in(struct ld_unet_builder *builder)
     if (extra > 0)
         x1 = ld_graph_planes_in(graph, LD_PORT_EXTRA, LD_PORT_NONE, shape->batch, extra,
                                 shape->height, shape->width);
+    builder->latent = x0;
     return ld_graph_conv(
         graph, PREFIX "input_blocks.0.0",
         &(struct ld_conv_args){.x0 = x0, .x1 = x1, .channels = builder->arch->unet_channels});
 }
 
-/* ---- Down, middle, up ------------------------------------------------------------------------ */
-
-struct skips {
-    int32_t values[BLOCKS_MAX];
-    int32_t count;
-};
-
-/* The end of encoder block skips->count: keep the skip, and shrink where deep shrink asks for it.
- */
-static int32_t end_encoder_block(struct ld_unet_builder *builder, struct skips *skips, int32_t h)
-{
-    struct ld_graph *graph = builder->graph;
-    const bool here = builder->options->shrink && builder->options->shrink_block == skips->count;
-    ld_graph_tap(graph, ld_graph_name(graph, "input_blocks.%d", skips->count));
-    if (here && !builder->options->shrink_after_skip)
-        h = shrink(builder, h);
-    skips->values[skips->count++] = h;
-    if (here && builder->options->shrink_after_skip)
-        h = shrink(builder, h);
-    return h;
-}
-
-static int32_t build_down(struct ld_unet_builder *builder, struct skips *skips)
-{
-    struct ld_graph *graph = builder->graph;
-    const struct ld_arch *arch = builder->arch;
-    int32_t h = end_encoder_block(builder, skips, build_conv_in(builder));
-    for (int32_t level = 0; level < arch->unet_levels; level++) {
-        const bool last = level == arch->unet_levels - 1;
-        const int32_t channels = arch->unet_channels * arch->unet_multipliers[level];
-        for (int32_t r = 0; r < RES_PER_LEVEL; r++) {
-            const char *name = ld_graph_name(graph, PREFIX "input_blocks.%d", skips->count);
-            h = ld_unet_resblock(builder, ld_graph_name(graph, "%s.0", name), h, LD_GRAPH_NONE,
-                                 channels);
-            if (!last)
-                h = ld_unet_transformer(builder, ld_graph_name(graph, "%s.1", name), h, false);
-            h = end_encoder_block(builder, skips, h);
-        }
-        if (!last) {
-            h = ld_graph_conv(graph,
-                              ld_graph_name(graph, PREFIX "input_blocks.%d.0.op", skips->count),
-                              &(struct ld_conv_args){.x0 = h, .channels = channels, .stride = 2});
-            h = end_encoder_block(builder, skips, h);
-        }
-    }
-    return h;
-}
-
-static int32_t build_middle(struct ld_unet_builder *builder, int32_t h)
-{
-    const int32_t channels = ld_graph_at(builder->graph, h)->channels;
-    h = ld_unet_resblock(builder, PREFIX "middle_block.0", h, LD_GRAPH_NONE, channels);
-    h = ld_unet_transformer(builder, PREFIX "middle_block.1", h, true);
-    h = ld_unet_resblock(builder, PREFIX "middle_block.2", h, LD_GRAPH_NONE, channels);
-    ld_graph_tap(builder->graph, "middle_block");
-    return h;
-}
+/* ---- Up ------------------------------------------------------------------------------------- */
 
 /* One decoder block up to, not including, the upsampling. */
 static int32_t build_up_block(struct ld_unet_builder *builder, int32_t index, int32_t level,
@@ -259,15 +129,15 @@ static int32_t build_up_block(struct ld_unet_builder *builder, int32_t index, in
     return h;
 }
 
-static int32_t build_up(struct ld_unet_builder *builder, struct skips *skips, int32_t h)
+static int32_t build_up(struct ld_unet_builder *builder, struct ld_unet_skips *skips, int32_t h)
 {
     struct ld_graph *graph = builder->graph;
     const struct ld_arch *arch = builder->arch;
     int32_t index = 0;
     for (int32_t level = arch->unet_levels - 1; level >= 0; level--)
-        for (int32_t r = 0; r <= RES_PER_LEVEL; r++, index++) {
+        for (int32_t r = 0; r <= LD_UNET_RES_PER_LEVEL; r++, index++) {
             h = build_up_block(builder, index, level, h, skips->values[--skips->count]);
-            if (level > 0 && r == RES_PER_LEVEL) {
+            if (level > 0 && r == LD_UNET_RES_PER_LEVEL) {
                 /* To the size of the next skip, whatever it is: odd sizes, deep shrink. */
                 const int32_t next = skips->values[skips->count - 1];
                 const int32_t place = level < arch->unet_levels - 1 ? 2 : 1;
@@ -286,9 +156,13 @@ static int32_t build_up(struct ld_unet_builder *builder, struct skips *skips, in
 void ld_unet_build(struct ld_graph *graph, const struct ld_arch *arch,
                    const struct ld_unet_shape *shape, const struct ld_unet_options *options)
 {
-    struct ld_unet_builder builder = {
-        .graph = graph, .arch = arch, .shape = shape, .options = options};
-    struct skips skips = {.count = 0};
+    struct ld_unet_builder builder = {.graph = graph,
+                                      .arch = arch,
+                                      .shape = shape,
+                                      .options = options,
+                                      .prefix = PREFIX,
+                                      .tap = ""};
+    struct ld_unet_skips skips = {.count = 0};
     check(graph, arch, shape, options);
     if (graph->failed != LD_OK)
         return;
@@ -296,9 +170,11 @@ void ld_unet_build(struct ld_graph *graph, const struct ld_arch *arch,
     builder.context = ld_graph_rows_in(graph, LD_PORT_CONTEXT, shape->batch, shape->context_tokens,
                                        arch->unet_context);
     graph->in_prologue = false;
-    build_time(&builder);
-    int32_t h = build_down(&builder, &skips);
-    h = build_middle(&builder, h);
+    ld_unet_build_time(&builder, true);
+    int32_t h = ld_unet_build_down(&builder, build_conv_in(&builder), &skips);
+    h = ld_unet_build_middle(&builder, h);
+    for (int32_t net = 0; net < options->controls; net++)
+        h = ld_control_build(&builder, net, &skips, h);
     h = build_up(&builder, &skips, h);
     LD_ASSERT(graph->failed != LD_OK ||
               builder.time_column == ld_graph_at(graph, builder.time)->channels);
@@ -324,8 +200,8 @@ struct ld_unet_middle ld_unet_middle(const struct ld_arch *arch, const struct ld
             middle.width = (middle.width + 1) / 2;
         }
         if (options->shrink && options->shrink_block == block) {
-            middle.height = shrunk(middle.height, options->shrink_factor);
-            middle.width = shrunk(middle.width, options->shrink_factor);
+            middle.height = ld_unet_shrunk(middle.height, options->shrink_factor);
+            middle.width = ld_unet_shrunk(middle.width, options->shrink_factor);
         }
     }
     return middle;

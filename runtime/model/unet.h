@@ -5,7 +5,8 @@
  * Ports    in  LD_PORT_X [B, 4, H, W] and LD_PORT_SCALE [B] (c_in of each row); LD_PORT_EXTRA
  *              [B, Cin - 4, H, W] where the model has such channels; LD_PORT_T [B];
  *              LD_PORT_CONTEXT [B, T, width], rows beyond a row's own length zero;
- *              LD_PORT_KV_LEN [B].
+ *              LD_PORT_KV_LEN [B]; of each ControlNet LD_PORT_HINT [B, 3, 8H, 8W], and
+ *              LD_PORT_STRENGTH [nets, outputs, B] of all.
  *          out LD_PORT_OUT [B, 4, H, W]; LD_PORT_QKV [B, 3C, h, w] if asked for.
  * The cross attention's keys and values are persistent: they depend on the context only.
  * Source   model.md 2.1; deep shrink, FreeU, PAG and SAG: sampling.md 5.8 and 6.
@@ -35,6 +36,7 @@ struct ld_unet_options {
     bool middle_qkv;      /* SAG: hand out the middle block's q, k, v */
     enum ld_freeu_version freeu;
     float freeu_b1, freeu_b2, freeu_s1, freeu_s2;
+    int32_t controls; /* ControlNets that take part: control.h */
 };
 
 struct ld_unet_shape {

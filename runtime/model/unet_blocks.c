@@ -6,6 +6,11 @@ static const double TRANSFORMER_EPSILON = 1e-6;
 /* Of a UNet that came without a text encoder: model.md 3.3. */
 enum { CHUNK_TOKENS = 77 };
 
+void ld_unet_tap(struct ld_unet_builder *builder, const char *name)
+{
+    ld_graph_tap(builder->graph, ld_graph_name(builder->graph, "%s%s", builder->tap, name));
+}
+
 /* ---- Residual block -------------------------------------------------------------------------- */
 
 int32_t ld_unet_resblock(struct ld_unet_builder *builder, const char *name, int32_t x0, int32_t x1,

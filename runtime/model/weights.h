@@ -34,6 +34,8 @@ enum ld_prediction { LD_PREDICT_EPS, LD_PREDICT_V, LD_PREDICT_X0 };
 /* Everything that shapes and metadata say. Zero where a part is absent. */
 struct ld_arch {
     bool has_unet, has_vae_decoder, has_vae_encoder, has_text;
+    bool has_control; /* a ControlNet, which has none of the other parts; its widths are the UNet's
+                       */
     bool is_test_config; /* widths come from metadata latentd.test_config */
     /* UNet */
     int32_t unet_channels;                   /* 320 */
@@ -58,6 +60,7 @@ struct ld_arch {
 struct ld_weights_options {
     bool use_ema; /* prefer model_ema.* */
     bool refuse_nonfinite;
+    bool control;   /* the file shall be a ControlNet, not a model */
     int prediction; /* -1: detect; else enum ld_prediction */
 };
 
@@ -67,8 +70,9 @@ struct ld_weights;
  * Open a .safetensors file or a diffusers folder. Every required tensor of each part that is
  * present exists with the exact shape, or the call fails naming what is missing or mis-shaped.
  * Owner    returns owned; ld_weights_close. `options` may be NULL.
- * Errors   LD_E_NOT_FOUND, LD_E_IO, LD_E_FORMAT, LD_E_UNSUPPORTED (SD2, SDXL, ControlNet,
- * pickle...), LD_E_TOO_LARGE, LD_E_NOMEM; the sentence says what the file is where that is known.
+ * Errors   LD_E_NOT_FOUND, LD_E_IO, LD_E_FORMAT, LD_E_UNSUPPORTED (SD2, SDXL, a
+ * ControlNet where none is wanted, pickle...), LD_E_TOO_LARGE, LD_E_NOMEM; the sentence says what
+ * the file is where that is known.
  */
 enum ld_code ld_weights_open(struct ld_weights **out, const char *path,
                              const struct ld_weights_options *options,
