@@ -1,12 +1,29 @@
 #include "runtime/batch.h"
 
 #include "runtime/image/pixels.h"
+#include "runtime/model/control.h"
 #include "runtime/model/unet_sag.h"
 
 void ld_batch_memory_deinit(struct ld_batch_memory *memory)
 {
     ld_heap_free(memory->data);
     memset(memory, 0, sizeof *memory);
+}
+
+static struct ld_model *control_of(const struct ld_session *session, const struct ld_pass_row *row,
+                                   int32_t net)
+{
+    return session->job->controls[row->controls[net].unit].model;
+}
+
+/* The same ControlNets in the same order; `options` agree. */
+static bool same_controls(const struct ld_session *a, const struct ld_pass_row *of_a,
+                          const struct ld_session *b, const struct ld_pass_row *of_b)
+{
+    for (int32_t net = 0; net < of_a->options.controls; net++)
+        if (control_of(a, of_a, net) != control_of(b, of_b, net))
+            return false;
+    return true;
 }
 
 static bool fits(const struct ld_batch *batch, const struct ld_session *session,
@@ -20,7 +37,8 @@ static bool fits(const struct ld_batch *batch, const struct ld_session *session,
     return ld_session_pass(first)->model == ld_session_pass(session)->model &&
            ld_session_stage(first)->variant.serial == ld_session_stage(session)->variant.serial &&
            first->height == session->height && first->width == session->width &&
-           ld_unet_options_equal(&batch->rows[0]->options, &row->options);
+           ld_unet_options_equal(&batch->rows[0]->options, &row->options) &&
+           same_controls(first, batch->rows[0], session, row);
 }
 
 uint32_t ld_batch_add(struct ld_batch *batch, struct ld_session *session, uint32_t rows_max)
@@ -165,20 +183,50 @@ static enum ld_code take_with_attention(const struct results *results,
     return LD_OK;
 }
 
+/* ---- ControlNets ----------------------------------------------------------------------------- */
+
+struct row_hints {
+    struct ld_unet_hint hints[LD_REQUEST_CONTROLS_MAX];
+    float strength[LD_REQUEST_CONTROLS_MAX][LD_CONTROL_OUTPUTS_MAX];
+};
+_Static_assert((int)LD_REQUEST_CONTROLS_MAX <= (int)LD_CONTROL_NETS_MAX, "every unit has a net");
+
+static void take_hints(const struct ld_session *session, const struct ld_pass_row *row,
+                       const struct ld_arch *arch, struct row_hints *out)
+{
+    for (int32_t net = 0; net < row->options.controls; net++) {
+        const struct ld_row_control *control = &row->controls[net];
+        const struct ld_job_hint *hint =
+            &session->job->controls[control->unit].hints[session->second ? 1 : 0];
+        LD_ASSERT(hint->width == LD_HINT_FACTOR * session->width &&
+                  hint->height == LD_HINT_FACTOR * session->height);
+        ld_row_control_strength(control, ld_control_outputs(arch), out->strength[net]);
+        out->hints[net] = (struct ld_unet_hint){
+            .planes = hint->planes, .serial = hint->serial, .strength = out->strength[net]};
+    }
+}
+
 /* ---- A pass ---------------------------------------------------------------------------------- */
 
 enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory,
                           const struct ld_cancel *interrupt, struct ld_error *err)
 {
     struct ld_unet_row rows[LD_BATCH_ROWS_MAX];
+    struct row_hints hints[LD_BATCH_ROWS_MAX];
+    struct ld_model *controls[LD_REQUEST_CONTROLS_MAX] = {0};
     struct ld_unet_middle middle = {0};
     LD_ASSERT(batch->count > 0 && batch->count <= LD_BATCH_ROWS_MAX);
     const struct layout layout = layout_of(batch, &middle);
     float *data = room(memory, layout.row * batch->count);
     if (!data)
         return LD_FAIL(err, LD_E_NOMEM, "out of memory for this picture size");
+    const struct ld_session *first = batch->sessions[0];
+    struct ld_model *model = ld_session_pass(first)->model->model;
+    for (int32_t net = 0; net < batch->rows[0]->options.controls; net++)
+        controls[net] = control_of(first, batch->rows[0], net);
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct ld_pass_row *row = batch->rows[i];
+        take_hints(batch->sessions[i], row, ld_model_arch(model), &hints[i]);
         const struct ld_job *job = batch->sessions[i]->job;
         float *x = data + i * layout.row;
         for (size_t k = 0; k < layout.latent; k++)
@@ -193,22 +241,22 @@ enum ld_code ld_batch_run(struct ld_batch *batch, struct ld_batch_memory *memory
             .extra = job->extra[batch->sessions[i]->second ? 1 : 0],
             .context = context.data,
             .context_tokens = context.tokens,
+            .hints = hints[i].hints,
             .eps = x + layout.latent,
             .qkv = layout.qkv ? x + 2 * layout.latent : NULL,
         };
     }
-    const struct ld_session *first = batch->sessions[0];
     const struct ld_unet_request request = {
         .rows = rows,
         .row_count = batch->count,
         .height = first->height,
         .width = first->width,
         .options = batch->rows[0]->options,
+        .controls = controls,
         .cancel = interrupt,
         .meanwhile = {.act = draw_ahead, .ctx = batch},
     };
-    if (ld_model_unet(ld_session_pass(first)->model->model,
-                      ld_session_stage(first)->variant.variant, &request, err) != LD_OK)
+    if (ld_model_unet(model, ld_session_stage(first)->variant.variant, &request, err) != LD_OK)
         return err->code;
     struct results results = {batch, rows, &layout};
     ld_batch_each(batch, take, &results);

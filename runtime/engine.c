@@ -251,9 +251,7 @@ static bool prepare_one(struct ld_engine *engine)
                 return true;
             continue;
         }
-        if (!job->request.upscale.present &&
-            !ld_library_has_room(engine->library, job->request.model, job->request.hires.model,
-                                 job->request.vae))
+        if (!job->request.upscale.present && !ld_library_has_room(engine->library, &job->request))
             return false;
         job->replaced = engine->replaced;
         ld_engine_settle(engine, job, ld_job_prepare(job, engine->library, engine->interrupt, &err),

@@ -38,7 +38,8 @@ void ld_job_destroy(struct ld_job *job, struct ld_library *library)
         ld_extension_drop(job->writing, job->extension);
     for (uint32_t which = 0; which < LD_JOB_PASSES; which++)
         ld_job_release_pass(job, library, which);
-    ld_library_vae_release(library, job->vae);
+    ld_library_side_release(library, job->vae);
+    ld_job_release_controls(job, library);
     ld_job_release_input(job);
     ld_buffer_deinit(&job->warnings);
     ld_buffer_deinit(&job->adapters);
@@ -94,7 +95,8 @@ enum ld_code ld_job_prepare(struct ld_job *job, struct ld_library *library,
         return err->code;
     ld_job_choose_preview(job, library);
     job->report.text_us += ld_clock_monotonic_us() - start_us;
-    if (ld_job_take_input(job, interrupt, err) != LD_OK || make_sessions(job, err) != LD_OK)
+    if (ld_job_take_input(job, interrupt, err) != LD_OK ||
+        ld_job_take_controls(job, library, err) != LD_OK || make_sessions(job, err) != LD_OK)
         return err->code;
     job->prepared = true;
     return LD_OK;

@@ -64,6 +64,19 @@ struct ld_job_pass {
     uint32_t stage_count;
 };
 
+/* A ControlNet's picture at the size of a pass. */
+struct ld_job_hint {
+    float *planes; /* [3, height, width], a block */
+    int32_t width, height;
+    uint64_t serial; /* of these planes alone in this process */
+};
+
+/* A unit of request.controls; nothing where its weight is 0. */
+struct ld_job_control {
+    struct ld_model *model; /* pinned while the job lives */
+    struct ld_job_hint hints[LD_JOB_PASSES];
+};
+
 struct ld_job {
     struct ld_job *next;
     uint64_t handle;
@@ -76,7 +89,8 @@ struct ld_job {
 
     struct ld_job_pass passes[LD_JOB_PASSES]; /* the second one with request.hires only */
     struct ld_model *vae;                     /* of the request; NULL: each model's own */
-    struct ld_taesd *preview_decoder;         /* the library's; NULL: the latent's own colours */
+    struct ld_job_control controls[LD_REQUEST_CONTROLS_MAX];
+    struct ld_taesd *preview_decoder; /* the library's; NULL: the latent's own colours */
 
     /* Image to image: [4, h, w] scaled latent, [h, w] masks of both passes; and for pasting back
      * the original picture and the blurred mask [height, width]. NULL where there are none. */
@@ -159,6 +173,17 @@ enum ld_code ld_job_encode_pixels(struct ld_job *job, bool second, const uint8_t
 /* Mask (and inpainting channels) at the second pass's size, in latent cells. */
 enum ld_code ld_job_second_mask(struct ld_job *job, int32_t height, int32_t width,
                                 struct ld_error *err) LD_MUST_USE;
+
+/* ---- job_control.c --------------------------------------------------------------------------- */
+
+/*
+ * Load the request's ControlNets and make their hints; the passes' models and init's picture are
+ * there. Errors   LD_E_NOT_FOUND, LD_E_UNSUPPORTED (made for another kind of model), those of
+ * loading and of reading a picture, at /control/N.
+ */
+enum ld_code ld_job_take_controls(struct ld_job *job, struct ld_library *library,
+                                  struct ld_error *err) LD_MUST_USE;
+void ld_job_release_controls(struct ld_job *job, struct ld_library *library);
 
 /* ---- job_output.c ---------------------------------------------------------------------------- */
 

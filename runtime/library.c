@@ -146,13 +146,6 @@ void ld_library_drop_resident(struct ld_library *library, struct ld_resident_ent
     unload(library, entry);
 }
 
-void ld_library_drop_vae(struct ld_library *library, struct ld_vae_entry *entry)
-{
-    (void)library;
-    ld_model_destroy(entry->model);
-    memset(entry, 0, sizeof *entry);
-}
-
 void ld_library_close(struct ld_library *library)
 {
     if (!library)
@@ -160,8 +153,8 @@ void ld_library_close(struct ld_library *library)
     for (int i = 0; i < LD_RESIDENTS_MAX; i++)
         if (library->residents[i].loaded)
             unload(library, &library->residents[i]);
-    for (int i = 0; i < LD_VAES_MAX; i++)
-        ld_model_destroy(library->vaes[i].model);
+    for (int i = 0; i < LD_SIDES_MAX; i++)
+        ld_model_destroy(library->sides[i].model);
     ld_taesd_destroy(library->preview_decoder);
     ld_pool_destroy(library->pool);
     ld_registry_close(library->registry);
@@ -195,15 +188,14 @@ bool ld_library_relieve(struct ld_library *library)
         unload(library, entry);
         freed = true;
     }
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        struct ld_vae_entry *entry = &library->vaes[i];
+    for (int i = 0; i < LD_SIDES_MAX; i++) {
+        struct ld_side_entry *entry = &library->sides[i];
         if (!entry->model)
             continue;
         freed = ld_model_trim(entry->model) || freed;
         if (entry->users > 0 || ld_model_weight_bytes(entry->model) == 0)
             continue;
-        ld_model_destroy(entry->model);
-        memset(entry, 0, sizeof *entry);
+        ld_library_drop_side(entry);
         freed = true;
     }
     return freed;
@@ -340,101 +332,6 @@ void ld_library_release(struct ld_library *library, struct ld_resident *resident
     }
 }
 
-/* ---- VAEs
- * ------------------------------------------------------------------------------------------- */
-
-static const struct ld_vae_entry *loaded_vae(const struct ld_library *library, const char *name)
-{
-    for (int i = 0; i < LD_VAES_MAX; i++)
-        if (library->vaes[i].model && !library->vaes[i].stale &&
-            strcmp(library->vaes[i].name, name) == 0)
-            return &library->vaes[i];
-    return NULL;
-}
-
-/* As free_place does for models. */
-static struct ld_vae_entry *free_vae_place(struct ld_library *library)
-{
-    struct ld_vae_entry *oldest = NULL;
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        struct ld_vae_entry *entry = &library->vaes[i];
-        if (!entry->model)
-            return entry;
-        if (entry->users == 0 && (!oldest || entry->used < oldest->used))
-            oldest = entry;
-    }
-    if (oldest) {
-        ld_model_destroy(oldest->model);
-        memset(oldest, 0, sizeof *oldest);
-    }
-    return oldest;
-}
-
-/* A VAE of its own is streamed where the models that it joins are: it is one of the two. */
-static bool streams_any(const struct ld_library *library)
-{
-    for (int i = 0; i < LD_RESIDENTS_MAX; i++)
-        if (library->residents[i].loaded && library->residents[i].resident.model &&
-            ld_model_is_streamed(library->residents[i].resident.model))
-            return true;
-    return false;
-}
-
-/* NULL after a failure. */
-static struct ld_vae_entry *load_vae(struct ld_library *library, const char *name,
-                                     struct ld_error *err)
-{
-    struct ld_model *model = NULL;
-    const struct ld_registry_entry *file = ld_library_lookup(library, LD_REGISTRY_VAE, name, err);
-    if (file && ld_library_make_room(library, name, file->bytes, err) != LD_OK)
-        return NULL;
-    struct ld_vae_entry *entry = file ? free_vae_place(library) : NULL;
-    if (file && !entry)
-        (void)LD_FAIL(err, LD_E_NOMEM, "too many VAEs are in use at once; try again later");
-    if (!entry || ld_model_open(&model, library->backend, file->path, NULL, err) != LD_OK)
-        return NULL;
-    if (ld_library_streams_if_short(library))
-        ld_model_stream_if_short(model);
-    if (streams_any(library))
-        ld_model_stream(model);
-    if (!ld_model_arch(model)->has_vae_decoder) {
-        ld_model_destroy(model);
-        (void)LD_FAIL(err, LD_E_UNSUPPORTED, "vae '%.100s' has no decoder", name);
-        return NULL;
-    }
-    *entry = (struct ld_vae_entry){.model = model, .file_bytes = file->bytes};
-    (void)ld_fmt(entry->name, sizeof entry->name, "%s", file->name);
-    ld_registry_stamp_weights(ld_model_weights(model), &entry->stamp);
-    return entry;
-}
-
-enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
-                            struct ld_error *err)
-{
-    const struct ld_vae_entry *known = loaded_vae(library, name);
-    struct ld_vae_entry *entry = known ? &library->vaes[known - library->vaes] : NULL;
-    if (!entry)
-        entry = load_vae(library, name, err);
-    if (!entry)
-        return err->code;
-    entry->users++;
-    entry->used = ++library->clock;
-    *out = entry->model;
-    return LD_OK;
-}
-
-void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae)
-{
-    for (int i = 0; vae && i < LD_VAES_MAX; i++) {
-        if (library->vaes[i].model != vae)
-            continue;
-        LD_ASSERT(library->vaes[i].users > 0);
-        if (--library->vaes[i].users == 0 && library->vaes[i].stale)
-            ld_library_drop_vae(library, &library->vaes[i]);
-        return;
-    }
-}
-
 /* ---- Previews -------------------------------------------------------------------------------- */
 
 enum ld_code ld_library_preview_decoder(struct ld_library *library, struct ld_taesd **out,
@@ -451,13 +348,13 @@ enum ld_code ld_library_preview_decoder(struct ld_library *library, struct ld_ta
     return LD_OK;
 }
 
-bool ld_library_has_room(const struct ld_library *library, const char *model, const char *second,
-                         const char *vae)
+bool ld_library_has_room(const struct ld_library *library, const struct ld_request *request)
 {
-    const char *const names[2] = {model[0] ? model : library->default_name, second};
+    const char *second = request->hires.model;
+    const char *const names[2] = {request->model[0] ? request->model : library->default_name,
+                                  second};
     bool loaded[2] = {false, second[0] == '\0' || strcmp(names[0], second) == 0};
     int places = 0; /* that neither hold one of them nor are pinned */
-    bool vae_fits = vae[0] == '\0';
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         const struct ld_resident_entry *entry = &library->residents[i];
         bool wanted = false;
@@ -467,22 +364,16 @@ bool ld_library_has_room(const struct ld_library *library, const char *model, co
         places += !wanted && (!entry->loaded || entry->resident.users == 0) ? 1 : 0;
     }
     const bool model_fits = places >= (loaded[0] ? 0 : 1) + (loaded[1] ? 0 : 1);
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        const struct ld_vae_entry *entry = &library->vaes[i];
-        vae_fits = vae_fits || !entry->model || entry->users == 0 ||
-                   (!entry->stale && strcmp(entry->name, vae) == 0);
-    }
     /* Within the budget beside what jobs use; what cannot fit at all is refused when it starts. */
     const uint64_t budget = library->config.model_bytes_max;
-    uint64_t need = vae[0] && !loaded_vae(library, vae)
-                        ? ld_library_file_bytes(library, LD_REGISTRY_VAE, vae)
-                        : 0;
+    uint64_t need = 0;
+    const bool sides_fit = ld_library_sides_fit(library, request, &need);
     for (int k = 0; k < 2; k++)
         need += loaded[k] ? 0 : ld_library_file_bytes(library, LD_REGISTRY_MODEL, names[k]);
     const uint64_t used = ld_library_resident_bytes(library, true);
     if (budget > 0 && used > 0 && need > 0 && used + need > budget)
         return false;
-    return model_fits && vae_fits;
+    return model_fits && sides_fit;
 }
 
 /* ---- Wildcards ------------------------------------------------------------------------------- */

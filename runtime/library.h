@@ -101,10 +101,17 @@ bool ld_library_has_news(struct ld_library *library);
  * there may be more; news when a digest was learned. */
 bool ld_library_idle(struct ld_library *library);
 
-/* The VAE called `name`, loaded and pinned; ld_library_vae_release. Errors as ld_library_model. */
+/* The VAE or ControlNet called `name`, loaded and pinned; ld_library_side_release. Errors as
+ * ld_library_model. */
 enum ld_code ld_library_vae(struct ld_library *library, const char *name, struct ld_model **out,
                             struct ld_error *err) LD_MUST_USE;
-void ld_library_vae_release(struct ld_library *library, const struct ld_model *vae);
+enum ld_code ld_library_control(struct ld_library *library, const char *name, struct ld_model **out,
+                                struct ld_error *err) LD_MUST_USE;
+/* NULL: nothing happens. */
+void ld_library_side_release(struct ld_library *library, const struct ld_model *model);
+/* The file's digest, "" where it is not known; for one that is loaded. Static until the next call
+ * in this thread. */
+const char *ld_library_control_sha256(const struct ld_library *library, const char *name);
 
 /*
  * The decoder of previews, loaded at the first call and kept; the library's.
@@ -113,10 +120,9 @@ void ld_library_vae_release(struct ld_library *library, const struct ld_model *v
 enum ld_code ld_library_preview_decoder(struct ld_library *library, struct ld_taesd **out,
                                         struct ld_error *err) LD_MUST_USE;
 
-/* Whether all ("": the default; no other; none) are loaded or could take a place now. Otherwise all
- * places are pinned, and one will be free when a job that uses it has ended. */
-bool ld_library_has_room(const struct ld_library *library, const char *model, const char *second,
-                         const char *vae);
+/* Whether all models of a request are loaded or could take a place now. Otherwise all places are
+ * pinned, and one will be free when a job that uses it has ended. */
+bool ld_library_has_room(const struct ld_library *library, const struct ld_request *request);
 
 /*
  * The model with `loras` merged in their order, from the cache or made now. One JSON object an

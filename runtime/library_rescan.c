@@ -64,13 +64,13 @@ static bool let_go_of_old(struct ld_library *library)
         if (entry->resident.users == 0)
             ld_library_drop_resident(library, entry);
     }
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        struct ld_vae_entry *entry = &library->vaes[i];
-        if (!entry->model || is_current(library, LD_REGISTRY_VAE, entry->name, &entry->stamp))
+    for (int i = 0; i < LD_SIDES_MAX; i++) {
+        struct ld_side_entry *entry = &library->sides[i];
+        if (!entry->model || is_current(library, entry->kind, entry->name, &entry->stamp))
             continue;
         any_old = entry->stale = true;
         if (entry->users == 0)
-            ld_library_drop_vae(library, entry);
+            ld_library_drop_side(entry);
     }
     return any_old;
 }

@@ -1,7 +1,7 @@
 /*
- * Which models stay in memory: a budget of bytes for the weights of all models and VAEs together.
- * Whoever comes makes room by letting go of what nobody uses, longest unused first; the budget is
- * kept before a new model is read, not afterwards.
+ * Which models stay in memory: a budget of bytes for the weights of all models, VAEs and
+ * ControlNets. Whoever comes makes room by letting go of what nobody uses, longest unused first;
+ * the budget is kept before a new model is read, not afterwards.
  */
 #include "runtime/library_state.h"
 
@@ -24,8 +24,8 @@ uint64_t ld_library_resident_bytes(const struct ld_library *library, bool used_o
         if (entry->loaded && entry->resident.model && (!used_only || entry->resident.users > 0))
             bytes += bytes_of(entry->resident.model, entry->file_bytes);
     }
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        const struct ld_vae_entry *entry = &library->vaes[i];
+    for (int i = 0; i < LD_SIDES_MAX; i++) {
+        const struct ld_side_entry *entry = &library->sides[i];
         if (entry->model && (!used_only || entry->users > 0))
             bytes += bytes_of(entry->model, entry->file_bytes);
     }
@@ -43,27 +43,27 @@ uint64_t ld_library_file_bytes(const struct ld_library *library, enum ld_registr
     return entry ? entry->bytes : 0;
 }
 
-/* The model or VAE that nobody uses and was used longest ago; false: there is none. */
+/* The model of any kind that nobody uses and was used longest ago; false: there is none. */
 static bool drop_oldest(struct ld_library *library)
 {
     struct ld_resident_entry *model = NULL;
-    struct ld_vae_entry *vae = NULL;
+    struct ld_side_entry *side = NULL;
     for (int i = 0; i < LD_RESIDENTS_MAX; i++) {
         struct ld_resident_entry *entry = &library->residents[i];
         if (entry->loaded && entry->resident.users == 0 &&
             (!model || entry->resident.used < model->resident.used))
             model = entry;
     }
-    for (int i = 0; i < LD_VAES_MAX; i++) {
-        struct ld_vae_entry *entry = &library->vaes[i];
-        if (entry->model && entry->users == 0 && (!vae || entry->used < vae->used))
-            vae = entry;
+    for (int i = 0; i < LD_SIDES_MAX; i++) {
+        struct ld_side_entry *entry = &library->sides[i];
+        if (entry->model && entry->users == 0 && (!side || entry->used < side->used))
+            side = entry;
     }
-    if (model && (!vae || model->resident.used < vae->used))
+    if (model && (!side || model->resident.used < side->used))
         ld_library_drop_resident(library, model);
-    else if (vae)
-        ld_library_drop_vae(library, vae);
-    return model || vae;
+    else if (side)
+        ld_library_drop_side(side);
+    return model || side;
 }
 
 enum ld_code ld_library_make_room(struct ld_library *library, const char *name, uint64_t need,

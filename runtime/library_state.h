@@ -8,7 +8,7 @@
 
 enum {
     LD_RESIDENTS_MAX = 4,
-    LD_VAES_MAX = 8,
+    LD_SIDES_MAX = 16,
     LD_VARIANTS_MAX = 64,
     LD_NEEDS_MAX = 8,
     LD_VECTORS_ARENA_MAX = 512 << 20, /* embeddings of one model */
@@ -25,7 +25,9 @@ struct ld_variant_entry {
     uint32_t users;
 };
 
-struct ld_vae_entry {
+/* A model beside the checkpoints: a VAE or a ControlNet. */
+struct ld_side_entry {
+    enum ld_registry_kind kind;
     char name[LD_REGISTRY_NAME_MAX + 1];
     struct ld_model *model; /* NULL: a free place */
     uint64_t used;
@@ -63,7 +65,7 @@ struct ld_library {
     const char *default_name;
     bool default_is_file; /* given as a path: it need not be in the folder */
     struct ld_resident_entry residents[LD_RESIDENTS_MAX];
-    struct ld_vae_entry vaes[LD_VAES_MAX];
+    struct ld_side_entry sides[LD_SIDES_MAX];
     struct ld_taesd *preview_decoder; /* NULL: not asked for yet */
     struct ld_variant_entry variants[LD_VARIANTS_MAX];
     size_t variant_bytes_max;
@@ -75,16 +77,22 @@ struct ld_library {
     bool news;                /* a model came or went since ld_library_has_news */
 };
 
-/* library_residency.c: bytes of all loaded models and VAEs, those that jobs use, and letting go of
- * unused ones, oldest first, until `need` more fit the budget.
- * Errors   LD_E_NOMEM (more than the budget, or all are in use). */
+/* library_residency.c: bytes of all loaded models of any kind, those that jobs use, and letting go
+ * of unused ones, oldest first, until `need` more fit the budget. Errors   LD_E_NOMEM (more than
+ * the budget, or all are in use). */
 uint64_t ld_library_resident_bytes(const struct ld_library *library, bool used_only);
 enum ld_code ld_library_make_room(struct ld_library *library, const char *name, uint64_t need,
                                   struct ld_error *err) LD_MUST_USE;
 uint64_t ld_library_file_bytes(const struct ld_library *library, enum ld_registry_kind kind,
                                const char *name);
 void ld_library_drop_resident(struct ld_library *library, struct ld_resident_entry *entry);
-void ld_library_drop_vae(struct ld_library *library, struct ld_vae_entry *entry);
+
+/* library_side.c: let one go that nobody uses. */
+void ld_library_drop_side(struct ld_side_entry *entry);
+/* library_side.c: whether the VAE and the ControlNets of a request are loaded or could take places
+ * now; what has to be read for them is added to `need`, in bytes. */
+bool ld_library_sides_fit(const struct ld_library *library, const struct ld_request *request,
+                          uint64_t *need);
 
 /* library.c: whether the entry is the model that requests mean by this name. */
 bool ld_library_is_named(const struct ld_resident_entry *entry, const char *name);

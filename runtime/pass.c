@@ -324,6 +324,14 @@ static struct ld_pass_row *add_row(struct ld_pass *pass, enum ld_pass_prompt pro
         .options = options_at(pass, pass->eval.sigma),
         .denoised = pass->row_results + pass->row_count * pass->count,
     };
+    const struct ld_control_moment moment = {
+        .hires = pass->config.hires,
+        .positive = prompt == LD_PASS_POSITIVE,
+        .sigma = pass->eval.sigma,
+        .share = (double)pass->eval.step / (double)ld_pass_steps(pass),
+    };
+    row->options.controls =
+        (int32_t)ld_row_controls(pass->config.request, pass->config.table, &moment, row->controls);
     pass->row_count++;
     return row;
 }
@@ -339,7 +347,9 @@ static void add_twins(struct ld_pass *pass)
         if (row.options.middle_identity)
             continue; /* its own effect is a difference to the plain row */
         struct ld_pass_row *twin = add_row(pass, row.prompt, row.part, row.x);
+        const int32_t controls = twin->options.controls;
         twin->options = pass->options;
+        twin->options.controls = controls;
         twin->options.shrink = true;
         twin->options.shrink_block = SMEA_BLOCK;
         twin->options.shrink_factor = pass->smea.scale;

@@ -17,6 +17,7 @@
 #ifndef LD_RUNTIME_PASS_H
 #define LD_RUNTIME_PASS_H
 
+#include "runtime/control_row.h"
 #include "runtime/model/unet.h"
 #include "runtime/params.h"
 #include "runtime/sample/deep_shrink.h"
@@ -50,6 +51,7 @@ struct ld_pass_row {
     const double *x;             /* [4, height, width], before c_in */
     struct ld_wrapping wrapping; /* c_in, timestep, and how the output is read */
     struct ld_unet_options options;
+    struct ld_row_control controls[LD_REQUEST_CONTROLS_MAX]; /* [options.controls] */
     double *denoised; /* [4, height, width], filled by ld_pass_row_done */
     bool done;
     bool twin; /* SMEA: the same row with its deep features shrunk */
