@@ -226,6 +226,15 @@ enum ld_code ld_check_resize(const struct ld_resize *op, struct ld_error *err)
     return LD_OK;
 }
 
+enum ld_code ld_check_add_scaled(const struct ld_add_scaled *op, struct ld_error *err)
+{
+    if (op->x == NULL || op->z == NULL || op->scale == NULL || op->y == NULL)
+        return shape_error(err, "add_scaled needs two inputs, a scale an image and an output");
+    if (!product_fits(op->batch, op->count, 1))
+        return shape_error(err, "add_scaled sizes are out of range");
+    return LD_OK;
+}
+
 static bool is_table(const struct ld_weight *weight, int32_t channels)
 {
     return weight != NULL && facts_of(weight)->kind == LD_WEIGHT_TABLE &&

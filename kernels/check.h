@@ -46,6 +46,7 @@ enum ld_code ld_check_layer_norm(const struct ld_layer_norm *op, struct ld_error
 enum ld_code ld_check_attention(const struct ld_attention *op, struct ld_error *err);
 enum ld_code ld_check_embed(const struct ld_embed *op, struct ld_error *err);
 enum ld_code ld_check_resize(const struct ld_resize *op, struct ld_error *err);
+enum ld_code ld_check_add_scaled(const struct ld_add_scaled *op, struct ld_error *err);
 enum ld_code ld_check_planes_in(const struct ld_planes_in *op, struct ld_error *err);
 enum ld_code ld_check_planes_out(const struct ld_planes_out *op, struct ld_error *err);
 

@@ -243,7 +243,12 @@ struct ld_planes_out {
     bool f32; /* x is float32 whatever the activation type; one position an image */
 };
 
-/* y[b, i] = x[b, i] + scale[b] * z[b, i]: what a ControlNet adds to a map. y may alias x. */
+/*
+ * y[b, i] = x[b, i] + scale[b] * z[b, i]: what a ControlNet adds to a map. The product and the sum
+ * are rounded to float32 each, then once to the activation type. Where scale[b] is 0, y is x bit
+ * for bit, whatever z holds: -0 + 0 would be +0, and 0 times an infinity no number. y may alias x
+ * or z.
+ */
 struct ld_add_scaled {
     const void *x, *z;
     const float *scale; /* [batch], host memory */

@@ -119,6 +119,7 @@ static const struct ld_ops operator_table = {
     .embed = ld_cpu_embed,
     .map = map,
     .resize = ld_cpu_resize,
+    .add_scaled = ld_cpu_add_scaled,
     .planes_in = ld_cpu_planes_in,
     .planes_out = ld_cpu_planes_out,
     .synchronize = synchronize,

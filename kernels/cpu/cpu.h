@@ -85,6 +85,8 @@ enum ld_code ld_cpu_timestep(struct ld_backend *backend, const struct ld_timeste
                              struct ld_error *err);
 enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
                           struct ld_error *err);
+enum ld_code ld_cpu_add_scaled(struct ld_backend *backend, const struct ld_add_scaled *op,
+                               struct ld_error *err);
 enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
                               struct ld_error *err);
 enum ld_code ld_cpu_planes_out(struct ld_backend *backend, const struct ld_planes_out *op,

@@ -1,6 +1,6 @@
 /*
- * Small operators that are plain C at every level: timestep features, token embedding, and the
- * turn between host planes [B, C, H, W] and activations [B, H, W, C].
+ * Small operators that are plain C at every level: timestep features, token embedding, a map added
+ * to another, and the turn between host planes [B, C, H, W] and activations [B, H, W, C].
  */
 #include "kernels/cpu/cpu.h"
 
@@ -70,6 +70,50 @@ enum ld_code ld_cpu_embed(struct ld_backend *backend, const struct ld_embed *op,
     }
     return LD_OK;
 }
+
+/* ---- A map times a number on another --------------------------------------------------------- */
+
+enum { ADD_CHUNK = 1 << 14 };
+
+struct add_ctx {
+    const struct ld_add_scaled *op;
+    uint32_t chunks; /* of an image */
+};
+
+static void add_task(void *pointer, uint32_t task, uint32_t worker)
+{
+    (void)worker;
+    const struct add_ctx *ctx = pointer;
+    const struct ld_add_scaled *op = ctx->op;
+    const size_t count = (size_t)op->count;
+    const uint32_t b = task / ctx->chunks;
+    const size_t from = (size_t)(task % ctx->chunks) * ADD_CHUNK;
+    const size_t first = b * count + from;
+    const size_t n = count - from < ADD_CHUNK ? count - from : ADD_CHUNK;
+    const float *x = (const float *)op->x + first;
+    const float *z = (const float *)op->z + first;
+    float *y = (float *)op->y + first;
+    const float scale = op->scale[b];
+    if (scale == 0.0f) {
+        memmove(y, x, n * sizeof *y);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] + scale * z[i]; /* nowhere contracted: -ffp-contract=off */
+}
+
+enum ld_code ld_cpu_add_scaled(struct ld_backend *backend, const struct ld_add_scaled *op,
+                               struct ld_error *err)
+{
+    const enum ld_code code = ld_check_add_scaled(op, err);
+    if (code != LD_OK)
+        return code;
+    struct add_ctx ctx = {.op = op, .chunks = (uint32_t)((op->count + ADD_CHUNK - 1) / ADD_CHUNK)};
+    ld_pool_run(ld_cpu_of(backend)->pool, (uint32_t)op->batch * ctx.chunks, add_task, &ctx);
+    return LD_OK;
+}
+
+/* ---- Planes ---------------------------------------------------------------------------------- */
 
 enum ld_code ld_cpu_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
                               struct ld_error *err)

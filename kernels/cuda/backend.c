@@ -206,6 +206,7 @@ static const struct ld_ops operator_table = {
     .embed = ld_cuda_embed,
     .map = ld_cuda_map,
     .resize = ld_cuda_resize,
+    .add_scaled = ld_cuda_add_scaled,
     .planes_in = ld_cuda_planes_in,
     .planes_out = ld_cuda_planes_out,
     .idle = idle,

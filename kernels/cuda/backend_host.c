@@ -99,6 +99,23 @@ enum ld_code ld_cuda_embed(struct ld_backend *backend, const struct ld_embed *op
     return code;
 }
 
+enum ld_code ld_cuda_add_scaled(struct ld_backend *backend, const struct ld_add_scaled *op,
+                                struct ld_error *err)
+{
+    struct ld_cuda *cuda = ld_cuda_of(backend);
+    void *scale = NULL;
+    enum ld_code code = ld_check_add_scaled(op, err);
+    if (code == LD_OK)
+        code =
+            ld_cuda_stage_in(cuda, op->scale, (size_t)op->batch * sizeof *op->scale, &scale, err);
+    if (code != LD_OK || cuda->mode == LD_CUDA_REPLAY)
+        return code;
+    return ld_cuda_check(
+        cuda,
+        ldk_add_scaled(op->x, op->z, scale, op->batch, op->count, op->y, cuda->dtype, cuda->stream),
+        "add_scaled", err);
+}
+
 enum ld_code ld_cuda_planes_in(struct ld_backend *backend, const struct ld_planes_in *op,
                                struct ld_error *err)
 {

@@ -214,6 +214,11 @@ int ldk_embed(const int32_t *ids, const int32_t *override_index, const float *ov
 int ldk_map(const void *x, int64_t count, enum ldk_activation activation, void *y,
             enum ldk_dtype dtype, ldk_stream stream); /* NONE, SILU, QUICK_GELU; dtype may be F32 */
 
+/* y[b, i] = x[b, i] + scale[b] * z[b, i] for `count` elements an image, fp16 or bf16; x bit for bit
+ * where scale[b] is 0. y may be x or z. batch <= 65535. */
+int ldk_add_scaled(const void *x, const void *z, const float *scale, int32_t batch, int64_t count,
+                   void *y, enum ldk_dtype dtype, ldk_stream stream);
+
 /* Modes are those of enum ld_resize_mode, by number. */
 int ldk_resize(const void *x, int32_t batch, int32_t in_h, int32_t in_w, int32_t channels,
                int32_t out_h, int32_t out_w, int32_t mode, void *y, void *workspace,

@@ -1,6 +1,6 @@
 /*
- * The small operators: timestep features, token embedding, elementwise maps, and the turn between
- * float32 planes [B, C, H, W] and activations [B, H, W, C].
+ * The small operators: timestep features, token embedding, elementwise maps, a map added to
+ * another, and the turn between float32 planes [B, C, H, W] and activations [B, H, W, C].
  *
  * Each is one pass over its data without shared memory; the timestep features use fp64 because an
  * angle of 1000 radians leaves float32 no digits, and there are a few hundred of them a step.
@@ -169,6 +169,62 @@ extern "C" int ldk_map(const void *x, int64_t count, enum ldk_activation activat
                     : launch_map<half, 1>(x, count, activation, y, stream);
     return wide ? launch_map<bf16, 8>(x, count, activation, y, stream)
                 : launch_map<bf16, 1>(x, count, activation, y, stream);
+}
+
+/* ---- A map times a number on another ------------------------------------------------------------ */
+
+/* A block has one image, so that all its threads take the same way. A scale of 0 asks for x itself:
+ * its bits are passed on as they are, and z is not read. Product and sum are rounded each, as on
+ * every other backend. */
+template <class T, int V>
+static __global__ void __launch_bounds__(THREADS)
+    add_scaled_kernel(const T *x, const T *z, const float *scale, int64_t count, T *y)
+{
+    using raw = typename raw_vector<T, V>::type;
+    const int64_t within = item_index() * V;
+    if (within >= count)
+        return;
+    const float factor = scale[blockIdx.y];
+    const int64_t first = static_cast<int64_t>(blockIdx.y) * count + within;
+    const raw own = ldk_ld<raw>(x + first);
+    if (factor == 0.0f) {
+        ldk_st(y + first, own);
+        return;
+    }
+    floats<V> v;
+    floats<V> added;
+    unpack_vector<T>(v, own);
+    load_vector(added, z + first);
+    LDK_UNROLL
+    for (int i = 0; i < V; i++)
+        v[i] = __fadd_rn(v[i], __fmul_rn(factor, added[i]));
+    store_vector(y + first, v);
+}
+
+template <class T, int V>
+static int launch_add_scaled(const void *x, const void *z, const float *scale, int batch,
+                             int64_t count, void *y, ldk_stream stream)
+{
+    const dim3 grid(blocks_of(count / V), static_cast<unsigned>(batch));
+    return LDK_LAUNCH((add_scaled_kernel<T, V>), grid, dim3(THREADS), 0, stream,
+                      static_cast<const T *>(x), static_cast<const T *>(z), scale, count,
+                      static_cast<T *>(y));
+}
+
+extern "C" int ldk_add_scaled(const void *x, const void *z, const float *scale, int32_t batch,
+                              int64_t count, void *y, enum ldk_dtype dtype, ldk_stream stream)
+{
+    if (x == nullptr || z == nullptr || scale == nullptr || y == nullptr || batch < 1 ||
+        batch > 65535 || count < 1 || !is_half_type(dtype))
+        return LDK_E_INVALID;
+    const uintptr_t bases = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(z) |
+                            reinterpret_cast<uintptr_t>(y);
+    const bool wide = bases % 16 == 0 && count % 8 == 0;
+    if (dtype == LDK_F16)
+        return wide ? launch_add_scaled<half, 8>(x, z, scale, batch, count, y, stream)
+                    : launch_add_scaled<half, 1>(x, z, scale, batch, count, y, stream);
+    return wide ? launch_add_scaled<bf16, 8>(x, z, scale, batch, count, y, stream)
+                : launch_add_scaled<bf16, 1>(x, z, scale, batch, count, y, stream);
 }
 
 /* ---- Planes ------------------------------------------------------------------------------------- */

@@ -611,6 +611,32 @@ int ldk_map(const void *x, int64_t count, enum ldk_activation activation, void *
     return fake_gpu_enqueue(stream, run_map, &args, sizeof args);
 }
 
+struct add_scaled {
+    const void *x, *z;
+    const float *scale;
+    size_t batch, count;
+    void *y;
+    enum ldk_dtype dtype;
+};
+
+static void run_add_scaled(const void *args)
+{
+    const struct add_scaled *a = args;
+    for (size_t i = 0; i < a->batch * a->count; i++) {
+        const float scale = a->scale[i / a->count];
+        const float added = scale == 0.0F ? -0.0F : scale * get(a->z, i, a->dtype);
+        put(a->y, i, get(a->x, i, a->dtype) + added, a->dtype); /* -0 changes nothing */
+    }
+}
+
+int ldk_add_scaled(const void *x, const void *z, const float *scale, int32_t batch, int64_t count,
+                   void *y, enum ldk_dtype dtype, ldk_stream stream)
+{
+    const struct add_scaled args = {x, z, scale, (size_t)batch, (size_t)count, y, dtype};
+    fake_gpu.launches++;
+    return fake_gpu_enqueue(stream, run_add_scaled, &args, sizeof args);
+}
+
 /* Nearest only: the backend's logic does not depend on the mode. */
 struct resize {
     const void *x;

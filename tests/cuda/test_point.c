@@ -1,7 +1,9 @@
 /*
- * Proves the small operators: timestep features, embedding with overrides, maps, planes in and out,
- * bytes out with the count of broken values, and every resampling mode against the CPU's oracle.
+ * Proves the small operators: timestep features, embedding with overrides, maps, a map added to
+ * another (bit for bit), planes in and out, bytes out with the count of broken values, and every
+ * resampling mode against the CPU's oracle.
  */
+#include "kernels/cuda/rt.h"
 #include "kernels/ops.h"
 #include "tests/cuda/hostcuda.h"
 
@@ -157,6 +159,162 @@ static void map_case(enum ldk_dtype dtype, size_t count, enum ldk_activation act
         compare("y", c.y, want, count, dtype, 1e-6);
     free(x);
     free(want);
+    hc_free_all();
+}
+
+/* ---- A map times a number on another ------------------------------------------------------------ */
+
+enum add_place { ADD_APART, ADD_OVER_X, ADD_OVER_Z };
+
+struct add_case {
+    enum ldk_dtype dtype;
+    int32_t batch;
+    size_t count;   /* elements an image */
+    size_t offset;  /* of every operand from where vectors may begin, in elements */
+    uint32_t first; /* the first image's factor */
+    enum add_place place;
+    bool wide; /* eight elements a thread */
+};
+
+enum { ADD_FACTORS = 4, ADD_BATCH_MAX = 3 };
+
+struct add_call {
+    const struct add_case *c;
+    size_t bytes;
+    uint16_t *x, *z, *want; /* bits */
+    float scale[ADD_BATCH_MAX];
+    uint16_t *device_x, *device_z, *device_y;
+    const float *device_scale;
+};
+
+static uint16_t bits_of(float value, enum ldk_dtype dtype)
+{
+    return dtype == LDK_F16 ? ld_f16_from_f32(value) : ld_bf16_from_f32(value);
+}
+
+static float value_of(uint16_t bits, enum ldk_dtype dtype)
+{
+    return dtype == LDK_F16 ? ld_f16_to_f32(bits) : ld_bf16_to_f32(bits);
+}
+
+/* Every other sum is nearly nothing: only a product that is rounded by itself gives its bits. */
+static void fill_image(const struct add_call *a, size_t at, float factor)
+{
+    const enum ldk_dtype dtype = a->c->dtype;
+    uint16_t *x = a->x + at;
+    uint16_t *z = a->z + at;
+    for (size_t i = 1; i < a->c->count; i += 2)
+        x[i] = bits_of(-(factor * value_of(z[i], dtype)), dtype);
+    x[0] = bits_of(-0.0f, dtype);
+    z[0] = bits_of(factor == 0.0f ? NAN : -0.0f, dtype);
+    if (factor == 0.0f) {
+        x[1] = dtype == LDK_F16 ? 0x7D01 : 0x7F81; /* a NaN that arithmetic would not give back */
+        z[2] = bits_of(INFINITY, dtype);
+    } else {
+        x[2] = bits_of(60000.0f, dtype);
+        z[2] = bits_of(60000.0f, dtype); /* more than float16 holds, or nearly */
+    }
+    for (size_t i = 0; i < a->c->count; i++) {
+        const float product = factor * value_of(z[i], dtype);
+        a->want[at + i] = factor == 0.0f ? x[i] : bits_of(value_of(x[i], dtype) + product, dtype);
+    }
+}
+
+static int run_add(void *context)
+{
+    const struct add_call *a = context;
+    int code = ldk_rt_upload(a->device_x, a->x, a->bytes, NULL);
+    if (code == LDK_OK)
+        code = ldk_rt_upload(a->device_z, a->z, a->bytes, NULL);
+    return code != LDK_OK ? code
+                          : ldk_add_scaled(a->device_x, a->device_z, a->device_scale, a->c->batch,
+                                           (int64_t)a->c->count, a->device_y, a->c->dtype, NULL);
+}
+
+static uint16_t *add_operand(const struct add_call *a)
+{
+    return (uint16_t *)hc_device(a->bytes + a->c->offset * sizeof(uint16_t)) + a->c->offset;
+}
+
+static void check_add(struct add_call *a, size_t elements)
+{
+    uint16_t *got = memory(a->bytes + a->c->offset * sizeof *got);
+    struct ldk_host_counters n;
+    if (hc_run(run_add, a, a->device_y, a->bytes)) {
+        hc_download(got, a->device_y - a->c->offset, a->bytes + a->c->offset * sizeof *got);
+        for (size_t i = 0; i < a->c->offset && a->c->place == ADD_APART; i++)
+            hc_expect(got[i] == 0xFFFF, "written before the output");
+        hc_equal_bits("y", got + a->c->offset, a->want, elements * sizeof *got);
+        const size_t items = a->c->count / (a->c->wide ? 8 : 1);
+        if (hc_counters(&n))
+            hc_expect(n.launches == 1 && n.barriers == 0 && n.cp_async == 0 && n.shuffles == 0 &&
+                          n.blocks == (items + 255) / 256 * (size_t)a->c->batch,
+                      "%llu launches of %llu blocks", (unsigned long long)n.launches,
+                      (unsigned long long)n.blocks);
+    }
+    free(got);
+}
+
+static void add_case(const struct add_case *c)
+{
+    static const float factors[ADD_FACTORS] = {0.7f, 0.0f, -1.3f, -0.0f};
+    struct add_call a = {.c = c};
+    hc_case("%d maps of %zu added, %s, at %zu, place %d", (int)c->batch, c->count,
+            c->dtype == LDK_F16 ? "fp16" : "bf16", c->offset, (int)c->place);
+    const size_t elements = (size_t)c->batch * c->count;
+    a.bytes = elements * sizeof *a.x;
+    float *values = memory(elements * sizeof *values);
+    a.x = memory(a.bytes);
+    a.z = memory(a.bytes);
+    a.want = memory(a.bytes);
+    hc_normal(values, elements, 2.0f, 12);
+    for (size_t i = 0; i < elements; i++)
+        a.x[i] = bits_of(values[i], c->dtype);
+    hc_normal(values, elements, 1.0f, 13);
+    for (size_t i = 0; i < elements; i++)
+        a.z[i] = bits_of(values[i], c->dtype);
+    for (uint32_t b = 0; b < (uint32_t)c->batch; b++) {
+        a.scale[b] = factors[(c->first + b) % ADD_FACTORS];
+        fill_image(&a, b * c->count, a.scale[b]);
+    }
+    a.device_scale = hc_upload(a.scale, (size_t)c->batch * sizeof *a.scale);
+    a.device_x = add_operand(&a);
+    a.device_z = add_operand(&a);
+    a.device_y = c->place == ADD_OVER_X   ? a.device_x
+                 : c->place == ADD_OVER_Z ? a.device_z
+                                          : add_operand(&a);
+    check_add(&a, elements);
+    free(values);
+    free(a.x);
+    free(a.z);
+    free(a.want);
+    hc_free_all();
+}
+
+static void add_cases(void)
+{
+    static const struct add_case cases[] = {
+        {LDK_F16, 1, 2400, 0, 0, ADD_APART, true},  {LDK_F16, 1, 2400, 0, 1, ADD_APART, true},
+        {LDK_F16, 3, 777, 0, 0, ADD_APART, false},  {LDK_BF16, 2, 4104, 0, 2, ADD_APART, true},
+        {LDK_BF16, 3, 13, 0, 1, ADD_APART, false},  {LDK_F16, 2, 264, 1, 2, ADD_APART, false},
+        {LDK_BF16, 2, 2048, 8, 0, ADD_APART, true}, {LDK_BF16, 1, 512, 4, 2, ADD_APART, false},
+        {LDK_F16, 3, 2056, 0, 0, ADD_OVER_X, true}, {LDK_BF16, 3, 77, 0, 2, ADD_OVER_X, false},
+        {LDK_BF16, 3, 264, 0, 0, ADD_OVER_Z, true}, {LDK_F16, 2, 301, 3, 2, ADD_OVER_Z, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        add_case(&cases[i]);
+    hc_case("a map added: refusals");
+    const float one = 1.0f;
+    void *x = hc_device(64);
+    const float *s = hc_upload(&one, sizeof one);
+    hc_expect(ldk_add_scaled(NULL, x, s, 1, 8, x, LDK_F16, NULL) == LDK_E_INVALID, "no x");
+    hc_expect(ldk_add_scaled(x, NULL, s, 1, 8, x, LDK_F16, NULL) == LDK_E_INVALID, "no z");
+    hc_expect(ldk_add_scaled(x, x, NULL, 1, 8, x, LDK_F16, NULL) == LDK_E_INVALID, "no scale");
+    hc_expect(ldk_add_scaled(x, x, s, 1, 8, NULL, LDK_F16, NULL) == LDK_E_INVALID, "no y");
+    hc_expect(ldk_add_scaled(x, x, s, 0, 8, x, LDK_F16, NULL) == LDK_E_INVALID, "no image");
+    hc_expect(ldk_add_scaled(x, x, s, 65536, 8, x, LDK_F16, NULL) == LDK_E_INVALID, "65536 images");
+    hc_expect(ldk_add_scaled(x, x, s, 1, 0, x, LDK_F16, NULL) == LDK_E_INVALID, "no element");
+    hc_expect(ldk_add_scaled(x, x, s, 1, 8, x, LDK_F32, NULL) == LDK_E_INVALID, "float32");
     hc_free_all();
 }
 
@@ -366,6 +524,7 @@ int main(void)
     map_case(LDK_BF16, 13, LDK_ACT_NONE);
     map_case(LDK_F16, 88, LDK_ACT_RELU);
     map_case(LDK_BF16, 21, LDK_ACT_RELU);
+    add_cases();
     planes_case(LDK_F16, 4, true);
     planes_case(LDK_BF16, 4, false);
     planes_case(LDK_F16, 3, true);

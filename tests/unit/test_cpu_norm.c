@@ -415,6 +415,105 @@ static void embedding_adds_positions_and_takes_overrides(void **state)
     free_weight(&place);
 }
 
+/* One product and one sum, each rounded. */
+static float ref_add_scaled(float x, float scale, float z)
+{
+    volatile float product = scale * z;
+    return x + product;
+}
+
+enum { ADD_BATCH = 3 };
+
+/* Every other x takes its product away again: what a fused product and sum leaves is not 0. */
+static void fill_add_scaled(float *x, float *z, float *expected, const float *scale, size_t count)
+{
+    const uint32_t signalling = 0x7F800001;
+    for (size_t i = 0; i < ADD_BATCH * count; i++) {
+        const float factor = scale[i / count];
+        if (i % 2 == 1)
+            x[i] = -ref_add_scaled(0.0f, factor, z[i]);
+        if (factor == 0.0f && i % count == 0) {
+            x[i] = -0.0f;
+            z[i] = i % 2 == 0 ? NAN : INFINITY;
+        }
+        if (factor == 0.0f && i % count == 1)
+            memcpy(x + i, &signalling, sizeof signalling); /* its bits come back, too */
+        memcpy(expected + i, x + i, sizeof *x);
+        if (factor != 0.0f)
+            expected[i] = ref_add_scaled(x[i], factor, z[i]);
+    }
+}
+
+/* y beside its operands, in place of x and in place of z. */
+static void add_scaled_on(struct ld_backend *backend, const float *scale, size_t count)
+{
+    enum { APART, OVER_X, OVER_Z, PLACES };
+    const size_t n = ADD_BATCH * count;
+    for (int place = APART; place < PLACES; place++) {
+        struct rng rng = {27};
+        struct ld_error err = {0};
+        float *x = random_buffer(n, 1.0f, &rng);
+        float *z = random_buffer(n, 3.0f, &rng);
+        float *apart = guarded_alloc(n);
+        float *expected = guarded_alloc(n);
+        fill_add_scaled(x, z, expected, scale, count);
+        float *y = place == OVER_X ? x : place == OVER_Z ? z : apart;
+        const struct ld_add_scaled op = {
+            .x = x, .z = z, .scale = scale, .batch = ADD_BATCH, .count = (int64_t)count, .y = y};
+        assert_int_equal(backend->ops->add_scaled(backend, &op, &err), LD_OK);
+        assert_memory_equal(y, expected, n * sizeof *y);
+        assert_true(guards_intact(x, n) && guards_intact(z, n) && guards_intact(apart, n));
+        guarded_free(x);
+        guarded_free(z);
+        guarded_free(apart);
+        guarded_free(expected);
+    }
+}
+
+static void a_map_is_added_with_equal_bits_at_every_level(void **state)
+{
+    (void)state;
+    static const size_t counts[] = {1, 2, 77, 1 << 14, 40001};
+    static const float scales[][ADD_BATCH] = {{0.7f, 0.0f, -1.3f}, {-0.0f, 1.0f, 0.0f}};
+    for (size_t l = 0; l < LEVELS; l++)
+        for (uint32_t threads = 1; threads <= 3; threads += 2) {
+            struct ld_backend *backend = open_level(all_levels[l], threads);
+            for (size_t i = 0; backend != NULL && i < sizeof counts / sizeof counts[0]; i++) {
+                add_scaled_on(backend, scales[0], counts[i]);
+                add_scaled_on(backend, scales[1], counts[i]);
+            }
+            if (backend != NULL)
+                backend->ops->destroy(backend);
+        }
+}
+
+static void a_map_is_not_added_without_operands_or_beyond_bounds(void **state)
+{
+    (void)state;
+    float x[2] = {1.0f, 2.0f};
+    const float scale[2] = {1.0f, 1.0f};
+    const struct ld_add_scaled good = {
+        .x = x, .z = x, .scale = scale, .batch = 2, .count = 1, .y = x};
+    struct ld_backend *backend = open_level(LD_CPU_AUTO, 1);
+    struct ld_add_scaled bad[7];
+    for (size_t i = 0; i < 7; i++)
+        bad[i] = good;
+    bad[0].x = NULL;
+    bad[1].z = NULL;
+    bad[2].scale = NULL;
+    bad[3].y = NULL;
+    bad[4].batch = 0;
+    bad[5].count = 0;
+    bad[6].count = (INT64_C(1) << 37) + 1;
+    for (size_t i = 0; i < 7; i++) {
+        struct ld_error err = {0};
+        assert_int_equal(backend->ops->add_scaled(backend, &bad[i], &err), LD_E_SHAPE);
+        assert_non_null(strstr(err.detail, i < 4 ? "two inputs" : "out of range"));
+    }
+    assert_true(x[0] == 1.0f && x[1] == 2.0f);
+    backend->ops->destroy(backend);
+}
+
 static void planes_turn_into_activations_and_back(void **state)
 {
     (void)state;
@@ -458,6 +557,8 @@ int main(void)
         cmocka_unit_test(not_a_number_and_infinity_reach_the_output),
         cmocka_unit_test(timestep_features_are_cosines_then_sines),
         cmocka_unit_test(embedding_adds_positions_and_takes_overrides),
+        cmocka_unit_test(a_map_is_added_with_equal_bits_at_every_level),
+        cmocka_unit_test(a_map_is_not_added_without_operands_or_beyond_bounds),
         cmocka_unit_test(planes_turn_into_activations_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -209,6 +209,103 @@ static void a_replay_takes_its_own_inputs(void **state)
     network_fixture_close(&on);
 }
 
+enum { ADD_BATCH = 3, ADD_COUNT = 5, ADD_ALL = ADD_BATCH * ADD_COUNT };
+
+/* x, z and their sum on the device; what the host says of them is gone before anybody waits. */
+static void run_add_scaled(struct ld_backend *backend, const struct ld_run_id *id,
+                           void *const maps[3], const float *const planes[2],
+                           const float scale[ADD_BATCH], float out[ADD_ALL])
+{
+    struct ld_error err = {0};
+    bool again = true;
+    float passing[ADD_BATCH];
+    memcpy(passing, scale, sizeof passing);
+    assert_int_equal(backend->ops->run_begin(backend, id, &err), LD_OK);
+    for (int i = 0; i < 2; i++) {
+        const struct ld_planes_in in = {.planes = planes[i],
+                                        .batch = ADD_BATCH,
+                                        .channels = 1,
+                                        .height = 1,
+                                        .width = ADD_COUNT,
+                                        .y = maps[i]};
+        assert_int_equal(backend->ops->planes_in(backend, &in, &err), LD_OK);
+    }
+    const struct ld_add_scaled add = {.x = maps[0],
+                                      .z = maps[1],
+                                      .scale = passing,
+                                      .batch = ADD_BATCH,
+                                      .count = ADD_COUNT,
+                                      .y = maps[2]};
+    assert_int_equal(backend->ops->add_scaled(backend, &add, &err), LD_OK);
+    memset(passing, 0x55, sizeof passing);
+    const struct ld_planes_out back = {.x = maps[2],
+                                       .batch = ADD_BATCH,
+                                       .channels = 1,
+                                       .height = 1,
+                                       .width = ADD_COUNT,
+                                       .planes = out};
+    assert_int_equal(backend->ops->planes_out(backend, &back, &err), LD_OK);
+    assert_int_equal(backend->ops->run_end(backend, true, &again, &err), LD_OK);
+    assert_false(again);
+    assert_int_equal(backend->ops->synchronize(backend, &err), LD_OK);
+}
+
+static float f16_of(float value)
+{
+    return ld_f16_to_f32(ld_f16_from_f32(value));
+}
+
+static void expect_sums(const float *x, const float *z, const float *scale, const float *y)
+{
+    for (size_t i = 0; i < ADD_ALL; i++) {
+        const float factor = scale[i / ADD_COUNT];
+        const float product = factor * f16_of(z[i]);
+        const float want = factor == 0 ? f16_of(x[i]) : f16_of(f16_of(x[i]) + product);
+        assert_memory_equal(&y[i], &want, sizeof want);
+    }
+}
+
+static void a_replay_adds_with_its_own_scales(void **state)
+{
+    (void)state;
+    enum { RUNS = 6 };
+    static const float scale[RUNS][ADD_BATCH] = {{1, 0.5F, -2},    {0.3F, 0, 1},  {0, 0, 0},
+                                                 {0, 0.25F, 1.5F}, {1, 0, -0.7F}, {0.1F, 0.2F, 0}};
+    const struct ld_cuda_options options = {.dtype = LD_DTYPE_F16, .threads = 1};
+    const struct ld_run_id id = {.plan = 7, .recordable = true, .operators = 4};
+    struct ld_error err = {0};
+    struct ld_cuda_stats stats;
+    struct ld_backend *backend = NULL;
+    void *maps[3];
+    float x[ADD_ALL];
+    float z[ADD_ALL];
+    float y[ADD_ALL];
+    assert_int_equal(ld_cuda_backend_create(&backend, &options, &err), LD_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(backend->ops->memory_alloc(backend, ADD_ALL * 2, &maps[i], &err), LD_OK);
+    network_fill(x, ADD_ALL, 30);
+    network_fill(z, ADD_ALL, 31);
+    x[ADD_COUNT] = -0.0F;
+    for (int run = 0; run < RUNS; run++) {
+        for (size_t i = 0; i < ADD_BATCH; i++)
+            z[i * ADD_COUNT] = scale[run][i] == 0 ? NAN : 0.0F;
+        memset(y, 0x55, sizeof y);
+        run_add_scaled(backend, &id, maps, (const float *const[2]){x, z}, scale[run], y);
+        expect_sums(x, z, scale[run], y);
+    }
+    /* The first one finds the stage's size, the third is recorded. */
+    ld_cuda_stats(backend, &stats);
+    assert_int_equal(stats.walks, 2);
+    assert_int_equal(stats.recordings, 1);
+    assert_int_equal(stats.replays, RUNS - 3);
+    const struct ld_add_scaled bare = {
+        .x = maps[0], .z = maps[1], .batch = 1, .count = 1, .y = maps[2]};
+    assert_int_equal(backend->ops->add_scaled(backend, &bare, &err), LD_E_SHAPE);
+    for (int i = 0; i < 3; i++)
+        backend->ops->memory_free(backend, maps[i], ADD_ALL * 2);
+    backend->ops->destroy(backend);
+}
+
 static void no_run_allocates_once_a_plan_has_been_walked(void **state)
 {
     (void)state;
@@ -602,6 +699,7 @@ int main(void)
         TEST(the_caller_works_once_a_run_while_the_device_computes),
         TEST(keys_and_values_are_computed_once_a_prompt),
         TEST(a_replay_takes_its_own_inputs),
+        TEST(a_replay_adds_with_its_own_scales),
         TEST(no_run_allocates_once_a_plan_has_been_walked),
         TEST(a_cancelled_recording_leaves_everything_usable),
         TEST(a_failed_recording_is_made_good_by_a_walk),
