@@ -126,6 +126,11 @@ struct ld_embedding_view {
     uint32_t vectors, width;
 };
 
+struct ld_controlnet_view {
+    const char *name, *sha256;
+    uint64_t bytes;
+};
+
 struct ld_size_view {
     int32_t width, height;
     const char *note;

@@ -17,8 +17,9 @@ struct ld_api_names {
     const char *(*model)(void *ctx, const char *name);
     const char *(*adapter)(void *ctx, const char *name);
     const char *(*vae)(void *ctx, const char *name);
-    /* Why the "model", "adapter" or "VAE" of this name, which is none of those known, cannot be
-     * used though its file is there: a sentence, or NULL; may be NULL. */
+    const char *(*controlnet)(void *ctx, const char *name);
+    /* Why the "model", "adapter", "VAE" or "ControlNet" of this name, which is none of those known,
+     * cannot be used though its file is there: a sentence, or NULL; may be NULL. */
     const char *(*unusable)(void *ctx, const char *kind, const char *name);
     /* For "did you mean": the index-th known name or NULL after the last; may be NULL. */
     const char *(*sampler_at)(void *ctx, uint32_t index);
@@ -26,6 +27,7 @@ struct ld_api_names {
     const char *(*model_at)(void *ctx, uint32_t index);
     const char *(*adapter_at)(void *ctx, uint32_t index);
     const char *(*vae_at)(void *ctx, uint32_t index);
+    const char *(*controlnet_at)(void *ctx, uint32_t index);
 };
 
 #endif

@@ -351,6 +351,19 @@ void ld_respond_embeddings(const struct ld_embedding_view *items, uint32_t count
     ld_buffer_text(out, "]}");
 }
 
+void ld_respond_controlnets(const struct ld_controlnet_view *items, uint32_t count,
+                            struct ld_buffer *out)
+{
+    ld_buffer_text(out, "{\"controlnets\":[");
+    for (uint32_t i = 0; i < count; i++) {
+        begin_item(out, i, "name", items[i].name);
+        put_text(out, "sha256", items[i].sha256);
+        put_integer(out, "bytes", (int64_t)items[i].bytes);
+        ld_buffer_byte(out, '}');
+    }
+    ld_buffer_text(out, "]}");
+}
+
 void ld_respond_resolutions(const struct ld_size_view *items, uint32_t count, struct ld_buffer *out)
 {
     ld_buffer_text(out, "{\"resolutions\":[");

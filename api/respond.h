@@ -31,6 +31,8 @@ void ld_respond_adapters(const struct ld_adapter_view *items, uint32_t count,
                          struct ld_buffer *out);
 void ld_respond_embeddings(const struct ld_embedding_view *items, uint32_t count,
                            struct ld_buffer *out);
+void ld_respond_controlnets(const struct ld_controlnet_view *items, uint32_t count,
+                            struct ld_buffer *out);
 void ld_respond_resolutions(const struct ld_size_view *items, uint32_t count,
                             struct ld_buffer *out);
 

@@ -135,6 +135,22 @@ static void check_adapters(const struct check *check, const char *list,
     }
 }
 
+static void check_controlnets(const struct check *check)
+{
+    const struct ld_api_names *names = check->names;
+    struct ld_request *request = check->request;
+    for (uint32_t i = 0; names->controlnet && i < request->control_count; i++) {
+        const char **name = &request->controls[i].model;
+        char pointer[32];
+        (void)ld_fmt(pointer, sizeof pointer, "/control/%u/model", i);
+        const char *known = (*name)[0] ? names->controlnet(names->ctx, *name) : *name;
+        if (known)
+            *name = known;
+        else
+            refuse_name(check, pointer, "ControlNet", *name, names->controlnet_at);
+    }
+}
+
 static void check_model(const struct check *check, const char **name, const char *pointer)
 {
     const struct ld_api_names *names = check->names;
@@ -167,6 +183,7 @@ static void check_names(const struct check *check)
     }
     check_adapters(check, "/loras", request->loras, request->lora_count);
     check_adapters(check, "/hires/loras", request->hires.loras, request->hires.lora_count);
+    check_controlnets(check);
 }
 
 /* ---- Limits ---------------------------------------------------------------------------------- */

@@ -40,14 +40,14 @@ bool ld_folders_base(const char *model_dir, const char *model, char out[LD_FOLDE
 }
 
 void ld_folders_beside(const char *model_dir, const char *model, struct ld_arena *arena,
-                       const char **adapters, const char **embeddings, const char **vaes,
-                       const char **wildcards)
+                       const struct ld_folders *folders)
 {
     char base[LD_FOLDERS_PATH_SIZE];
     if (!ld_folders_base(model_dir, model, base))
         return;
-    find(adapters, base, "adapters", arena);
-    find(embeddings, base, "embeddings", arena);
-    find(vaes, base, "vae", arena);
-    find(wildcards, base, "wildcards", arena);
+    find(folders->adapters, base, "adapters", arena);
+    find(folders->embeddings, base, "embeddings", arena);
+    find(folders->vaes, base, "vae", arena);
+    find(folders->controlnets, base, "controlnets", arena);
+    find(folders->wildcards, base, "wildcards", arena);
 }

@@ -25,7 +25,8 @@ static bool may_change(const struct ld_setting *row)
  */
 static bool follows_disk(const struct ld_setting *row, uint8_t fresh, uint8_t running)
 {
-    static const char *const keys[] = {"adapter_dir", "embedding_dir", "vae_dir", "wildcard_dir"};
+    static const char *const keys[] = {"adapter_dir", "embedding_dir", "vae_dir", "controlnet_dir",
+                                       "wildcard_dir"};
     if (fresh != LD_ORIGIN_DEFAULT || running != LD_ORIGIN_DEFAULT ||
         strcmp(row->section, "models") != 0)
         return false;

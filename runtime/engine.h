@@ -26,6 +26,7 @@ struct ld_engine_config {
     const char *embedding_dir; /* textual inversion */
     const char *wildcard_dir;
     const char *vae_dir;
+    const char *controlnet_dir;  /* NULL or "": none */
     const char *preview_decoder; /* a TAESD file; NULL or "": none */
     const char *tipo_model;      /* a .gguf file; NULL or "": no prompt is extended */
     const char *tag_dir;         /* whose *.tags.csv tell it who is a character; NULL or "": none */
@@ -113,10 +114,10 @@ void ld_engine_destroy(struct ld_engine *engine);
 const char *ld_engine_note(const struct ld_engine *engine);
 
 /* JSON object {"backend", "device", "memory", "models": [...], "adapters": [...], "embeddings":
- * [...], "vaes": [...], "wildcards": [...], "unusable": [{"kind", "name", "reason"}]}: what this
- * worker has, and what lies there but is damaged or of another kind; owned by the engine. "memory"
- * tells what pictures take of a device with a bound (ld_library_write_memory), and is absent
- * without one. */
+ * [...], "vaes": [...], "controlnets": [...], "wildcards": [...], "unusable": [{"kind", "name",
+ * "reason"}]}: what this worker has, and what lies there but is damaged or of another kind; owned
+ * by the engine. "memory" tells what pictures take of a device with a bound
+ * (ld_library_write_memory), and is absent without one. */
 const char *ld_engine_inventory(const struct ld_engine *engine);
 
 /* Take a job; `handle` names it for cancel. The callbacks run in later ticks. */
@@ -142,7 +143,7 @@ enum ld_code ld_engine_find(struct ld_engine *engine, const char *name,
  * Scan the folders again: added files can be used from the next job on, removed ones no more, and
  * where another file has taken a name the next job gets it, while jobs that run keep theirs.
  * Appends {"models": {"added", "removed", "changed", "unusable"}, "adapters": ..., "embeddings":
- * ..., "vaes": ..., "wildcards": ...} to `out`.
+ * ..., "vaes": ..., "controlnets": ..., "wildcards": ...} to `out`.
  * Errors   as ld_registry_rescan; everything is as it was then.
  */
 enum ld_code ld_engine_rescan(struct ld_engine *engine, struct ld_buffer *out,

@@ -31,6 +31,7 @@ static void copy_config(struct ld_library *library, const struct ld_engine_confi
     library->config.embedding_dir = keep(library, config->embedding_dir);
     library->config.wildcard_dir = keep(library, config->wildcard_dir);
     library->config.vae_dir = keep(library, config->vae_dir);
+    library->config.controlnet_dir = keep(library, config->controlnet_dir);
     library->config.preview_decoder = keep(library, config->preview_decoder);
     library->config.default_model = keep(library, config->default_model);
     library->config.model_path = keep(library, config->model_path);
@@ -94,9 +95,15 @@ enum ld_code ld_library_choose_default(struct ld_library *library, struct ld_err
 struct ld_registry_folders ld_library_folders(struct ld_library *library)
 {
     return (struct ld_registry_folders){
-        .folder = {library->config.model_dir, library->config.adapter_dir,
-                   library->config.embedding_dir, library->config.vae_dir,
-                   library->config.wildcard_dir},
+        .folder =
+            {
+                [LD_REGISTRY_MODEL] = library->config.model_dir,
+                [LD_REGISTRY_ADAPTER] = library->config.adapter_dir,
+                [LD_REGISTRY_EMBEDDING] = library->config.embedding_dir,
+                [LD_REGISTRY_VAE] = library->config.vae_dir,
+                [LD_REGISTRY_CONTROLNET] = library->config.controlnet_dir,
+                [LD_REGISTRY_WILDCARD] = library->config.wildcard_dir,
+            },
         .cache_path = library->config.digests_path,
     };
 }

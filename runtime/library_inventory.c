@@ -10,11 +10,11 @@ enum {
 };
 
 const char *const ld_library_kind_keys[LD_REGISTRY_KIND_COUNT] = {
-    "models", "adapters", "embeddings", "vaes", "wildcards"};
+    "models", "adapters", "embeddings", "vaes", "controlnets", "wildcards"};
 
 /* One of them. */
-static const char *const kind_names[LD_REGISTRY_KIND_COUNT] = {"model", "adapter", "embedding",
-                                                               "vae", "wildcard"};
+static const char *const kind_names[LD_REGISTRY_KIND_COUNT] = {"model", "adapter",    "embedding",
+                                                               "vae",   "controlnet", "wildcard"};
 
 static const struct ld_resident_entry *resident_named(const struct ld_library *library,
                                                       const char *name)

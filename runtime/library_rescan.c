@@ -27,9 +27,16 @@ static void look_beside(struct ld_library *library)
     forget_vanished(base, "adapters", &config->adapter_dir);
     forget_vanished(base, "embeddings", &config->embedding_dir);
     forget_vanished(base, "vae", &config->vae_dir);
+    forget_vanished(base, "controlnets", &config->controlnet_dir);
     forget_vanished(base, "wildcards", &config->wildcard_dir);
-    ld_folders_beside(config->model_dir, config->model_path, &library->arena, &config->adapter_dir,
-                      &config->embedding_dir, &config->vae_dir, &config->wildcard_dir);
+    const struct ld_folders folders = {
+        .adapters = &config->adapter_dir,
+        .embeddings = &config->embedding_dir,
+        .vaes = &config->vae_dir,
+        .controlnets = &config->controlnet_dir,
+        .wildcards = &config->wildcard_dir,
+    };
+    ld_folders_beside(config->model_dir, config->model_path, &library->arena, &folders);
 }
 
 /* ---- What is loaded -------------------------------------------------------------------------- */

@@ -266,6 +266,7 @@ static void look_at_models(struct doctor *doctor)
                    {"models.adapter_dir", settings->adapter_dir},
                    {"models.embedding_dir", settings->embedding_dir},
                    {"models.vae_dir", settings->vae_dir},
+                   {"models.controlnet_dir", settings->controlnet_dir},
                    {"models.wildcard_dir", settings->wildcard_dir},
                    {"models.manifest_dir", settings->manifest_dir}};
     struct stat info;

@@ -36,6 +36,7 @@ static const struct own_flag own_flags[] = {
     {"embedding-dir", OWN_TEXT, AT(engine.embedding_dir), "DIR", "folder of textual inversions"},
     {"wildcard-dir", OWN_TEXT, AT(engine.wildcard_dir), "DIR", "folder of wildcard lists"},
     {"vae-dir", OWN_TEXT, AT(engine.vae_dir), "DIR", "folder of VAEs"},
+    {"controlnet-dir", OWN_TEXT, AT(engine.controlnet_dir), "DIR", "folder of ControlNets"},
     {"tipo-model", OWN_TEXT, AT(engine.tipo_model), "FILE",
      "TIPO language model (.gguf), for --tipo"},
     {"backend", OWN_TEXT, AT(engine.backend), "auto|cpu|cuda", "what computes"},
@@ -145,6 +146,7 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
                                              .embedding_dir = "",
                                              .wildcard_dir = "",
                                              .vae_dir = "",
+                                             .controlnet_dir = "",
                                              .default_model = "",
                                              .model_path = "",
                                              .vocab_path = "",
@@ -197,8 +199,14 @@ enum ld_code ld_generate_args_parse(struct ld_generate_args *args, struct ld_are
         ld_cmd_take_format(&args->request, arena, args->output, err) != LD_OK)
         return err->code;
     struct ld_engine_config *engine = &args->engine;
-    ld_folders_beside(engine->model_dir, engine->model_path, arena, &engine->adapter_dir,
-                      &engine->embedding_dir, &engine->vae_dir, &engine->wildcard_dir);
+    const struct ld_folders folders = {
+        .adapters = &engine->adapter_dir,
+        .embeddings = &engine->embedding_dir,
+        .vaes = &engine->vae_dir,
+        .controlnets = &engine->controlnet_dir,
+        .wildcards = &engine->wildcard_dir,
+    };
+    ld_folders_beside(engine->model_dir, engine->model_path, arena, &folders);
     return place_digests(args, arena, err);
 }
 

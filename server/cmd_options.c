@@ -125,10 +125,15 @@ enum ld_code ld_cmd_options_read(struct ld_cmd_options *options, int argc, char 
     if (code == LD_OK)
         code = ld_settings_load_environment(&options->settings, err);
     struct ld_settings *settings = &options->settings;
+    const struct ld_folders folders = {
+        .adapters = &settings->adapter_dir,
+        .embeddings = &settings->embedding_dir,
+        .vaes = &settings->vae_dir,
+        .controlnets = &settings->controlnet_dir,
+        .wildcards = &settings->wildcard_dir,
+    };
     if (code == LD_OK)
-        ld_folders_beside(settings->model_dir, settings->model, &options->arena,
-                          &settings->adapter_dir, &settings->embedding_dir, &settings->vae_dir,
-                          &settings->wildcard_dir);
+        ld_folders_beside(settings->model_dir, settings->model, &options->arena, &folders);
     return code;
 }
 

@@ -70,6 +70,15 @@ enum ld_handled ld_handle_embeddings(struct ld_exchange *ex)
     return reply_files(ex);
 }
 
+enum ld_handled ld_handle_controlnets(struct ld_exchange *ex)
+{
+    const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
+    ld_respond_controlnets(inventory ? inventory->controlnets : NULL,
+                           inventory ? inventory->controlnet_count : 0, &ex->reply.body);
+    ld_inventory_release(ex->front->inventory, inventory);
+    return reply_files(ex);
+}
+
 /* Names alone: what stands in a list is seen in the expanded prompt. */
 enum ld_handled ld_handle_wildcards(struct ld_exchange *ex)
 {

@@ -39,6 +39,7 @@ enum ld_handled ld_handle_samplers(struct ld_exchange *ex);
 enum ld_handled ld_handle_schedulers(struct ld_exchange *ex);
 enum ld_handled ld_handle_resolutions(struct ld_exchange *ex);
 
+enum ld_handled ld_handle_controlnets(struct ld_exchange *ex);
 enum ld_handled ld_handle_wildcards(struct ld_exchange *ex);
 
 /* handle_models.c */

@@ -191,6 +191,22 @@ static void read_embeddings(struct reader *reader, struct ld_inventory *out)
     }
 }
 
+static void read_controlnets(struct reader *reader, struct ld_inventory *out)
+{
+    void *items;
+    const struct ld_json_node *node = list_member(reader, "controlnets", sizeof *out->controlnets,
+                                                  &items, &out->controlnet_count);
+    out->controlnets = items;
+    for (; node && !reader->failed; node = ld_json_after(reader->tree, node)) {
+        if (node->kind != LD_JSON_OBJECT_BEGIN)
+            continue;
+        struct ld_controlnet_view *controlnet = &out->controlnets[out->controlnet_count++];
+        controlnet->name = text_member(reader, node, "name");
+        controlnet->sha256 = text_member(reader, node, "sha256");
+        controlnet->bytes = (uint64_t)integer_member(reader, node, "bytes");
+    }
+}
+
 static void read_names(struct reader *reader, const char *key, const char ***names, uint32_t *count)
 {
     void *items;
@@ -231,6 +247,7 @@ static enum ld_code parse(struct held *held, struct ld_error *err)
     read_models(&reader, &held->shown);
     read_adapters(&reader, &held->shown);
     read_embeddings(&reader, &held->shown);
+    read_controlnets(&reader, &held->shown);
     read_names(&reader, "vaes", &held->shown.vaes, &held->shown.vae_count);
     read_names(&reader, "wildcards", &held->shown.wildcards, &held->shown.wildcard_count);
     read_unusable(&reader, &held->shown);
@@ -344,6 +361,16 @@ static const char *vae_name(void *ctx, const char *name)
     return NULL;
 }
 
+static const char *controlnet_name(void *ctx, const char *name)
+{
+    const struct ld_inventory *inventory = ctx;
+    for (uint32_t i = 0; i < inventory->controlnet_count; i++) {
+        if (strcmp(inventory->controlnets[i].name, name) == 0)
+            return inventory->controlnets[i].name;
+    }
+    return NULL;
+}
+
 static const char *why_unusable(void *ctx, const char *kind, const char *name)
 {
     return ld_inventory_unusable(ctx, kind, name);
@@ -367,6 +394,12 @@ static const char *vae_at(void *ctx, uint32_t index)
     return index < inventory->vae_count ? inventory->vaes[index] : NULL;
 }
 
+static const char *controlnet_at(void *ctx, uint32_t index)
+{
+    const struct ld_inventory *inventory = ctx;
+    return index < inventory->controlnet_count ? inventory->controlnets[index].name : NULL;
+}
+
 void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_names *names)
 {
     if (!inventory)
@@ -376,10 +409,12 @@ void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_name
     names->model = model_name;
     names->adapter = adapter_name;
     names->vae = vae_name;
+    names->controlnet = controlnet_name;
     names->unusable = why_unusable;
     names->model_at = model_at;
     names->adapter_at = adapter_at;
     names->vae_at = vae_at;
+    names->controlnet_at = controlnet_at;
 }
 
 static bool adapter_known(void *ctx, uint32_t index, struct ld_known_adapter *out)
@@ -415,7 +450,8 @@ const char *ld_inventory_unusable(const struct ld_inventory *inventory, const ch
 {
     for (uint32_t i = 0; inventory && i < inventory->unusable_count; i++) {
         const struct ld_unusable_view *view = &inventory->unusable[i];
-        if (strcasecmp(view->kind, kind) == 0 && strcmp(view->name, name) == 0) /* "VAE" */
+        if (strcasecmp(view->kind, kind) == 0 &&
+            strcmp(view->name, name) == 0) /* "VAE", "ControlNet" */
             return view->reason;
     }
     return NULL;

@@ -13,7 +13,7 @@
 
 /* A file that lies in its folder and cannot be used. */
 struct ld_unusable_view {
-    const char *kind; /* "model", "adapter", "embedding", "vae" or "wildcard" */
+    const char *kind; /* "model", "adapter", "embedding", "vae", "controlnet" or "wildcard" */
     const char *name, *reason;
 };
 
@@ -21,9 +21,11 @@ struct ld_inventory {
     struct ld_model_view *models;
     struct ld_adapter_view *adapters;
     struct ld_embedding_view *embeddings;
+    struct ld_controlnet_view *controlnets;
     const char **vaes, **wildcards;
     struct ld_unusable_view *unusable;
-    uint32_t model_count, adapter_count, embedding_count, vae_count, wildcard_count, unusable_count;
+    uint32_t model_count, adapter_count, embedding_count, controlnet_count;
+    uint32_t vae_count, wildcard_count, unusable_count;
 };
 
 /* The current one and those still being read. */
@@ -42,8 +44,8 @@ enum ld_code ld_inventory_set(struct ld_inventory_box *box, const char *json,
 const struct ld_inventory *ld_inventory_acquire(struct ld_inventory_box *box);
 void ld_inventory_release(struct ld_inventory_box *box, const struct ld_inventory *inventory);
 
-/* Add models, adapters and VAEs to `names`; with a NULL inventory any name passes, and the worker
- * judges. `inventory` must stay acquired while the names are used. */
+/* Add models, adapters, VAEs and ControlNets to `names`; with a NULL inventory any name passes, and
+ * the worker judges. `inventory` must stay acquired while the names are used. */
 void ld_inventory_names(const struct ld_inventory *inventory, struct ld_api_names *names);
 
 /* The adapters as recipes want them; `inventory` must stay acquired while it is used. */

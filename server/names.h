@@ -1,7 +1,7 @@
 /*
  * What api needs to know by name, from the tables that hold it: samplers and schedulers, which are
- * built in, for the front and the command line alike. Models, adapters and VAEs are added by
- * whoever knows an inventory.
+ * built in, for the front and the command line alike. Models, adapters, VAEs and ControlNets are
+ * added by whoever knows an inventory.
  */
 #ifndef LD_SERVER_NAMES_H
 #define LD_SERVER_NAMES_H

@@ -20,6 +20,7 @@ static const struct ld_route routes[] = {
     {"GET", "/v1/models", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_models},
     {"GET", "/v1/adapters", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_adapters},
     {"GET", "/v1/embeddings", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_embeddings},
+    {"GET", "/v1/controlnets", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_controlnets},
     {"GET", "/v1/samplers", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_samplers},
     {"GET", "/v1/schedulers", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_schedulers},
     {"GET", "/v1/resolutions", LD_SCOPE_READ, LD_BODY_NONE, false, ld_handle_resolutions},

@@ -317,6 +317,8 @@ static const char *inventory(void *ctx)
                          i);
     ld_buffer_text(out, "],\"embeddings\":[{\"name\":\"bad\",\"sha256\":\"11\",\"bytes\":8,"
                         "\"created_us\":0,\"detail\":{\"vectors\":2,\"width\":768}}],\"vaes\":[],"
+                        "\"controlnets\":[{\"name\":\"edges\",\"sha256\":\"22\",\"bytes\":8,"
+                        "\"created_us\":0,\"detail\":{\"kind\":\"controlnet\"}}],"
                         "\"wildcards\":[]}");
     return out->failed ? "{}" : out->data;
 }
@@ -541,7 +543,8 @@ static enum ld_code find(void *ctx, const char *name, struct ld_error *err)
 
 static enum ld_code rescan(void *ctx, struct ld_buffer *out, struct ld_error *err)
 {
-    static const char *const keys[] = {"models", "adapters", "embeddings", "vaes", "wildcards"};
+    static const char *const keys[] = {"models", "adapters",    "embeddings",
+                                       "vaes",   "controlnets", "wildcards"};
     struct script *script = ctx;
     (void)err;
     if (script->defaults.scan_dies)
@@ -549,7 +552,7 @@ static enum ld_code rescan(void *ctx, struct ld_buffer *out, struct ld_error *er
     ld_clock_sleep_us(script->defaults.scan_ms * 1000);
     script->scans += script->defaults.scan_ms > 0 ? 1 : 0;
     script->news = true;
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         ld_buffer_format(out, "%s\"%s\":{\"added\":%d,\"removed\":0,\"changed\":0,\"unusable\":0}",
                          i ? "," : "{", keys[i], i == 1 && script->defaults.scan_ms > 0 ? 1 : 0);
     ld_buffer_text(out, ",\"refused\":[]}");

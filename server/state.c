@@ -65,6 +65,7 @@ enum ld_code ld_state_check_models(const struct ld_settings *settings, struct ld
                    {"models.adapter_dir", "--adapter-dir", settings->adapter_dir},
                    {"models.embedding_dir", "--embedding-dir", settings->embedding_dir},
                    {"models.vae_dir", "--vae-dir", settings->vae_dir},
+                   {"models.controlnet_dir", "--controlnet-dir", settings->controlnet_dir},
                    {"models.wildcard_dir", "--wildcard-dir", settings->wildcard_dir},
                    {"models.manifest_dir", "--manifest-dir", settings->manifest_dir}};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {

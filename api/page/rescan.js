@@ -5,7 +5,7 @@ import { fill, h } from '/page/dom.js';
 import { load } from '/page/server.js';
 import { attempt } from '/page/toast.js';
 
-const KINDS = { models: ['model', 'models'], adapters: ['adapter', 'adapters'], embeddings: ['embedding', 'embeddings'], vaes: ['VAE', 'VAEs'], wildcards: ['wildcard list', 'wildcard lists'] };
+const KINDS = { models: ['model', 'models'], adapters: ['adapter', 'adapters'], embeddings: ['embedding', 'embeddings'], vaes: ['VAE', 'VAEs'], controlnets: ['ControlNet', 'ControlNets'], wildcards: ['wildcard list', 'wildcard lists'] };
 const DONE = { added: 'Came', removed: 'Went', changed: 'Changed' };
 const REFUSED_SHOWN = 20;
 

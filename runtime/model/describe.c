@@ -22,6 +22,12 @@ const char *ld_file_kind_name(enum ld_file_kind kind)
         [LD_FILE_OTHER_MODEL] = "foreign_model",
         [LD_FILE_ADAPTER] = "adapter",
         [LD_FILE_CONTROLNET] = "controlnet",
+        [LD_FILE_CONTROLNET_SD2] = "foreign_controlnet",
+        [LD_FILE_CONTROLNET_SDXL] = "foreign_controlnet",
+        [LD_FILE_CONTROLNET_DIFFERENCE] = "foreign_controlnet",
+        [LD_FILE_CONTROL_LORA] = "control_lora",
+        [LD_FILE_CONTROL_LLLITE] = "control_lllite",
+        [LD_FILE_T2I_ADAPTER] = "t2i_adapter",
         [LD_FILE_IP_ADAPTER] = "ip_adapter",
         [LD_FILE_EMBEDDING] = "embedding",
     };

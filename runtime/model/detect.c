@@ -318,6 +318,12 @@ const char *ld_detection_name(const struct ld_detection *detection)
         [LD_FILE_OTHER_MODEL] = "other",
         [LD_FILE_ADAPTER] = "adapter",
         [LD_FILE_CONTROLNET] = "controlnet",
+        [LD_FILE_CONTROLNET_SD2] = "controlnet-sd2",
+        [LD_FILE_CONTROLNET_SDXL] = "controlnet-sdxl",
+        [LD_FILE_CONTROLNET_DIFFERENCE] = "controlnet-difference",
+        [LD_FILE_CONTROL_LORA] = "control-lora",
+        [LD_FILE_CONTROL_LLLITE] = "control-lllite",
+        [LD_FILE_T2I_ADAPTER] = "t2i-adapter",
         [LD_FILE_IP_ADAPTER] = "ip-adapter",
         [LD_FILE_EMBEDDING] = "embedding",
     };
@@ -326,6 +332,30 @@ const char *ld_detection_name(const struct ld_detection *detection)
     if (detection->kind == LD_FILE_MODEL && detection->arch.unet_in_channels == 8)
         return "sd15-ip2p";
     return names[detection->kind];
+}
+
+const char *ld_file_kind_words(enum ld_file_kind kind)
+{
+    static const char *const words[LD_FILE_KIND_COUNT] = {
+        [LD_FILE_MODEL] = "a checkpoint",
+        [LD_FILE_VAE] = "a VAE",
+        [LD_FILE_TEXT_ENCODER] = "a text encoder",
+        [LD_FILE_SD2] = "a checkpoint of SD2",
+        [LD_FILE_SDXL] = "a checkpoint of SDXL",
+        [LD_FILE_OTHER_MODEL] = "a checkpoint of another family",
+        [LD_FILE_ADAPTER] = "an adapter",
+        [LD_FILE_CONTROLNET] = "a ControlNet",
+        [LD_FILE_CONTROLNET_SD2] = "a ControlNet for SD2",
+        [LD_FILE_CONTROLNET_SDXL] = "a ControlNet for SDXL",
+        [LD_FILE_CONTROLNET_DIFFERENCE] = "the difference of a ControlNet to a model",
+        [LD_FILE_CONTROL_LORA] = "a Control-LoRA",
+        [LD_FILE_CONTROL_LLLITE] = "a ControlLLLite",
+        [LD_FILE_T2I_ADAPTER] = "a T2I adapter",
+        [LD_FILE_IP_ADAPTER] = "an IP-Adapter",
+        [LD_FILE_EMBEDDING] = "an embedding",
+    };
+    LD_ASSERT((unsigned)kind < LD_FILE_KIND_COUNT);
+    return words[kind];
 }
 
 const char *ld_fault_name(enum ld_fault fault)

@@ -35,6 +35,12 @@ enum ld_file_kind {
     LD_FILE_OTHER_MODEL, /* a diffusion model of another family */
     LD_FILE_ADAPTER,
     LD_FILE_CONTROLNET,
+    LD_FILE_CONTROLNET_SD2,
+    LD_FILE_CONTROLNET_SDXL,
+    LD_FILE_CONTROLNET_DIFFERENCE, /* to be added to the weights of its model */
+    LD_FILE_CONTROL_LORA,          /* low-rank changes that make a ControlNet of a UNet */
+    LD_FILE_CONTROL_LLLITE,
+    LD_FILE_T2I_ADAPTER,
     LD_FILE_IP_ADAPTER,
     LD_FILE_EMBEDDING,
     LD_FILE_KIND_COUNT
@@ -90,6 +96,8 @@ enum ld_code ld_detection_error(const struct ld_detection *detection, struct ld_
 
 /* "sd15", "sd15-inpaint", "sd15-ip2p", "vae", "text-encoder", "sd2", "sdxl", "adapter", ... */
 const char *ld_detection_name(const struct ld_detection *detection);
+/* The same for a sentence: "a checkpoint", "a ControlNet for SDXL"; NULL for LD_FILE_UNKNOWN. */
+const char *ld_file_kind_words(enum ld_file_kind kind);
 /* "missing_tensor", "shape_mismatch", "not_a_checkpoint", "unsupported_architecture", ...;
  * "none" for LD_FAULT_NONE. */
 const char *ld_fault_name(enum ld_fault fault);

@@ -60,7 +60,7 @@ struct ld_probe ld_probe_unet(const struct ld_inventory *inventory)
 
 /* ---- Kinds ----------------------------------------------------------------------------------- */
 
-enum { MATCH_PREFIX, MATCH_SUFFIX, MATCH_INSIDE };
+enum { MATCH_WHOLE, MATCH_PREFIX, MATCH_SUFFIX, MATCH_INSIDE };
 
 struct sign {
     const char *text;
@@ -68,11 +68,25 @@ struct sign {
     enum ld_file_kind kind;
 };
 
-/* In the order of precedence. */
-static const struct sign signs[] = {
+/* What steers a UNet is made of a UNet's own tensors, often under their names, so these count
+ * before the probes. In the order of precedence: a Control-LoRA and a difference have the maps of a
+ * ControlNet too. Single files, diffusers, Control-LoRAs, differences and T2I adapters as ComfyUI's
+ * comfy/controlnet.py tells them apart; ControlLLLite as in kohya-ss/sd-scripts. */
+static const struct sign controls[] = {
+    {"lora_controlnet", MATCH_WHOLE, LD_FILE_CONTROL_LORA},
+    {"difference", MATCH_WHOLE, LD_FILE_CONTROLNET_DIFFERENCE},
     {"control_model.", MATCH_PREFIX, LD_FILE_CONTROLNET},
     {"zero_convs.", MATCH_INSIDE, LD_FILE_CONTROLNET},
     {"controlnet_cond_embedding.", MATCH_PREFIX, LD_FILE_CONTROLNET},
+    {"controlnet_down_blocks.", MATCH_PREFIX, LD_FILE_CONTROLNET},
+    {"lllite_", MATCH_PREFIX, LD_FILE_CONTROL_LLLITE},
+    {"adapter.body.", MATCH_PREFIX, LD_FILE_T2I_ADAPTER},
+    {"body.0.block1.", MATCH_PREFIX, LD_FILE_T2I_ADAPTER},
+    {"body.0.in_conv.", MATCH_PREFIX, LD_FILE_T2I_ADAPTER},
+};
+
+/* In the order of precedence. */
+static const struct sign signs[] = {
     {"ip_adapter.", MATCH_PREFIX, LD_FILE_IP_ADAPTER},
     {"lora_", MATCH_INSIDE, LD_FILE_ADAPTER},
     {".lora.", MATCH_INSIDE, LD_FILE_ADAPTER},
@@ -101,6 +115,8 @@ static const struct sign foreign[] = {
 
 static bool matches(const char *name, const struct sign *sign)
 {
+    if (sign->where == MATCH_WHOLE)
+        return strcmp(name, sign->text) == 0;
     if (sign->where == MATCH_PREFIX)
         return ld_has_prefix(name, sign->text);
     if (sign->where == MATCH_SUFFIX)
@@ -130,8 +146,38 @@ static bool is_embedding(const struct ld_inventory *inventory)
            inventory->items[0].shape[1] == EMBEDDING_WIDTH;
 }
 
+/* Values of a prompt's vector that the file attends to; 0 if it attends to none. */
+static uint64_t context_width(const struct ld_inventory *inventory)
+{
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        const struct ld_inventory_item *item = &inventory->items[i];
+        if (item->rank == 2 && ld_has_suffix(item->name, ".attn2.to_k.weight"))
+            return item->shape[1];
+    }
+    return 0;
+}
+
+/* Which models a ControlNet is for: its layout is the same for all. */
+static enum ld_file_kind controlnet_kind(const struct ld_inventory *inventory)
+{
+    static const struct sign sdxl[] = {
+        {"label_emb.", MATCH_INSIDE, LD_FILE_CONTROLNET_SDXL},
+        {"add_embedding.", MATCH_PREFIX, LD_FILE_CONTROLNET_SDXL},
+    };
+    const uint64_t width = context_width(inventory);
+    if (inventory->test_config)
+        return LD_FILE_CONTROLNET;
+    if (width == SDXL_WIDTH || first_sign(inventory, sdxl, sizeof sdxl / sizeof sdxl[0]))
+        return LD_FILE_CONTROLNET_SDXL;
+    return width == SD2_WIDTH ? LD_FILE_CONTROLNET_SD2 : LD_FILE_CONTROLNET;
+}
+
 enum ld_file_kind ld_detect_kind(const struct ld_inventory *inventory, const struct ld_probe *probe)
 {
+    const enum ld_file_kind control =
+        first_sign(inventory, controls, sizeof controls / sizeof controls[0]);
+    if (control != LD_FILE_UNKNOWN)
+        return control == LD_FILE_CONTROLNET ? controlnet_kind(inventory) : control;
     if (probe->conv_in < 0) {
         const enum ld_file_kind kind = first_sign(inventory, signs, sizeof signs / sizeof signs[0]);
         if (kind != LD_FILE_UNKNOWN)

@@ -12,8 +12,8 @@ struct ld_probe {
 
 struct ld_probe ld_probe_unet(const struct ld_inventory *inventory);
 
-/* Adapters, ControlNets, embeddings and models of other families; LD_FILE_UNKNOWN if it may be a
- * model of ours. `test_width` 0, or the text width that a test model declares. */
+/* Adapters, ControlNets and their kin, embeddings and models of other families; LD_FILE_UNKNOWN if
+ * it may be a model of ours. Widths of other families count only without a test configuration. */
 enum ld_file_kind ld_detect_kind(const struct ld_inventory *inventory,
                                  const struct ld_probe *probe);
 

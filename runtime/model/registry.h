@@ -1,8 +1,9 @@
 /*
- * The files a worker has, by name: checkpoints, adapters, embeddings, VAEs and wildcard lists from
- * the configured folders. A name is the path below its folder without the ending; requests name
- * entries and never paths. Scanned at start or on an administrator's word; what is new is hashed,
- * and digests are remembered by path, size, mtime and inode, so an unchanged start hashes nothing.
+ * The files a worker has, by name: checkpoints, adapters, embeddings, VAEs, ControlNets and
+ * wildcard lists from the configured folders. A name is the path below its folder without the
+ * ending; requests name entries and never paths. Scanned at start or on an administrator's word;
+ * what is new is hashed, and digests are remembered by path, size, mtime and inode, so an unchanged
+ * start hashes nothing.
  *
  *     ld_registry_open(&registry, &folders, &err);
  *     entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "styles/ink");
@@ -18,6 +19,7 @@ enum ld_registry_kind {
     LD_REGISTRY_ADAPTER,
     LD_REGISTRY_EMBEDDING,
     LD_REGISTRY_VAE,
+    LD_REGISTRY_CONTROLNET,
     LD_REGISTRY_WILDCARD,
     LD_REGISTRY_KIND_COUNT
 };

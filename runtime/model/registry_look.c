@@ -139,6 +139,31 @@ static bool look_at_adapter(const char *path, struct ld_buffer *detail, struct l
     return fits;
 }
 
+/* Whether all its tensors are there is seen when it is loaded; the names tell what it is. */
+static bool look_at_controlnet(const char *path, struct ld_buffer *detail, struct ld_error *err)
+{
+    struct ld_weight_files files = {.count = 0};
+    struct ld_file_inventory tensors = {0};
+    struct ld_detection found = {0};
+    enum ld_code code = ld_weight_files_open(&files, path, err);
+    if (code == LD_OK)
+        code = ld_file_inventory_init(&tensors, files.files, files.count, err);
+    if (code == LD_OK)
+        code = ld_detect(&found, &tensors.inventory, NULL, err);
+    const bool fits = code == LD_OK && found.kind == LD_FILE_CONTROLNET;
+    const char *words = ld_file_kind_words(found.kind);
+    if (fits)
+        ld_describe_detection(detail, &found);
+    else if (code == LD_OK && words)
+        (void)LD_FAIL(err, LD_E_UNSUPPORTED, "the file is %s, not a ControlNet for SD1.5", words);
+    else if (code == LD_OK)
+        (void)LD_FAIL(err, LD_E_UNSUPPORTED, "the file holds no ControlNet");
+    ld_detection_deinit(&found);
+    ld_file_inventory_deinit(&tensors);
+    ld_weight_files_close(&files);
+    return fits;
+}
+
 static bool look_at_embedding(const char *path, struct ld_buffer *detail, struct ld_error *err)
 {
     struct ld_embedding embedding;
@@ -166,6 +191,9 @@ bool ld_registry_look(const char *path, enum ld_registry_kind kind, struct ld_bu
         break;
     case LD_REGISTRY_ADAPTER:
         fits = look_at_adapter(path, detail, err);
+        break;
+    case LD_REGISTRY_CONTROLNET:
+        fits = look_at_controlnet(path, detail, err);
         break;
     case LD_REGISTRY_EMBEDDING:
         fits = look_at_embedding(path, detail, err);

@@ -240,8 +240,8 @@ enum ld_code ld_registry_scan(struct ld_registry_list *list,
                               const struct ld_registry_folders *folders, enum ld_registry_kind kind,
                               struct ld_error *err)
 {
-    static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
-                                                              "VAEs", "wildcards"};
+    static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters",    "embeddings",
+                                                              "VAEs",   "ControlNets", "wildcards"};
     const char *folder = folders->folder[kind];
     struct walk *walk = begin_walk(list, folder, kind, err);
     if (!walk)

@@ -29,7 +29,7 @@ def test_who_asks_at_once_shares_a_scan(serve):
     first = front.post("/v1/admin/rescan", None, headers=key)
     assert first.status == 200 and first.json["adapters"] == {"added": 1, "removed": 0, "changed": 0, "unusable": 0}
     assert found(front, key) == 1, "the listing is new when the answer comes"
-    for kind in ("models", "adapters", "embeddings", "wildcards"):
+    for kind in ("models", "adapters", "embeddings", "controlnets", "wildcards"):
         assert front.get(f"/v1/{kind}", headers=key).headers["Cache-Control"] == "private, no-cache", "also in a browser"
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         began = time.monotonic()

@@ -107,6 +107,7 @@ def test_listings(front):
     assert adapters[0]["name"] == "ink" and adapters[0]["kind"] == "lora"
     embeddings = front.get("/v1/embeddings").json["embeddings"]
     assert embeddings[0]["name"] == "bad" and embeddings[0]["vectors"] == 2
+    assert front.get("/v1/controlnets").json == {"controlnets": [{"name": "edges", "sha256": "22", "bytes": 8}]}
     samplers = {s["name"] for s in front.get("/v1/samplers").json["samplers"]}
     assert {"euler", "euler_ancestral", "dpmpp_2m", "gradient_estimation"} <= samplers
     schedulers = {s["name"] for s in front.get("/v1/schedulers").json["schedulers"]}

@@ -66,7 +66,8 @@ def test_folders_writable_by_everyone_are_refused(latentd, tmp_path):
 
 
 FOLDERS = {"model": "models.dir", "adapter": "models.adapter_dir", "embedding": "models.embedding_dir",
-           "vae": "models.vae_dir", "wildcard": "models.wildcard_dir", "manifest": "models.manifest_dir"}
+           "vae": "models.vae_dir", "controlnet": "models.controlnet_dir", "wildcard": "models.wildcard_dir",
+           "manifest": "models.manifest_dir"}
 
 
 @pytest.mark.parametrize("kind", FOLDERS)

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from test_residency import adapters
 
-NAMES = {"adapters": "adapter", "embeddings": "embedding", "vae": "vae", "wildcards": "wildcard"}
+NAMES = {"adapters": "adapter", "embeddings": "embedding", "vae": "vae", "controlnets": "controlnet",
+         "wildcards": "wildcard"}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_folders_beside_the_checkpoints_are_found(latentd, house, tmp_path):
     found = settings(latentd, "--model-dir", str(house))
     assert found["adapter_dir"] == str(house / "adapters")
     assert found["wildcard_dir"] == str(house / "wildcards")
-    assert found["embedding_dir"] == found["vae_dir"] == ""
+    assert found["embedding_dir"] == found["vae_dir"] == found["controlnet_dir"] == ""
     for name in NAMES:
         (house / name).mkdir(exist_ok=True)
     found = settings(latentd, "--model-dir", str(house))

@@ -76,7 +76,7 @@ class House:
     def __init__(self, serve, tiny_model, tmp_path, adapters, key=None, flags=()):
         self.tiny, self.folder, self.files = tiny_model, tmp_path / "house", adapters
         self.folder.mkdir()
-        for name in ("adapters", "embeddings", "vae", "wildcards"):
+        for name in ("adapters", "embeddings", "vae", "controlnets", "wildcards"):
             (self.folder / name).mkdir()
         shutil.copy(tiny_model, self.folder / "one.safetensors")
         self.key = {"Authorization": "Bearer " + key} if key else None
@@ -253,6 +253,40 @@ def test_a_folder_made_beside_the_checkpoints_is_found(serve, tiny_model, tmp_pa
     assert "animal" not in server.get("/v1/wildcards")[2].decode()
 
 
+CONTROLNET = {"input_blocks.0.0.weight": ("F16", [8, 4, 3, 3], bytes(576)),
+              "zero_convs.0.0.weight": ("F16", [8, 8, 1, 1], bytes(128))}
+
+
+def test_controlnets_come_and_go(house):
+    """Told apart by what is in them, here as in the folders of other kinds."""
+    folder = house.folder / "controlnets"
+    assert house.names("controlnets") == set()
+    write_tensors(folder / "canny.safetensors", CONTROLNET)
+    write_tensors(folder / "lora.safetensors", {**CONTROLNET, "lora_controlnet": ("F16", [0], b"")})
+    write_tensors(house.folder / "astray.safetensors", CONTROLNET)
+    house.refresh()
+    assert house.names("controlnets") == {"canny"} and house.names("models") == {"one"}
+    told = house.refused(model="astray")
+    assert "model astray is here but cannot be used" in told and "controlnet" in told, told
+    (folder / "canny.safetensors").unlink()
+    house.refresh()
+    assert house.names("controlnets") == set()
+
+
+def test_a_folder_of_controlnets_made_beside_the_checkpoints_is_found(serve, tiny_model, tmp_path):
+    folder = tmp_path / "house"
+    folder.mkdir()
+    shutil.copy(tiny_model, folder / "one.safetensors")
+    server = serve("--model-dir", str(folder), model="one")
+    (folder / "controlnets").mkdir()
+    write_tensors(folder / "controlnets" / "canny.safetensors", CONTROLNET)
+    for expected in ("canny", None):
+        assert server.post("/sdapi/v1/refresh-checkpoints", {})[0] == 200
+        assert [entry["name"] for entry in json.loads(server.get("/v1/controlnets")[2])["controlnets"]] == (
+            [expected] if expected else [])
+        shutil.rmtree(folder / "controlnets", ignore_errors=True)
+
+
 def test_a_checkpoint_replaced_during_jobs_mixes_nothing(house, tiny_model):
     """Jobs come without a pause while the file changes under them, three times: each picture is that of
     one of the files, all pictures of a job are of the same one, and after the last look only of the last."""
@@ -351,7 +385,7 @@ def test_an_administrator_hears_what_was_found(serve, tiny_model, tmp_path, adap
     house = House(serve, tiny_model, tmp_path, adapter_dir, key=key_of(latentd, tmp_path))
     none = {"added": 0, "removed": 0, "changed": 0, "unusable": 0}
     assert house.call("POST", "/v1/admin/rescan") == (200, {**{kind: none for kind in (
-        "models", "adapters", "embeddings", "vaes", "wildcards")}, "refused": []})
+        "models", "adapters", "embeddings", "vaes", "controlnets", "wildcards")}, "refused": []})
     for name in ("plus", "minus", "cut"):
         shutil.copy(house.files / f"{name}.safetensors", house.folder / "adapters")
     (house.folder / "wildcards" / "animal.txt").write_text("dog\n")

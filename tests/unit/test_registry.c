@@ -25,8 +25,8 @@ static struct fixture fixture;
 static char root[256];
 static char paths[LD_REGISTRY_KIND_COUNT][300];
 
-static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters", "embeddings",
-                                                          "vaes", "wildcards"};
+static const char *const kinds[LD_REGISTRY_KIND_COUNT] = {"models", "adapters",    "embeddings",
+                                                          "vaes",   "controlnets", "wildcards"};
 
 static int set_up(void **state)
 {
@@ -64,6 +64,18 @@ static void write_embedding(const char *path)
     fixture_write(&fixture, path);
 }
 
+/* A bare single file, as far as names tell; `context`: values of a prompt's vector. */
+static void write_controlnet(const char *path, uint64_t context)
+{
+    const uint64_t shape[4] = {8, 4, 3, 3};
+    memset(&fixture, 0, sizeof fixture);
+    fixture_add(&fixture, "input_blocks.0.0.weight", LD_DTYPE_F16, 4, shape);
+    fixture_add_matrix(&fixture, "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+                       LD_DTYPE_F16, 8, context);
+    fixture_add_matrix(&fixture, "zero_convs.0.0.weight", LD_DTYPE_F16, 8, 8);
+    fixture_write(&fixture, path);
+}
+
 static struct ld_registry *open_registry(const char *cache)
 {
     struct ld_registry *registry;
@@ -96,6 +108,7 @@ static void folders_become_names(void **state)
     fixture_text(fixture_path(adapters, "readme.txt"), "x", 1);
     write_embedding(fixture_path(paths[LD_REGISTRY_EMBEDDING], "bad.safetensors"));
     write_embedding(fixture_path(paths[LD_REGISTRY_EMBEDDING], "bad.pt"));
+    write_controlnet(fixture_path(paths[LD_REGISTRY_CONTROLNET], "canny.safetensors"), 768);
     fixture_text(fixture_path(paths[LD_REGISTRY_WILDCARD], "colour.txt"), "red\n", 4);
     assert_int_equal(symlink(fixture_path(adapters, "a.safetensors"),
                              fixture_path(adapters, "link.safetensors")),
@@ -110,6 +123,7 @@ static void folders_become_names(void **state)
     assert_string_equal(ld_registry_at(registry, LD_REGISTRY_ADAPTER, 1)->name, "a");
     assert_string_equal(ld_registry_at(registry, LD_REGISTRY_ADAPTER, 2)->name, "styles/ink");
     assert_int_equal(ld_registry_count(registry, LD_REGISTRY_VAE), 1);
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_CONTROLNET), 1);
     assert_int_equal(ld_registry_count(registry, LD_REGISTRY_WILDCARD), 1);
     assert_int_equal(ld_registry_count(registry, LD_REGISTRY_EMBEDDING), 1); /* one of two forms */
     const struct ld_registry_entry *entry =
@@ -128,6 +142,107 @@ static void folders_become_names(void **state)
     ld_registry_close(registry);
 }
 
+static const char *reason_of(const struct ld_registry *registry, enum ld_registry_kind kind,
+                             const char *name)
+{
+    for (uint32_t i = 0; i < ld_registry_reject_count(registry, kind); i++) {
+        const struct ld_registry_reject *reject = ld_registry_reject_at(registry, kind, i);
+        if (strcmp(reject->name, name) == 0)
+            return reject->reason;
+    }
+    return "";
+}
+
+static void controlnets_are_told_from_their_kin(void **state)
+{
+    (void)state;
+    enum { SD2, SDXL, LORA, CHECKPOINT, DIFFUSERS, BROKEN, CUT, FILES };
+    static const struct {
+        const char *name, *reason;
+    } refused[FILES] = {
+        [SD2] = {"sd2", "the file is a ControlNet for SD2, not a ControlNet for SD1.5"},
+        [SDXL] = {"sdxl", "the file is a ControlNet for SDXL, not a ControlNet for SD1.5"},
+        [LORA] = {"lora", "the file is an adapter, not a ControlNet for SD1.5"},
+        [CHECKPOINT] = {"nai", "the file is a checkpoint, not a ControlNet for SD1.5"},
+        [DIFFUSERS] = {"t2i", "the file is a T2I adapter, not a ControlNet for SD1.5"},
+        [BROKEN] = {"other", "the file holds no ControlNet"},
+        [CUT] = {"page", "web page"},
+    };
+    const enum ld_registry_kind kind = LD_REGISTRY_CONTROLNET;
+    struct ld_error err = {0};
+    struct ld_registry *registry;
+    char top[300];
+    char folder[320];
+    assert_true(ld_fmt(top, sizeof top, "%s/steered", root));
+    assert_true(ld_fmt(folder, sizeof folder, "%s/controlnets", top));
+    assert_int_equal(mkdir(top, 0700) | mkdir(folder, 0700), 0);
+    assert_int_equal(mkdir(fixture_path(folder, "v1"), 0700), 0);
+    write_controlnet(fixture_path(folder, "v1/canny.safetensors"), 768);
+    write_controlnet(fixture_path(folder, "sd2.safetensors"), 1024);
+    write_controlnet(fixture_path(folder, "sdxl.safetensors"), 2048);
+    write_controlnet(fixture_path(top, "astray.safetensors"), 768);
+    write_lora(fixture_path(folder, "lora.safetensors"));
+    fixture_model(&fixture, LD_DTYPE_F16);
+    fixture_write(&fixture, fixture_path(folder, "nai.safetensors"));
+    fixture_write(&fixture, fixture_path(top, "nai.safetensors"));
+    memset(&fixture, 0, sizeof fixture);
+    fixture_add_matrix(&fixture, "body.0.block1.weight", LD_DTYPE_F16, 8, 8);
+    fixture_write(&fixture, fixture_path(folder, "t2i.safetensors"));
+    fixture_rename(&fixture, "body.0.block1.", "something.");
+    fixture_write(&fixture, fixture_path(folder, "other.safetensors"));
+    fixture_text(fixture_path(folder, "page.safetensors"), "<!DOCTYPE html>", 15);
+    fixture_text(fixture_path(folder, "old.pth"), "x", 1);
+    /* As small as a test's: it says so. */
+    write_controlnet(fixture_path(folder, "tiny.safetensors"), 1024);
+    fixture_note(&fixture, "latentd.test_config", fixture_config);
+    fixture_write(&fixture, fixture_path(folder, "tiny.safetensors"));
+
+    const struct ld_registry_folders folders = {
+        .folder = {[LD_REGISTRY_MODEL] = top, [LD_REGISTRY_CONTROLNET] = folder},
+    };
+    assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+    assert_int_equal(ld_registry_count(registry, kind), 2);
+    assert_string_equal(ld_registry_at(registry, kind, 0)->name, "tiny");
+    const struct ld_registry_entry *entry = ld_registry_find(registry, kind, "v1/canny");
+    assert_non_null(entry);
+    assert_non_null(strstr(entry->detail, "\"kind\":\"controlnet\""));
+    assert_true(entry->bytes > 0 && entry->modified_us > 0);
+    assert_int_equal(ld_registry_reject_count(registry, kind), FILES);
+    for (int i = 0; i < FILES; i++)
+        assert_non_null(strstr(reason_of(registry, kind, refused[i].name), refused[i].reason));
+    /* In the folder of checkpoints it is none, and those in its own folder are not looked at. */
+    assert_int_equal(ld_registry_count(registry, LD_REGISTRY_MODEL), 1);
+    assert_int_equal(ld_registry_reject_count(registry, LD_REGISTRY_MODEL), 1);
+    assert_non_null(strstr(reason_of(registry, LD_REGISTRY_MODEL, "astray"), "controlnet"));
+    char digest[2][LD_SHA256_HEX_SIZE];
+    assert_int_equal(ld_registry_sha256(registry, entry, digest[0], &err), LD_OK);
+    assert_int_equal(ld_hash_path(entry->path, digest[1], &err), LD_OK);
+    assert_string_equal(digest[0], digest[1]);
+    ld_registry_close(registry);
+}
+
+/* Where files of other kinds are looked for, it says why it is not one. */
+static void a_controlnet_among_others_is_refused(void **state)
+{
+    (void)state;
+    static const enum ld_registry_kind others[] = {LD_REGISTRY_VAE, LD_REGISTRY_ADAPTER,
+                                                   LD_REGISTRY_EMBEDDING};
+    char folder[300];
+    struct ld_error err = {0};
+    assert_true(ld_fmt(folder, sizeof folder, "%s/elsewhere", root));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    write_controlnet(fixture_path(folder, "canny.safetensors"), 768);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct ld_registry *registry;
+        struct ld_registry_folders folders = {.cache_path = ""};
+        folders.folder[others[i]] = folder;
+        assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
+        assert_int_equal(ld_registry_count(registry, others[i]), 0);
+        assert_true(strlen(reason_of(registry, others[i], "canny")) > 10);
+        ld_registry_close(registry);
+    }
+}
+
 static void a_folder_inside_another_belongs_to_its_own_kind(void **state)
 {
     (void)state;
@@ -141,7 +256,8 @@ static void a_folder_inside_another_belongs_to_its_own_kind(void **state)
     assert_int_equal(mkdir(fixture_path(outer, "more"), 0700), 0);
     write_lora(fixture_path(inner, "in.safetensors"));
     write_lora(fixture_path(outer, "more/out.safetensors"));
-    struct ld_registry_folders folders = {.folder = {"", outer, "", "", ""}, .cache_path = ""};
+    struct ld_registry_folders folders = {.folder = {[LD_REGISTRY_ADAPTER] = outer},
+                                          .cache_path = ""};
     assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
     assert_int_equal(ld_registry_count(registry, LD_REGISTRY_ADAPTER), 2);
     ld_registry_close(registry);
@@ -163,7 +279,7 @@ static void a_file_that_comes_later_is_taken_up_by_its_name(void **state)
     assert_int_equal(mkdir(folder, 0700), 0);
     write_lora(fixture_path(folder, "m.safetensors"));
     const struct ld_registry_folders folders = {
-        .folder = {"", folder, "", "", ""},
+        .folder = {[LD_REGISTRY_ADAPTER] = folder},
         .cache_path = "",
     };
     assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
@@ -458,7 +574,8 @@ static void a_second_scan_finds_what_came_went_and_changed(void **state)
     const enum ld_registry_kind kind = LD_REGISTRY_ADAPTER;
     assert_true(ld_fmt(folder, sizeof folder, "%s/again", root));
     assert_int_equal(mkdir(folder, 0700), 0);
-    struct ld_registry_folders folders = {.folder = {"", folder, "", "", ""}, .cache_path = ""};
+    struct ld_registry_folders folders = {.folder = {[LD_REGISTRY_ADAPTER] = folder},
+                                          .cache_path = ""};
     write_lora(fixture_path(folder, "gone.safetensors"));
     write_lora(fixture_path(folder, "other.safetensors"));
     write_lora(fixture_path(folder, "same.safetensors"));
@@ -517,7 +634,7 @@ static void a_digest_is_that_of_the_file_as_it_is(void **state)
     struct ld_registry *registry;
     assert_true(ld_fmt(folder, sizeof folder, "%s/unseen", root));
     assert_int_equal(mkdir(folder, 0700), 0);
-    const struct ld_registry_folders folders = {.folder = {"", folder, "", "", ""}};
+    const struct ld_registry_folders folders = {.folder = {[LD_REGISTRY_ADAPTER] = folder}};
     write_lora(fixture_path(folder, "a.safetensors"));
     assert_int_equal(ld_registry_open(&registry, &folders, &err), LD_OK);
     const struct ld_registry_entry *entry = ld_registry_find(registry, LD_REGISTRY_ADAPTER, "a");
@@ -570,6 +687,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_become_names),
+        cmocka_unit_test(controlnets_are_told_from_their_kin),
+        cmocka_unit_test(a_controlnet_among_others_is_refused),
         cmocka_unit_test(a_folder_inside_another_belongs_to_its_own_kind),
         cmocka_unit_test(a_file_that_comes_later_is_taken_up_by_its_name),
         cmocka_unit_test(digests_are_remembered_while_the_file_stays),

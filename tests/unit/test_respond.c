@@ -189,6 +189,11 @@ static void lists_split_aliases_and_leave_out_what_is_empty(void **state)
     ld_respond_embeddings(&embedding, 1, &out);
     json_decref(parsed());
     ld_buffer_clear(&out);
+    const struct ld_controlnet_view controlnets[] = {{"canny", "", 0}, {"v1/depth", "ab", 7}};
+    ld_respond_controlnets(controlnets, 2, &out);
+    assert_string_equal(out.data, "{\"controlnets\":[{\"name\":\"canny\",\"bytes\":0},"
+                                  "{\"name\":\"v1/depth\",\"sha256\":\"ab\",\"bytes\":7}]}");
+    ld_buffer_clear(&out);
     const struct ld_size_view size = {832, 1216, ""};
     ld_respond_resolutions(&size, 1, &out);
     assert_string_equal(out.data, "{\"resolutions\":[{\"size\":\"832x1216\",\"width\":832,"
@@ -312,6 +317,7 @@ static void the_contract_is_embedded_and_consistent(void **state)
                                          "/v1/models",
                                          "/v1/adapters",
                                          "/v1/embeddings",
+                                         "/v1/controlnets",
                                          "/v1/samplers",
                                          "/v1/schedulers",
                                          "/v1/resolutions",

@@ -4,6 +4,7 @@
  * known names.
  */
 #include "api/dialect_native.h"
+#include "api/validate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,6 +57,24 @@ static const char *adapter(void *ctx, const char *name)
     return strcmp(name, "styles/ink") == 0 ? "styles/ink" : NULL;
 }
 
+static const char *controlnet(void *ctx, const char *name)
+{
+    (void)ctx;
+    return strcmp(name, "canny") == 0 || strcmp(name, "edges") == 0 ? "canny" : NULL;
+}
+
+static const char *controlnet_at(void *ctx, uint32_t index)
+{
+    (void)ctx;
+    return index == 0 ? "canny" : NULL;
+}
+
+static const char *unusable(void *ctx, const char *kind, const char *name)
+{
+    (void)ctx;
+    return strcmp(kind, "ControlNet") == 0 && strcmp(name, "xl") == 0 ? "it is for SDXL" : NULL;
+}
+
 static const char *sampler_at(void *ctx, uint32_t index)
 {
     (void)ctx;
@@ -68,7 +87,10 @@ static const struct ld_api_names names = {
     .model = model,
     .adapter = adapter,
     .vae = model,
+    .controlnet = controlnet,
+    .unusable = unusable,
     .sampler_at = sampler_at,
+    .controlnet_at = controlnet_at,
 };
 
 struct fixture {
@@ -158,6 +180,35 @@ static void unknown_names_are_refused_at_their_field(void **state)
             "/loras/1/name", "no adapter ink");
     refuses("{\"prompt\":\"\",\"size\":\"512x512\",\"hires\":{\"sampler\":\"x\"}}",
             "/hires/sampler", "no sampler x");
+}
+
+static void the_names_of_controlnets_are_checked(void **state)
+{
+    (void)state;
+    static const char *const asked[LD_REQUEST_CONTROLS_MAX] = {"edges", "cannny", "xl"};
+    struct fixture f;
+    assert_int_equal(check(&f, "{\"prompt\":\"\"}", NULL), LD_OK);
+    struct ld_request *request = &f.native.request;
+    struct ld_problem problem;
+    ld_problem_init(&problem, &f.arena);
+    for (uint32_t i = 0; i < LD_REQUEST_CONTROLS_MAX; i++)
+        request->controls[i].model = asked[i];
+    request->control_count = 1; /* what lies behind is nobody's */
+    assert_int_equal(
+        ld_request_check(request, &names, NULL, &f.arena, &f.native.warnings, &problem), LD_OK);
+    assert_string_equal(request->controls[0].model, "canny");
+    request->control_count = LD_REQUEST_CONTROLS_MAX;
+    assert_int_equal(
+        ld_request_check(request, &names, NULL, &f.arena, &f.native.warnings, &problem),
+        LD_E_INVALID);
+    assert_int_equal(problem.item_count, 2);
+    assert_string_equal(problem.items[0].pointer, "/control/1/model");
+    assert_string_equal(problem.items[0].message,
+                        "there is no ControlNet cannny; did you mean canny?");
+    assert_string_equal(problem.items[1].pointer, "/control/2/model");
+    assert_string_equal(problem.items[1].message,
+                        "ControlNet xl is here but cannot be used: it is for SDXL");
+    close_fixture(&f);
 }
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
@@ -326,6 +377,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_become_canonical),
         cmocka_unit_test(unknown_names_are_refused_at_their_field),
+        cmocka_unit_test(the_names_of_controlnets_are_checked),
         cmocka_unit_test(work_counts_both_passes_and_all_pictures),
         cmocka_unit_test(limits_hold_below_at_and_above),
         cmocka_unit_test(ranges_must_be_in_order),

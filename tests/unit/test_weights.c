@@ -335,6 +335,90 @@ static void foreign_files_are_recognised(void **state)
     assert_non_null(strstr(err.detail, "web page"));
 }
 
+/* Tensors of one file: 3x3 convolutions where `columns` is 4, else matrices. */
+struct named {
+    const char *name;
+    uint64_t rows, columns;
+};
+
+static void write_named(const struct named *tensors, size_t count)
+{
+    memset(&fixture, 0, sizeof fixture);
+    for (size_t i = 0; i < count && tensors[i].name; i++) {
+        const uint64_t shape[4] = {tensors[i].rows, tensors[i].columns, 3, 3};
+        fixture_add(&fixture, tensors[i].name, LD_DTYPE_F16, tensors[i].columns == 4 ? 4 : 2,
+                    shape);
+    }
+}
+
+#define LDM_CONV   "input_blocks.0.0.weight"
+#define LDM_K(at)  "input_blocks." at ".transformer_blocks.0.attn2.to_k.weight"
+#define DIFF_CONV  "conv_in.weight"
+#define DIFF_K(at) "down_blocks." at ".transformer_blocks.0.attn2.to_k.weight"
+
+/* They have the tensors that a UNet is known by, under the same names. */
+static void what_steers_a_unet_is_none(void **state)
+{
+    (void)state;
+    enum { TENSORS = 4 };
+    static const struct {
+        const char *kind;
+        struct named tensors[TENSORS];
+    } files[] = {
+        {"controlnet",
+         {{"control_model." LDM_CONV, 8, 4},
+          {"control_model." LDM_K("1.1"), 8, 768},
+          {"control_model.zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet", {{LDM_CONV, 8, 4}, {LDM_K("1.1"), 8, 768}, {"zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet",
+         {{DIFF_CONV, 8, 4},
+          {DIFF_K("0.attentions.0"), 8, 768},
+          {"controlnet_cond_embedding.conv_in.weight", 8, 3}}},
+        {"controlnet",
+         {{"model.diffusion_model." LDM_CONV, 8, 4}, {"control_model." LDM_CONV, 8, 4}}},
+        {"controlnet-sd2",
+         {{LDM_CONV, 8, 4}, {LDM_K("1.1"), 8, 1024}, {"zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet-sd2",
+         {{DIFF_CONV, 8, 4},
+          {DIFF_K("0.attentions.0"), 8, 1024},
+          {"controlnet_down_blocks.0.weight", 8, 8}}},
+        {"controlnet-sdxl",
+         {{LDM_CONV, 8, 4}, {LDM_K("4.1"), 8, 2048}, {"zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet-sdxl",
+         {{LDM_CONV, 8, 4}, {"label_emb.0.0.weight", 8, 8}, {"zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet-sdxl",
+         {{DIFF_CONV, 8, 4},
+          {"add_embedding.linear_1.weight", 8, 8},
+          {"controlnet_cond_embedding.conv_in.weight", 8, 3}}},
+        {"control-lora",
+         {{LDM_CONV, 8, 4}, {"lora_controlnet", 0, 0}, {"zero_convs.0.0.weight", 8, 8}}},
+        {"controlnet-difference",
+         {{"control_model." LDM_CONV, 8, 4},
+          {"difference", 0, 0},
+          {"control_model.zero_convs.0.0.weight", 8, 8}}},
+        {"control-lllite", {{"lllite_unet_input_blocks_4_1_attn1_to_q.down.0.weight", 8, 8}}},
+        {"t2i-adapter", {{DIFF_CONV, 8, 4}, {"body.0.block1.weight", 8, 4}}},
+        {"t2i-adapter", {{"body.0.in_conv.weight", 8, 4}}},
+        {"t2i-adapter", {{"adapter.body.0.resnets.0.block1.weight", 8, 4}}},
+    };
+    static const char words[] = " but of the kind: ";
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        write_named(files[i].tensors, TENSORS);
+        const char *told = strstr(refusal(), words);
+        assert_non_null(told);
+        assert_string_equal(told + strlen(words), files[i].kind);
+    }
+    /* Widths of its own are said by a test model. */
+    write_named(files[4].tensors, TENSORS);
+    fixture_note(&fixture, "latentd.test_config", fixture_config);
+    assert_string_equal(strstr(refusal(), words) + strlen(words), "controlnet");
+    /* A network that enlarges pictures has a body, too. */
+    static const struct named other[] = {{"body.0.weight", 8, 4},
+                                         {"body.0.rdb1.conv1.weight", 8, 4}};
+    write_named(other, sizeof other / sizeof other[0]);
+    assert_null(strstr(refusal(), words));
+}
+
 static void values_that_are_not_finite_are_counted_and_refused_on_request(void **state)
 {
     (void)state;
@@ -624,6 +708,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(other_widths_need_the_declaration),
         cmocka_unit_test(foreign_files_are_recognised),
+        cmocka_unit_test(what_steers_a_unet_is_none),
         cmocka_unit_test(values_that_are_not_finite_are_counted_and_refused_on_request),
         cmocka_unit_test(a_diffusers_folder_is_the_same_model),
         cmocka_unit_test(an_empty_folder_holds_no_model),
