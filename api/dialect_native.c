@@ -12,8 +12,8 @@ struct frame {
     const struct ld_field *object; /* NULL: the request itself */
     const struct ld_json_node *node;
     const struct ld_json_node *member; /* the next one */
-    bool is_list; /* `node` is the array of adapters, its members are objects */
-    void *base;   /* struct ld_request, or one struct ld_request_lora */
+    bool is_list;                      /* `node` is the array of a list, its members are objects */
+    void *base;                        /* struct ld_request, or one item of a list */
 };
 
 struct reader {
@@ -39,6 +39,8 @@ void ld_native_deinit(struct ld_native *native)
 {
     ld_buffer_deinit(&native->init_image);
     ld_buffer_deinit(&native->init_mask);
+    for (size_t i = 0; i < LD_CONTROLS_MAX; i++)
+        ld_buffer_deinit(&native->control_images[i]);
 }
 
 /* ---- Refusals -------------------------------------------------------------------------------- */
@@ -77,12 +79,25 @@ static void refuse_unknown(struct reader *reader, const struct frame *frame,
 
 /* ---- Images ---------------------------------------------------------------------------------- */
 
-static enum ld_code decode_image(struct reader *reader, const struct ld_field *field,
-                                 const struct ld_json_node *node, struct ld_error *err)
+/* Where a picture's bytes go; the only list whose items have one is `control`. */
+static struct ld_buffer *bytes_of(struct ld_native *native, const void *base,
+                                  const struct ld_field *field)
+{
+    if (field->flags & LD_FIELD_ITEM) {
+        const struct ld_request_control *unit = base;
+        LD_ASSERT(unit >= native->request.controls &&
+                  unit < native->request.controls + LD_CONTROLS_MAX);
+        return &native->control_images[unit - native->request.controls];
+    }
+    return strcmp(field->path, "init.mask") == 0 ? &native->init_mask : &native->init_image;
+}
+
+static enum ld_code decode_image(struct reader *reader, const void *base,
+                                 const struct ld_field *field, const struct ld_json_node *node,
+                                 struct ld_error *err)
 {
     struct ld_native *native = reader->native;
-    const bool is_mask = strcmp(field->path, "init.mask") == 0;
-    struct ld_buffer *out = is_mask ? &native->init_mask : &native->init_image;
+    struct ld_buffer *out = bytes_of(native, base, field);
     const size_t given_max = reader->context ? reader->context->image_bytes_max : 0;
     struct ld_span text;
     if (!ld_json_string_text(node, native->arena, &text))
@@ -101,7 +116,7 @@ static enum ld_code decode_image(struct reader *reader, const struct ld_field *f
 }
 
 /* {"id": "..."} or {"base64": "..."}, nothing else. */
-static void read_image(struct reader *reader, const struct ld_field *field,
+static void read_image(struct reader *reader, void *base, const struct ld_field *field,
                        const struct ld_json_node *node)
 {
     struct ld_error err = {0};
@@ -115,11 +130,10 @@ static void read_image(struct reader *reader, const struct ld_field *field,
     if (ld_span_is(value->key, "id")) {
         struct ld_span text;
         code = ld_json_string_text(value, reader->native->arena, &text)
-                   ? ld_field_set_text(&reader->native->request, field, reader->native->arena, text,
-                                       &err)
+                   ? ld_field_set_text(base, field, reader->native->arena, text, &err)
                    : LD_FAIL(&err, LD_E_NOMEM, "out of memory");
     } else {
-        code = decode_image(reader, field, value, &err);
+        code = decode_image(reader, base, field, value, &err);
     }
     if (code != LD_OK)
         refuse(reader, value, &err);
@@ -268,20 +282,17 @@ static void read_item(struct reader *reader, const struct frame *list,
         refuse_kind(reader, node, list->object);
         return;
     }
-    uint32_t *count;
-    struct ld_request_lora *lora = ld_request_lora_list(request, list->object, &count);
-    lora += (*count)++;
-    ld_request_lora_default(lora);
-    lora->name = "";
-    enter(reader, list->object, node, false, lora);
+    void *item = ld_request_list_add(request, list->object);
+    LD_ASSERT(item); /* read_list has counted them */
+    enter(reader, list->object, node, false, item);
 }
 
 static void read_list(struct reader *reader, const struct ld_field *field,
                       const struct ld_json_node *node, void *base)
 {
     struct ld_error err = {0};
-    if (node->child_count > LD_LORAS_MAX) {
-        LD_FAIL(&err, LD_E_RANGE, "%s must have at most %d items", field->path, LD_LORAS_MAX);
+    if ((double)node->child_count > field->max) {
+        LD_FAIL(&err, LD_E_RANGE, "%s must have at most %.0f items", field->path, field->max);
         refuse(reader, node, &err);
         return;
     }
@@ -305,10 +316,10 @@ static void read_member(struct reader *reader, const struct ld_json_node *node)
         (field->kind == LD_FIELD_OBJECT || field->kind == LD_FIELD_OBJECT_ON)) {
         ld_request_set_object(base, field, true);
         enter(reader, field, node, false, base);
-    } else if (node->kind == LD_JSON_ARRAY_BEGIN && field->kind == LD_FIELD_LORAS) {
+    } else if (node->kind == LD_JSON_ARRAY_BEGIN && field->kind == LD_FIELD_LIST) {
         read_list(reader, field, node, base);
     } else if (node->kind == LD_JSON_OBJECT_BEGIN && field->kind == LD_FIELD_IMAGE) {
-        read_image(reader, field, node);
+        read_image(reader, base, field, node);
     } else if (read_plain(reader, base, field, node, &err) != LD_OK) {
         refuse(reader, node, &err);
     }
@@ -365,6 +376,28 @@ enum ld_code ld_native_decode(struct ld_native *native, struct ld_span body,
     return ld_native_decode_tree(native, &tree, ld_json_root(&tree), context);
 }
 
+/* Bytes that came in base64 get their id later; a unit that has some has a picture all the same.
+ * After a refusal no unit is said to have none: it may be the one whose picture was refused. */
+static enum ld_code check_request(struct ld_native *native, const struct ld_api_context *context)
+{
+    struct ld_request *request = &native->request;
+    bool stands_in[LD_CONTROLS_MAX] = {false};
+    const bool refused = native->problem.code != LD_OK;
+    for (uint32_t i = 0; i < request->control_count; i++) {
+        stands_in[i] =
+            !request->controls[i].image[0] && (refused || native->control_images[i].size > 0);
+        if (stands_in[i])
+            request->controls[i].image = "base64";
+    }
+    const enum ld_code code =
+        ld_request_check(request, context ? context->names : NULL, context ? context->limits : NULL,
+                         native->arena, &native->warnings, &native->problem);
+    for (uint32_t i = 0; i < request->control_count; i++)
+        if (stands_in[i])
+            request->controls[i].image = "";
+    return code;
+}
+
 enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_context *context)
 {
     struct ld_problem *problem = &native->problem;
@@ -392,9 +425,7 @@ enum ld_code ld_native_settle(struct ld_native *native, const struct ld_api_cont
             "tipo: this server has no TIPO model; models.tipo_model (--tipo-model) names "
             "its .gguf file") == LD_E_NOMEM)
         return problem->code;
-    if (ld_request_check(request, context ? context->names : NULL, context ? context->limits : NULL,
-                         native->arena, &native->warnings, problem) == LD_E_NOMEM)
-        return problem->code;
+    (void)check_request(native, context);
     return problem->code;
 }
 

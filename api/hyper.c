@@ -87,7 +87,7 @@ static enum ld_code add_to_list(struct ld_request *request, const char *list, co
                                 double weight, struct ld_problem *problem)
 {
     uint32_t *count;
-    struct ld_request_lora *loras = ld_request_lora_list(request, ld_field_find(list), &count);
+    struct ld_request_lora *loras = ld_request_list(request, ld_field_find(list), &count);
     for (uint32_t i = 0; i < *count; i++)
         if (strcmp(loras[i].name, name) == 0)
             return LD_OK; /* as the request has it */

@@ -85,7 +85,7 @@ static void put_default(struct ld_buffer *out, const struct ld_field *field)
     case LD_FIELD_SIZE:
     case LD_FIELD_SIGMAS:
     case LD_FIELD_WORDS:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
     case LD_FIELD_USER_DATA:
     case LD_FIELD_UNBUILT:
         break;
@@ -166,7 +166,7 @@ static void put_type(struct ld_buffer *out, const struct ld_field *field)
         break;
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
     case LD_FIELD_UNBUILT: /* not in the schema */
         break;
     }
@@ -202,7 +202,7 @@ static void close_members(struct ld_buffer *out, const struct ld_field *object)
                        ",\"anyOf\":[{\"required\":[\"prompt\"]},{\"required\":[\"upscale\"]}]");
         return;
     }
-    if (object->kind == LD_FIELD_LORAS)
+    if (object->kind == LD_FIELD_LIST)
         ld_buffer_byte(out, '}');
     else if (object->kind == LD_FIELD_OBJECT_ON && !(object->flags & LD_FIELD_NO_TRUE))
         ld_buffer_text(out, "}]");
@@ -212,13 +212,13 @@ static void close_members(struct ld_buffer *out, const struct ld_field *object)
 static bool opens(const struct ld_field *field)
 {
     return field->kind == LD_FIELD_OBJECT || field->kind == LD_FIELD_OBJECT_ON ||
-           field->kind == LD_FIELD_LORAS;
+           field->kind == LD_FIELD_LIST;
 }
 
 static void open_object(struct ld_buffer *out, const struct ld_field *field)
 {
-    if (field->kind == LD_FIELD_LORAS)
-        ld_buffer_format(out, ",\"type\":\"array\",\"maxItems\":%d,\"items\":{", LD_LORAS_MAX);
+    if (field->kind == LD_FIELD_LIST)
+        ld_buffer_format(out, ",\"type\":\"array\",\"maxItems\":%.0f,\"items\":{", field->max);
     else if (field->kind == LD_FIELD_OBJECT_ON && !(field->flags & LD_FIELD_NO_TRUE))
         ld_buffer_text(out, ",\"oneOf\":[{\"type\":\"boolean\"},{");
     else
@@ -317,8 +317,8 @@ static void write_type_column(const struct ld_field *field, struct ld_buffer *ou
     case LD_FIELD_SIGMAS:
         ld_buffer_format(out, "%d to %d numbers", LD_SIGMAS_MIN, LD_SIGMAS_MAX);
         return;
-    case LD_FIELD_LORAS:
-        ld_buffer_format(out, "at most %d objects", LD_LORAS_MAX);
+    case LD_FIELD_LIST:
+        ld_buffer_format(out, "at most %.0f objects", field->max);
         return;
     case LD_FIELD_OBJECT_ON:
         ld_buffer_text(out, field->flags & LD_FIELD_NO_TRUE ? "object" : "object or true");
@@ -350,14 +350,17 @@ void ld_schema_write_docs(struct ld_buffer *out)
 {
     uint32_t count;
     const struct ld_field *fields = ld_fields(&count);
-    ld_buffer_text(out,
-                   "# Fields of a request\n\n"
-                   "The body of `POST /v1/jobs` and the flags of `latentd generate`: a dot in "
-                   "a name is an object in JSON and a dash in\na flag, so `hires.scale` is "
-                   "`{\"hires\": {\"scale\": 2}}` and `--hires-scale 2`. Only `prompt` is "
-                   "required; a model's\nmanifest may have other defaults than the ones shown. "
-                   "This page is made from `config/fields.def`.\n\n"
-                   "| Field | Values | Default | Meaning |\n|---|---|---|---|\n");
+    ld_buffer_text(
+        out, "# Fields of a request\n\n"
+             "The body of `POST /v1/jobs` and the flags of `latentd generate`: a dot in "
+             "a name is an object in JSON and a dash in\na flag, so `hires.scale` is "
+             "`{\"hires\": {\"scale\": 2}}` and `--hires-scale 2`.\n`loras` and `control` are "
+             "arrays of objects in JSON; `--lora NAME[:WEIGHT[:TEXT_WEIGHT]][@START-END]` "
+             "and\n`--control MODEL[:WEIGHT][@START-END]` add one, and `--control-mode` and "
+             "its like are of the last that was added.\nOnly `prompt` is required; a "
+             "model's manifest may have other defaults than the ones shown. This page is "
+             "made\nfrom `config/fields.def`.\n\n"
+             "| Field | Values | Default | Meaning |\n|---|---|---|---|\n");
     for (uint32_t i = 0; i < count; i++) {
         ld_buffer_format(out, "| `%s` | ", fields[i].path);
         write_type_column(&fields[i], out);

@@ -401,6 +401,7 @@ enum ld_code ld_request_check(struct ld_request *request, const struct ld_api_na
     check_names(&check);
     check_limits(&check);
     check_ranges(&check);
+    ld_request_check_control(request, problem);
     ld_request_check_output(request, warnings, problem);
     warn(&check);
     return problem->item_count + problem->dropped > before ? problem->code : LD_OK;

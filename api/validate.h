@@ -52,6 +52,10 @@ void ld_request_check_output(const struct ld_request *request, struct ld_warning
 bool ld_request_check_sides(const struct ld_request *request, int64_t width, int64_t height,
                             struct ld_problem *problem);
 
+/* `control` alone, which ld_request_check looks at too. A unit has a picture of its own where its
+ * `image` is not "": who has bytes and no id yet gives it a stand-in for the while. */
+void ld_request_check_control(const struct ld_request *request, struct ld_problem *problem);
+
 /*
  * Once the size of the picture to enlarge is known: upscale.width and upscale.height become what
  * will be, within LD_UPSCALE_AREA_FACTOR times the caller's area limit (four times each side of the

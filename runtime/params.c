@@ -69,15 +69,21 @@
         .default_text = v, .flags = f)
 #define SIZE(p, d)           ROW(SIZE, p, d, "", "", .min = LD_SIDE_MIN, .max = LD_SIDE_MAX)
 #define SIGMAS(p, lo, hi, d) ROW(SIGMAS, p, d, "", "", .min = lo, .max = hi)
-#define LORAS(p, m, n, g, d)                                                                       \
-    ROW(LORAS, p, d, "", "", .offset = offsetof(struct ld_request, m), .size = AT(uint32_t, n),    \
-        .flag_offset = AT(bool, g), .max = LD_LORAS_MAX)
-#define ITEM_NAME(p, m, f, d)                                                                      \
-    ROW(NAME, p, d, "", "bytes", .offset = PLACE(ld_request_lora, const char *, m), .min = 1,      \
+#define LIST(p, m, n, g, hi, f, d)                                                                 \
+    ROW(LIST, p, d, "", "", .offset = offsetof(struct ld_request, m),                              \
+        .size = sizeof(((struct ld_request *)0)->m[0]), .count_offset = AT(uint32_t, n),           \
+        .flag_offset = AT(bool, g), .max = hi, .flags = f)
+#define ITEM_NAME(p, s, m, f, d)                                                                   \
+    ROW(NAME, p, d, "", "bytes", .offset = PLACE(s, const char *, m), .min = 1,                    \
         .max = LD_NAME_BYTES_MAX, .flags = (f) | LD_FIELD_ITEM)
-#define ITEM_NUMBER(p, m, v, lo, hi, u, f, d)                                                      \
-    ROW(NUMBER, p, d, "", u, .offset = PLACE(ld_request_lora, double, m),                          \
-        .default_number = (double)(v), .min = lo, .max = hi, .flags = (f) | LD_FIELD_ITEM)
+#define ITEM_IMAGE(p, s, m, f, d)                                                                  \
+    ROW(IMAGE, p, d, "", "", .offset = PLACE(s, const char *, m), .flags = (f) | LD_FIELD_ITEM)
+#define ITEM_NUMBER(p, s, m, v, lo, hi, u, f, d)                                                   \
+    ROW(NUMBER, p, d, "", u, .offset = PLACE(s, double, m), .default_number = (double)(v),         \
+        .min = lo, .max = hi, .flags = (f) | LD_FIELD_ITEM)
+#define ITEM_CHOICE(p, s, m, v, w, f, d)                                                           \
+    ROW(CHOICE, p, d, w, "", .offset = offsetof(struct s, m), .size = sizeof(((struct s *)0)->m),  \
+        .default_number = v, .flags = (f) | LD_FIELD_ITEM)
 #define IMAGE(p, m, f, d) ROW(IMAGE, p, d, "", "", .offset = AT(const char *, m), .flags = f)
 #define USER_DATA(p, m, hi, d)                                                                     \
     ROW(USER_DATA, p, d, "", "bytes", .offset = AT(const char *, m), .max = hi,                    \
@@ -93,6 +99,7 @@ static const struct ld_field rows[] = {
 enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
 _Static_assert((int)ROW_COUNT <= (int)LD_REQUEST_FIELDS_MAX, "`given` has a bit for every row");
 _Static_assert((int)LD_REQUEST_LORAS_MAX == (int)LD_LORAS_MAX, "params.h and limits.h agree");
+_Static_assert((int)LD_REQUEST_CONTROLS_MAX == (int)LD_CONTROLS_MAX, "params.h and limits.h agree");
 _Static_assert((int)LD_REQUEST_SIGMAS_MAX >= (int)LD_SIGMAS_MAX, "params.h and limits.h agree");
 
 /* ---- Look-up --------------------------------------------------------------------------------- */
@@ -122,13 +129,18 @@ static bool same_name(const char *path, const char *name)
     return *path == *name;
 }
 
+bool ld_field_is_set_by_name(const struct ld_field *field)
+{
+    return !(field->flags & LD_FIELD_ITEM) || (ld_field_parent(field)->flags & LD_FIELD_LAST) != 0;
+}
+
 const struct ld_field *ld_field_find(const char *path)
 {
     for (uint32_t i = 0; i < ROW_COUNT; i++)
         if (strcmp(rows[i].path, path) == 0)
             return &rows[i];
     for (uint32_t i = 0; i < ROW_COUNT; i++)
-        if (!(rows[i].flags & LD_FIELD_ITEM) && same_name(rows[i].path, path))
+        if (same_name(rows[i].path, path) && ld_field_is_set_by_name(&rows[i]))
             return &rows[i];
     return NULL;
 }
@@ -184,7 +196,7 @@ bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, si
 
 bool ld_field_flag_name(const struct ld_field *field, char *out, size_t out_size)
 {
-    if ((field->flags & LD_FIELD_ITEM) || field->kind == LD_FIELD_UNBUILT ||
+    if (!ld_field_is_set_by_name(field) || field->kind == LD_FIELD_UNBUILT ||
         field->kind == LD_FIELD_OBJECT || !ld_fmt(out, out_size, "%s", field->path))
         return false;
     for (char *c = out; *c; c++)
@@ -198,14 +210,6 @@ bool ld_field_flag_is_switch(const struct ld_field *field)
     return field->kind == LD_FIELD_BOOL || field->kind == LD_FIELD_OBJECT_ON ||
            (field->kind == LD_FIELD_PRESET && !(field->flags & LD_FIELD_NAMED)) ||
            (field->kind == LD_FIELD_TRISTATE && field->words[0] == '\0');
-}
-
-struct ld_request_lora *ld_request_lora_list(struct ld_request *request,
-                                             const struct ld_field *field, uint32_t **count)
-{
-    LD_ASSERT(field->kind == LD_FIELD_LORAS);
-    *count = (uint32_t *)(void *)((char *)request + field->size);
-    return (struct ld_request_lora *)(void *)((char *)request + field->offset);
 }
 
 bool ld_request_has(const struct ld_request *request, const char *path)
@@ -265,7 +269,7 @@ static void set_default(void *base, const struct ld_field *field)
     case LD_FIELD_SIZE:
     case LD_FIELD_SIGMAS:
     case LD_FIELD_WORDS:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
     case LD_FIELD_UNBUILT:
         break; /* zero is their default */
     }
@@ -282,13 +286,38 @@ void ld_request_default(struct ld_request *request)
     request->seed_random = true;
 }
 
-void ld_request_lora_default(struct ld_request_lora *lora)
+/* ---- Lists ----------------------------------------------------------------------------------- */
+
+void *ld_request_list(struct ld_request *request, const struct ld_field *list, uint32_t **count)
 {
-    memset(lora, 0, sizeof *lora);
-    for (uint32_t i = 0; i < ROW_COUNT; i++)
-        if (rows[i].flags & LD_FIELD_ITEM)
-            set_default(lora, &rows[i]);
+    LD_ASSERT(list->kind == LD_FIELD_LIST);
+    *count = (uint32_t *)(void *)((char *)request + list->count_offset);
+    return (char *)request + list->offset;
 }
+
+void *ld_request_list_last(struct ld_request *request, const struct ld_field *list)
+{
+    uint32_t *count;
+    char *items = ld_request_list(request, list, &count);
+    return *count > 0 ? items + (*count - 1) * list->size : NULL;
+}
+
+void *ld_request_list_add(struct ld_request *request, const struct ld_field *list)
+{
+    uint32_t *count;
+    (void)ld_request_list(request, list, &count);
+    if ((double)*count >= list->max)
+        return NULL;
+    *count += 1;
+    void *item = ld_request_list_last(request, list);
+    memset(item, 0, list->size);
+    for (const struct ld_field *row = list + 1;
+         row < rows + ROW_COUNT && (row->flags & LD_FIELD_ITEM); row++)
+        set_default(item, row);
+    return item;
+}
+
+/* ---- Whole requests -------------------------------------------------------------------------- */
 
 uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, double *starts)
 {

@@ -37,8 +37,8 @@ enum ld_fit { LD_FIT_STRETCH, LD_FIT_CROP, LD_FIT_PAD, LD_FIT_COVER };
 enum ld_mask_from { LD_MASK_WHITE, LD_MASK_BLACK, LD_MASK_TRANSPARENT, LD_MASK_OPAQUE };
 enum ld_init_area { LD_INIT_WHOLE, LD_INIT_MASKED };
 enum ld_smea_mode { LD_SMEA_OFF, LD_SMEA_ON, LD_SMEA_AUTO };
-/* How a ControlNet and the prompt share the say: evenly, or with less of it in the finer maps, or so
- * and beside the positive prompt alone. */
+/* How a ControlNet and the prompt share the say: evenly, or with less of it in the finer maps, or
+ * so and beside the positive prompt alone. */
 enum ld_control_mode { LD_CONTROL_BALANCED, LD_CONTROL_PROMPT, LD_CONTROL_HINT };
 /* What makes a hint of a picture (runtime/image/hint.h). */
 enum ld_hint_kind {
@@ -110,7 +110,8 @@ struct ld_request_control {
     double start, end; /* active in these shares of the steps, start <= share < end */
     enum ld_control_mode mode;
     enum ld_hint_kind preprocess;
-    double low, high; /* canny's thresholds; `high` is threshold's too; 0..255, NAN: the usual ones */
+    double low,
+        high; /* canny's thresholds; `high` is threshold's too; 0..255, NAN: the usual ones */
     enum ld_fit resize;
     enum ld_control_passes passes;
 };
@@ -277,7 +278,7 @@ enum ld_field_kind {
     LD_FIELD_IMAGE,     /* const char *, id of an uploaded image */
     LD_FIELD_SIZE,      /* width and height as one word */
     LD_FIELD_SIGMAS,    /* list of numbers */
-    LD_FIELD_LORAS,     /* list of objects whose members are the rows "loras.*" */
+    LD_FIELD_LIST,      /* list of objects whose members are the rows behind it */
     LD_FIELD_USER_DATA, /* a JSON object kept as its text */
     LD_FIELD_UNBUILT    /* known, refused */
 };
@@ -293,8 +294,9 @@ enum ld_field_flag {
     LD_FIELD_DELIVERY = 1 << 7, /* does not change the picture */
     LD_FIELD_SWITCH = 1 << 8,   /* `given_*` when its object is given without it */
     LD_FIELD_MEMBER = 1 << 9,   /* lies in an object */
-    LD_FIELD_ITEM = 1 << 10,    /* lies in struct ld_request_lora */
-    LD_FIELD_NAMED = 1 << 11    /* a preset that is chosen by name only; `true` means none */
+    LD_FIELD_ITEM = 1 << 10,    /* lies in an item of the list before it */
+    LD_FIELD_NAMED = 1 << 11,   /* a preset that is chosen by name only; `true` means none */
+    LD_FIELD_LAST = 1 << 12     /* a list whose members have flags: they set its last item's */
 };
 
 struct ld_field {
@@ -307,10 +309,11 @@ struct ld_field {
     const char *given_text;
     double default_number;
     double given_number;
-    double min, max;    /* value, or bytes of a text */
-    size_t offset;      /* of the member */
-    size_t size;        /* of it; of a list: offset of its count */
-    size_t flag_offset; /* of the bool beside a SEED, an OBJECT_ON or a list; 0: none */
+    double min, max;     /* value, bytes of a text, or (max) items of a list */
+    size_t offset;       /* of the member */
+    size_t size;         /* of it; of a list: of one item */
+    size_t count_offset; /* of a list's count */
+    size_t flag_offset;  /* of the bool beside a SEED, an OBJECT_ON or a list; 0: none */
     enum ld_field_kind kind;
     uint32_t flags; /* enum ld_field_flag */
     int32_t parent; /* row of the enclosing object, -1 at the top */
@@ -331,14 +334,19 @@ const char *ld_field_key(const struct ld_field *field);
 int32_t ld_field_row(const struct ld_field *field);
 /* "/hires/scale"; `index` >= 0 for a row of a list ("/loras/0/name"). False if it does not fit. */
 bool ld_field_pointer(const struct ld_field *field, int32_t index, char *out, size_t out_size);
-/* "--hires-scale" without the dashes; false for rows that have no flag (members of a list). */
+/* Whether ld_request_set_text takes it: members of lists only where LD_FIELD_LAST says so. */
+bool ld_field_is_set_by_name(const struct ld_field *field);
+/* "--hires-scale" without the dashes; false for rows that have no flag (members of most lists). */
 bool ld_field_flag_name(const struct ld_field *field, char *out, size_t out_size);
 /* Whether the flag stands alone ("--wildcards", "--pad-context"), with an optional value. */
 bool ld_field_flag_is_switch(const struct ld_field *field);
 
-/* The list of adapters that a LD_FIELD_LORAS row stands for. */
-struct ld_request_lora *ld_request_lora_list(struct ld_request *request,
-                                             const struct ld_field *field, uint32_t **count);
+/* The first item of the list that a LD_FIELD_LIST row stands for, and its count. */
+void *ld_request_list(struct ld_request *request, const struct ld_field *list, uint32_t **count);
+/* One more item at its end, with every member at its default; NULL where the list is full. */
+void *ld_request_list_add(struct ld_request *request, const struct ld_field *list);
+/* The last item; NULL where there is none. */
+void *ld_request_list_last(struct ld_request *request, const struct ld_field *list);
 
 /* Was it set, by JSON, flag or dialect, and not by default? Unknown paths are a broken invariant.
  */
@@ -347,7 +355,7 @@ void ld_request_mark(struct ld_request *request, const struct ld_field *field);
 
 /* ---- Setting --------------------------------------------------------------------------------
  * One value into one field, with every check the table has. `base` is the struct ld_request, or the
- * struct ld_request_lora for rows with LD_FIELD_ITEM. A failure leaves the field as it was; the
+ * item of the list for rows with LD_FIELD_ITEM. A failure leaves the field as it was; the
  * sentence names field and bound.
  * Owner    texts are copied into `arena`.
  * Errors   LD_E_INVALID (wrong kind of value, unknown word), LD_E_RANGE, LD_E_NOMEM,
@@ -387,8 +395,11 @@ bool ld_name_is_plausible(struct ld_span name);
  * As the command line gives it: `name` is a path or a flag, `value` the text after it ("true" for a
  * flag that stood alone). `--lora NAME[:WEIGHT[:TEXT_WEIGHT]][@START-END]` (also --loras) adds one
  * adapter, `--hires-loras` one of the second pass ("none": that pass has none),
- * `--sigmas 14.6,7,0`, `--size 832x1216`, `--webhook-events image,done`. Setting a member turns its
- * object on. Errors   LD_E_NOT_FOUND (no such field; names the nearest), and those of the setters.
+ * `--control MODEL[:WEIGHT][@START-END]` one ControlNet, and `--control-preprocess WORD` and its
+ * like set what the last one has, `--sigmas 14.6,7,0`, `--size 832x1216`, `--webhook-events
+ * image,done`. Setting a member turns its object on.
+ * Errors   LD_E_NOT_FOUND (no such field; names the nearest), LD_E_INVALID also for a member of a
+ *          list that has no item yet, and those of the setters.
  */
 enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *arena,
                                  const char *name, const char *value,
@@ -405,7 +416,6 @@ uint32_t ld_lora_ranges(const struct ld_request_lora *loras, uint32_t count, dou
 
 /* Every field at its default; no memory is taken. */
 void ld_request_default(struct ld_request *request);
-void ld_request_lora_default(struct ld_request_lora *lora);
 
 /* Whether a field has a meaning where a picture is only enlarged (`upscale`): its own, the file's
  * and the delivery's. */

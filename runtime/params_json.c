@@ -100,31 +100,9 @@ static void write_sigmas(const struct ld_request *request, struct ld_buffer *out
     ld_buffer_byte(out, ']');
 }
 
-static uint32_t lora_count(const struct ld_request *request, const struct ld_field *field)
+static uint32_t count_of(const struct ld_request *request, const struct ld_field *list)
 {
-    return *(const uint32_t *)(const void *)((const char *)request + field->size);
-}
-
-static void write_loras(const struct ld_request *request, const struct ld_field *field,
-                        struct ld_buffer *out)
-{
-    const struct ld_request_lora *loras = (const void *)((const char *)request + field->offset);
-    ld_buffer_byte(out, '[');
-    for (uint32_t i = 0; i < lora_count(request, field); i++) {
-        const struct ld_request_lora *lora = &loras[i];
-        ld_buffer_text(out, i ? ",{\"name\":" : "{\"name\":");
-        ld_buffer_json_string(out, lora->name);
-        ld_buffer_text(out, ",\"weight\":");
-        ld_buffer_json_double(out, lora->weight);
-        ld_buffer_text(out, ",\"text_weight\":");
-        ld_buffer_json_double(out, isnan(lora->text_weight) ? lora->weight : lora->text_weight);
-        ld_buffer_text(out, ",\"start\":");
-        ld_buffer_json_double(out, lora->start);
-        ld_buffer_text(out, ",\"end\":");
-        ld_buffer_json_double(out, lora->end);
-        ld_buffer_byte(out, '}');
-    }
-    ld_buffer_byte(out, ']');
+    return *(const uint32_t *)(const void *)((const char *)request + list->count_offset);
 }
 
 static int32_t choice_of(const struct ld_field *field, const void *place)
@@ -132,11 +110,11 @@ static int32_t choice_of(const struct ld_field *field, const void *place)
     return field->size == sizeof(bool) ? (int32_t) * (const bool *)place : *(const int32_t *)place;
 }
 
-static void write_value(const struct ld_request *request, const struct ld_field *field,
-                        struct ld_buffer *out)
+/* `base` is the request, or the item of a list that the field lies in. */
+static void write_value(const void *base, const struct ld_field *field, struct ld_buffer *out)
 {
-    const void *place = (const char *)request + field->offset;
-    const bool *flag = (const bool *)((const char *)request + field->flag_offset);
+    const void *place = (const char *)base + field->offset;
+    const bool *flag = (const bool *)((const char *)base + field->flag_offset);
     switch (field->kind) {
     case LD_FIELD_INT:
         ld_buffer_format(out, "%d", *(const int32_t *)place);
@@ -180,11 +158,9 @@ static void write_value(const struct ld_request *request, const struct ld_field 
         write_words(out, field->words, *(const uint32_t *)place);
         break;
     case LD_FIELD_SIGMAS:
-        write_sigmas(request, out);
+        write_sigmas(base, out);
         break;
-    case LD_FIELD_LORAS:
-        write_loras(request, field, out);
-        break;
+    case LD_FIELD_LIST: /* write_list's */
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
     case LD_FIELD_SIZE:
@@ -197,10 +173,10 @@ static void write_value(const struct ld_request *request, const struct ld_field 
 
 /* A default may stay unsaid where it will always mean the same: "off", or "the sampler's own".
  * Every other value is written, so that a later change of defaults changes no stored request. */
-static bool is_said(const struct ld_request *request, const struct ld_field *field)
+static bool is_said(const void *base, const struct ld_field *field)
 {
-    const void *place = (const char *)request + field->offset;
-    const bool *flag = (const bool *)((const char *)request + field->flag_offset);
+    const void *place = (const char *)base + field->offset;
+    const bool *flag = (const bool *)((const char *)base + field->flag_offset);
     const struct ld_field *parent = ld_field_parent(field);
     const bool neutral =
         !(field->flags & LD_FIELD_KEEP_EMPTY) &&
@@ -238,10 +214,10 @@ static bool is_said(const struct ld_request *request, const struct ld_field *fie
     case LD_FIELD_WORDS:
         return *(const uint32_t *)place != 0;
     case LD_FIELD_SIGMAS:
-        return request->sigma_count > 0;
-    case LD_FIELD_LORAS:
+        return ((const struct ld_request *)base)->sigma_count > 0;
+    case LD_FIELD_LIST:
         /* An empty list says more than an absent one where another list would stand in. */
-        return lora_count(request, field) > 0 || (parent && *flag);
+        return count_of(base, field) > 0 || (parent && *flag);
     case LD_FIELD_OBJECT:
     case LD_FIELD_OBJECT_ON:
     case LD_FIELD_SIZE:
@@ -249,6 +225,33 @@ static bool is_said(const struct ld_request *request, const struct ld_field *fie
         break;
     }
     return false;
+}
+
+static void write_list(const struct ld_request *request, const struct ld_field *list,
+                       struct ld_buffer *out)
+{
+    const char *items = (const char *)request + list->offset;
+    uint32_t rows;
+    const struct ld_field *end = ld_fields(&rows) + rows;
+    ld_buffer_byte(out, '[');
+    for (uint32_t i = 0; i < count_of(request, list); i++) {
+        const void *item = items + i * list->size;
+        char before = '{'; /* the first member is a name, which is always said */
+        if (i > 0)
+            ld_buffer_byte(out, ',');
+        for (const struct ld_field *field = list + 1; field < end && is_inside(field, list);
+             field++) {
+            if (!is_said(item, field))
+                continue;
+            ld_buffer_byte(out, before);
+            ld_buffer_json_string(out, ld_field_key(field));
+            ld_buffer_byte(out, ':');
+            write_value(item, field, out);
+            before = ',';
+        }
+        ld_buffer_byte(out, '}');
+    }
+    ld_buffer_byte(out, ']');
 }
 
 enum selection {
@@ -294,7 +297,10 @@ static void write_fields(const struct ld_request *request, enum selection select
         } else if (is_said(request, field)) {
             move_to(&writer, field);
             write_key(&writer, ld_field_key(field));
-            write_value(request, field, out);
+            if (field->kind == LD_FIELD_LIST)
+                write_list(request, field, out);
+            else
+                write_value(request, field, out);
         }
     }
     for (; writer.depth > 0; writer.depth--)

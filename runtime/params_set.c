@@ -77,7 +77,7 @@ static const char *kind_wanted(const struct ld_field *field)
         return "an array of numbers";
     case LD_FIELD_WORDS:
         return "an array of words";
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
         return "an array of objects";
     case LD_FIELD_USER_DATA:
         return "an object";
@@ -143,7 +143,7 @@ enum ld_code ld_field_set_integer(void *base, const struct ld_field *field, int6
     case LD_FIELD_IMAGE:
     case LD_FIELD_SIZE:
     case LD_FIELD_SIGMAS:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
     case LD_FIELD_USER_DATA:
     case LD_FIELD_UNBUILT:
         break;
@@ -439,7 +439,7 @@ enum ld_code ld_field_set_text(void *base, const struct ld_field *field, struct 
     case LD_FIELD_BOOL:
     case LD_FIELD_WORDS:
     case LD_FIELD_SIGMAS:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
     case LD_FIELD_UNBUILT:
         return ld_field_refuse_kind(field, err);
     }

@@ -71,88 +71,109 @@ static bool cut_range(struct ld_span *text, double range[2])
     return true;
 }
 
-/* One adapter, "name:weight:text_weight@start-end"; a name may hold ':' only if no number follows
- * the last. */
-static enum ld_code add_lora(struct ld_request *request, const struct ld_field *list,
-                             struct ld_arena *arena, struct ld_span text, struct ld_error *err)
+static const struct ld_field *member_of(const struct ld_field *list, const char *name)
 {
-    uint32_t *count;
-    struct ld_request_lora *loras = ld_request_lora_list(request, list, &count);
-    double numbers[2];
-    uint32_t number_count = 0;
-    struct ld_request_lora lora;
-    ld_request_lora_default(&lora);
-    double range[2] = {lora.start, lora.end};
-    const bool ranged = cut_range(&text, range);
-    while (number_count < 2) {
-        const uint8_t *colon = text.size ? memrchr(text.data, ':', text.size) : NULL;
-        const size_t name_size = colon ? (size_t)(colon - text.data) : 0;
-        if (!colon || !ld_parse_double(ld_span_of(colon + 1, text.size - name_size - 1),
-                                       &numbers[number_count]))
+    return ld_field_member(list, ld_span_text(name));
+}
+
+/* Cuts up to `max` numbers, ":0.5:1", off the end; `numbers` gets them from the last on. */
+static uint32_t cut_numbers(struct ld_span *text, uint32_t max, double *numbers)
+{
+    uint32_t count = 0;
+    while (count < max) {
+        const uint8_t *colon = text->size ? memrchr(text->data, ':', text->size) : NULL;
+        const size_t head = colon ? (size_t)(colon - text->data) : 0;
+        if (!colon ||
+            !ld_parse_double(ld_span_of(colon + 1, text->size - head - 1), &numbers[count]))
             break;
-        number_count++;
-        text.size = name_size;
+        count++;
+        text->size = head;
     }
-    if (*count == LD_LORAS_MAX)
-        return LD_FAIL(err, LD_E_RANGE, "%s must have at most %d items", list->path, LD_LORAS_MAX);
-    enum ld_code code =
-        ld_field_set_text(&lora, ld_field_member(list, ld_span_text("name")), arena, text, err);
-    if (code == LD_OK && number_count > 0)
-        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("weight")),
-                                   numbers[number_count - 1], err);
-    if (code == LD_OK && number_count > 1)
-        code = ld_field_set_number(&lora, ld_field_member(list, ld_span_text("text_weight")),
-                                   numbers[0], err);
+    return count;
+}
+
+/* "name:weight:text_weight@start-end" into an item; a name may hold ':' only if no number follows
+ * the last. The name is the first member of every list; not every list has a text_weight. */
+static enum ld_code set_item(void *item, const struct ld_field *list, struct ld_arena *arena,
+                             struct ld_span text, struct ld_error *err)
+{
+    const struct ld_field *text_weight = member_of(list, "text_weight");
+    double numbers[2];
+    double range[2];
+    const bool ranged = cut_range(&text, range);
+    const uint32_t count = cut_numbers(&text, text_weight ? 2 : 1, numbers);
+    enum ld_code code = ld_field_set_text(item, list + 1, arena, text, err);
+    if (code == LD_OK && count > 0)
+        code = ld_field_set_number(item, member_of(list, "weight"), numbers[count - 1], err);
+    if (code == LD_OK && count > 1)
+        code = ld_field_set_number(item, text_weight, numbers[0], err);
     if (code == LD_OK && ranged)
-        code =
-            ld_field_set_number(&lora, ld_field_member(list, ld_span_text("start")), range[0], err);
+        code = ld_field_set_number(item, member_of(list, "start"), range[0], err);
     if (code == LD_OK && ranged)
-        code =
-            ld_field_set_number(&lora, ld_field_member(list, ld_span_text("end")), range[1], err);
-    if (code == LD_OK)
-        loras[(*count)++] = lora;
+        code = ld_field_set_number(item, member_of(list, "end"), range[1], err);
     return code;
 }
 
-static enum ld_code set_value(struct ld_request *request, const struct ld_field *field,
-                              struct ld_arena *arena, struct ld_span text, struct ld_error *err)
+static enum ld_code add_item(struct ld_request *request, const struct ld_field *list,
+                             struct ld_arena *arena, struct ld_span text, struct ld_error *err)
 {
+    uint32_t *count;
+    void *item = ld_request_list_add(request, list);
+    if (!item)
+        return LD_FAIL(err, LD_E_RANGE, "%s must have at most %.0f items", list->path, list->max);
+    const enum ld_code code = set_item(item, list, arena, text, err);
+    if (code != LD_OK) {
+        (void)ld_request_list(request, list, &count);
+        *count -= 1;
+        memset(item, 0, list->size);
+    }
+    return code;
+}
+
+/* `base` is the request, or the item of a list that the field lies in. */
+static enum ld_code set_value(void *base, const struct ld_field *field, struct ld_arena *arena,
+                              struct ld_span text, struct ld_error *err)
+{
+    enum ld_code code;
     int64_t integer;
     double number;
     bool yes;
     switch (field->kind) {
     case LD_FIELD_INT:
     case LD_FIELD_OFFSET:
-        return ld_parse_i64(text, &integer) ? ld_field_set_integer(request, field, integer, err)
+        return ld_parse_i64(text, &integer) ? ld_field_set_integer(base, field, integer, err)
                                             : ld_field_refuse_kind(field, err);
     case LD_FIELD_SEED:
-        return ld_span_is(text, "-1") ? ld_field_set_integer(request, field, -1, err)
-                                      : ld_field_set_text(request, field, arena, text, err);
+        return ld_span_is(text, "-1") ? ld_field_set_integer(base, field, -1, err)
+                                      : ld_field_set_text(base, field, arena, text, err);
     case LD_FIELD_NUMBER:
-        return ld_parse_double(text, &number) ? ld_field_set_number(request, field, number, err)
+        return ld_parse_double(text, &number) ? ld_field_set_number(base, field, number, err)
                                               : ld_field_refuse_kind(field, err);
     case LD_FIELD_BOOL:
     case LD_FIELD_OBJECT_ON:
         if (!parse_bool(text, &yes))
             return ld_field_refuse_kind(field, err);
         if (field->kind == LD_FIELD_BOOL)
-            return ld_field_set_bool(request, field, yes, err);
-        ld_request_set_object(request, field, yes);
+            return ld_field_set_bool(base, field, yes, err);
+        ld_request_set_object(base, field, yes);
         return LD_OK;
     case LD_FIELD_TRISTATE:
     case LD_FIELD_PRESET:
         if ((field->kind == LD_FIELD_PRESET || field->words[0] == '\0') && parse_bool(text, &yes))
-            return ld_field_set_bool(request, field, yes, err);
-        return ld_field_set_text(request, field, arena, text, err);
+            return ld_field_set_bool(base, field, yes, err);
+        return ld_field_set_text(base, field, arena, text, err);
     case LD_FIELD_WORDS:
-        return set_words(request, field, text, err);
+        return set_words(base, field, text, err);
     case LD_FIELD_SIGMAS:
-        return set_sigmas(request, text, err);
-    case LD_FIELD_LORAS:
-        *(bool *)((char *)request + field->flag_offset) = true;
-        if (ld_field_parent(field) && ld_span_is(text, "none"))
-            return LD_OK; /* an empty list in the place of the first pass's */
-        return add_lora(request, field, arena, text, err);
+        return set_sigmas(base, text, err);
+    case LD_FIELD_LIST:
+        /* "none": an empty list in the place of the first pass's. */
+        code = ld_field_parent(field) && ld_span_is(text, "none")
+                   ? LD_OK
+                   : add_item(base, field, arena, text, err);
+        if (code == LD_OK)
+            *(bool *)((char *)base + field->flag_offset) = true;
+        return code;
     case LD_FIELD_OBJECT:
     case LD_FIELD_UNBUILT:
         return ld_field_refuse_kind(field, err);
@@ -165,7 +186,7 @@ static enum ld_code set_value(struct ld_request *request, const struct ld_field 
     case LD_FIELD_USER_DATA:
         break;
     }
-    return ld_field_set_text(request, field, arena, text, err);
+    return ld_field_set_text(base, field, arena, text, err);
 }
 
 static enum ld_code fail_unknown(const char *name, struct ld_error *err)
@@ -174,7 +195,7 @@ static enum ld_code fail_unknown(const char *name, struct ld_error *err)
     const struct ld_field *fields = ld_fields(&count);
     struct ld_nearest nearest = ld_nearest_to(ld_span_text(name));
     for (uint32_t i = 0; i < count; i++)
-        if (!(fields[i].flags & LD_FIELD_ITEM))
+        if (ld_field_is_set_by_name(&fields[i]))
             ld_nearest_offer(&nearest, fields[i].path);
     return LD_FAIL(err, LD_E_NOT_FOUND, "there is no field %.64s%s", name,
                    ld_nearest_hint(&nearest));
@@ -184,9 +205,16 @@ enum ld_code ld_request_set_text(struct ld_request *request, struct ld_arena *ar
                                  const char *name, const char *value, struct ld_error *err)
 {
     const struct ld_field *field = ld_field_find(strcmp(name, "lora") == 0 ? "loras" : name);
-    if (!field || (field->flags & LD_FIELD_ITEM))
+    if (!field || !ld_field_is_set_by_name(field))
         return fail_unknown(name, err);
-    const enum ld_code code = set_value(request, field, arena, ld_span_text(value), err);
+    void *base = request;
+    if (field->flags & LD_FIELD_ITEM) {
+        const struct ld_field *list = ld_field_parent(field);
+        base = ld_request_list_last(request, list);
+        if (!base)
+            return LD_FAIL(err, LD_E_INVALID, "%s needs a %s before it", field->path, list->path);
+    }
+    const enum ld_code code = set_value(base, field, arena, ld_span_text(value), err);
     if (code != LD_OK)
         return code;
     ld_request_mark(request, field);

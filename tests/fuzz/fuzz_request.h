@@ -75,6 +75,9 @@ static void name_uploads(struct ld_native *native)
         native->request.init.image = native->request.upscale.image = id;
     if (native->init_mask.size > 0)
         native->request.init.mask = id;
+    for (size_t i = 0; i < LD_CONTROLS_MAX; i++)
+        if (native->control_images[i].size > 0)
+            native->request.controls[i].image = id;
 }
 
 static void must_read_back(const struct ld_native *native)

@@ -21,13 +21,14 @@ static void make_body(const struct ld_field *field, const char *value, struct ld
 {
     char path[64];
     uint32_t depth = 0;
+    const bool item = (field->flags & LD_FIELD_ITEM) != 0;
     (void)snprintf(path, sizeof path, "%s", field->path);
     ld_buffer_clear(body);
     ld_buffer_text(body, strcmp(field->path, "prompt") == 0 ? "{" : "{\"prompt\":\"p\",");
     char *part = path;
     for (char *dot = strchr(part, '.'); dot; dot = strchr(part, '.')) {
         *dot = '\0';
-        ld_buffer_format(body, "\"%s\":%s{", part, strcmp(part, "loras") == 0 ? "[" : "");
+        ld_buffer_format(body, "\"%s\":%s{", part, item && !strchr(dot + 1, '.') ? "[" : "");
         if ((strcmp(part, "init") == 0 || strcmp(part, "upscale") == 0) &&
             strcmp(field->path + (part - path), "init.image") != 0 &&
             strcmp(field->path + (part - path), "upscale.image") != 0)
@@ -35,9 +36,9 @@ static void make_body(const struct ld_field *field, const char *value, struct ld
         part = dot + 1;
         depth++;
     }
-    const bool item = (field->flags & LD_FIELD_ITEM) != 0;
-    if (item && strcmp(part, "name") != 0)
-        ld_buffer_text(body, "\"name\":\"a\",");
+    const struct ld_field *first = item ? ld_field_parent(field) + 1 : field; /* an item's name */
+    if (field != first)
+        ld_buffer_format(body, "\"%s\":\"a\",", ld_field_key(first));
     ld_buffer_format(body, "\"%s\":", part);
     ld_buffer_text(body, value);
     for (bool innermost = true; depth > 0; depth--, innermost = false)
@@ -303,22 +304,28 @@ static void walk_sigmas(const struct ld_field *field)
     ld_buffer_deinit(&text);
 }
 
-static void walk_loras(const struct ld_field *field)
+/* Lists of items whose first member is a name, and all that they need. */
+static void walk_list(const struct ld_field *field)
 {
+    const int max = (int)field->max;
+    char required[80];
     struct ld_buffer text = ld_buffer_make(LD_JSON_BODY_BYTES_MAX);
-    for (int count = LD_LORAS_MAX - 1; count <= LD_LORAS_MAX + 1; count++) {
+    assert_true(max > 0);
+    for (int count = max - 1; count <= max + 1; count++) {
         ld_buffer_clear(&text);
         for (int i = 0; i < count; i++)
-            ld_buffer_format(&text, "%c{\"name\":\"a%d\"}", i ? ',' : '[', i);
+            ld_buffer_format(&text, "%c{\"%s\":\"a%d\"}", i ? ',' : '[', ld_field_key(field + 1),
+                             i);
         ld_buffer_text(&text, "]");
-        if (count <= LD_LORAS_MAX)
+        if (count <= max)
             accepts(field, text.data);
         else
             refuses(field, text.data, "at most");
     }
     accepts(field, "[]");
     refuses(field, "[\"a\"]", "array of objects");
-    refuses(field, "[{}]", "loras.name is required");
+    (void)snprintf(required, sizeof required, "%s is required", field[1].path);
+    refuses(field, "[{}]", required);
     ld_buffer_deinit(&text);
 }
 
@@ -378,7 +385,7 @@ static bool takes(const struct ld_field *field, enum shape shape)
         return shape == OBJ;
     case LD_FIELD_SIGMAS:
     case LD_FIELD_WORDS:
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
         return shape == ARRAY;
     case LD_FIELD_USER_DATA:
         return shape == OBJ;
@@ -441,8 +448,8 @@ static void every_bound_holds_below_at_and_above(void **state)
         case LD_FIELD_WORDS:
             walk_list_of_words(field);
             break;
-        case LD_FIELD_LORAS:
-            walk_loras(field);
+        case LD_FIELD_LIST:
+            walk_list(field);
             break;
         case LD_FIELD_USER_DATA:
             walk_user_data(field);
@@ -518,6 +525,42 @@ static void the_table_is_well_formed(void **state)
     assert_in_range(count, 150, LD_REQUEST_FIELDS_MAX);
 }
 
+/* An item of each list fills its members and no byte of what follows it. */
+static void every_list_holds_items_of_its_own_size(void **state)
+{
+    (void)state;
+    static struct ld_request request;
+    uint32_t rows, lists = 0;
+    const struct ld_field *fields = ld_fields(&rows);
+    ld_request_default(&request);
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t *count;
+        if (fields[i].kind != LD_FIELD_LIST)
+            continue;
+        const char *first = ld_request_list(&request, &fields[i], &count);
+        assert_null(ld_request_list_last(&request, &fields[i]));
+        for (int item = 0; item < (int)fields[i].max; item++) {
+            const char *added = ld_request_list_add(&request, &fields[i]);
+            assert_ptr_equal(added, first + (size_t)item * fields[i].size);
+            assert_ptr_equal(ld_request_list_last(&request, &fields[i]), added);
+            assert_int_equal(*count, item + 1);
+        }
+        assert_null(ld_request_list_add(&request, &fields[i]));
+        for (const struct ld_field *row = &fields[i + 1]; row->flags & LD_FIELD_ITEM; row++)
+            assert_true(row->offset + sizeof(int32_t) <= fields[i].size);
+        lists++;
+    }
+    assert_int_equal(lists, 3);
+    assert_int_equal(fields[ld_field_row(ld_field_find("control"))].size,
+                     sizeof(struct ld_request_control));
+    assert_int_equal(request.lora_count, LD_LORAS_MAX);
+    assert_int_equal(request.hires.lora_count, LD_LORAS_MAX);
+    assert_int_equal(request.control_count, LD_CONTROLS_MAX);
+    assert_true(request.loras[15].end == 1 && request.controls[2].end == 1);
+    assert_int_equal(request.controls[2].resize, LD_FIT_CROP);
+    assert_true(isnan(request.controls[2].low) && isnan(request.loras[15].text_weight));
+}
+
 static int report(void **state)
 {
     (void)state;
@@ -529,6 +572,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_well_formed),
+        cmocka_unit_test(every_list_holds_items_of_its_own_size),
         cmocka_unit_test(every_bound_holds_below_at_and_above),
         cmocka_unit_test(every_wrong_type_is_refused_by_name),
         cmocka_unit_test(every_object_names_its_unknown_members),

@@ -143,6 +143,33 @@ static void an_image_is_decoded_beside_the_request(void **state)
     close_fixture(&f);
 }
 
+static void each_unit_has_the_picture_that_it_named(void **state)
+{
+    (void)state;
+    struct fixture f;
+    const struct ld_request *request =
+        read_body(&f, "{\"prompt\":\"\",\"control\":[{\"model\":\"a\"},"
+                      "{\"image\":{\"base64\":\"aGVsbG8=\"},\"model\":\"folder/b\","
+                      "\"mode\":\"control\",\"resize\":\"pad\"},"
+                      "{\"model\":\"c\",\"image\":{\"id\":\"0123456789abcdefghijklmnop\"},"
+                      "\"weight\":0.5,\"high\":9,\"preprocess\":\"inpaint\"}]}");
+    assert_int_equal(request->control_count, 3);
+    assert_int_equal(f.native.control_images[0].size, 0);
+    assert_int_equal(f.native.control_images[1].size, 5);
+    assert_memory_equal(f.native.control_images[1].data, "hello", 5);
+    assert_int_equal(f.native.control_images[2].size, 0);
+    assert_int_equal(f.native.init_image.size + f.native.init_mask.size, 0);
+    assert_string_equal(request->controls[1].image, "");
+    assert_string_equal(request->controls[1].model, "folder/b");
+    assert_int_equal(request->controls[1].mode, LD_CONTROL_HINT);
+    assert_int_equal(request->controls[1].resize, LD_FIT_PAD);
+    assert_true(request->controls[1].weight == 1 && isnan(request->controls[1].high));
+    assert_string_equal(request->controls[2].image, "0123456789abcdefghijklmnop");
+    assert_int_equal(request->controls[2].preprocess, LD_HINT_INPAINT);
+    assert_true(request->controls[2].weight == 0.5 && request->controls[2].high == 9);
+    close_fixture(&f);
+}
+
 static void an_image_beyond_its_ceiling_is_refused(void **state)
 {
     (void)state;
@@ -164,7 +191,7 @@ static void every_wrong_field_is_listed(void **state)
     open_fixture(&f);
     const char *body = "{\"stpes\":20,\"width\":100,\"height\":\"tall\",\"cfg_scale\":31,"
                        "\"size\":\"64x64\",\"hires\":{\"scael\":2},\"loras\":[{\"weigth\":1}],"
-                       "\"controlnet\":[],\"control\":[],\"sampler_options\":{\"eta\":3}}";
+                       "\"controlnet\":[],\"reference\":[],\"sampler_options\":{\"eta\":3}}";
     const struct ld_problem *problem = &f.native.problem;
     assert_int_equal(ld_native_decode(&f.native, ld_span_text(body), NULL), LD_E_INVALID);
     assert_true(lists(problem, "/stpes", "did you mean steps?"));
@@ -176,7 +203,7 @@ static void every_wrong_field_is_listed(void **state)
     assert_true(lists(problem, "/loras/0/weigth", "did you mean weight?"));
     assert_true(lists(problem, "/loras/0/name", "required"));
     assert_true(lists(problem, "/controlnet", "unknown field"));
-    assert_true(lists(problem, "/control", "not available"));
+    assert_true(lists(problem, "/reference", "not available"));
     assert_true(lists(problem, "/sampler_options/eta", "between 0 and 2"));
     assert_true(lists(problem, "/prompt", "required"));
     assert_int_equal(problem->item_count, 12);
@@ -257,6 +284,40 @@ static void put_random_number(const struct ld_field *field, struct ld_buffer *ou
     ld_buffer_json_double(out, value == 0.0 ? 0.0 : value);
 }
 
+static void put_random_word(const struct ld_field *field, struct ld_buffer *out, uint64_t *seed)
+{
+    struct ld_span word = {0};
+    size_t pos = 0;
+    uint32_t words = 1;
+    for (const char *c = field->words; *c; c++)
+        words += *c == '|';
+    for (uint64_t i = below(seed, words) + 1; i > 0; i--)
+        assert_true(ld_words_next(field->words, &pos, &word));
+    ld_buffer_json_span(out, word);
+}
+
+/* One to three units, each with about half of its members. */
+static void put_random_units(const struct ld_field *list, struct ld_buffer *out, uint64_t *seed)
+{
+    for (uint64_t i = 0, count = 1 + below(seed, LD_CONTROLS_MAX); i < count; i++) {
+        ld_buffer_format(out, "%s{\"model\":\"m %llu\"", i ? "," : "[",
+                         (unsigned long long)below(seed, 10));
+        for (const struct ld_field *field = list + 2; field->flags & LD_FIELD_ITEM; field++) {
+            if (below(seed, 2))
+                continue;
+            ld_buffer_format(out, ",\"%s\":", ld_field_key(field));
+            if (field->kind == LD_FIELD_NUMBER)
+                put_random_number(field, out, seed);
+            else if (field->kind == LD_FIELD_CHOICE)
+                put_random_word(field, out, seed);
+            else
+                ld_buffer_text(out, "{\"id\":\"0123456789abcdefghijklmnop\"}");
+        }
+        ld_buffer_byte(out, '}');
+    }
+    ld_buffer_byte(out, ']');
+}
+
 static void put_random_value(const struct ld_field *field, struct ld_buffer *out, uint64_t *seed)
 {
     struct ld_span word = {0};
@@ -281,20 +342,12 @@ static void put_random_value(const struct ld_field *field, struct ld_buffer *out
         break;
     case LD_FIELD_CHOICE:
     case LD_FIELD_WORD:
-    case LD_FIELD_TRISTATE: {
-        size_t pos = 0;
-        uint32_t words = 1;
-        for (const char *c = field->words; *c; c++)
-            words += *c == '|';
-        if (field->words[0] == '\0') {
+    case LD_FIELD_TRISTATE:
+        if (field->words[0] == '\0')
             ld_buffer_text(out, below(seed, 2) ? "true" : "false");
-            break;
-        }
-        for (uint64_t i = below(seed, words) + 1; i > 0; i--)
-            assert_true(ld_words_next(field->words, &pos, &word));
-        ld_buffer_json_span(out, word);
+        else
+            put_random_word(field, out, seed);
         break;
-    }
     case LD_FIELD_BOOL:
         ld_buffer_text(out, below(seed, 2) ? "true" : "false");
         break;
@@ -327,7 +380,11 @@ static void put_random_value(const struct ld_field *field, struct ld_buffer *out
     case LD_FIELD_SIGMAS:
         ld_buffer_format(out, "[%llu.25,1.5,0.1]", (unsigned long long)(2 + below(seed, 100)));
         break;
-    case LD_FIELD_LORAS:
+    case LD_FIELD_LIST:
+        if (strcmp(field->path, "control") == 0) {
+            put_random_units(field, out, seed);
+            break;
+        }
         ld_buffer_text(out, "[{\"name\":\"a\",\"weight\":0.7,\"end\":0.5},"
                             "{\"name\":\"b\",\"text_weight\":-1.25}]");
         break;
@@ -382,6 +439,26 @@ static void put_random_request(struct ld_buffer *out, uint64_t *seed)
     ld_buffer_text(out, "}");
 }
 
+static void assert_units_equal(const struct ld_request *a, const struct ld_request *b)
+{
+    assert_int_equal(a->control_count, b->control_count);
+    for (uint32_t i = 0; i < a->control_count; i++) {
+        const struct ld_request_control *x = &a->controls[i];
+        const struct ld_request_control *y = &b->controls[i];
+        assert_string_equal(x->model, y->model);
+        assert_string_equal(x->image, y->image);
+        assert_memory_equal(&x->weight, &y->weight, sizeof x->weight);
+        assert_memory_equal(&x->start, &y->start, sizeof x->start);
+        assert_memory_equal(&x->end, &y->end, sizeof x->end);
+        assert_true(isnan(x->low) ? isnan(y->low) : x->low == y->low);
+        assert_true(isnan(x->high) ? isnan(y->high) : x->high == y->high);
+        assert_int_equal(x->mode, y->mode);
+        assert_int_equal(x->preprocess, y->preprocess);
+        assert_int_equal(x->resize, y->resize);
+        assert_int_equal(x->passes, y->passes);
+    }
+}
+
 static void canonical_json_is_a_fixed_point_of_random_requests(void **state)
 {
     (void)state;
@@ -406,6 +483,7 @@ static void canonical_json_is_a_fixed_point_of_random_requests(void **state)
         assert_int_equal(again->steps, request->steps);
         assert_string_equal(again->prompt, request->prompt);
         assert_int_equal(again->hires.present, request->hires.present);
+        assert_units_equal(request, again);
         ld_buffer_deinit(&body);
         ld_buffer_deinit(&once);
         ld_buffer_deinit(&twice);
@@ -444,6 +522,7 @@ int main(void)
         cmocka_unit_test(a_prompt_alone_is_a_request_of_defaults),
         cmocka_unit_test(nested_fields_arrive_at_their_members),
         cmocka_unit_test(an_image_is_decoded_beside_the_request),
+        cmocka_unit_test(each_unit_has_the_picture_that_it_named),
         cmocka_unit_test(an_image_beyond_its_ceiling_is_refused),
         cmocka_unit_test(every_wrong_field_is_listed),
         cmocka_unit_test(more_errors_than_fit_are_counted),

@@ -128,6 +128,50 @@ static void adapters_are_added_one_by_one(void **state)
     refuses("lora", "x", LD_E_RANGE, "at most 16");
 }
 
+static void units_are_added_and_their_members_set_on_the_last(void **state)
+{
+    (void)state;
+    struct ld_buffer text = ld_buffer_make(65536);
+    set("control", "canny:0.5@0.25-0.75");
+    set("control-preprocess", "canny");
+    set("control.low", "9");
+    set("control", "folder/a:b");
+    set("control-mode", "control");
+    set("control-image", "0123456789abcdefghijklmnop");
+    set("control-passes", "second");
+    set("control-weight", "2");
+    assert_int_equal(request.control_count, 2);
+    const struct ld_request_control *first = &request.controls[0];
+    const struct ld_request_control *second = &request.controls[1];
+    assert_string_equal(first->model, "canny");
+    assert_string_equal(first->image, "");
+    assert_true(first->weight == 0.5 && first->start == 0.25 && first->end == 0.75);
+    assert_true(first->low == 9 && isnan(first->high));
+    assert_int_equal(first->preprocess, LD_HINT_CANNY);
+    assert_int_equal(first->mode, LD_CONTROL_BALANCED);
+    assert_int_equal(first->resize, LD_FIT_CROP);
+    assert_string_equal(second->model, "folder/a:b");
+    assert_string_equal(second->image, "0123456789abcdefghijklmnop");
+    assert_true(second->weight == 2 && second->start == 0 && second->end == 1);
+    assert_int_equal(second->preprocess, LD_HINT_NONE);
+    assert_int_equal(second->mode, LD_CONTROL_HINT);
+    assert_int_equal(second->passes, LD_CONTROL_SECOND);
+    assert_true(ld_request_has(&request, "control") && request.controls_given);
+    ld_request_write_given_json(&request, &text);
+    assert_string_equal(
+        text.data, "{\"control\":[{\"model\":\"canny\",\"weight\":0.5,\"start\":0.25,\"end\":0.75,"
+                   "\"mode\":\"balanced\",\"preprocess\":\"canny\",\"low\":9,\"resize\":\"crop\","
+                   "\"passes\":\"both\"},{\"model\":\"folder/a:b\",\"image\":{\"id\":"
+                   "\"0123456789abcdefghijklmnop\"},\"weight\":2,\"start\":0,\"end\":1,"
+                   "\"mode\":\"control\",\"preprocess\":\"none\",\"resize\":\"crop\","
+                   "\"passes\":\"second\"}]}");
+    refuses("control-weight", "2.5", LD_E_RANGE, "control.weight must be between 0 and 2");
+    assert_true(second->weight == 2);
+    set("control", "c");
+    refuses("control", "d", LD_E_RANGE, "control must have at most 3 items");
+    ld_buffer_deinit(&text);
+}
+
 static void an_empty_list_of_the_second_pass_is_said(void **state)
 {
     (void)state;
@@ -171,7 +215,11 @@ static void slips_are_named_and_change_nothing(void **state)
     refuses("prompt", "a\xFF", LD_E_INVALID, "UTF-8");
     refuses("user_data", "[1]", LD_E_INVALID, "object");
     refuses("user_data", "{\"a\":1}x", LD_E_INVALID, "object");
-    refuses("control", "x", LD_E_UNSUPPORTED, "not available");
+    refuses("reference", "x", LD_E_UNSUPPORTED, "not available");
+    refuses("control", "../x", LD_E_INVALID, "plain name");
+    refuses("control", "x:3", LD_E_RANGE, "control.weight must be between 0 and 2");
+    refuses("control-mode", "prompt", LD_E_INVALID, "control.mode needs a control before it");
+    refuses("control-strength", "1", LD_E_NOT_FOUND, "no field");
     refuses("hires", "2", LD_E_INVALID, "true or false");
     assert_memory_equal(&before, &request, sizeof request);
 }
@@ -266,6 +314,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(switches_turn_objects_on_and_off, open_request,
                                         close_request),
         cmocka_unit_test_setup_teardown(adapters_are_added_one_by_one, open_request, close_request),
+        cmocka_unit_test_setup_teardown(units_are_added_and_their_members_set_on_the_last,
+                                        open_request, close_request),
         cmocka_unit_test_setup_teardown(an_empty_list_of_the_second_pass_is_said, open_request,
                                         close_request),
         cmocka_unit_test_setup_teardown(ranges_of_adapters_are_counted_and_sorted, open_request,

@@ -63,6 +63,31 @@ static void cells_run_with_x_fastest(void **state)
     assert_string_equal(sweep.axes[1].labels[1], "guidance.rescale: 0.5");
 }
 
+/* An axis over a member sets it on the last unit of each cell; one over the list adds a unit. */
+static void units_of_control_are_swept(void **state)
+{
+    (void)state;
+    struct ld_error err = {0};
+    struct ld_request base, cell;
+    ld_request_default(&base);
+    assert_int_equal(ld_request_set_text(&base, &arena, "control", "a", &err), LD_OK);
+    assert_int_equal(ld_request_set_text(&base, &arena, "control", "b", &err), LD_OK);
+    const struct ld_sweep sweep =
+        read_json("{\"x\":{\"field\":\"control.weight\",\"values\":[0.5,2]},"
+                  "\"y\":{\"field\":\"control\",\"values\":[\"c:0.25\",\"d\"]}}");
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(ld_sweep_cell(&sweep, i, &base, &cell, &arena, &err), LD_OK);
+        assert_int_equal(cell.control_count, 3);
+        assert_true(cell.controls[0].weight == 1);
+        assert_true(cell.controls[1].weight == (i % 2 ? 2 : 0.5));
+        assert_string_equal(cell.controls[2].model, i / 2 ? "d" : "c");
+        assert_true(cell.controls[2].weight == (i / 2 ? 1 : 0.25));
+    }
+    ld_request_default(&base);
+    assert_int_equal(ld_sweep_cell(&sweep, 0, &base, &cell, &arena, &err), LD_E_INVALID);
+    assert_string_equal(err.pointer, "/sweep/x/values/0");
+}
+
 static void flags_and_json_say_the_same(void **state)
 {
     (void)state;
@@ -97,6 +122,7 @@ static void what_is_no_grid_is_refused(void **state)
         {"{\"x\":{\"field\":\"steps\",\"values\":[\"a\\u0000b\"]}}", "sweep.x must be an object"},
         {"{\"x\":{\"field\":\"sweep\",\"values\":[1]}}", "the same for all cells"},
         {"{\"x\":{\"field\":\"init.image\",\"values\":[\"a\"]}}", "the same for all cells"},
+        {"{\"x\":{\"field\":\"control.image\",\"values\":[\"a\"]}}", "the same for all cells"},
         {"{\"x\":{\"field\":\"output.compression\",\"values\":[1]}}", "the same for all cells"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -114,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(cells_run_with_x_fastest, make_arena, drop_arena),
+        cmocka_unit_test_setup_teardown(units_of_control_are_swept, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(flags_and_json_say_the_same, make_arena, drop_arena),
         cmocka_unit_test_setup_teardown(what_is_no_grid_is_refused, make_arena, drop_arena),
     };

@@ -313,6 +313,85 @@ static void ranges_must_be_in_order(void **state)
     accepts("{\"prompt\":\"\",\"deep_shrink\":{\"start\":0.35}}");
 }
 
+/* ---- Units of control ------------------------------------------------------------------------ */
+
+#define UNIT      "{\"prompt\":\"\",\"control\":[{\"model\":\"c\","
+#define OWN       "\"image\":{\"base64\":\"AAAA\"}"
+#define WITH_INIT "\"init\":{\"image\":{\"base64\":\"AAAA\"}}"
+#define WITH_MASK "\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask\":{\"base64\":\"AAAA\"}}"
+#define HIRES     "\"size\":\"512x512\",\"hires\":{\"scale\":2}"
+
+static void units_have_what_they_need(void **state)
+{
+    (void)state;
+    accepts(UNIT OWN "}]}");
+    accepts(UNIT "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"}}]}");
+    accepts(UNIT "\"weight\":0}]," WITH_INIT "}");
+    refuses(UNIT "\"weight\":1}]}", "/control/0/image", "control.image is required");
+    refuses("{\"prompt\":\"\",\"control\":[{\"model\":\"c\"," OWN "},{\"model\":\"d\"}]}",
+            "/control/1/image", "control.image is required");
+    /* What is wrong with a picture is said alone. */
+    refuses(UNIT "\"image\":{\"base64\":\"?\"}}]}", "/control/0/image/base64", "control.image");
+    accepts(UNIT OWN ",\"preprocess\":\"inpaint\"}]," WITH_MASK "}");
+    refuses(UNIT OWN ",\"preprocess\":\"inpaint\"}]," WITH_INIT "}", "/control/0/preprocess",
+            "control.preprocess inpaint needs init with init.mask");
+    refuses(UNIT OWN ",\"preprocess\":\"inpaint\"}]}", "/control/0/preprocess", "init.mask");
+    accepts(UNIT OWN ",\"passes\":\"second\"}]," HIRES "}");
+    accepts(UNIT OWN ",\"passes\":\"first\"}]}");
+    refuses(UNIT OWN ",\"passes\":\"second\"}]}", "/control/0/passes",
+            "control.passes second needs hires");
+    refuses("{\"upscale\":{\"image\":{\"base64\":\"AAAA\"}},\"control\":[{\"model\":\"c\"," OWN
+            "}]}",
+            "/control", "no meaning beside upscale");
+}
+
+static void ranges_and_thresholds_of_units_hold(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind;
+        bool low, high;
+    } kinds[] = {{"none", false, false},      {"canny", true, true},    {"scribble", false, true},
+                 {"lineart", false, false},   {"invert", false, false}, {"threshold", false, true},
+                 {"luminance", false, false}, {"blur", false, true},    {"tile", false, true},
+                 {"inpaint", false, false}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char body[256];
+        assert_true(ld_fmt(body, sizeof body,
+                           UNIT OWN ",\"preprocess\":\"%s\",\"low\":0}]," WITH_MASK "}",
+                           kinds[i].kind));
+        if (kinds[i].low)
+            accepts(body);
+        else
+            refuses(body, "/control/0/low", "control.low needs control.preprocess canny");
+        assert_true(ld_fmt(body, sizeof body,
+                           UNIT OWN ",\"preprocess\":\"%s\",\"high\":0}]," WITH_MASK "}",
+                           kinds[i].kind));
+        if (kinds[i].high)
+            accepts(body);
+        else
+            refuses(body, "/control/0/high", "control.high needs control.preprocess canny, ");
+    }
+    accepts(UNIT OWN ",\"preprocess\":\"canny\",\"low\":9,\"high\":9}]}");
+    refuses(UNIT OWN ",\"preprocess\":\"canny\",\"low\":9,\"high\":8}]}", "/control/0/low",
+            "control.low must be at most control.high");
+    accepts(UNIT OWN ",\"start\":0.5,\"end\":0.6}]}");
+    refuses(UNIT OWN ",\"start\":0.5,\"end\":0.5}]}", "/control/0/start",
+            "control.start must be below control.end");
+    refuses(UNIT OWN ",\"start\":1}]}", "/control/0/start", "below control.end");
+}
+
+/* Bytes without an id are a picture while they are checked, and no id afterwards. */
+static void a_picture_in_base64_leaves_no_id(void **state)
+{
+    (void)state;
+    struct fixture f;
+    assert_int_equal(check(&f, UNIT OWN "}]}", NULL), LD_OK);
+    assert_string_equal(f.native.request.controls[0].image, "");
+    assert_int_equal(f.native.control_images[0].size, 3);
+    close_fixture(&f);
+}
+
 static void advice_is_given_without_refusing(void **state)
 {
     (void)state;
@@ -381,6 +460,9 @@ int main(void)
         cmocka_unit_test(work_counts_both_passes_and_all_pictures),
         cmocka_unit_test(limits_hold_below_at_and_above),
         cmocka_unit_test(ranges_must_be_in_order),
+        cmocka_unit_test(units_have_what_they_need),
+        cmocka_unit_test(ranges_and_thresholds_of_units_hold),
+        cmocka_unit_test(a_picture_in_base64_leaves_no_id),
         cmocka_unit_test(advice_is_given_without_refusing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
