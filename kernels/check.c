@@ -232,6 +232,9 @@ enum ld_code ld_check_add_scaled(const struct ld_add_scaled *op, struct ld_error
         return shape_error(err, "add_scaled needs two inputs, a scale an image and an output");
     if (!product_fits(op->batch, op->count, 1))
         return shape_error(err, "add_scaled sizes are out of range");
+    if (op->scales != NULL &&
+        (op->scale < op->scales || op->scales_count - (op->scale - op->scales) < op->batch))
+        return shape_error(err, "add_scaled's scale lies outside of its list");
     return LD_OK;
 }
 

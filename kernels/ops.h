@@ -252,6 +252,10 @@ struct ld_planes_out {
 struct ld_add_scaled {
     const void *x, *z;
     const float *scale; /* [batch], host memory */
+    /* A list that `scale` is part of, for operators of one run to send it once; NULL: there is
+     * none. */
+    const float *scales; /* [scales_count], host memory */
+    int32_t scales_count;
     int32_t batch;
     int64_t count; /* elements an image */
     void *y;

@@ -235,7 +235,7 @@ enum ld_code ld_engine_widen_vae(struct ld_engine *engine, struct ld_session *se
         code = step(session, engine->interrupt, err);
         job->vae = narrow;
     }
-    ld_library_vae_release(library, vae);
+    ld_library_side_release(library, vae);
     if (model)
         ld_library_release(library, model);
     engine->wide_in_use = false;

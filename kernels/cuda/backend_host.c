@@ -99,15 +99,35 @@ enum ld_code ld_cuda_embed(struct ld_backend *backend, const struct ld_embed *op
     return code;
 }
 
+/* A scale an image: alone, or as part of a list that is sent once for all sums of a run. */
+static enum ld_code stage_scale(struct ld_cuda *cuda, const struct ld_add_scaled *op,
+                                const float **scale, struct ld_error *err)
+{
+    struct ld_cuda_stage *stage = &cuda->stage;
+    const bool listed = op->scales != NULL;
+    const float *list = listed ? op->scales : op->scale;
+    const int32_t count = listed ? op->scales_count : op->batch;
+    void *device = NULL;
+    if (listed && stage->scales == list) {
+        *scale = stage->scales_device + (op->scale - list);
+        return LD_OK;
+    }
+    const enum ld_code code =
+        ld_cuda_stage_in(cuda, list, (size_t)count * sizeof *list, &device, err);
+    stage->scales = code == LD_OK && listed ? list : NULL;
+    stage->scales_device = device;
+    *scale = code == LD_OK ? stage->scales_device + (op->scale - list) : NULL;
+    return code;
+}
+
 enum ld_code ld_cuda_add_scaled(struct ld_backend *backend, const struct ld_add_scaled *op,
                                 struct ld_error *err)
 {
     struct ld_cuda *cuda = ld_cuda_of(backend);
-    void *scale = NULL;
+    const float *scale = NULL;
     enum ld_code code = ld_check_add_scaled(op, err);
     if (code == LD_OK)
-        code =
-            ld_cuda_stage_in(cuda, op->scale, (size_t)op->batch * sizeof *op->scale, &scale, err);
+        code = stage_scale(cuda, op, &scale, err);
     if (code != LD_OK || cuda->mode == LD_CUDA_REPLAY)
         return code;
     return ld_cuda_check(

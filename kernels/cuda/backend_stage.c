@@ -117,5 +117,6 @@ enum ld_code ld_cuda_stage_settle(struct ld_cuda *cuda, bool keep, struct ld_err
     stage->pending_count = 0;
     stage->used = 0;
     stage->kv_len = NULL;
+    stage->scales = NULL;
     return code;
 }

@@ -74,6 +74,9 @@ struct ld_cuda_stage {
     /* Key counts that several attentions of one run share are sent once. */
     const int32_t *kv_len;
     const int32_t *kv_len_device;
+    /* Likewise the scales of several sums. */
+    const float *scales;
+    const float *scales_device;
 };
 
 /* ---- Recordings ------------------------------------------------------------------------------ */

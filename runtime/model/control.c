@@ -54,7 +54,7 @@ static int32_t build_hint(const struct ld_unet_builder *builder, int32_t net)
 
 /* Where the maps of one ControlNet go. */
 struct adding {
-    int32_t net, outputs, batch;
+    int32_t net, nets, outputs, batch;
     struct ld_unet_skips *skips;
 };
 
@@ -65,8 +65,11 @@ static int32_t add(struct ld_graph *graph, const struct adding *adding, int32_t 
     const int32_t z = ld_graph_linear(
         graph, name,
         &(struct ld_linear_args){.x0 = map, .channels = ld_graph_at(graph, map)->channels});
-    return ld_graph_add_scaled(graph, x, z, LD_PORT_STRENGTH,
-                               (adding->net * adding->outputs + output) * adding->batch);
+    return ld_graph_add_scaled(
+        graph, x, z,
+        &(struct ld_scale_args){.port = LD_PORT_STRENGTH,
+                                .first = (adding->net * adding->outputs + output) * adding->batch,
+                                .count = adding->nets * adding->outputs * adding->batch});
 }
 
 /* At once, so that no two sets of maps wait for each other. */
@@ -84,6 +87,7 @@ int32_t ld_control_build(const struct ld_unet_builder *unet, int32_t net,
     struct ld_graph *graph = unet->graph;
     struct ld_unet_skips own = {.count = 0};
     struct adding adding = {.net = net,
+                            .nets = unet->options->controls,
                             .outputs = ld_control_outputs(unet->arch),
                             .batch = unet->shape->batch,
                             .skips = skips};

@@ -398,21 +398,23 @@ int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32
     return op.out;
 }
 
-int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z, enum ld_port scale,
-                            int32_t scale_first)
+int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z,
+                            const struct ld_scale_args *scale)
 {
     if (graph->failed != LD_OK)
         return LD_GRAPH_NONE;
     const struct ld_graph_value a = *ld_graph_at(graph, x);
     LD_ASSERT(a.bytes == ld_graph_at(graph, z)->bytes && !a.wide);
+    LD_ASSERT(scale->first + a.batch <= scale->count);
     struct ld_graph_op op = op_like(graph, LD_GRAPH_ADD_SCALED, x, a.channels);
     op.in[LD_IN_X].value = x;
     op.in[LD_IN_Z].value = z;
     op.in_place = x;
-    op.port[0] = scale;
-    op.port_first = scale_first;
-    op.u.add_scaled =
-        (struct ld_add_scaled){.batch = a.batch, .count = (int64_t)a.height * a.width * a.channels};
+    op.port[0] = scale->port;
+    op.port_first = scale->first;
+    op.u.add_scaled = (struct ld_add_scaled){.batch = a.batch,
+                                             .count = (int64_t)a.height * a.width * a.channels,
+                                             .scales_count = scale->count};
     ld_graph_push(graph, &op);
     return op.out;
 }

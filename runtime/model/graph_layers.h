@@ -92,11 +92,13 @@ int32_t ld_graph_silu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_relu(struct ld_graph *graph, int32_t x);
 int32_t ld_graph_resize(struct ld_graph *graph, int32_t x, int32_t height, int32_t width,
                         enum ld_resize_mode mode);
-/* x + scale[b] * z, with `scale` [batch] at `scale_first` floats into its port. x and z have one
- * shape.
- */
-int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z, enum ld_port scale,
-                            int32_t scale_first);
+struct ld_scale_args {
+    enum ld_port port;    /* a list of `count` floats ... */
+    int32_t first, count; /* ... of which [batch] from this one on are the scale */
+};
+/* x + scale[b] * z. x and z have one shape. */
+int32_t ld_graph_add_scaled(struct ld_graph *graph, int32_t x, int32_t z,
+                            const struct ld_scale_args *scale);
 /* Token and position embedding of [batch, tokens] ids; `vectors` replaces table rows. */
 int32_t ld_graph_embed(struct ld_graph *graph, const char *table, int32_t vocabulary,
                        const char *positions, int32_t batch, int32_t tokens, int32_t channels);

@@ -224,10 +224,10 @@ static enum ld_code run_op(const struct runner *r, const struct ld_graph_op *op,
     }
     case LD_GRAPH_ADD_SCALED: {
         struct ld_add_scaled add = op->u.add_scaled;
-        const float *scale = port(r, op, 0);
         add.x = input(r, op, LD_IN_X);
         add.z = input(r, op, LD_IN_Z);
-        add.scale = scale + op->port_first;
+        add.scales = port(r, op, 0);
+        add.scale = add.scales + op->port_first;
         add.y = y;
         return backend->ops->add_scaled(backend, &add, err);
     }

@@ -143,3 +143,6 @@ set_tests_properties(unit/test_vae_forms PROPERTIES TIMEOUT 700) # under sanitiz
 # The least memory of a picture, beside what runs take.
 ld_unit_test(test_model_need ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
 target_sources(test_model_need PRIVATE unit/network_fixture.c)
+ld_unit_test(test_control ld_cuda_backend ld_fake_gpu ld_model ld_test_tools)
+target_sources(test_control PRIVATE unit/network_fixture.c)
+set_tests_properties(unit/test_control PROPERTIES TIMEOUT 700) # as test_cuda_backend

@@ -20,6 +20,8 @@ void network_fixture_open_extra(struct network_fixture *fixture, uint32_t thread
 /* The same on a backend of the caller's, which the fixture takes. */
 void network_fixture_open_on(struct network_fixture *fixture, struct ld_backend *backend,
                              uint32_t parts, int32_t in_channels);
+/* A ControlNet for that model, of random weights that `seed` names; ld_model_destroy it first. */
+struct ld_model *network_fixture_control(const struct network_fixture *fixture, uint64_t seed);
 void network_fixture_close(struct network_fixture *fixture);
 
 #endif
