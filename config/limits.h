@@ -109,6 +109,7 @@ enum {
     LD_LEASE_S = 30,
     LD_HEARTBEAT_S = 5,
     LD_FRAME_BYTES_MAX = 64 * 1024 * 1024,
+    LD_INPUTS_BYTES_MAX = 62 * 1024 * 1024, /* all pictures that one job starts from or follows */
     LD_LOG_LINE_BYTES_MAX = 4 * 1024
 };
 #define LD_RESULT_BYTES_PER_KEY_MAX (INT64_C(5) * 1024 * 1024 * 1024)
@@ -140,6 +141,9 @@ static_assert(LD_QUEUED_PER_KEY_MAX <= LD_QUEUED_MAX, "one key, all keys");
 static_assert(LD_JSON_IMAGE_BODY_BYTES_MAX <= LD_BODIES_BYTES_MAX, "one body, all bodies");
 static_assert(LD_UPLOAD_BYTES_MAX + 0 < LD_FRAME_BYTES_MAX + 0,
               "an uploaded image fits a worker frame");
+static_assert(LD_UPLOAD_BYTES_MAX + 0 <= LD_INPUTS_BYTES_MAX + 0, "an uploaded image fits a job");
+static_assert(LD_INPUTS_BYTES_MAX + 2 * 1024 * 1024 <= LD_FRAME_BYTES_MAX + 0,
+              "a job's images and its request fit a worker frame");
 static_assert(LD_SIDE_MIN % LD_SIDE_STEP == 0 && LD_SIDE_MAX % LD_SIDE_STEP == 0,
               "the smallest and the largest side are themselves legal");
 static_assert(LD_SIDE_MAX * LD_SIDE_MAX == LD_AREA_MAX, "the largest square is the largest area");

@@ -164,7 +164,7 @@ enum ld_code ld_engine_repaint(struct ld_engine *engine, struct ld_session *sess
         return err->code;
     repaint->session = session;
     repaint->request = ld_session_request(session);
-    const struct ld_engine_job again = {
+    struct ld_engine_job again = {
         .request = &repaint->request,
         .init_image = job->given.init_image,
         .init_mask = job->given.init_mask,
@@ -174,6 +174,7 @@ enum ld_code ld_engine_repaint(struct ld_engine *engine, struct ld_session *sess
         .on_image = on_image,
         .on_done = on_done,
     };
+    memcpy(again.control_images, job->given.control_images, sizeof again.control_images);
     if (ld_engine_submit(engine->wide, &again, &session->elsewhere, err) != LD_OK)
         return err->code;
     session->phase = LD_SESSION_ELSEWHERE;

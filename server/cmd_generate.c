@@ -4,7 +4,6 @@
  */
 #include "api/resolve.h"
 #include "api/validate.h"
-#include "runtime/base/fsx.h"
 #include "runtime/base/id.h"
 #include "runtime/base/json_find.h"
 #include "runtime/base/log.h"
@@ -12,10 +11,10 @@
 #include "runtime/sample/schedule.h"
 #include "server/cmd.h"
 #include "server/cmd_adapters.h"
+#include "server/cmd_generate_inputs.h"
 #include "server/cmd_generate_run.h"
 #include "server/cmd_output.h"
 #include "server/names.h"
-#include "server/remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARENA_MAX = 64 << 20, INPUT_MAX = 32 << 20, SHEET_MAX = 80 << 20, PATH_SIZE = 4096 };
+enum { ARENA_MAX = 64 << 20, SHEET_MAX = 80 << 20, PATH_SIZE = 4096 };
 
 static struct ld_cancel interrupt;
 
@@ -124,26 +123,6 @@ static enum ld_code resolve(struct ld_generate_args *args, struct ld_arena *aren
     return LD_OK;
 }
 
-static enum ld_code read_input(const char *path, struct ld_buffer *bytes, struct ld_error *err)
-{
-    *bytes = ld_buffer_make(INPUT_MAX);
-    if (path && ld_fsx_read_file(path, bytes, err) != LD_OK)
-        return LD_FAIL(err, err->code, "'%.200s' cannot be read as an image of at most 32 MiB",
-                       path);
-    if (path && bytes->size == 0)
-        return LD_FAIL(err, LD_E_FORMAT, "'%.200s' is empty", path);
-    return LD_OK;
-}
-
-/* An image has no id here; its hash names it, so that equal runs carry equal metadata. */
-static const char *content_id(struct ld_span bytes, struct ld_arena *arena)
-{
-    char digest[LD_SHA256_HEX_SIZE];
-    ld_sha256_hex(bytes, digest);
-    const char *id = ld_arena_strndup(arena, digest, LD_ID_LENGTH);
-    return id ? id : "";
-}
-
 /* ---- Running --------------------------------------------------------------------------------- */
 
 /* What computes, so that nobody waits for a GPU that is not used. */
@@ -160,19 +139,18 @@ static void tell_device(const struct ld_engine *engine)
 
 /* One request to its end. */
 static enum ld_code paint_one(struct ld_generate_run *run, struct ld_engine *engine,
-                              const struct ld_request *request, const struct ld_buffer *image,
-                              const struct ld_buffer *mask)
+                              const struct ld_request *request,
+                              const struct ld_generate_inputs *inputs)
 {
     uint64_t handle;
-    const struct ld_engine_job job = {
+    struct ld_engine_job job = {
         .request = request,
-        .init_image = ld_span_of(image->data, image->size),
-        .init_mask = ld_span_of(mask->data, mask->size),
         .ctx = run,
         .on_progress = ld_generate_on_progress,
         .on_image = ld_generate_on_image,
         .on_done = ld_generate_on_done,
     };
+    ld_generate_inputs_give(inputs, &job);
     enum ld_code code = ld_engine_submit(engine, &job, &handle, &run->err);
     bool cancelled = false;
     run->done = false;
@@ -189,7 +167,7 @@ static enum ld_code paint_one(struct ld_generate_run *run, struct ld_engine *eng
 /* All `count` requests one after the other. */
 static enum ld_code paint_here(struct ld_generate_run *run, struct ld_generate_args *args,
                                const struct ld_request *requests, uint32_t count,
-                               const struct ld_buffer *image, const struct ld_buffer *mask)
+                               const struct ld_generate_inputs *inputs)
 {
     struct ld_engine *engine = NULL;
     args->engine.interrupt = &interrupt;
@@ -197,7 +175,7 @@ static enum ld_code paint_here(struct ld_generate_run *run, struct ld_generate_a
     if (code == LD_OK && !args->quiet)
         tell_device(engine);
     for (run->cell = 0; code == LD_OK && run->cell < count; run->cell++)
-        code = paint_one(run, engine, &requests[run->cell], image, mask);
+        code = paint_one(run, engine, &requests[run->cell], inputs);
     ld_engine_destroy(engine);
     return code;
 }
@@ -241,7 +219,7 @@ static enum ld_code resolve_cells(struct ld_generate_args *args, struct ld_reque
 
 static enum ld_code paint_sweep(struct ld_generate_run *run, struct ld_generate_args *args,
                                 struct ld_arena *arena, struct ld_warnings *warnings,
-                                const struct ld_buffer *image, const struct ld_buffer *mask)
+                                const struct ld_generate_inputs *inputs)
 {
     const uint32_t cells = ld_sweep_cells(&args->sweep);
     struct ld_buffer sheet = ld_buffer_make(SHEET_MAX);
@@ -254,7 +232,7 @@ static enum ld_code paint_sweep(struct ld_generate_run *run, struct ld_generate_
     for (uint32_t i = 0; code == LD_OK && !args->quiet && i < warnings->count; i++)
         fprintf(stderr, "latentd: note: %s\n", warnings->items[i]);
     if (code == LD_OK)
-        code = paint_here(run, args, requests, cells, image, mask);
+        code = paint_here(run, args, requests, cells, inputs);
     if (code == LD_OK)
         code = ld_sweep_sheet(&args->sweep, &args->request, run->pictures, &sheet, &run->err);
     if (code == LD_OK)
@@ -345,33 +323,10 @@ static enum ld_code finish_replay(struct ld_generate_run *run, struct ld_error *
     return code;
 }
 
-/* Input pictures go first; the request then names them by the ids they were given. */
-static enum ld_code upload_input(const struct ld_remote *remote, struct ld_generate_args *args,
-                                 const struct ld_buffer *image, const struct ld_buffer *mask,
-                                 char ids[2][LD_ID_SIZE], struct ld_error *err)
-{
-    struct ld_request *request = &args->request;
-    if (!args->init_path)
-        return LD_OK;
-    if (ld_remote_upload(remote, ld_span_of(image->data, image->size), ids[0], err) != LD_OK)
-        return err->code;
-    request->init.image = ids[0];
-    ld_request_mark(request, ld_field_find("init.image"));
-    if (!args->mask_path)
-        return LD_OK;
-    if (ld_remote_upload(remote, ld_span_of(mask->data, mask->size), ids[1], err) != LD_OK)
-        return err->code;
-    request->init.mask = ids[1];
-    ld_request_mark(request, ld_field_find("init.mask"));
-    return LD_OK;
-}
-
 static enum ld_code paint_there(struct ld_generate_run *run, struct ld_generate_args *args,
-                                const struct ld_buffer *image, const struct ld_buffer *mask,
-                                struct ld_error *err)
+                                struct ld_generate_inputs *inputs, struct ld_error *err)
 {
     struct ld_buffer body = ld_buffer_make(1 << 20);
-    char ids[2][LD_ID_SIZE];
     const char *key = args->key[0] ? args->key : getenv("LATENTD_KEY");
     struct ld_remote remote = {
         .url = args->server,
@@ -383,7 +338,7 @@ static enum ld_code paint_there(struct ld_generate_run *run, struct ld_generate_
         .on_end = ld_generate_on_end,
     };
     struct ld_buffer sweep = ld_buffer_make(LD_SWEEP_BYTES_MAX);
-    enum ld_code code = upload_input(&remote, args, image, mask, ids, err);
+    enum ld_code code = ld_generate_inputs_upload(inputs, &remote, &args->request, err);
     if (code == LD_OK && args->sweep.axis_count > 0) {
         ld_sweep_write(&args->sweep, &sweep);
         args->request.sweep = sweep.failed ? "" : sweep.data;
@@ -467,8 +422,7 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
                              struct ld_error *err)
 {
     struct ld_generate_run run = {.args = args, .told.arena = arena};
-    struct ld_buffer image = {0};
-    struct ld_buffer mask = {0};
+    struct ld_generate_inputs inputs = {0};
     struct ld_warnings warnings = {.arena = arena};
     if (!args->server[0] && !args->engine.model_path[0] && !args->engine.model_dir[0])
         return LD_FAIL(err, LD_E_INVALID,
@@ -482,31 +436,19 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
     }
     if (!args->output)
         args->output = ld_cmd_default_output(&args->request);
-    if (code == LD_OK && args->mask_path && !args->init_path)
-        code = LD_FAIL(err, LD_E_INVALID, "--mask needs --init");
-    if (code == LD_OK && args->request.init.present && !args->init_path && !args->server[0])
-        code = LD_FAIL(err, LD_E_INVALID, "the init fields need a picture: --init FILE");
     if (code == LD_OK)
         code = check_output(args, err);
     if (code == LD_OK)
-        code = read_input(args->init_path, &image, err);
-    if (code == LD_OK)
-        code = read_input(args->mask_path, &mask, err);
-    if (code == LD_OK && args->init_path) {
-        ld_request_set_object(&args->request, ld_field_find("init"), true);
-        args->request.init.image = content_id(ld_span_of(image.data, image.size), arena);
-        args->request.init.mask =
-            args->mask_path ? content_id(ld_span_of(mask.data, mask.size), arena) : "";
-    }
+        code = ld_generate_inputs_open(&inputs, args, arena, err);
     if (code == LD_OK && !args->server[0] && !sweep)
         code = resolve(args, arena, &warnings, err);
     for (uint32_t i = 0; code == LD_OK && !args->quiet && i < warnings.count; i++)
         fprintf(stderr, "latentd: note: %s\n", warnings.items[i]);
     if (code == LD_OK) {
         ld_progress_bar_init(&run.bar, stderr);
-        code = args->server[0] ? paint_there(&run, args, &image, &mask, err)
-               : sweep         ? paint_sweep(&run, args, arena, &warnings, &image, &mask)
-                               : paint_here(&run, args, &args->request, 1, &image, &mask);
+        code = args->server[0] ? paint_there(&run, args, &inputs, err)
+               : sweep         ? paint_sweep(&run, args, arena, &warnings, &inputs)
+                               : paint_here(&run, args, &args->request, 1, &inputs);
         ld_progress_bar_clear(&run.bar);
         if (code != LD_OK && run.err.code != LD_OK)
             *err = run.err;
@@ -516,8 +458,7 @@ static enum ld_code generate(struct ld_generate_args *args, struct ld_arena *are
     if (run.replay)
         ld_replay_close(run.replay);
     ld_buffer_deinit(&run.painted);
-    ld_buffer_deinit(&image);
-    ld_buffer_deinit(&mask);
+    ld_generate_inputs_close(&inputs);
     return code;
 }
 

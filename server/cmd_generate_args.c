@@ -12,7 +12,7 @@
 
 enum { FOLDER_SIZE = 1024 };
 
-enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS, OWN_SWEEP };
+enum own_kind { OWN_TEXT, OWN_FLAG, OWN_THREADS, OWN_CONTROL, OWN_SWEEP };
 
 struct own_flag {
     const char *name;
@@ -49,6 +49,8 @@ static const struct own_flag own_flags[] = {
      "threads of the CPU backend; 0: one per core"},
     {"init", OWN_TEXT, AT(init_path), "FILE", "picture to start from (PNG, JPEG, WebP)"},
     {"mask", OWN_TEXT, AT(mask_path), "FILE", "picture; white is repainted, black is kept"},
+    {"control-image", OWN_CONTROL, AT(control_paths), "FILE",
+     "picture that a --control follows, the first for the first, and so on; else that of --init"},
     {"sweep", OWN_SWEEP, AT(sweep), "FIELD=A,B",
      "a grid over values, up to three times: across, down, pages; -o is the sheet"},
     {"replay", OWN_TEXT, AT(replay), "FILE",
@@ -80,6 +82,12 @@ static enum ld_code set_own(struct ld_generate_args *args, const struct own_flag
         return LD_OK;
     case OWN_TEXT:
         *(const char **)member = value;
+        return LD_OK;
+    case OWN_CONTROL:
+        if (args->control_path_count == LD_REQUEST_CONTROLS_MAX)
+            return LD_FAIL(err, LD_E_RANGE, "--%s may be given at most %d times", flag->name,
+                           LD_REQUEST_CONTROLS_MAX);
+        ((const char **)member)[args->control_path_count++] = value;
         return LD_OK;
     case OWN_SWEEP:
         return ld_sweep_add(member, value, arena, err);

@@ -13,9 +13,11 @@ struct ld_generate_args {
     const char *output; /* -o; NULL: by the format, ld_cmd_default_output */
     const char *replay; /* a picture to paint again; NULL: none */
     const char *server, *key;
-    const char *init_path, *mask_path; /* NULL: none */
-    const char *list;                  /* --list WHAT, NULL: paint */
-    struct ld_sweep sweep;             /* --sweep, repeated */
+    const char *init_path, *mask_path;                  /* NULL: none */
+    const char *control_paths[LD_REQUEST_CONTROLS_MAX]; /* --control-image, repeated */
+    uint32_t control_path_count;
+    const char *list;      /* --list WHAT, NULL: paint */
+    struct ld_sweep sweep; /* --sweep, repeated */
     bool json, quiet, help;
     struct ld_request request;
 };

@@ -108,6 +108,9 @@ static void write_identity(const struct ld_exchange *ex, const struct ld_intake 
 {
     ld_buffer_bytes(out, body.data, body.size);
     ld_buffer_format(out, "\n%s\n%s\n%s", ex->path, intake->init_sha256, intake->mask_sha256);
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        if (intake->control_sha256[i][0])
+            ld_buffer_format(out, "\n%u %s", i, intake->control_sha256[i]);
 }
 
 /*

@@ -26,6 +26,8 @@ bool ld_equal_hash(uint8_t out[LD_SHA256_BYTES], const struct ld_equal *job)
         hash_bytes(&hash, ld_span_text(request->preview_format));
         hash_bytes(&hash, job->init_image);
         hash_bytes(&hash, job->init_mask);
+        for (uint32_t i = 0; i < LD_REQUEST_CONTROLS_MAX; i++)
+            hash_bytes(&hash, job->control_images[i]);
         if (job->with_tag)
             hash_bytes(&hash, ld_span_text(request->tag));
         ld_sha256_finish(&hash, out);

@@ -16,6 +16,7 @@ struct ld_equal {
     const struct ld_request *request;
     uint64_t share; /* who may share */
     struct ld_span init_image, init_mask;
+    struct ld_span control_images[LD_REQUEST_CONTROLS_MAX];
     bool with_tag; /* the scripted pipeline takes its orders from there */
 };
 

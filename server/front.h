@@ -38,7 +38,7 @@ struct ld_front {
     atomic_bool draining;
 };
 
-/* ---- Requests (intake.c) --------------------------------------------------------------------- */
+/* ---- Requests (intake.c, intake_pictures.c) -------------------------------------------------- */
 
 struct ld_intake_cell {
     struct ld_buffer request_json, warnings_json;
@@ -58,9 +58,13 @@ struct ld_intake {
     struct ld_adapter_list adapters;
     struct ld_api_context context;
     char init_sha256[LD_SHA256_HEX_SIZE], mask_sha256[LD_SHA256_HEX_SIZE];
+    char control_sha256[LD_CONTROLS_MAX][LD_SHA256_HEX_SIZE];
     bool init_held, mask_held; /* published here, not referenced yet */
-    bool unpainted;            /* only its texts are looked at: any size will do */
-    const char *format;        /* of the file, where the body names none; NULL: the default */
+    bool control_held[LD_CONTROLS_MAX];
+    uint32_t inline_count; /* pictures that the body carries */
+    uint64_t input_bytes;  /* of all its pictures */
+    bool unpainted;        /* only its texts are looked at: any size will do */
+    const char *format;    /* of the file, where the body names none; NULL: the default */
     struct ld_buffer request_json, warnings_json;
     enum ld_store_key_use key_use; /* of the key that it is submitted with */
     struct ld_intake_cell *cells;  /* of a sweep, each as it will run */
@@ -77,6 +81,15 @@ void ld_intake_deinit(struct ld_intake *intake);
  * False after intake->native.problem was filled.
  */
 bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_span body);
+
+/*
+ * The pictures of init, upscale and control, of a request that has been checked: those that the
+ * body carries are stored like uploads and stay held, those it names are looked up; ids go into the
+ * request, digests into the intake. False after intake->native.problem was filled.
+ */
+bool ld_intake_settle_pictures(struct ld_intake *intake, const char *tenant);
+/* What was stored here may go, unless something on disk names it by now. */
+void ld_intake_let_go(struct ld_intake *intake);
 
 /*
  * Into the queue, in two halves: begin, do something else until `told` (ld_store_submit_begin),

@@ -3,7 +3,6 @@
 
 #include "api/sweep.h"
 #include "runtime/base/log.h"
-#include "runtime/image/picture_header.h"
 #include "server/names.h"
 #include "server/rights.h"
 
@@ -60,10 +59,7 @@ void ld_intake_init(struct ld_intake *intake, struct ld_exchange *ex)
 
 void ld_intake_deinit(struct ld_intake *intake)
 {
-    if (intake->init_held)
-        ld_blob_let_go(intake->front->blobs, intake->init_sha256);
-    if (intake->mask_held)
-        ld_blob_let_go(intake->front->blobs, intake->mask_sha256);
+    ld_intake_let_go(intake);
     for (uint32_t i = 0; i < intake->cell_count; i++) {
         ld_buffer_deinit(&intake->cells[i].request_json);
         ld_buffer_deinit(&intake->cells[i].warnings_json);
@@ -73,112 +69,6 @@ void ld_intake_deinit(struct ld_intake *intake)
     ld_buffer_deinit(&intake->warnings_json);
     ld_native_deinit(&intake->native);
     ld_inventory_release(intake->front->inventory, intake->inventory);
-}
-
-/* ---- Pictures -------------------------------------------------------------------------------- */
-
-static enum ld_code check_picture(struct ld_span picture, struct ld_store_upload *upload,
-                                  struct ld_error *err)
-{
-    struct ld_picture_header header;
-    if (picture.size > LD_UPLOAD_BYTES_MAX)
-        return LD_FAIL(err, LD_E_TOO_LARGE, "the picture must have at most %d bytes",
-                       LD_UPLOAD_BYTES_MAX);
-    enum ld_code code = ld_picture_check_header(&header, picture, err);
-    if (code == LD_E_FORMAT) { /* bytes of another kind are a wrong type, not a malformed request */
-        err->code = LD_E_UNSUPPORTED;
-        return LD_E_UNSUPPORTED;
-    }
-    if (code != LD_OK)
-        return code;
-    upload->width = header.width;
-    upload->height = header.height;
-    upload->bytes = picture.size;
-    return LD_OK;
-}
-
-/* Leaves the blob held, so that it stays until the caller's own reference is on disk. */
-static enum ld_code store_picture(struct ld_front *front, const char *tenant, struct ld_span png,
-                                  struct ld_store_upload *upload, struct ld_error *err)
-{
-    enum ld_code code = check_picture(png, upload, err);
-    if (code == LD_OK)
-        code = ld_blob_publish(front->blobs, png, upload->sha256, err);
-    if (code != LD_OK)
-        return code;
-    code = ld_store_upload_add(front->store, tenant, upload, err);
-    if (code != LD_OK) {
-        ld_blob_let_go(front->blobs, upload->sha256);
-        ld_blob_remove(front->blobs, upload->sha256);
-    }
-    return code;
-}
-
-enum ld_code ld_intake_upload(struct ld_front *front, const char *tenant, struct ld_span png,
-                              struct ld_store_upload *upload, struct ld_error *err)
-{
-    const enum ld_code code = store_picture(front, tenant, png, upload, err);
-    if (code == LD_OK)
-        ld_blob_let_go(front->blobs, upload->sha256);
-    return code;
-}
-
-/* A picture in the body is stored like an upload; an id is looked up. Either way the request holds
- * an id afterwards and `sha256` the bytes' address. */
-static bool settle_picture(struct ld_intake *intake, const char *tenant,
-                           const struct ld_buffer *bytes, const char **id, const char *pointer,
-                           char sha256[LD_SHA256_HEX_SIZE], bool *held,
-                           struct ld_store_upload *found)
-{
-    struct ld_store_upload upload = {0};
-    struct ld_error err = {0};
-    enum ld_code code = LD_OK;
-    if (bytes->size > 0) {
-        code = store_picture(intake->front, tenant, ld_span_of(bytes->data, bytes->size), &upload,
-                             &err);
-        *held = code == LD_OK;
-    } else if ((*id)[0]) {
-        code = ld_store_upload_get(intake->front->store, tenant, *id, &upload, &err);
-        /* The address is a name here, like a model's: an unknown one makes the value wrong. */
-        if (code == LD_E_NOT_FOUND)
-            code = LD_FAIL(&err, LD_E_INVALID, "there is no such uploaded image");
-    } else {
-        return true;
-    }
-    if (code != LD_OK) {
-        (void)ld_problem_add_error(&intake->native.problem, pointer, &err);
-        return false;
-    }
-    memcpy(sha256, upload.sha256, LD_SHA256_HEX_SIZE);
-    *found = upload;
-    *id = ld_arena_strdup(intake->arena, upload.id);
-    if (!*id) {
-        (void)ld_problem_add(&intake->native.problem, LD_E_NOMEM, "", "out of memory");
-        return false;
-    }
-    return true;
-}
-
-/* The pictures of a request. How large an enlarged one becomes is known once its source is. */
-static bool settle_pictures(struct ld_intake *intake, const char *tenant)
-{
-    struct ld_native *native = &intake->native;
-    struct ld_request_init *init = &native->request.init;
-    struct ld_request_upscale *upscale = &native->request.upscale;
-    struct ld_store_upload upload = {0};
-    if (upscale->present)
-        return settle_picture(intake, tenant, &native->init_image, &upscale->image,
-                              "/upscale/image", intake->init_sha256, &intake->init_held, &upload) &&
-               ld_request_settle_upscale(&native->request, upload.width, upload.height,
-                                         &intake->limits, &native->problem) == LD_OK;
-    return !init->present ||
-           (settle_picture(intake, tenant, &native->init_image, &init->image, "/init/image",
-                           intake->init_sha256, &intake->init_held, &upload) &&
-            (init->area != LD_INIT_MASKED || /* else the result has the whole picture's size */
-             ld_request_check_sides(&native->request, upload.width, upload.height,
-                                    &native->problem)) &&
-            settle_picture(intake, tenant, &native->init_mask, &init->mask, "/init/mask",
-                           intake->mask_sha256, &intake->mask_held, &upload));
 }
 
 /* ---- Sweeps ---------------------------------------------------------------------------------- */
@@ -210,6 +100,8 @@ static void settle_cell(const struct ld_intake *intake, const struct ld_request 
     base.seed_random = base.variation_seed_random = false;
     base.init.image = drawn->init.image; /* as it was stored */
     base.init.mask = drawn->init.mask;
+    for (uint32_t i = 0; i < base.control_count; i++)
+        base.controls[i].image = drawn->controls[i].image;
     if (ld_sweep_cell(sweep, index, &base, &cell->request, cell->arena, &err) != LD_OK) {
         if (err.code == LD_E_NOT_FOUND) /* a field's name is a value here */
             err.code = LD_E_INVALID;
@@ -331,7 +223,7 @@ bool ld_intake_accept(struct ld_intake *intake, const char *tenant, struct ld_sp
     const bool sweeps = native->request.sweep[0] != '\0'; /* whose cells count, one by one */
     if (!sweeps && !check_capacity(intake, &native->request, &native->problem))
         return false;
-    if (!settle_pictures(intake, tenant))
+    if (!ld_intake_settle_pictures(intake, tenant))
         return false;
     if (sweeps && !settle_sweep(intake, &given))
         return false;
@@ -391,6 +283,8 @@ static void fill_submission(const struct ld_intake *intake, const char *tenant, 
         .cells = out->cells,
         .cell_count = intake->cell_count,
     };
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        out->submit.control_sha256[i] = intake->control_sha256[i];
 }
 
 enum ld_code ld_intake_submit_begin(struct ld_intake *intake, const char *tenant, const char *key,

@@ -22,16 +22,19 @@ static bool hash_job(const struct ld_supervisor *supervisor, const struct ld_sto
 {
     struct ld_arena arena;
     struct ld_native native;
+    struct ld_equal equal = {
+        .request = &native.request,
+        .share = ld_supervisor_share_of(supervisor, job->tenant),
+        .init_image = ld_span_text(job->init_sha256),
+        .init_mask = ld_span_text(job->mask_sha256),
+    };
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        equal.control_images[i] = ld_span_text(job->control_sha256[i]);
     ld_arena_init(&arena, "equal", LD_ARENA_JOB_BYTES);
     ld_native_init(&native, &arena);
     const bool good =
         ld_native_decode(&native, ld_span_text(job->view.request_json), NULL) == LD_OK &&
-        ld_equal_hash(out, &(struct ld_equal){
-                               .request = &native.request,
-                               .share = ld_supervisor_share_of(supervisor, job->tenant),
-                               .init_image = ld_span_text(job->init_sha256),
-                               .init_mask = ld_span_text(job->mask_sha256),
-                           });
+        ld_equal_hash(out, &equal);
     ld_native_deinit(&native);
     ld_arena_deinit(&arena);
     return good;

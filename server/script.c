@@ -31,7 +31,7 @@ enum deed {
 
 struct orders {
     int64_t step_ms, late_ms, repainted, memory_mib, scan_ms;
-    bool scan_dies;
+    bool scan_dies, tell_inputs;
     enum deed deed;
     int64_t at_step;
     enum ld_code code;
@@ -108,6 +108,8 @@ static bool read_word(struct orders *orders, const char *word)
         return true;
     if (strcmp(word, "scan_dies") == 0)
         return orders->scan_dies = true;
+    if (strcmp(word, "tell_inputs") == 0)
+        return orders->tell_inputs = true;
     if (strncmp(word, "once=", 5) == 0)
         return ld_fmt(orders->once, sizeof orders->once, "%s", word + 5);
     return read_deed(orders, word);
@@ -365,10 +367,34 @@ static bool busy(void *ctx)
     return false;
 }
 
+static void tell_input(struct ld_buffer *out, const char *name, uint32_t number,
+                       struct ld_span file)
+{
+    char digest[LD_SHA256_HEX_SIZE];
+    if (file.size == 0)
+        return;
+    ld_sha256_hex(file, digest);
+    ld_buffer_format(out, "%s\"%s %u: %s\"", out->size > 1 ? "," : "", name, number, digest);
+}
+
+/* The pictures that came with the job, a warning each: "control 0: <sha256>". */
+static void tell_inputs(struct ld_buffer *out, const struct ld_engine_job *job)
+{
+    ld_buffer_byte(out, '[');
+    tell_input(out, "init", 0, job->init_image);
+    tell_input(out, "mask", 0, job->init_mask);
+    for (uint32_t i = 0; i < LD_REQUEST_CONTROLS_MAX; i++)
+        tell_input(out, "control", i, job->control_images[i]);
+    ld_buffer_byte(out, ']');
+}
+
 static void finish(struct script_job *job, enum ld_code code)
 {
     struct ld_error err = {0};
     struct ld_buffer resolved = ld_buffer_make(1 << 20);
+    struct ld_buffer warnings = ld_buffer_make(4096);
+    if (job->orders.tell_inputs)
+        tell_inputs(&warnings, &job->job);
     ld_request_write_json(job->job.request, &resolved);
     const struct ld_engine_report report = {
         .text_us = 100,
@@ -376,7 +402,7 @@ static void finish(struct script_job *job, enum ld_code code)
         .decode_us = 100,
         .encode_us = 100,
         .unet_rows = job->rows,
-        .warnings_json = "",
+        .warnings_json = warnings.data ? warnings.data : "",
         .adapters_json = "",
         .resolved_json = resolved.data ? resolved.data : "",
         .numerics_json = "{\"backend\":\"script\",\"device\":\"none\",\"precision\":\"fp16\"}",
@@ -387,6 +413,7 @@ static void finish(struct script_job *job, enum ld_code code)
     ld_clock_sleep_us(job->orders.late_ms * 1000);
     job->used = false;
     job->job.on_done(job->job.ctx, &report, &err);
+    ld_buffer_deinit(&warnings);
     ld_buffer_deinit(&resolved);
 }
 

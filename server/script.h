@@ -18,6 +18,7 @@
  *                 the worker's own script alone
  *   scan_dies     abort when asked for one (the same)
  *   repainted=N   the report says that so many pictures were painted again
+ *   tell_inputs   the report's warnings say which pictures came with the job
  */
 #ifndef LD_SERVER_SCRIPT_H
 #define LD_SERVER_SCRIPT_H

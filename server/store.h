@@ -23,6 +23,7 @@
 #define LD_SERVER_STORE_H
 
 #include "api/job_view.h"
+#include "config/limits.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/id.h"
 #include "server/fair.h"
@@ -115,11 +116,13 @@ struct ld_store_submit {
     const char *request_json;  /* canonical */
     const char *warnings_json; /* array, or "" */
     int32_t priority;
-    int64_t work;                          /* units, counted against the day's */
-    int64_t cost;                          /* estimated, in units of one UNet row */
-    int64_t day_work_max;                  /* 0: no such limit */
-    const char *init_sha256, *mask_sha256; /* of uploads, "" if none */
-    const char *idempotency_key;           /* "" if none */
+    int64_t work;                                /* units, counted against the day's */
+    int64_t cost;                                /* estimated, in units of one UNet row */
+    int64_t day_work_max;                        /* 0: no such limit */
+    const char *init_sha256, *mask_sha256;       /* of uploads, "" if none */
+    const char *control_sha256[LD_CONTROLS_MAX]; /* of uploads that ControlNet units follow, each at
+                                                    its unit's place; NULL or "": none */
+    const char *idempotency_key;                 /* "" if none */
     enum ld_store_key_use key_use;
     const char *body_sha256; /* what the key is bound to */
     int64_t queued_per_tenant_max, queued_max;
@@ -156,6 +159,7 @@ struct ld_store_job {
     struct ld_job_view view;
     const char *tenant;
     const char *init_sha256, *mask_sha256;
+    const char *control_sha256[LD_CONTROLS_MAX]; /* "": none */
     int32_t priority;
     int64_t work;
     uint32_t attempt;
@@ -348,7 +352,7 @@ enum ld_code ld_store_upload_list(struct ld_store *store, const char *tenant,
                                   struct ld_arena *arena, struct ld_store_upload **uploads,
                                   uint32_t *count, struct ld_error *err) LD_MUST_USE;
 
-/* Whether an image, an upload or a waiting job's input has this hash. */
+/* Whether an image, an upload or an input of a job that has not expired has this hash. */
 enum ld_code ld_store_blob_referenced(struct ld_store *store, const char *sha256, bool *referenced,
                                       struct ld_error *err) LD_MUST_USE;
 

@@ -112,6 +112,31 @@ static enum ld_code load_cells(struct ld_db *db, int64_t seq, struct ld_arena *a
     return LD_OK;
 }
 
+/* The pictures of its ControlNet units. */
+static enum ld_code load_controls(struct ld_db *db, int64_t seq, struct ld_arena *arena,
+                                  struct ld_store_job *job, struct ld_error *err)
+{
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        job->control_sha256[i] = "";
+    struct ld_db_query *query = ld_db_use(db, SQL_CONTROLS_OF_JOB, err);
+    if (!query)
+        return err->code;
+    enum ld_code code;
+    bool row = false;
+    ld_db_bind_int(query, 1, seq);
+    while ((code = ld_db_step(query, &row, err)) == LD_OK && row) {
+        const int64_t number = ld_db_int(query, 0);
+        LD_ASSERT(number >= 0 && number < LD_CONTROLS_MAX);
+        job->control_sha256[number] = column_text(query, 1, arena);
+        if (!job->control_sha256[number]) {
+            code = LD_FAIL(err, LD_E_NOMEM, "out of memory");
+            break;
+        }
+    }
+    ld_db_done(query);
+    return code;
+}
+
 /* All texts or an error; the row stays usable. */
 static enum ld_code load_columns(struct ld_db_query *row, struct ld_arena *arena,
                                  struct ld_store_job *job, struct ld_error *err)
@@ -179,6 +204,8 @@ enum ld_code ld_store_load_job(struct ld_store *store, struct ld_db *db, struct 
         code = ld_store_load_ahead(store, db, *seq, job, err);
     else
         code = load_images(db, *seq, arena, &job->view, err);
+    if (code == LD_OK)
+        code = load_controls(db, *seq, arena, job, err);
     return code == LD_OK ? load_cells(db, *seq, arena, &job->view, err) : code;
 }
 

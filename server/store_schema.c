@@ -142,6 +142,14 @@ static const char *const schema_7 =
 static const char *const schema_8 =
     "ALTER TABLE images ADD COLUMN format TEXT NOT NULL DEFAULT 'png';";
 
+/* The pictures of ControlNet units: `number` is the unit's. A unit without one has no row. */
+static const char *const schema_9 = "CREATE TABLE controls ("
+                                    " job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,"
+                                    " number INTEGER NOT NULL,"
+                                    " sha256 TEXT NOT NULL,"
+                                    " PRIMARY KEY (job, number)) WITHOUT ROWID;"
+                                    "CREATE INDEX controls_sha256 ON controls (sha256);";
+
 #define JOB_COLUMNS                                                                                \
     "id, tenant, status, priority, work, created, started, finished, attempt, token, suspect,"     \
     " keep_partial, request, warnings, adapters, init_sha256, mask_sha256, error_code,"            \
@@ -257,6 +265,10 @@ const char *const ld_store_sql[SQL_COUNT] = {
     [SQL_IMAGES_OF_JOB] = "SELECT number, sha256, bytes, width, height, seed, partial, format"
                           " FROM images WHERE job = ?1 ORDER BY number",
     [SQL_IMAGES_DELETE] = "DELETE FROM images WHERE job = ?1",
+    [SQL_CONTROL_INSERT] = "INSERT INTO controls (job, number, sha256)"
+                           " SELECT seq, ?2, ?3 FROM jobs WHERE id = ?1",
+    [SQL_CONTROLS_OF_JOB] = "SELECT number, sha256 FROM controls WHERE job = ?1 ORDER BY number",
+    [SQL_CONTROLS_DELETE] = "DELETE FROM controls WHERE job = ?1",
     [SQL_EXPIRE_LIST] = "SELECT seq, init_sha256, mask_sha256 FROM jobs"
                         " WHERE status IN (2, 3, 5, 6) AND finished < ?1 AND status <> 6"
                         " ORDER BY finished LIMIT ?2",
@@ -297,6 +309,7 @@ const char *const ld_store_sql[SQL_COUNT] = {
                               " WHERE tenant = ?1 ORDER BY used DESC LIMIT ?2",
     [SQL_BLOB_REFERENCED] = "SELECT EXISTS (SELECT 1 FROM images WHERE sha256 = ?1)"
                             " OR EXISTS (SELECT 1 FROM uploads WHERE sha256 = ?1)"
+                            " OR EXISTS (SELECT 1 FROM controls WHERE sha256 = ?1)"
                             " OR EXISTS (SELECT 1 FROM jobs WHERE init_sha256 = ?1"
                             "  AND init_sha256 <> '')"
                             " OR EXISTS (SELECT 1 FROM jobs WHERE mask_sha256 = ?1"
@@ -337,7 +350,8 @@ enum ld_code ld_store_migrate(struct ld_db *db, struct ld_error *err)
         {schema_1, "PRAGMA user_version = 1"}, {schema_2, "PRAGMA user_version = 2"},
         {schema_3, "PRAGMA user_version = 3"}, {schema_4, "PRAGMA user_version = 4"},
         {schema_5, "PRAGMA user_version = 5"}, {schema_6, "PRAGMA user_version = 6"},
-        {schema_7, "PRAGMA user_version = 7"}, {schema_8, "PRAGMA user_version = 8"}};
+        {schema_7, "PRAGMA user_version = 7"}, {schema_8, "PRAGMA user_version = 8"},
+        {schema_9, "PRAGMA user_version = 9"}};
     /* All or nothing: a start that is killed here finds the old state again. */
     if ((code = ld_db_exec(db, "BEGIN EXCLUSIVE", err)) != LD_OK)
         return code;

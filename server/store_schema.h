@@ -6,7 +6,7 @@
 
 #include "server/db.h"
 
-enum { LD_STORE_SCHEMA_VERSION = 8 };
+enum { LD_STORE_SCHEMA_VERSION = 9 };
 
 /* What ld_store_sql[] holds, in order. */
 enum ld_store_sql_index {
@@ -52,6 +52,9 @@ enum ld_store_sql_index {
     SQL_IMAGE_PUT,
     SQL_IMAGES_OF_JOB,
     SQL_IMAGES_DELETE,
+    SQL_CONTROL_INSERT,
+    SQL_CONTROLS_OF_JOB,
+    SQL_CONTROLS_DELETE,
     SQL_EXPIRE_LIST,
     SQL_EXPIRE_JOB,
     SQL_TENANT_BYTES,

@@ -100,6 +100,26 @@ static enum ld_code spend(struct ld_store *store, const struct ld_store_submit *
     return ld_store_usage_add(store, submit->tenant, now_us, &more, err);
 }
 
+/* The pictures of its ControlNet units. */
+static enum ld_code insert_controls(struct ld_store *store, const struct ld_store_submit *submit,
+                                    const char *id, struct ld_error *err)
+{
+    enum ld_code code = LD_OK;
+    for (uint32_t i = 0; code == LD_OK && i < LD_CONTROLS_MAX; i++) {
+        const char *sha256 = submit->control_sha256[i];
+        if (!sha256 || !*sha256)
+            continue;
+        struct ld_db_query *query = ld_store_use(store, SQL_CONTROL_INSERT, err);
+        if (!query)
+            return err->code;
+        ld_db_bind_text(query, 1, id);
+        ld_db_bind_int(query, 2, i);
+        ld_db_bind_text(query, 3, sha256);
+        code = ld_store_step_once(query, err);
+    }
+    return code;
+}
+
 /* One row with a new id; a cell's own parts are in `cell`, the rest is the sweep's. */
 static enum ld_code insert_row(struct ld_store *store, const struct ld_store_submit *submit,
                                const struct ld_store_cell *cell, char id[LD_ID_SIZE],
@@ -119,7 +139,9 @@ static enum ld_code insert_row(struct ld_store *store, const struct ld_store_sub
     ld_db_bind_text(query, 8, submit->init_sha256);
     ld_db_bind_text(query, 9, submit->mask_sha256);
     ld_db_bind_int(query, 10, cell->cost);
-    const enum ld_code code = ld_store_step_once(query, err);
+    enum ld_code code = ld_store_step_once(query, err);
+    if (code == LD_OK)
+        code = insert_controls(store, submit, id, err);
     return code == LD_OK ? ld_store_share_join(store, submit->tenant, cell->cost, err) : code;
 }
 
@@ -170,7 +192,7 @@ static enum ld_code insert_jobs(struct ld_store *store, const struct submit_args
 static enum ld_code touch_upload(struct ld_store *store, const char *tenant, const char *sha256,
                                  struct ld_error *err)
 {
-    if (!*sha256)
+    if (!sha256 || !*sha256)
         return LD_OK;
     struct ld_db_query *query = ld_store_use(store, SQL_UPLOAD_TOUCH, err);
     if (!query)
@@ -197,6 +219,10 @@ static enum ld_code run_submit(struct ld_store *store, void *pointer, struct ld_
         (code = insert_jobs(store, args, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->init_sha256, err)) != LD_OK ||
         (code = touch_upload(store, submit->tenant, submit->mask_sha256, err)) != LD_OK)
+        return code;
+    for (uint32_t i = 0; code == LD_OK && i < LD_CONTROLS_MAX; i++)
+        code = touch_upload(store, submit->tenant, submit->control_sha256[i], err);
+    if (code != LD_OK)
         return code;
     return ld_store_emit_status(store, args->id, err);
 }

@@ -29,12 +29,14 @@ static enum ld_code add_freed(struct ld_store_freed *freed, const char *sha256,
     return LD_OK;
 }
 
-enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld_arena *arena,
-                                  struct ld_store_freed *freed, struct ld_error *err)
+/* The rows of a job in one table; `list` tells their hashes in column 1. */
+static enum ld_code drop_rows(struct ld_store *store, int64_t seq, enum ld_store_sql_index list,
+                              enum ld_store_sql_index all, struct ld_arena *arena,
+                              struct ld_store_freed *freed, struct ld_error *err)
 {
     bool row;
     enum ld_code code;
-    struct ld_db_query *query = ld_store_use(store, SQL_IMAGES_OF_JOB, err);
+    struct ld_db_query *query = ld_store_use(store, list, err);
     if (!query)
         return err->code;
     ld_db_bind_int(query, 1, seq);
@@ -45,10 +47,23 @@ enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld
     ld_db_done(query);
     if (code != LD_OK)
         return code;
-    if (!(query = ld_store_use(store, SQL_IMAGES_DELETE, err)))
+    if (!(query = ld_store_use(store, all, err)))
         return err->code;
     ld_db_bind_int(query, 1, seq);
     return ld_store_step_once(query, err);
+}
+
+enum ld_code ld_store_images_drop(struct ld_store *store, int64_t seq, struct ld_arena *arena,
+                                  struct ld_store_freed *freed, struct ld_error *err)
+{
+    return drop_rows(store, seq, SQL_IMAGES_OF_JOB, SQL_IMAGES_DELETE, arena, freed, err);
+}
+
+/* The pictures of its ControlNet units. */
+static enum ld_code controls_drop(struct ld_store *store, int64_t seq, struct ld_arena *arena,
+                                  struct ld_store_freed *freed, struct ld_error *err)
+{
+    return drop_rows(store, seq, SQL_CONTROLS_OF_JOB, SQL_CONTROLS_DELETE, arena, freed, err);
 }
 
 /* ---- Cancel and delete ----------------------------------------------------------------------- */
@@ -157,6 +172,7 @@ static enum ld_code delete_one(struct ld_store *store, const struct delete_args 
                                     &seq, err)) != LD_OK ||
         (code = add_freed(args->freed, job.init_sha256, args->arena, err)) != LD_OK ||
         (code = add_freed(args->freed, job.mask_sha256, args->arena, err)) != LD_OK ||
+        (code = controls_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK ||
         (code = ld_store_images_drop(store, row.seq, args->arena, args->freed, err)) != LD_OK)
         return code;
     struct ld_db_query *query = ld_store_use(store, SQL_JOB_DELETE, err);
@@ -222,6 +238,8 @@ static enum ld_code expire_job(struct ld_store *store, const struct old_job *job
     enum ld_code code = add_freed(args->freed, job->init_sha256, args->arena, err);
     if (code == LD_OK)
         code = add_freed(args->freed, job->mask_sha256, args->arena, err);
+    if (code == LD_OK)
+        code = controls_drop(store, job->seq, args->arena, args->freed, err);
     if (code == LD_OK)
         code = ld_store_images_drop(store, job->seq, args->arena, args->freed, err);
     static const enum ld_store_sql_index steps[] = {SQL_EVENTS_DELETE, SQL_EXPIRE_JOB};

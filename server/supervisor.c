@@ -11,7 +11,8 @@
 
 enum {
     POLL_MS_MAX = 500,
-    FRAMES_PER_TURN = 256, /* then the other workers get their turn */
+    INPUTS_MAX = 2 + LD_CONTROLS_MAX, /* init, mask, one for each unit of control */
+    FRAMES_PER_TURN = 256,            /* then the other workers get their turn */
     CLAIM_RETRY_US = 1000 * 1000,
     STOP_PATIENCE_US = 3 * 1000 * 1000, /* with both the end comes within 5 s of the drain's */
     ORPHAN_PATIENCE_US = 1000 * 1000,
@@ -20,12 +21,26 @@ enum {
 
 /* ---- Giving out jobs ------------------------------------------------------------------------- */
 
-static enum ld_code read_input(struct ld_supervisor *supervisor, const char *sha256,
-                               struct ld_buffer *out, struct ld_error *err)
+/* A job's pictures into the message, which borrows `files`; those are made here, also after an
+ * error. */
+static enum ld_code read_inputs(struct ld_supervisor *supervisor, const struct ld_store_job *job,
+                                struct ld_buffer files[INPUTS_MAX], struct ld_message_job *message,
+                                struct ld_error *err)
 {
-    if (!*sha256)
-        return LD_OK;
-    return ld_blob_read(supervisor->config.blobs, sha256, out, err);
+    const char *digests[INPUTS_MAX] = {job->init_sha256, job->mask_sha256};
+    struct ld_span *places[INPUTS_MAX] = {&message->init_image, &message->init_mask};
+    enum ld_code code = LD_OK;
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++) {
+        digests[2 + i] = job->control_sha256[i];
+        places[2 + i] = &message->control_images[i];
+    }
+    for (uint32_t i = 0; i < INPUTS_MAX; i++) {
+        files[i] = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
+        if (code == LD_OK && *digests[i])
+            code = ld_blob_read(supervisor->config.blobs, digests[i], &files[i], err);
+        *places[i] = ld_span_of(files[i].data, files[i].size);
+    }
+    return code;
 }
 
 static enum ld_code send_job(struct ld_supervisor *supervisor, struct ld_slot *slot,
@@ -33,27 +48,23 @@ static enum ld_code send_job(struct ld_supervisor *supervisor, struct ld_slot *s
 {
     if (job->view.cell_count > 0)
         return ld_supervisor_send_sheet(slot, job, err);
-    struct ld_buffer image = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
-    struct ld_buffer mask = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
+    struct ld_buffer files[INPUTS_MAX];
     struct ld_buffer payload = ld_buffer_make(LD_FRAME_BYTES_MAX);
-    enum ld_code code;
-    if ((code = read_input(supervisor, job->init_sha256, &image, err)) != LD_OK ||
-        (code = read_input(supervisor, job->mask_sha256, &mask, err)) != LD_OK)
-        goto done;
-    const struct ld_message_job message = {
+    struct ld_message_job message = {
         .request = ld_span_text(job->view.request_json),
-        .init_image = ld_span_of(image.data, image.size),
-        .init_mask = ld_span_of(mask.data, mask.size),
         .share = ld_supervisor_share_of(supervisor, job->tenant),
     };
+    enum ld_code code = read_inputs(supervisor, job, files, &message, err);
+    if (code != LD_OK)
+        goto done;
     ld_message_job_encode(&payload, &message);
     code = payload.failed ? LD_FAIL(err, LD_E_TOO_LARGE, "the job's images are too large together")
                           : ld_slot_send(slot, LD_FRAME_JOB, job->view.id, job->token,
                                          ld_span_of(payload.data, payload.size), err);
 done:
     ld_buffer_deinit(&payload);
-    ld_buffer_deinit(&mask);
-    ld_buffer_deinit(&image);
+    for (uint32_t i = 0; i < INPUTS_MAX; i++)
+        ld_buffer_deinit(&files[i]);
     return code;
 }
 

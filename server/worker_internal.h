@@ -40,6 +40,7 @@ struct ld_worker_job {
     struct ld_buffer payload; /* the spans below point into it */
     struct ld_native native;
     struct ld_span init_image, init_mask;
+    struct ld_span control_images[LD_CONTROLS_MAX];
     struct ld_worker_sheet *sheet; /* of a sweep; NULL: a job for the pipeline */
     bool done;  /* reported; its memory goes when the front has acknowledged that */
     bool acked; /* the front has */

@@ -93,12 +93,15 @@ static struct ld_worker_job *add_job(struct ld_worker *worker, struct ld_worker_
 /* False without memory. */
 static bool take_fingerprint(struct ld_worker_job *job, uint64_t share)
 {
-    return ld_equal_hash(job->fingerprint,
-                         &(struct ld_equal){.request = &job->native.request,
-                                            .share = share,
-                                            .init_image = job->init_image,
-                                            .init_mask = job->init_mask,
-                                            .with_tag = job->worker->pipeline->obeys_tag});
+    struct ld_equal equal = {
+        .request = &job->native.request,
+        .share = share,
+        .init_image = job->init_image,
+        .init_mask = job->init_mask,
+        .with_tag = job->worker->pipeline->obeys_tag,
+    };
+    memcpy(equal.control_images, job->control_images, sizeof equal.control_images);
+    return ld_equal_hash(job->fingerprint, &equal);
 }
 
 /* An equal job that computes, by the files that there are now, and has not shown a picture yet. */
@@ -123,6 +126,7 @@ void ld_worker_start_job(struct ld_worker *worker, struct ld_worker_inbound *inb
     if (code == LD_OK) {
         job->init_image = message.init_image;
         job->init_mask = message.init_mask;
+        memcpy(job->control_images, message.control_images, sizeof job->control_images);
         code = ld_worker_read_request(&job->native, message.request, &err);
     }
     if (code == LD_OK && take_fingerprint(job, message.share) &&
@@ -131,7 +135,7 @@ void ld_worker_start_job(struct ld_worker *worker, struct ld_worker_inbound *inb
         return;
     }
     if (code == LD_OK) {
-        const struct ld_engine_job engine_job = {
+        struct ld_engine_job engine_job = {
             .request = &job->native.request,
             .init_image = job->init_image,
             .init_mask = job->init_mask,
@@ -142,6 +146,7 @@ void ld_worker_start_job(struct ld_worker *worker, struct ld_worker_inbound *inb
             .on_image = ld_worker_on_image,
             .on_done = ld_worker_on_done,
         };
+        memcpy(engine_job.control_images, job->control_images, sizeof engine_job.control_images);
         code = worker->pipeline->submit(worker->pipeline->ctx, &engine_job, &job->handle, &err);
         job->computing = code == LD_OK;
     }

@@ -353,6 +353,8 @@ void ld_message_job_encode(struct ld_buffer *out, const struct ld_message_job *m
     put_span(out, message->request);
     put_span(out, message->init_image);
     put_span(out, message->init_mask);
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        put_span(out, message->control_images[i]);
     put_u64(out, message->share);
 }
 
@@ -363,6 +365,8 @@ enum ld_code ld_message_job_decode(struct ld_message_job *message, struct ld_spa
     message->request = take_json(&reader, LD_JSON_OBJECT_BEGIN, false);
     message->init_image = take_span(&reader);
     message->init_mask = take_span(&reader);
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        message->control_images[i] = take_span(&reader);
     message->share = take_u64(&reader);
     return finish(&reader, "job", err);
 }

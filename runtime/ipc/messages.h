@@ -10,6 +10,7 @@
 #ifndef LD_IPC_MESSAGES_H
 #define LD_IPC_MESSAGES_H
 
+#include "config/limits.h"
 #include "runtime/ipc/frame.h"
 
 #ifdef __cplusplus
@@ -84,6 +85,7 @@ struct ld_message_job {
     struct ld_span request;    /* canonical native JSON */
     struct ld_span init_image; /* a file or empty */
     struct ld_span init_mask;
+    struct ld_span control_images[LD_CONTROLS_MAX]; /* files that its ControlNet units follow */
     uint64_t share; /* jobs of one number may share texts and results (robustness.md P7) */
 };
 

@@ -83,6 +83,13 @@ def upload(front, picture):
     return front.post("/v1/images", picture, headers={"Content-Type": "image/png"}).status
 
 
+def inputs(front, size):
+    """A job that starts from a picture and a mask of that many bytes together, and whose worker gets them."""
+    ids = [front.post("/v1/images", png(64, 64, part), headers={"Content-Type": "image/png"}).json["id"]
+           for part in (31 * MIB, size - 31 * MIB)]
+    return front.post("/v1/jobs?wait=30", request(init={"image": {"id": ids[0]}, "mask": {"id": ids[1]}})).status
+
+
 def form(front, parts):
     body = b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\nx\r\n' % i for i in range(parts - 1))
     body += b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + png(64, 64) + b"\r\n--b--\r\n"
@@ -160,6 +167,7 @@ WALK = [
     ("LD_SIGMAS_MIN", lambda f, n: plan(f, sigmas=[float(n - i) for i in range(n)], steps=None), 2, (422, 200, 200)),
     ("LD_PRIORITY_DEFAULT", lambda f, n: plan(f, priority=n), 5, (200, 200, 403)),
     ("LD_UPLOAD_BYTES_MAX", lambda f, n: upload(f, png(64, 64, n)), 32 * MIB, (201, 201, 413)),
+    ("LD_INPUTS_BYTES_MAX", inputs, 62 * MIB, (200, 200, 413)),
     ("LD_AREA_MAX", lambda f, n: upload(f, png(n, 4096)), 4096, (201, 201, 413)),
     ("LD_MULTIPART_PARTS_MAX", form, 4, (201, 201, 413)),
     ("LD_MULTIPART_HEADER_BYTES_MAX", part_header, 1024, (201, 201, 413)),

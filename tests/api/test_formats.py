@@ -365,6 +365,7 @@ def test_stores_from_before_give_pngs(serve, tmp_path):
     database = next((tmp_path / "state").glob("*.db*"), None) or next((tmp_path / "state").glob("*sqlite*"))
     with sqlite3.connect(database) as db:
         db.execute("ALTER TABLE images DROP COLUMN format")
+        db.execute("DROP TABLE controls")
         db.execute("PRAGMA user_version = 7")
     db.close()
     second = serve()

@@ -192,7 +192,7 @@ def test_a_store_from_before_sweeps_is_brought_up_to_date(serve):
     assert front.stop() == 0
     with sqlite3.connect(front.folder / "state" / "jobs.db") as store:
         store.executescript(
-            "DROP TABLE cells; DROP TABLE shares; DROP TABLE usage; DROP INDEX jobs_turn; DROP INDEX jobs_age;"
+            "DROP TABLE cells; DROP TABLE shares; DROP TABLE usage; DROP TABLE controls; DROP INDEX jobs_turn; DROP INDEX jobs_age;"
             "DROP INDEX jobs_oldest;"
             "ALTER TABLE jobs DROP COLUMN cost; ALTER TABLE jobs DROP COLUMN numerics;"
             "ALTER TABLE jobs DROP COLUMN repainted; ALTER TABLE images DROP COLUMN format;"

@@ -83,6 +83,8 @@ static void decode_from_front(const struct ld_frame *frame)
         inside(frame->payload, job.request);
         inside(frame->payload, job.init_image);
         inside(frame->payload, job.init_mask);
+        for (size_t i = 0; i < LD_CONTROLS_MAX; i++)
+            inside(frame->payload, job.control_images[i]);
     }
     if (ld_message_cancel_decode(&cancel, frame->payload, NULL) == LD_OK)
         require(frame->payload.size == 1);

@@ -1,9 +1,9 @@
 /*
  * Proves that the job store does what a model of a hundred lines says, whatever is asked of it in
  * whatever order: every operation gives the model's code, and after it every job has the model's
- * status, attempt, suspicion and images, also when the store was closed and opened again. Input:
- * two bytes an operation, what and to which job. One store serves all executions, each of which
- * leaves it empty.
+ * status, attempt, suspicion, images and pictures of ControlNet units, and a picture is kept as
+ * long as a job follows it, also when the store was closed and opened again. Input: two bytes an
+ * operation, what and to which job. One store serves all executions, each of which leaves it empty.
  */
 #include "server/store.h"
 
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { JOBS_MAX = 16, OPS_MAX = 64, KEYS = 4, IMAGES = 3 };
+enum { JOBS_MAX = 16, OPS_MAX = 64, KEYS = 4, IMAGES = 3, PICTURES = 4 };
 
 /* Says where the two part. */
 #define HOLDS(claim) LD_ASSERT(claim)
@@ -20,7 +20,8 @@ enum { JOBS_MAX = 16, OPS_MAX = 64, KEYS = 4, IMAGES = 3 };
 struct model_job {
     char id[LD_ID_SIZE];
     bool exists, suspect, keep_partial;
-    uint8_t tenant, images; /* a bit an image */
+    uint8_t tenant, images;                /* a bit an image */
+    const char *controls[LD_CONTROLS_MAX]; /* one of `pictures`, or NULL */
     enum ld_job_status status;
     uint32_t attempt;
     uint64_t token, old_token;
@@ -37,6 +38,7 @@ static struct ld_store *store;
 static struct ld_arena arena;
 static char path[80];
 static const char *const tenants[] = {"anna", "bert"};
+static const char *const pictures[PICTURES] = {"p0", "p1", "p2", "p3"};
 
 /* ---- The store ------------------------------------------------------------------------------- */
 
@@ -124,7 +126,8 @@ static void model_requeue(struct model_job *job, bool suspect, bool counts)
 
 /* ---- Operations: both sides, and they must agree --------------------------------------------- */
 
-static void op_submit(struct model *model, uint8_t how)
+/* `units`: a bit for each that has a picture of its own. */
+static void op_submit(struct model *model, uint8_t units, uint8_t how)
 {
     const uint8_t tenant = how & 1;
     const int key = (how >> 1) % (KEYS + 1) - 1; /* -1: none */
@@ -136,7 +139,7 @@ static void op_submit(struct model *model, uint8_t how)
     HOLDS(key < 0 ||
           ld_fmt(key_text, sizeof key_text, "%llu-%d", (unsigned long long)model->run, key));
     const bool other_body = (how & 0x80) != 0;
-    const struct ld_store_submit submit = {
+    struct ld_store_submit submit = {
         .tenant = tenants[tenant],
         .request_json = "{\"prompt\":\"a\"}",
         .warnings_json = "",
@@ -150,6 +153,8 @@ static void op_submit(struct model *model, uint8_t how)
         .queued_per_tenant_max = 5,
         .queued_max = 8,
     };
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++)
+        submit.control_sha256[i] = units & 1U << i ? pictures[(how + i) % PICTURES] : NULL;
     int64_t queued[2] = {0, 0};
     for (uint32_t i = 0; i < model->count; i++)
         if (model->jobs[i].exists && model->jobs[i].status == LD_JOB_QUEUED)
@@ -174,6 +179,7 @@ static void op_submit(struct model *model, uint8_t how)
     struct model_job *job = &model->jobs[model->count];
     *job = (struct model_job){.exists = true, .tenant = tenant, .status = LD_JOB_QUEUED};
     memcpy(job->id, id, sizeof id);
+    memcpy(job->controls, submit.control_sha256, sizeof job->controls);
     if (key >= 0)
         model->key_job[tenant][key] = (int)model->count | (other_body ? 0x100 : 0);
     model->count++;
@@ -281,8 +287,37 @@ static void op_delete(struct model_job *job, bool stranger)
     const char *tenant = tenants[stranger ? 1 - job->tenant : job->tenant];
     const enum ld_code code = ld_store_job_delete(store, tenant, job->id, &arena, &freed, NULL);
     HOLDS(code == (job->exists && !stranger ? LD_OK : LD_E_NOT_FOUND));
-    if (code == LD_OK)
-        job->exists = false;
+    if (code != LD_OK)
+        return;
+    job->exists = false;
+    for (uint32_t i = 0; i < LD_CONTROLS_MAX; i++) {
+        bool told = !job->controls[i];
+        for (uint32_t j = 0; j < freed.count; j++)
+            told = told || strcmp(freed.sha256[j], job->controls[i]) == 0;
+        HOLDS(told);
+    }
+}
+
+/* Everything that has ended. */
+static void op_expire(struct model *model)
+{
+    const struct ld_store_retention all = {INT64_MAX, 0, INT64_MAX, JOBS_MAX + 1};
+    struct ld_store_freed freed;
+    bool more;
+    uint32_t lost = 0;
+    for (uint32_t i = 0; i < model->count; i++) {
+        struct model_job *job = &model->jobs[i];
+        if (!job->exists || !ld_job_status_is_final(job->status) || job->status == LD_JOB_EXPIRED)
+            continue;
+        lost += (uint32_t)__builtin_popcount(job->images);
+        for (uint32_t j = 0; j < LD_CONTROLS_MAX; j++)
+            lost += job->controls[j] ? 1 : 0;
+        job->status = LD_JOB_EXPIRED;
+        job->images = 0;
+        memset(job->controls, 0, sizeof job->controls);
+    }
+    HOLDS(ld_store_expire(store, &all, &arena, &freed, &more, NULL) == LD_OK);
+    HOLDS(!more && freed.count == lost);
 }
 
 static void op_reopen(struct model *model)
@@ -295,6 +330,21 @@ static void op_reopen(struct model *model)
 }
 
 /* ---- Agreement ------------------------------------------------------------------------------- */
+
+static void compare_pictures(const struct model *model)
+{
+    for (uint32_t i = 0; i < PICTURES; i++) {
+        bool referenced;
+        bool followed = false;
+        for (uint32_t j = 0; j < model->count * LD_CONTROLS_MAX; j++) {
+            const struct model_job *job = &model->jobs[j / LD_CONTROLS_MAX];
+            followed =
+                followed || (job->exists && job->controls[j % LD_CONTROLS_MAX] == pictures[i]);
+        }
+        HOLDS(ld_store_blob_referenced(store, pictures[i], &referenced, NULL) == LD_OK);
+        HOLDS(referenced == followed);
+    }
+}
 
 static void compare(const struct model *model)
 {
@@ -314,6 +364,8 @@ static void compare(const struct model *model)
         /* What an attempt left is not shown while the job waits for the next one. */
         const uint8_t shown = own->status == LD_JOB_QUEUED ? 0 : own->images;
         HOLDS(job.view.image_count == (uint32_t)__builtin_popcount(shown));
+        for (uint32_t j = 0; j < LD_CONTROLS_MAX; j++)
+            HOLDS(strcmp(job.control_sha256[j], own->controls[j] ? own->controls[j] : "") == 0);
         queued += own->status == LD_JOB_QUEUED;
         running += runs(own);
     }
@@ -331,7 +383,7 @@ static void perform(struct model *model, uint8_t what, uint8_t how)
     case 0:
     case 1:
     case 2:
-        op_submit(model, how);
+        op_submit(model, what >> 4, how);
         return;
     case 3:
     case 4:
@@ -341,6 +393,8 @@ static void perform(struct model *model, uint8_t what, uint8_t how)
     case 6:
         if ((what & 0xF0) == 0xF0) /* seldom: it costs as much as all others together */
             op_reopen(model);
+        else if ((what & 0xF0) == 0xE0)
+            op_expire(model);
         return;
     default:
         break;
@@ -382,6 +436,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i + 1 < size && i < (size_t)2 * OPS_MAX; i += 2)
         perform(&model, data[i], data[i + 1]);
     compare(&model);
+    compare_pictures(&model);
     ld_arena_reset(&arena);
     for (uint32_t i = 0; i < model.count; i++)
         if (model.jobs[i].exists)

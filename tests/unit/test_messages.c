@@ -127,13 +127,18 @@ static void counts_round_trip_and_stay_within_their_table(void **state)
 static void front_messages_round_trip(void **state)
 {
     (void)state;
-    const struct ld_message_job job = {ld_span_text("{\"prompt\":\"a\"}"), ld_span_of(png, 5),
-                                       ld_span_of(png, 0), 7};
+    const struct ld_message_job job = {
+        .request = ld_span_text("{\"prompt\":\"a\"}"),
+        .init_image = ld_span_of(png, 5),
+        .control_images = {ld_span_of(png, 0), ld_span_of(png, 7), ld_span_of(png + 7, 9)},
+        .share = 7};
     struct ld_message_job job2;
     ROUND_TRIP(job, job, job2);
     assert_true(ld_span_equal(job2.request, job.request));
     assert_true(ld_span_equal(job2.init_image, job.init_image));
     assert_int_equal(job2.init_mask.size, 0);
+    for (size_t i = 0; i < LD_CONTROLS_MAX; i++) /* each at its unit's place */
+        assert_true(ld_span_equal(job2.control_images[i], job.control_images[i]));
     assert_int_equal(job2.share, 7);
     const struct ld_message_cancel cancel = {true};
     struct ld_message_cancel cancel2;

@@ -1,9 +1,11 @@
 /*
  * Proves that nothing which the job store has acknowledged is lost when the process dies between
  * any two writes (death is a fork that exits), that a job which takes its machine down is given up
- * and no other is blamed, and that files of another kind or time are refused.
+ * and no other is blamed, that an older file is brought up to date, and that files of another kind
+ * or a later time are refused.
  */
 #include "runtime/base/log.h"
+#include "server/db.h"
 #include "tests/unit/store_fixture.h"
 
 #include <setjmp.h>
@@ -151,6 +153,42 @@ static void the_end_of_a_server_is_no_jobs_fault(void **state)
     ld_store_close(store);
 }
 
+static void a_store_from_before_controlnets_is_brought_up_to_date(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"SELECT 1"};
+    struct ld_store *store = open_store();
+    struct ld_error err = {0};
+    struct ld_store_job job;
+    struct ld_store_freed freed;
+    struct ld_db *db = NULL;
+    char old[LD_ID_SIZE], new[LD_ID_SIZE];
+    bool replayed, referenced;
+    submit(store, "t", old);
+    ld_store_close(store);
+    assert_int_equal(ld_db_open(&db, path, false, none, 1, &err), LD_OK);
+    assert_int_equal(ld_db_exec(db, "DROP TABLE controls; PRAGMA user_version = 8", &err), LD_OK);
+    ld_db_close(db);
+
+    store = open_store();
+    get(store, old, &job);
+    assert_int_equal(job.view.status, LD_JOB_QUEUED);
+    assert_string_equal(job.control_sha256[0], "");
+    struct ld_store_submit one = a_submit("t");
+    one.control_sha256[0] = "c0";
+    assert_int_equal(ld_store_submit(store, &one, new, &replayed, &err), LD_OK);
+    ld_store_close(store);
+    store = open_store(); /* a second time there is nothing to do */
+    get(store, new, &job);
+    assert_string_equal(job.control_sha256[0], "c0");
+    assert_int_equal(ld_store_blob_referenced(store, "c0", &referenced, &err), LD_OK);
+    assert_true(referenced);
+    assert_true(claim(store, &job));
+    assert_string_equal(job.view.id, old);
+    assert_int_equal(finish(store, &job, LD_JOB_SUCCEEDED, &freed), LD_OK);
+    ld_store_close(store);
+}
+
 static void a_newer_schema_is_refused(void **state)
 {
     (void)state;
@@ -191,6 +229,7 @@ int main(void)
         STORE_TEST(what_was_acknowledged_survives_death_after_any_call),
         STORE_TEST(a_job_that_takes_its_machine_down_is_given_up),
         STORE_TEST(the_end_of_a_server_is_no_jobs_fault),
+        STORE_TEST(a_store_from_before_controlnets_is_brought_up_to_date),
         STORE_TEST(a_newer_schema_is_refused),
         STORE_TEST(something_else_than_a_database_is_refused),
     };

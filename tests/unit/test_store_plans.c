@@ -86,6 +86,8 @@ static void expect_all(void)
     expect_from(SQL_JOBS_AHEAD, "INDEX jobs_turn (tenant=? AND priority=? AND seq<?)");
     expect_from(SQL_QUEUE_COUNTS, "INDEX jobs_age");
     expect_from(SQL_JOB_LIST, "SEARCH jobs USING INDEX jobs_of_tenant (tenant=? AND seq<?)");
+    expect_from(SQL_BLOB_REFERENCED, "INDEX controls_sha256 (sha256=?)");
+    expect_from(SQL_CONTROLS_OF_JOB, "SEARCH controls USING PRIMARY KEY (job=?)");
 }
 
 /* ---- Claims ---------------------------------------------------------------------------------- */
