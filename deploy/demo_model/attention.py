@@ -42,6 +42,7 @@ def attend(q, k, v, heads):
     if (q.device.type == "cpu" and q.dtype == torch.bfloat16 and c // heads in (16, 32, 48, 64)
             and library()):
         return Fused.apply(q.contiguous(), k.contiguous(), v.contiguous(), heads)
+    q = q.float() * (c // heads) ** -0.5  # here and not on the scores, which are many more
     q, k, v = (x.float().view(b, -1, heads, c // heads).transpose(1, 2) for x in (q, k, v))
-    weights = torch.softmax(q @ k.transpose(2, 3) * (c // heads) ** -0.5, dim=-1)
+    weights = torch.softmax(q @ k.transpose(2, 3), dim=-1)
     return (weights @ v).transpose(1, 2).reshape(b, m, c)

@@ -27,23 +27,28 @@ def write(path, tensors, metadata):
         file.writelines(blobs)
 
 
+def read(path):
+    """(tensors in fp32, metadata) of a file that `write` wrote."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header, data = json.loads(file.read(length)), file.read()
+    metadata, tensors = header.pop("__metadata__"), {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        array = np.frombuffer(data[begin:end], "<f2").astype(np.float32)
+        tensors[name] = torch.from_numpy(array.reshape(entry["shape"]))
+    return tensors, metadata
+
+
 PARTS = {"vae": "first_stage_model.", "unet": "model.diffusion_model.",
          "text": "cond_stage_model.transformer.text_model."}
 
 
 def read_model(path):
     """State dicts {"vae", "unet", "text"} in fp32 of a file that write_model wrote."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header, data = json.loads(file.read(length)), file.read()
-    states = {part: {} for part in PARTS}
-    for name, entry in header.items():
-        for part, prefix in PARTS.items():
-            if name.startswith(prefix):
-                begin, end = entry["data_offsets"]
-                array = np.frombuffer(data[begin:end], "<f2").astype(np.float32)
-                states[part][name[len(prefix) :]] = torch.from_numpy(array.reshape(entry["shape"]))
-    return states
+    tensors, _ = read(path)
+    return {part: {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)}
+            for part, prefix in PARTS.items()}
 
 
 def write_model(path, vae, text, unet):

@@ -65,6 +65,21 @@ FEW_TEACHER_STEPS = 2
 FEW_SECONDS = 420
 FEW_RATE = 2e-3
 
+# The ControlNet (train_control.py): sets as above, of scenes of its own; phases: seconds on one core
+# without bfloat16, learning rates from and to, sets with (share, pictures of a batch), decay.
+CONTROL_SETS = {"small": (1200, 128, 128), "whole": (240, 256, 256), "wide": (80, 192, 256),
+                "tall": (80, 256, 192)}
+CONTROL_PHASES = (
+    (600, 1.2e-3, 6e-4, {"small": (1.0, 6)}, 0.98),
+    (900, 8e-4, 1e-5, {"small": (0.30, 6), "whole": (0.40, 2), "wide": (0.15, 3),
+                       "tall": (0.15, 3)}, 0.98),
+)
+CONTROL_NOISES = 2  # noises of each picture of a batch: its hint is looked at once
+CONTROL_HIGH = 0.35  # as in PHASES
+CONTROL_NO_HINT = 0.05
+CONTROL_EMPTY_PROMPTS, CONTROL_WRONG_PROMPTS = 0.35, 0.35  # nothing said; another layout said
+CONTROL_SPOILT = 0.1  # pictures of bad quality, whose hints are those of the good ones
+
 # The decoder alone, at the end: (crop side, batch of one process, seconds, learning rate).
 DECODER_PHASES = ((128, 1, 240, 6e-4),)
 DECODER_NOISE = 0.04

@@ -136,6 +136,7 @@ class UNet(nn.Module):
             if level < last:
                 self.input_blocks.append(nn.ModuleList([Down(now)]))
                 skips.append(now)
+        self.skip_widths = tuple(skips)
         self.middle_block = nn.ModuleList([Res(now, now, time), Transformer(now, ctx, heads),
                                            Res(now, now, time)])
         self.output_blocks = nn.ModuleList()
@@ -150,8 +151,10 @@ class UNet(nn.Module):
                 self.output_blocks.append(nn.ModuleList(parts))
         self.out = nn.Sequential(Norm(now, 1e-5), nn.Identity(), zeroed(conv(now, 4)))
 
-    def forward(self, x, t, context):
-        """x [b, 4, h, w] with sides that are multiples of 8, t [b], context [b, n, c] -> noise."""
+    def forward(self, x, t, context, control=None):
+        """x [b, 4, h, w] with sides that are multiples of 8, t [b], context [b, n, c] -> noise.
+
+        `control`: what to add to each skip and, last, to the middle block's result."""
         emb = self.time_embed(time_features(t, self.width))
         h = self.input_blocks[0][0](x)
         skips = [h]
@@ -161,6 +164,9 @@ class UNet(nn.Module):
             skips.append(h)
         for part in self.middle_block:
             h = part(h, emb, context)
+        if control:
+            skips = [skip + change for skip, change in zip(skips, control)]
+            h = h + control[-1]
         for block in self.output_blocks:
             h = torch.cat([h, skips.pop()], dim=1)
             for part in block:
