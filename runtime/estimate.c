@@ -21,6 +21,7 @@ struct estimate {
     int32_t height, width; /* latent of the largest pass */
     uint64_t rows;         /* UNet rows of the whole job, plain guidance */
     double row_positions;
+    double effort; /* of a row with its ControlNets, beside one without */
     size_t memory_bytes;
 };
 
@@ -49,10 +50,13 @@ static enum ld_code count_memory(struct estimate *estimate, const struct ld_back
                                  struct ld_error *err)
 {
     const struct ld_arch *arch = ld_model_arch(estimate->model->model);
+    struct ld_cost alone;
     struct ld_cost unet;
     struct ld_cost decode;
     int32_t tokens = LD_CHUNK_TOKENS;
     const struct ld_unet_options plain = {0};
+    const struct ld_unet_options controlled = {.controls =
+                                                   (int32_t)estimate->request->control_count};
     for (int which = 0; which < 2; which++) {
         const int32_t chunks =
             (int32_t)ld_conditioning_prompt(estimate->conditioning, (enum ld_pass_prompt)which)
@@ -60,7 +64,8 @@ static enum ld_code count_memory(struct estimate *estimate, const struct ld_back
         tokens = chunks * LD_CHUNK_TOKENS > tokens ? chunks * LD_CHUNK_TOKENS : tokens;
     }
     const struct ld_unet_shape shape = {2, estimate->height, estimate->width, tokens};
-    if (ld_cost_unet(&unet, arch, backend->act_dtype, &shape, &plain, err) != LD_OK ||
+    if (ld_cost_unet(&alone, arch, backend->act_dtype, &shape, &plain, err) != LD_OK ||
+        ld_cost_unet(&unet, arch, backend->act_dtype, &shape, &controlled, err) != LD_OK ||
         ld_cost_decode(&decode, arch, backend->act_dtype, estimate->height, estimate->width, err) !=
             LD_OK)
         return err->code;
@@ -69,6 +74,7 @@ static enum ld_code count_memory(struct estimate *estimate, const struct ld_back
     estimate->memory_bytes = ld_model_weight_bytes(estimate->model->model) + scratch +
                              unet.persistent_bytes + backend->library_bytes +
                              ld_pass_arena_bytes(estimate->height, estimate->width);
+    estimate->effort = (double)unet.macs / (double)alone.macs;
     return LD_OK;
 }
 
@@ -158,6 +164,7 @@ static enum ld_code estimate_with(struct estimate *estimate, const struct ld_bac
         count_memory(estimate, backend, err) != LD_OK)
         return err->code;
     count_rows(estimate);
+    estimate->row_positions *= estimate->effort;
     const double seconds = rates->unet_us_per_position * estimate->row_positions / 1e6;
     ld_buffer_text(out, "{");
     write_tokens(estimate, out);

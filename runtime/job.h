@@ -74,6 +74,7 @@ struct ld_job_hint {
 /* A unit of request.controls; nothing where its weight is 0. */
 struct ld_job_control {
     struct ld_model *model; /* pinned while the job lives */
+    char sha256[LD_SHA256_HEX_SIZE];
     struct ld_job_hint hints[LD_JOB_PASSES];
 };
 

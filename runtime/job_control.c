@@ -156,6 +156,8 @@ static enum ld_code load_model(struct ld_job *job, struct ld_library *library, u
     struct ld_model **model = &job->controls[unit].model;
     if (ld_library_control(library, name, model, err) != LD_OK)
         return err->code;
+    (void)ld_fmt(job->controls[unit].sha256, sizeof job->controls[unit].sha256, "%s",
+                 ld_library_control_sha256(library, name));
     for (uint32_t pass = 0; pass < passes; pass++)
         if (!ld_control_fits(ld_model_arch(*model), ld_model_arch(job->passes[pass].model->model)))
             return LD_FAIL(err, LD_E_UNSUPPORTED,
@@ -176,10 +178,10 @@ static enum ld_code take_unit(struct ld_job *job, struct ld_library *library, ui
     if (!(control->weight > 0))
         return LD_OK;
     ld_request_final_size(&job->request, &width, &height);
-    enum ld_code code = load_model(job, library, unit, passes, err);
-    if (code == LD_OK)
-        code = control->image[0] ? read_own(job->given.control_images[unit], &picture, err)
-                                 : read_init(job, &picture, err);
+    if (load_model(job, library, unit, passes, err) != LD_OK)
+        return ld_error_at(err, "/control/%u/model", unit);
+    enum ld_code code = control->image[0] ? read_own(job->given.control_images[unit], &picture, err)
+                                          : read_init(job, &picture, err);
     for (uint32_t pass = 0; code == LD_OK && pass < passes; pass++) {
         struct ld_job_hint *hint = &job->controls[unit].hints[pass];
         if (!takes_part(control, pass))
@@ -189,20 +191,16 @@ static enum ld_code take_unit(struct ld_job *job, struct ld_library *library, ui
         code = make_hint(job, control, &picture, hint, err);
     }
     release_picture(&picture);
-    return code;
+    return code == LD_OK ? LD_OK : ld_error_at(err, "/control/%u/image", unit);
 }
 
 enum ld_code ld_job_take_controls(struct ld_job *job, struct ld_library *library,
                                   struct ld_error *err)
 {
-    for (uint32_t unit = 0; unit < job->request.control_count; unit++) {
-        char pointer[LD_ERROR_POINTER_SIZE];
-        if (take_unit(job, library, unit, err) == LD_OK)
-            continue;
-        (void)ld_fmt(pointer, sizeof pointer, "/control/%u", unit);
-        return ld_error_at(err, pointer);
-    }
-    return LD_OK;
+    enum ld_code code = LD_OK;
+    for (uint32_t unit = 0; code == LD_OK && unit < job->request.control_count; unit++)
+        code = take_unit(job, library, unit, err);
+    return code;
 }
 
 void ld_job_release_controls(struct ld_job *job, struct ld_library *library)

@@ -293,6 +293,18 @@ static enum ld_code write_numerics(const struct ld_session *session, struct ld_e
                              ld_job_vae(job, second), &sizes, err);
 }
 
+/* Which ControlNets took part, by content: "controlnets": [...], or nothing without one. */
+static void write_controls(const struct ld_job *job, struct ld_buffer *out)
+{
+    for (uint32_t i = 0; i < job->request.control_count; i++) {
+        ld_buffer_text(out, i ? ",{\"name\":" : "\"controlnets\":[{\"name\":");
+        ld_buffer_json_string(out, job->request.controls[i].model);
+        ld_buffer_format(out, ",\"sha256\":\"%s\"}", job->controls[i].sha256);
+    }
+    if (job->request.control_count > 0)
+        ld_buffer_text(out, "],");
+}
+
 /* What stands in the picture: A1111's parameters, ComfyUI's graph, our own. */
 static enum ld_code write_texts(const struct ld_session *session, bool partial,
                                 struct ld_encoding *encoding, struct ld_error *err)
@@ -321,6 +333,7 @@ static enum ld_code write_texts(const struct ld_session *session, bool partial,
                      job->passes[0].model->sha256);
     if (own_second)
         ld_buffer_format(own, "\"hires_model_sha256\":\"%s\",", own_second->sha256);
+    write_controls(job, own);
     ld_buffer_format(own, "\"adapters\":%s,%s\"numerics\":%s,\"request\":", adapters.data,
                      partial ? "\"partial\":true," : "", job->numerics.data);
     ld_request_write_replay_json(&request, own);

@@ -106,6 +106,7 @@ static bool describe(const struct kernels *k, const struct ld_graph_op *op, char
     case LD_GRAPH_EMBED:
     case LD_GRAPH_MAP:
     case LD_GRAPH_RESIZE:
+    case LD_GRAPH_ADD_SCALED:
     case LD_GRAPH_PLANES_IN:
     case LD_GRAPH_PLANES_OUT:
     case LD_GRAPH_HOST:

@@ -313,6 +313,7 @@ bool job_open(struct job *job, const struct ld_graph *graph, const struct ld_gra
     case LD_GRAPH_EMBED:
     case LD_GRAPH_MAP:
     case LD_GRAPH_RESIZE:
+    case LD_GRAPH_ADD_SCALED:
     case LD_GRAPH_PLANES_IN:
     case LD_GRAPH_PLANES_OUT:
     case LD_GRAPH_HOST:
