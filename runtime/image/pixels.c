@@ -1,6 +1,7 @@
 #include "runtime/image/pixels.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/image/gaussian.h"
 
 #include <math.h>
 #include <string.h>
@@ -105,17 +106,6 @@ void ld_mask_from_pixels(float *mask, const uint8_t *pixels, int32_t channels, i
     }
 }
 
-/* Mirror without repeating the edge, for any distance: the pattern repeats every 2 (size - 1). */
-static int32_t mirror(int32_t at, int32_t size)
-{
-    if (size == 1)
-        return 0;
-    const int32_t period = 2 * (size - 1);
-    at = at < 0 ? -at : at;
-    at %= period;
-    return at < size ? at : period - at;
-}
-
 /* Blur `lines` lines of `size` values, `step` apart, lines `line_step` apart. */
 static void blur_lines(float *out, const float *in, int32_t size, size_t step, int32_t lines,
                        size_t line_step, const float *kernel, int32_t half)
@@ -126,7 +116,7 @@ static void blur_lines(float *out, const float *in, int32_t size, size_t step, i
         for (int32_t i = 0; i < size; i++) {
             float sum = 0;
             for (int32_t k = -half; k <= half; k++)
-                sum += kernel[k + half] * from[(size_t)mirror(i + k, size) * step];
+                sum += kernel[k + half] * from[(size_t)ld_mirrored(i + k, size) * step];
             to[(size_t)i * step] = sum;
         }
     }
