@@ -42,7 +42,7 @@ static enum ld_code share_out(const struct ld_generate_args *args, const char **
     }
     if (taken < args->control_path_count)
         return LD_FAIL(err, LD_E_INVALID,
-                       "%u files of --control-image, but only %u units of control take one",
+                       "--control-image was given %u times; %u of --control's units take a file",
                        args->control_path_count, taken);
     return LD_OK;
 }

@@ -5,6 +5,7 @@ upload names it. The scripted worker tells what it was given (`tell_inputs`)."""
 import base64
 import hashlib
 import sqlite3
+import subprocess
 
 import pytest
 from front import request
@@ -57,16 +58,17 @@ def test_a_finished_jobs_request_runs_again(front):
     assert told(again) == told(first) and len(told(again)) == 3
 
 
-@pytest.mark.parametrize("image, status, words", [
-    ({"id": "0" * 26}, 422, "no such uploaded image"),
-    (inline(b"GIF89a" + bytes(100)), 415, None),
-    (inline(b"AAAA"), 415, None),
+@pytest.mark.parametrize("image, words", [
+    ({"id": "0" * 26}, "no such uploaded image"),
+    (inline(b"GIF89a" + bytes(100)), "not a PNG, JPEG or WebP file"),
+    (inline(png(5000, 5000, data=b"")), "pixels"),
 ])
-def test_a_picture_that_is_none_is_refused_by_its_place(front, image, status, words):
+def test_a_picture_that_is_none_is_refused_by_its_place(front, image, words):
+    """As that of init is."""
     answer = front.post("/v1/jobs", request(control=[unit(inline(png())), unit(image)]))
-    assert answer.status == status, answer
+    assert answer.status == front.post("/v1/jobs", request(init={"image": image})).status, answer
     assert answer.json["errors"][0]["pointer"] == "/control/1/image"
-    assert not words or words in answer.json["errors"][0]["message"]
+    assert words in answer.json["errors"][0]["message"]
 
 
 def test_a_body_carries_four_pictures(front):
@@ -124,3 +126,63 @@ def test_they_stay_as_long_as_something_names_them(serve):
     assert blob.exists()
     assert front.call("DELETE", f"/v1/jobs/{ids[1]}").status == 204
     assert not blob.exists()
+
+
+# ---- The command line -----------------------------------------------------------------------------
+
+
+def generate(latentd, folder, *flags):
+    return subprocess.run([latentd, "generate", "a cat", "-o", str(folder / "out.png"), "--size", "64x64",
+                           "--steps", "2", *map(str, flags)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Four pictures: their paths and digests."""
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for i, path in enumerate(paths):
+        path.write_bytes(png(88 + 8 * i, 8))
+    return paths, [digest(path.read_bytes()) for path in paths]
+
+
+def test_the_command_line_sends_them_first(front, latentd, tmp_path, files):
+    paths, digests = files
+    done = generate(latentd, tmp_path, "--server", f"http://127.0.0.1:{front.port}", "--tag", "tell_inputs",
+                    "--control", f"{MODEL}:0.5", "--control", MODEL, "--control", MODEL, "--init", paths[0],
+                    "--control-image", paths[1], "--control-image", paths[2])
+    assert done.returncode == 0, done.stderr
+    job = front.get("/v1/jobs?limit=1").json["jobs"][0]
+    assert told(job) == {"init 0": digests[0], "control 0": digests[1], "control 1": digests[2]}
+    assert [one.get("image") for one in job["request"]["control"]] == [{"id": digests[1][:26]},
+                                                                     {"id": digests[2][:26]}, None]
+
+
+@pytest.mark.parametrize("units, images, sentence", [
+    (0, 1, "--control-image was given 1 times; 0 of"),
+    (1, 2, "--control-image was given 2 times; 1 of"),
+    (3, 4, "--control-image may be given at most 3 times"),
+])
+def test_too_many_files_are_refused(latentd, tmp_path, files, units, images, sentence):
+    done = generate(latentd, tmp_path, "--model", "none.safetensors", *["--control", MODEL] * units,
+                    *[word for path in files[0][:images] for word in ("--control-image", path)])
+    assert done.returncode != 0 and sentence in done.stderr
+
+
+def test_a_replay_asks_for_the_pictures_that_units_had(front, latentd, tmp_path, files):
+    """Units that followed init's take no file, so those behind them do not get a wrong one."""
+    paths, digests = files
+    job = front.wait(front.submit(control=[unit(), unit(inline(paths[1].read_bytes()))],
+                                  init={"image": inline(paths[0].read_bytes())}))
+    made = tmp_path / "made.png"
+    made.write_bytes(front.picture(job["id"]))
+
+    def replay(*flags):
+        done = subprocess.run([latentd, "generate", "--model", "none.safetensors", "--replay", made, "-o",
+                               tmp_path / "again.png", *flags], capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0
+        return done.stderr
+
+    assert "init fields need a picture" in replay()
+    assert "unit 1 of control follows a picture of its own" in replay("--init", paths[0])
+    assert "given 2 times; 1 of" in replay("--init", paths[0], "--control-image", paths[1], "--control-image", paths[2])
+    assert "none.safetensors" in replay("--init", paths[0], "--control-image", paths[1])  # goes on to the model

@@ -326,7 +326,7 @@ static void op_reopen(struct model *model)
     open_store();
     for (uint32_t i = 0; i < model->count; i++)
         if (runs(&model->jobs[i]))
-            model_requeue(&model->jobs[i], false, false);
+            model_requeue(&model->jobs[i], model->jobs[i].suspect, false);
 }
 
 /* ---- Agreement ------------------------------------------------------------------------------- */
