@@ -19,7 +19,7 @@ enum ld_code ld_bench_painter_open(struct ld_bench_painter *painter,
     if (code == LD_OK)
         code = ld_bench_model_open(&painter->model, painter->backend, options, err);
     for (int part = 0; code == LD_OK && part < LD_PART_COUNT; part++) {
-        if (part != LD_PART_VAE_ENCODER)
+        if (part != LD_PART_VAE_ENCODER && part != LD_PART_CONTROL)
             code = ld_model_load(painter->model, (enum ld_part)part, err);
     }
     if (code != LD_OK)

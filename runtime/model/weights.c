@@ -21,13 +21,13 @@ static enum ld_code detect(struct ld_weights *weights, const struct ld_weights_o
         .prediction = options ? options->prediction : -1,
     };
     enum ld_code code = ld_detect(&weights->detection, &weights->tensors.inventory, &wanted, err);
-    if (code == LD_OK)
-        code = ld_detection_error(&weights->detection, err);
     const bool control = weights->detection.kind == LD_FILE_CONTROLNET;
     if (code == LD_OK && control && !(options && options->control))
         code = LD_FAIL(err, LD_E_UNSUPPORTED,
                        "the file is not a checkpoint but of the kind: controlnet");
-    else if (code == LD_OK && !control && options && options->control)
+    if (code == LD_OK)
+        code = ld_detection_error(&weights->detection, err);
+    if (code == LD_OK && !control && options && options->control)
         code = LD_FAIL(err, LD_E_UNSUPPORTED, "the file is not a ControlNet but of the kind: %s",
                        ld_detection_name(&weights->detection));
     if (code != LD_OK)

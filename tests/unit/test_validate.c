@@ -6,6 +6,7 @@
 #include "api/dialect_native.h"
 #include "api/validate.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <strings.h>
@@ -192,7 +193,8 @@ static void the_names_of_controlnets_are_checked(void **state)
     struct ld_problem problem;
     ld_problem_init(&problem, &f.arena);
     for (uint32_t i = 0; i < LD_REQUEST_CONTROLS_MAX; i++)
-        request->controls[i].model = asked[i];
+        request->controls[i] = (struct ld_request_control){
+            .model = asked[i], .image = "i", .weight = 1, .end = 1, .low = NAN, .high = NAN};
     request->control_count = 1; /* what lies behind is nobody's */
     assert_int_equal(
         ld_request_check(request, &names, NULL, &f.arena, &f.native.warnings, &problem), LD_OK);
@@ -315,7 +317,7 @@ static void ranges_must_be_in_order(void **state)
 
 /* ---- Units of control ------------------------------------------------------------------------ */
 
-#define UNIT      "{\"prompt\":\"\",\"control\":[{\"model\":\"c\","
+#define UNIT      "{\"prompt\":\"\",\"control\":[{\"model\":\"canny\","
 #define OWN       "\"image\":{\"base64\":\"AAAA\"}"
 #define WITH_INIT "\"init\":{\"image\":{\"base64\":\"AAAA\"}}"
 #define WITH_MASK "\"init\":{\"image\":{\"base64\":\"AAAA\"},\"mask\":{\"base64\":\"AAAA\"}}"
@@ -328,7 +330,7 @@ static void units_have_what_they_need(void **state)
     accepts(UNIT "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"}}]}");
     accepts(UNIT "\"weight\":0}]," WITH_INIT "}");
     refuses(UNIT "\"weight\":1}]}", "/control/0/image", "control.image is required");
-    refuses("{\"prompt\":\"\",\"control\":[{\"model\":\"c\"," OWN "},{\"model\":\"d\"}]}",
+    refuses("{\"prompt\":\"\",\"control\":[{\"model\":\"canny\"," OWN "},{\"model\":\"d\"}]}",
             "/control/1/image", "control.image is required");
     /* What is wrong with a picture is said alone. */
     refuses(UNIT "\"image\":{\"base64\":\"?\"}}]}", "/control/0/image/base64", "control.image");
@@ -340,7 +342,7 @@ static void units_have_what_they_need(void **state)
     accepts(UNIT OWN ",\"passes\":\"first\"}]}");
     refuses(UNIT OWN ",\"passes\":\"second\"}]}", "/control/0/passes",
             "control.passes second needs hires");
-    refuses("{\"upscale\":{\"image\":{\"base64\":\"AAAA\"}},\"control\":[{\"model\":\"c\"," OWN
+    refuses("{\"upscale\":{\"image\":{\"base64\":\"AAAA\"}},\"control\":[{\"model\":\"canny\"," OWN
             "}]}",
             "/control", "no meaning beside upscale");
 }
