@@ -330,7 +330,7 @@ static void units_have_what_they_need(void **state)
     accepts(UNIT "\"image\":{\"id\":\"0123456789abcdefghijklmnop\"}}]}");
     accepts(UNIT "\"weight\":0}]," WITH_INIT "}");
     refuses(UNIT "\"weight\":1}]}", "/control/0/image", "control.image is required");
-    refuses("{\"prompt\":\"\",\"control\":[{\"model\":\"canny\"," OWN "},{\"model\":\"d\"}]}",
+    refuses("{\"prompt\":\"\",\"control\":[{\"model\":\"canny\"," OWN "},{\"model\":\"edges\"}]}",
             "/control/1/image", "control.image is required");
     /* What is wrong with a picture is said alone. */
     refuses(UNIT "\"image\":{\"base64\":\"?\"}}]}", "/control/0/image/base64", "control.image");
