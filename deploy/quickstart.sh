@@ -72,7 +72,8 @@ how=() folders=()
 if [ -z "$model" ]; then
     model=$demo/demo.safetensors
     [ -f "$model" ] || die "there is no file deploy/demo_model/files/demo.safetensors; get the whole repository, or give --model FILE.safetensors"
-    folders=(--adapter-dir "$demo/adapters" --embedding-dir "$demo/embeddings" --tipo-model "$demo/demo-tipo.gguf")
+    folders=(--adapter-dir "$demo/adapters" --embedding-dir "$demo/embeddings"
+             --controlnet-dir "$demo/controlnets" --tipo-model "$demo/demo-tipo.gguf")
     how=(--size 256x256 --steps 20 --cfg-scale 6 "${folders[@]}")
     prompt=${prompt:-pink cat, night sky, best quality}
     say "using the demo model: small, trained on drawn scenes; docs/demo-model.md tells what it can paint"

@@ -66,6 +66,7 @@ class Painter:
             [latentd, "serve", "--port", "0", "--model", str(FILES / "demo.safetensors"),
              "--adapter-dir", str(adapters), "--embedding-dir", str(FILES / "embeddings"),
              "--wildcard-dir", str(lists), "--tipo-model", str(FILES / "demo-tipo.gguf"),
+             "--controlnet-dir", str(FILES / "controlnets"),
              "--backend", "cpu", "--state-dir", str(work / "state")],
             stdout=subprocess.PIPE, stderr=self.log)
         line = self.process.stdout.readline().decode()
@@ -459,6 +460,35 @@ def inpaint(p):
     return [base, rgb], [held("largest change outside", change[~inside].max(), "=", 0),
                          held("mean change inside", change[inside].mean(), ">", 20),
                          held("green inside", green[1], ">", green[0] + 20)]
+
+
+def overlap(a, b):
+    """How much two shapes are one: their common area over that of both together."""
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def shows(rgb, colour):
+    """Where red, or yellow, is: what the subject covers of a 64x64 picture before a night sky."""
+    x = small(rgb, 64).astype(int)
+    green = x[..., 1] > x[..., 2] + 60 if colour == "yellow" else x[..., 0] > x[..., 1] + 60
+    return (x[..., 0] > 110) & green & (x[..., 0] > x[..., 2] + 40)
+
+
+@row("ControlNet: the shapes of another picture", fast=True, off={"control": None})
+def control(p):
+    asked, painted, still = {"prompt": "yellow star, night sky, best quality", "seed": 9}, [], []
+    for seed in SEEDS:
+        base = p.paint(prompt="red star, left side, night sky, best quality", seed=seed)[1]
+        unit = {"model": "demo-edges", "image": picture(base), "preprocess": "canny"}
+        plain, none, full = (p.paint(**asked, **u)[1] for u in (
+            {}, {"control": [{**unit, "weight": 0}]}, {"control": [unit]}))
+        painted.append((base, plain, full))
+        still.append(distance(none, plain))
+    by = [[overlap(shows(base, "red"), shows(x, "yellow")) for x in others] for base, *others in painted]
+    return list(painted[0]), [
+        held("distance at weight 0", max(still), "=", 0),
+        held("least overlap of both stars", min(full for _, full in by), ">", 0.55),
+        held("without it", max(plain for plain, _ in by), "<", 0.4)]
 
 
 @row("Outpainting: the old picture in a larger one", needs="init.outpaint", off={"init.outpaint": None})
