@@ -178,7 +178,7 @@ struct passes {
     node_ref first, second, origin, output;
     node_ref seen[2 * LD_COMFY_HOPS_MAX];
     uint32_t seen_count, seen_first; /* the second's come first */
-    struct ld_comfy_shape shape[2];
+    struct ld_comfy_canvas canvas;
 };
 
 /* Resizers do something between two samplers, or an ImageScale behind a loaded picture; Canny and
@@ -331,6 +331,9 @@ static void put_init_size(struct ld_comfy_graph *g, struct passes *p)
     }
     double width = own_width, height = own_height;
     for (uint32_t i = p->seen_first; i < p->seen_count; i++) {
+        node_ref pixels = ld_comfy_follow(g, p->seen[i], "pixels");
+        if (ld_comfy_is(g, pixels, "ImageScale"))
+            p->canvas.init = pixels;
         if (ld_comfy_is(g, p->seen[i], "ImageScale")) {
             width = (double)ld_comfy_whole(g, p->seen[i], "width", own_width);
             height = (double)ld_comfy_whole(g, p->seen[i], "height", own_height);
@@ -345,7 +348,7 @@ static void put_init_size(struct ld_comfy_graph *g, struct passes *p)
                               ld_span_text("samples"), ld_span_text(""));
         }
     }
-    p->shape[0] = (struct ld_comfy_shape){floor(width / 8) * 8, floor(height / 8) * 8};
+    p->canvas.shape[0] = (struct ld_comfy_shape){floor(width / 8) * 8, floor(height / 8) * 8};
     ld_recipe_put_integer(&g->t->fields, "width", (int64_t)(width / 8) * 8);
     ld_recipe_put_integer(&g->t->fields, "height", (int64_t)(height / 8) * 8);
 }
@@ -355,8 +358,8 @@ static void put_origin(struct ld_comfy_graph *g, struct passes *p)
     const double denoise = ld_comfy_number(g, p->first, "denoise", 1);
     if (ld_comfy_is(g, p->origin, "EmptyLatentImage")) {
         const int64_t count = ld_comfy_whole(g, p->origin, "batch_size", 1);
-        p->shape[0].width = (double)ld_comfy_whole(g, p->origin, "width", 512);
-        p->shape[0].height = (double)ld_comfy_whole(g, p->origin, "height", 512);
+        p->canvas.shape[0].width = (double)ld_comfy_whole(g, p->origin, "width", 512);
+        p->canvas.shape[0].height = (double)ld_comfy_whole(g, p->origin, "height", 512);
         ld_recipe_put_integer(&g->t->fields, "images", count);
         if (count > 1 && count <= LD_IMAGES_MAX)
             ld_recipe_put_integer(&g->t->fields, "batch.size", count);
@@ -382,16 +385,16 @@ static void put_origin(struct ld_comfy_graph *g, struct passes *p)
 static void put_controls(struct ld_comfy_graph *g, struct passes *p)
 {
     struct ld_comfy_units units[2] = {{.count = 0}, {.count = 0}};
-    p->shape[1] = p->shape[0];
+    p->canvas.shape[1] = p->canvas.shape[0];
     for (uint32_t i = 0; p->second && i < p->seen_first; i++) {
         if (!is_resizer(g, p->seen[i]) || !ld_comfy_input_of(g, p->seen[i], "width"))
             continue;
-        p->shape[1].width = (double)ld_comfy_whole(g, p->seen[i], "width", 512);
-        p->shape[1].height = (double)ld_comfy_whole(g, p->seen[i], "height", 512);
+        p->canvas.shape[1].width = (double)ld_comfy_whole(g, p->seen[i], "width", 512);
+        p->canvas.shape[1].height = (double)ld_comfy_whole(g, p->seen[i], "height", 512);
     }
     if (ld_comfy_units_read(g, p->first, &units[0]) &&
         ld_comfy_units_read(g, p->second ? p->second : p->first, &units[1]))
-        ld_comfy_units_put(g, units, p->shape);
+        ld_comfy_units_put(g, units, &p->canvas);
 }
 
 /* ---- The recipe ------------------------------------------------------------------------------ */

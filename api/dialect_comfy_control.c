@@ -240,10 +240,10 @@ static bool has_shape(double width, double height, const struct ld_comfy_shape *
 /* How a unit's picture comes to a pass's size; NULL: it cannot be said. ComfyUI cuts what the
  * ImageScale leaves, so that must have the pass's shape, or the picture's own. */
 static const char *resize_of(const struct ld_comfy_graph *g, const struct ld_comfy_unit *unit,
-                             const struct ld_comfy_shape *shape)
+                             const struct ld_comfy_canvas *canvas, uint32_t pass)
 {
     int32_t own_width = 0, own_height = 0;
-    if (!unit->scale)
+    if (!unit->scale || unit->scale == canvas->init)
         return "crop";
     const double width = (double)ld_comfy_whole(g, unit->scale, "width", 512);
     const double height = (double)ld_comfy_whole(g, unit->scale, "height", 512);
@@ -251,26 +251,38 @@ static const char *resize_of(const struct ld_comfy_graph *g, const struct ld_com
     if (ld_comfy_size_of(g, unit->image, &own_width, &own_height) &&
         has_shape(own_width, own_height, &scaled))
         return "crop";
-    if (!has_shape(width, height, shape))
+    if (!has_shape(width, height, &canvas->shape[pass]))
         return NULL;
     return ld_comfy_crops(g, unit->scale) ? "crop" : "stretch";
 }
 
 struct listing {
     struct ld_comfy_graph *g;
-    const struct ld_comfy_shape *shapes;
+    const struct ld_comfy_canvas *canvas;
     struct ld_buffer json;
     uint32_t count;
 };
 
+/* The usual ones (runtime/image/hint.h) are left out, as they are in most requests. */
+static void put_threshold(struct ld_buffer *out, const struct ld_comfy_unit *unit, const char *name,
+                          double value, double usual)
+{
+    if (strcmp(unit->preprocess, "canny") != 0 || value == usual)
+        return;
+    ld_buffer_format(out, ",\"%s\":", name);
+    ld_buffer_json_double(out, value);
+}
+
 static void write_unit(struct ld_buffer *out, const struct ld_comfy_unit *unit, const char *resize,
-                       const char *passes)
+                       const char *passes, bool follows_init)
 {
     char model[LD_RECIPE_NAME_SIZE];
     ld_recipe_model_name(ld_span_text(unit->model), model);
     ld_buffer_text(out, "{\"model\":");
     ld_buffer_json_string(out, model);
-    ld_buffer_format(out, ",\"image\":{\"id\":\"%s\"},\"weight\":", unit->image);
+    if (!follows_init)
+        ld_buffer_format(out, ",\"image\":{\"id\":\"%s\"}", unit->image);
+    ld_buffer_text(out, ",\"weight\":");
     ld_buffer_json_double(out, unit->weight);
     ld_buffer_text(out, ",\"start\":");
     ld_buffer_json_double(out, unit->start);
@@ -278,12 +290,8 @@ static void write_unit(struct ld_buffer *out, const struct ld_comfy_unit *unit, 
     ld_buffer_json_double(out, unit->end);
     ld_buffer_format(out, ",\"preprocess\":\"%s\",\"resize\":\"%s\",\"passes\":\"%s\"",
                      unit->preprocess, resize, passes);
-    if (strcmp(unit->preprocess, "canny") == 0) {
-        ld_buffer_text(out, ",\"low\":");
-        ld_buffer_json_double(out, unit->low);
-        ld_buffer_text(out, ",\"high\":");
-        ld_buffer_json_double(out, unit->high);
-    }
+    put_threshold(out, unit, "low", unit->low, 100);
+    put_threshold(out, unit, "high", unit->high, 200);
     ld_buffer_byte(out, '}');
 }
 
@@ -297,8 +305,9 @@ static void add_unit(struct listing *list, const struct ld_comfy_unit *unit, boo
         ld_comfy_refuse(g, unit->node, "control_net", "a prompt has at most 3 ControlNets here");
         return;
     }
-    const char *first = in_first ? resize_of(g, unit, &list->shapes[0]) : "";
-    const char *second = in_second ? resize_of(g, unit, &list->shapes[1]) : first;
+    const bool follows_init = unit->scale && unit->scale == list->canvas->init;
+    const char *first = in_first ? resize_of(g, unit, list->canvas, 0) : "";
+    const char *second = in_second ? resize_of(g, unit, list->canvas, 1) : first;
     if (!in_first)
         first = second;
     if (!first || !second || strcmp(first, second) != 0) {
@@ -308,7 +317,11 @@ static void add_unit(struct listing *list, const struct ld_comfy_unit *unit, boo
         return;
     }
     ld_buffer_text(&list->json, list->count++ ? "," : "");
-    write_unit(&list->json, unit, first, !in_first ? "second" : !in_second ? "first" : "both");
+    write_unit(&list->json, unit, first,
+               !in_first    ? "second"
+               : !in_second ? "first"
+                            : "both",
+               follows_init);
 }
 
 /* The place of an equal unit in the second pass from `from` on; its count where there is none. */
@@ -338,9 +351,9 @@ static void add_both(struct listing *list, const struct ld_comfy_units *first,
 }
 
 void ld_comfy_units_put(struct ld_comfy_graph *g, const struct ld_comfy_units units[2],
-                        const struct ld_comfy_shape shapes[2])
+                        const struct ld_comfy_canvas *canvas)
 {
-    struct listing list = {.g = g, .shapes = shapes};
+    struct listing list = {.g = g, .canvas = canvas};
     list.json = ld_buffer_make(LD_RECIPE_BYTES_MAX);
     ld_buffer_byte(&list.json, '[');
     add_both(&list, &units[0], &units[1]);

@@ -4,7 +4,7 @@
  *
  *     struct ld_comfy_units units[2];                       // of the first pass and the second
  *     if (ld_comfy_units_read(&g, first, &units[0]) && ld_comfy_units_read(&g, second, &units[1]))
- *         ld_comfy_units_put(&g, units, shapes);
+ *         ld_comfy_units_put(&g, units, &canvas);
  *
  * In ComfyUI a ControlNet hangs on a conditioning. Here a unit acts beside both prompts, so both
  * must have the same ones: through ControlNetApplyAdvanced, or through ControlNetApply on the
@@ -48,12 +48,19 @@ struct ld_comfy_shape {
 bool ld_comfy_units_read(struct ld_comfy_graph *g, const struct ld_json_node *sampler,
                          struct ld_comfy_units *units);
 
+/* What the passes paint: where there is no second one, its shape is the first's. */
+struct ld_comfy_canvas {
+    struct ld_comfy_shape shape[2];
+    const struct ld_json_node *init; /* the ImageScale whose picture is begun with, or NULL: a unit
+                                        behind it follows init's picture */
+};
+
 /* Put them as `control`: those that both passes have once, those of one alone with `passes`. Where
- * there is no second pass, its units and shape are the first's. Complains of more than
+ * there is no second pass, its units are the first's. Complains of more than
  * LD_CONTROLS_MAX, and of an ImageScale that changes a picture's shape to another one than the
  * pass's. */
 void ld_comfy_units_put(struct ld_comfy_graph *g, const struct ld_comfy_units units[2],
-                        const struct ld_comfy_shape shapes[2]);
+                        const struct ld_comfy_canvas *canvas);
 
 /* Does the node stand between a picture and a ControlNet? */
 bool ld_comfy_is_before_control(const struct ld_comfy_graph *g, const struct ld_json_node *node);

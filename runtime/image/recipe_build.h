@@ -73,7 +73,7 @@ void ld_recipe_drop_equal(struct ld_recipe_fields *fields, const char *path, con
 void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...) LD_PRINTF(2, 3);
 
 /* A file's name as the registry lists it: without folders' backslashes and without .safetensors,
- * .ckpt, .pt or .bin. `out` has LD_RECIPE_NAME_SIZE bytes. */
+ * .ckpt, .pt, .pth or .bin. `out` has LD_RECIPE_NAME_SIZE bytes. */
 void ld_recipe_model_name(struct ld_span file, char *out);
 
 /* A1111's spellings (recipe_infotext.c): "DPM++ 2M Karras" names a sampler and, where `schedule` is
