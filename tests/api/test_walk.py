@@ -452,7 +452,8 @@ GRAPHS = [
     (changed(n3_model="x"), None, "bad_linked_input"), (changed(n3_model=["6", 0]), None, "return_type_mismatch"),
     (changed(n3_steps="many"), None, "invalid_input_type"), (changed(n3_steps=0), None, "value_smaller_than_min"),
     (changed(n3_steps=151), None, "value_bigger_than_max"), (changed(n3_sampler_name=3), None, "value_not_in_list"),
-    (with_node("IPAdapterAdvanced", {}), None, "custom_validation_failed"), (with_node("ControlNetApplyAdvanced", {}), None, "custom_validation_failed"),
+    (with_node("IPAdapterAdvanced", {}), None, "custom_validation_failed"), (with_node("DiffControlNetLoader", {}), None, "custom_validation_failed"),
+    (with_node("ControlNetApplyAdvanced", {}), None, "required_input_missing"),
 ]
 
 
