@@ -36,7 +36,7 @@ def run(page, latentd, folder):
     for name in ("demo.safetensors", "merges.txt"):
         shutil.copy(DEMO / name, models)  # a folder that models may be put into
     front = Front(latentd, folder, None, "--model-dir", str(models), "--adapter-dir", str(DEMO / "adapters"),
-                  "--embedding-dir", str(DEMO / "embeddings"), "--tipo-model", str(DEMO / "demo-tipo.gguf"),
+                  "--embedding-dir", str(DEMO / "embeddings"), "--controlnet-dir", str(DEMO / "controlnets"), "--tipo-model", str(DEMO / "demo-tipo.gguf"),
                   "--server-drain-s", "5")  # pages leave jobs behind that nobody waits for
     (folder / "bin").mkdir()
     (folder / "bin/latentd").symlink_to(latentd)
