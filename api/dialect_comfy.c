@@ -1,122 +1,22 @@
 #include "api/dialect_comfy.h"
 
+#include "api/dialect_comfy_control.h"
+#include "api/dialect_comfy_graph.h"
 #include "api/dialect_comfy_nodes.h"
 
 #include <math.h>
 
-enum { HOPS_MAX = 64, NODES_MAX = 512, ERRORS_BYTES_MAX = 256 * 1024 };
-
-/* The graph while it is checked. */
-struct graph {
-    struct ld_translation *t;
-    struct ld_comfy_call *call;
-    const struct ld_json_tree *tree;
-    const struct ld_json_node *nodes;
-};
+enum { NODES_MAX = 512, ERRORS_BYTES_MAX = 256 * 1024 };
 
 typedef const struct ld_json_node *node_ref;
-
-static node_ref member(const struct graph *g, node_ref object, const char *key)
-{
-    return ld_lenient_member(g->tree, object, key);
-}
-
-static bool is_class(const struct graph *g, node_ref node, const char *class_type)
-{
-    node_ref given = node ? member(g, node, "class_type") : NULL;
-    return given && ld_json_string_is(given, class_type);
-}
-
-static node_ref input_of(const struct graph *g, node_ref node, const char *name)
-{
-    node_ref inputs = node ? member(g, node, "inputs") : NULL;
-    return inputs ? member(g, inputs, name) : NULL;
-}
-
-/* [node id, output index]. */
-static bool is_link(const struct graph *g, node_ref value)
-{
-    node_ref id = value && value->kind == LD_JSON_ARRAY_BEGIN && value->child_count == 2
-                      ? ld_json_first(g->tree, value)
-                      : NULL;
-    return id && id->kind == LD_JSON_STRING && ld_json_after(g->tree, id)->kind == LD_JSON_INTEGER;
-}
-
-static node_ref node_by_id(const struct graph *g, struct ld_span id)
-{
-    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
-         node = ld_json_after(g->tree, node))
-        if (ld_span_equal(node->key, id))
-            return node;
-    return NULL;
-}
-
-static node_ref target(const struct graph *g, node_ref link)
-{
-    return is_link(g, link) ? node_by_id(g, ld_json_first(g->tree, link)->text) : NULL;
-}
-
-static node_ref follow(const struct graph *g, node_ref node, const char *name)
-{
-    return target(g, input_of(g, node, name));
-}
-
-/* ---- Errors ---------------------------------------------------------------------------------- */
-
-static void fail(struct graph *g, const char *type, const char *message)
-{
-    if (!g->call->error_type) {
-        g->call->error_type = type;
-        g->call->error_message = message;
-    }
-    ld_translation_refuse(g->t, "/prompt", "%s", message);
-}
-
-struct complaint {
-    node_ref node;
-    const char *type, *message;
-    struct ld_span input; /* its name, or the class where the node as a whole is meant */
-    struct ld_span received;
-};
-
-static void complain(struct graph *g, const struct complaint *c)
-{
-    struct ld_buffer *out = &g->call->node_errors;
-    node_ref class_type = member(g, c->node, "class_type");
-    fail(g, "prompt_outputs_failed_validation", "Prompt outputs failed validation");
-    ld_buffer_text(out, g->call->node_error_count++ ? "," : "");
-    ld_buffer_json_span(out, c->node->key);
-    ld_buffer_format(out, ":{\"errors\":[{\"type\":\"%s\",\"message\":", c->type);
-    ld_buffer_json_string(out, c->message);
-    ld_buffer_text(out, ",\"details\":");
-    ld_buffer_json_span(out, c->input);
-    ld_buffer_text(out, ",\"extra_info\":{\"input_name\":");
-    ld_buffer_json_span(out, c->input);
-    ld_buffer_text(out, ",\"received_value\":");
-    ld_buffer_json_span(out, ld_span_of(c->received.data ? c->received.data : (const uint8_t *)"",
-                                        c->received.size > 256 ? 256 : c->received.size));
-    ld_buffer_text(out, "}}],\"dependent_outputs\":[],\"class_type\":");
-    if (class_type && class_type->kind == LD_JSON_STRING)
-        ld_write_node(class_type, out);
-    else
-        ld_buffer_text(out, "\"\"");
-    ld_buffer_byte(out, '}');
-}
-
-static void complain_of(struct graph *g, node_ref node, const char *type, const char *message,
-                        struct ld_span input, struct ld_span received)
-{
-    const struct complaint c = {node, type, message, input, received};
-    complain(g, &c);
-}
 
 /* ---- One node against its row ---------------------------------------------------------------- */
 
 /* The type of the output that a link names, "" if there is none. */
-static struct ld_span output_type(const struct graph *g, node_ref link)
+static struct ld_span output_type(const struct ld_comfy_graph *g, node_ref link)
 {
-    node_ref node = target(g, link);
-    node_ref class_type = node ? member(g, node, "class_type") : NULL;
+    node_ref node = ld_comfy_target(g, link);
+    node_ref class_type = node ? ld_comfy_member(g, node, "class_type") : NULL;
     const struct ld_comfy_node *row = class_type ? ld_comfy_node_find(class_type->text) : NULL;
     int64_t index;
     if (!row || !ld_json_integer(ld_json_after(g->tree, ld_json_first(g->tree, link)), &index) ||
@@ -142,15 +42,15 @@ static bool is_in_list(const struct ld_json_tree *inputs, node_ref list, node_re
  * check knows them. */
 static bool has_loose_names(struct ld_span input)
 {
-    static const char *const names[] = {"sampler_name", "scheduler", "ckpt_name",
-                                        "lora_name",    "vae_name",  "image"};
+    static const char *const names[] = {"sampler_name", "scheduler", "ckpt_name",       "lora_name",
+                                        "vae_name",     "image",     "control_net_name"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (ld_span_is(input, names[i]))
             return true;
     return false;
 }
 
-static void check_number(struct graph *g, node_ref node, const struct ld_json_tree *inputs,
+static void check_number(struct ld_comfy_graph *g, node_ref node, const struct ld_json_tree *inputs,
                          node_ref wanted, node_ref value)
 {
     node_ref options = ld_json_after(inputs, ld_json_first(inputs, wanted));
@@ -158,148 +58,156 @@ static void check_number(struct graph *g, node_ref node, const struct ld_json_tr
     node_ref most = options ? ld_json_member(inputs, options, "max") : NULL;
     double number, bound;
     if (!ld_lenient_number(value, &number))
-        complain_of(g, node, "invalid_input_type", "Failed to convert an input value to a number",
-                    wanted->key, value->text);
+        ld_comfy_complain(g, node, "invalid_input_type",
+                          "Failed to convert an input value to a number", wanted->key, value->text);
     else if (least && ld_lenient_number(least, &bound) && number < bound)
-        complain_of(g, node, "value_smaller_than_min", "Value is smaller than the minimum",
-                    wanted->key, value->text);
+        ld_comfy_complain(g, node, "value_smaller_than_min", "Value is smaller than the minimum",
+                          wanted->key, value->text);
     else if (most && ld_parse_double(most->text, &bound) && number > bound)
-        complain_of(g, node, "value_bigger_than_max", "Value is bigger than the maximum",
-                    wanted->key, value->text);
+        ld_comfy_complain(g, node, "value_bigger_than_max", "Value is bigger than the maximum",
+                          wanted->key, value->text);
 }
 
-static void check_input(struct graph *g, node_ref node, const struct ld_json_tree *inputs,
-                        node_ref wanted)
+static void check_input(struct ld_comfy_graph *g, node_ref node, const struct ld_json_tree *inputs,
+                        node_ref wanted, bool required)
 {
     char name[64];
     node_ref type = ld_json_first(inputs, wanted);
     if (!ld_fmt(name, sizeof name, "%.*s", (int)wanted->key.size, (const char *)wanted->key.data))
         return;
-    node_ref value = input_of(g, node, name);
-    const struct ld_span nothing = ld_span_text("");
+    node_ref value = ld_comfy_input_of(g, node, name);
     const bool is_list = type->kind == LD_JSON_ARRAY_BEGIN;
     if (!value) {
-        complain_of(g, node, "required_input_missing", "Required input is missing", wanted->key,
-                    nothing);
+        if (required)
+            ld_comfy_complain(g, node, "required_input_missing", "Required input is missing",
+                              wanted->key, ld_span_text(""));
     } else if (value->kind == LD_JSON_ARRAY_BEGIN) {
-        if (!target(g, value))
-            complain_of(g, node, "bad_linked_input",
-                        "Bad linked input, must be a length-2 list of [node_id, slot_index]",
-                        wanted->key, value->text);
+        if (!ld_comfy_target(g, value))
+            ld_comfy_complain(g, node, "bad_linked_input",
+                              "Bad linked input, must be a length-2 list of [node_id, slot_index]",
+                              wanted->key, value->text);
         else if (is_list || !ld_span_equal(output_type(g, value), type->text))
-            complain_of(g, node, "return_type_mismatch",
-                        "Return type mismatch between linked nodes", wanted->key, value->text);
+            ld_comfy_complain(g, node, "return_type_mismatch",
+                              "Return type mismatch between linked nodes", wanted->key,
+                              value->text);
     } else if (is_list) {
         if (!is_in_list(inputs, type, value) &&
             (!has_loose_names(wanted->key) || type->child_count == 0 ||
              value->kind != LD_JSON_STRING))
-            complain_of(g, node, "value_not_in_list", "Value not in list", wanted->key,
-                        value->text);
+            ld_comfy_complain(g, node, "value_not_in_list", "Value not in list", wanted->key,
+                              value->text);
     } else if (ld_json_string_is(type, "INT") || ld_json_string_is(type, "FLOAT")) {
         if (!ld_span_is(wanted->key, "seed"))
             check_number(g, node, inputs, wanted, value);
     } else if (ld_json_string_is(type, "STRING") || ld_json_string_is(type, "BOOLEAN")) {
         if (value->kind == LD_JSON_OBJECT_BEGIN)
-            complain_of(g, node, "invalid_input_type", "Failed to convert an input value",
-                        wanted->key, value->text);
+            ld_comfy_complain(g, node, "invalid_input_type", "Failed to convert an input value",
+                              wanted->key, value->text);
     } else { /* a link's type, and no link */
-        complain_of(g, node, "bad_linked_input", "Bad linked input, must be a link", wanted->key,
-                    value->text);
+        ld_comfy_complain(g, node, "bad_linked_input", "Bad linked input, must be a link",
+                          wanted->key, value->text);
     }
 }
 
-static void check_node(struct graph *g, node_ref node)
+static void check_node(struct ld_comfy_graph *g, node_ref node)
 {
     struct ld_json_tree inputs;
-    node_ref class_type = node->kind == LD_JSON_OBJECT_BEGIN ? member(g, node, "class_type") : NULL;
+    node_ref class_type =
+        node->kind == LD_JSON_OBJECT_BEGIN ? ld_comfy_member(g, node, "class_type") : NULL;
     if (!class_type || class_type->kind != LD_JSON_STRING) {
-        fail(g, "invalid_prompt",
-             "Cannot execute because a node is missing the class_type property.");
+        ld_comfy_fail(g, "invalid_prompt",
+                      "Cannot execute because a node is missing the class_type property.");
         return;
     }
     const struct ld_comfy_node *row = ld_comfy_node_find(class_type->text);
     if (!row) {
-        complain_of(g, node, "custom_validation_failed",
-                    "latentd has nothing that does what this class of nodes does", class_type->text,
-                    class_type->text);
+        ld_comfy_complain(g, node, "custom_validation_failed",
+                          "latentd has nothing that does what this class of nodes does",
+                          class_type->text, class_type->text);
         return;
     }
     if (!ld_comfy_node_inputs(row, &g->call->lists, g->t->native->arena, &inputs)) {
         (void)ld_problem_add(&g->t->native->problem, LD_E_NOMEM, "", "out of memory");
         return;
     }
-    node_ref required = ld_json_member(&inputs, ld_json_root(&inputs), "required");
+    static const char *const groups[] = {"required", "optional"};
     const uint32_t before = g->call->node_error_count;
-    for (node_ref wanted = ld_json_first(&inputs, required);
-         wanted && g->call->node_error_count == before; wanted = ld_json_after(&inputs, wanted))
-        check_input(g, node, &inputs, wanted);
+    for (size_t i = 0; i < 2; i++) {
+        node_ref group = ld_json_member(&inputs, ld_json_root(&inputs), groups[i]);
+        for (node_ref wanted = group ? ld_json_first(&inputs, group) : NULL;
+             wanted && g->call->node_error_count == before; wanted = ld_json_after(&inputs, wanted))
+            check_input(g, node, &inputs, wanted, i == 0);
+    }
 }
 
 /* ---- The graph as a whole -------------------------------------------------------------------- */
 
-static bool is_sampler(const struct graph *g, node_ref node)
+static bool is_sampler(const struct ld_comfy_graph *g, node_ref node)
 {
-    return is_class(g, node, "KSampler");
+    return ld_comfy_is(g, node, "KSampler");
 }
 
 /* Where a sampler's latent comes from: another sampler, an empty latent, a loaded picture. Nodes on
  * the way that resize, mask or convert are told to `seen`. */
-static node_ref origin_of(const struct graph *g, node_ref sampler, node_ref *seen,
+static node_ref origin_of(const struct ld_comfy_graph *g, node_ref sampler, node_ref *seen,
                           uint32_t *seen_count)
 {
     static const char *const ways[] = {"samples", "pixels", "image"};
-    node_ref at = follow(g, sampler, "latent_image");
-    for (int hop = 0; at && hop < HOPS_MAX; hop++) {
-        if (is_sampler(g, at) || is_class(g, at, "EmptyLatentImage") ||
-            is_class(g, at, "LoadImage"))
+    node_ref at = ld_comfy_follow(g, sampler, "latent_image");
+    for (int hop = 0; at && hop < LD_COMFY_HOPS_MAX; hop++) {
+        if (is_sampler(g, at) || ld_comfy_is(g, at, "EmptyLatentImage") ||
+            ld_comfy_is(g, at, "LoadImage"))
             return at;
-        if (seen && *seen_count < HOPS_MAX)
+        if (seen && *seen_count < LD_COMFY_HOPS_MAX)
             seen[(*seen_count)++] = at;
         node_ref next = NULL;
         for (size_t w = 0; w < sizeof ways / sizeof ways[0] && !next; w++)
-            next = follow(g, at, ways[w]);
+            next = ld_comfy_follow(g, at, ways[w]);
         at = next;
     }
     return NULL;
 }
 
-static bool is_resizer(const struct graph *g, node_ref node)
+static bool is_resizer(const struct ld_comfy_graph *g, node_ref node)
 {
-    return is_class(g, node, "LatentUpscale") || is_class(g, node, "LatentUpscaleBy") ||
-           is_class(g, node, "ImageScale") || is_class(g, node, "ImageScaleBy");
-}
-
-/* Resizers do something between two samplers, or an ImageScale behind a loaded picture. */
-static void check_resizers(struct graph *g, node_ref *seen, uint32_t seen_count)
-{
-    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
-         node = ld_json_after(g->tree, node)) {
-        bool used = !is_resizer(g, node);
-        for (uint32_t i = 0; i < seen_count && !used; i++)
-            used = seen[i] == node;
-        if (!used)
-            complain_of(g, node, "custom_validation_failed",
-                        "resizing is known between two samplers and behind LoadImage only",
-                        member(g, node, "class_type")->text, ld_span_text(""));
-    }
-}
-
-static bool crops(const struct graph *g, node_ref scale)
-{
-    node_ref crop = input_of(g, scale, "crop");
-    return crop && ld_json_string_is(crop, "center");
+    return ld_comfy_is(g, node, "LatentUpscale") || ld_comfy_is(g, node, "LatentUpscaleBy") ||
+           ld_comfy_is(g, node, "ImageScale") || ld_comfy_is(g, node, "ImageScaleBy");
 }
 
 struct passes {
     node_ref first, second, origin, output;
-    node_ref seen[2 * HOPS_MAX];
-    uint32_t seen_count, seen_first; /* the first's come first */
+    node_ref seen[2 * LD_COMFY_HOPS_MAX];
+    uint32_t seen_count, seen_first; /* the second's come first */
+    struct ld_comfy_canvas canvas;
 };
 
-/* A client may want some of the outputs only; there is one here. */
-static bool is_wanted(const struct graph *g, node_ref output)
+/* Resizers do something between two samplers, or an ImageScale behind a loaded picture; Canny and
+ * ImageInvert for a ControlNet alone. */
+static void check_resizers(struct ld_comfy_graph *g, const struct passes *p)
 {
-    node_ref targets = member(g, ld_json_root(g->tree), "partial_execution_targets");
+    for (uint32_t i = 0; i < p->seen_count; i++) {
+        if (ld_comfy_is_preprocessor(g, p->seen[i])) {
+            ld_comfy_refuse(g, p->seen[i], "image",
+                            "Canny and ImageInvert are known in front of a ControlNet only");
+            return;
+        }
+    }
+    for (node_ref node = ld_json_first(g->tree, g->nodes); node;
+         node = ld_json_after(g->tree, node)) {
+        bool used = !is_resizer(g, node) || ld_comfy_is_before_control(g, node);
+        for (uint32_t i = 0; i < p->seen_count && !used; i++)
+            used = p->seen[i] == node;
+        if (!used)
+            ld_comfy_complain(g, node, "custom_validation_failed",
+                              "resizing is known between two samplers and behind LoadImage only",
+                              ld_comfy_member(g, node, "class_type")->text, ld_span_text(""));
+    }
+}
+
+/* A client may want some of the outputs only; there is one here. */
+static bool is_wanted(const struct ld_comfy_graph *g, node_ref output)
+{
+    node_ref targets = ld_comfy_member(g, ld_json_root(g->tree), "partial_execution_targets");
     if (!targets || targets->kind != LD_JSON_ARRAY_BEGIN || targets->child_count == 0)
         return true;
     for (node_ref id = ld_json_first(g->tree, targets); id; id = ld_json_after(g->tree, id))
@@ -308,35 +216,36 @@ static bool is_wanted(const struct graph *g, node_ref output)
     return false;
 }
 
-static void find_output(struct graph *g, struct passes *p)
+static void find_output(struct ld_comfy_graph *g, struct passes *p)
 {
     node_ref wanted = NULL;
     for (node_ref node = ld_json_first(g->tree, g->nodes); node;
          node = ld_json_after(g->tree, node)) {
-        node_ref class_type = member(g, node, "class_type");
+        node_ref class_type = ld_comfy_member(g, node, "class_type");
         const struct ld_comfy_node *row = class_type ? ld_comfy_node_find(class_type->text) : NULL;
         if (!row || !row->is_output)
             continue;
-        if (p->output && follow(g, node, "images") != follow(g, p->output, "images"))
-            complain_of(g, node, "custom_validation_failed",
-                        "a prompt has one picture here; this node asks for another one",
-                        class_type->text, ld_span_text(""));
+        if (p->output &&
+            ld_comfy_follow(g, node, "images") != ld_comfy_follow(g, p->output, "images"))
+            ld_comfy_complain(g, node, "custom_validation_failed",
+                              "a prompt has one picture here; this node asks for another one",
+                              class_type->text, ld_span_text(""));
         p->output = p->output ? p->output : node;
         wanted = !wanted && is_wanted(g, node) ? node : wanted;
     }
     p->output = wanted;
     if (!wanted)
-        fail(g, "prompt_no_outputs", "Prompt has no outputs");
+        ld_comfy_fail(g, "prompt_no_outputs", "Prompt has no outputs");
 }
 
-static void find_passes(struct graph *g, struct passes *p)
+static void find_passes(struct ld_comfy_graph *g, struct passes *p)
 {
-    node_ref decoder = follow(g, p->output, "images");
-    node_ref last = follow(g, decoder, "samples");
-    if (!is_class(g, decoder, "VAEDecode") || !is_sampler(g, last)) {
-        complain_of(g, p->output, "custom_validation_failed",
-                    "the picture must come from a KSampler through VAEDecode",
-                    member(g, p->output, "class_type")->text, ld_span_text(""));
+    node_ref decoder = ld_comfy_follow(g, p->output, "images");
+    node_ref last = ld_comfy_follow(g, decoder, "samples");
+    if (!ld_comfy_is(g, decoder, "VAEDecode") || !is_sampler(g, last)) {
+        ld_comfy_complain(g, p->output, "custom_validation_failed",
+                          "the picture must come from a KSampler through VAEDecode",
+                          ld_comfy_member(g, p->output, "class_type")->text, ld_span_text(""));
         return;
     }
     node_ref before = origin_of(g, last, p->seen, &p->seen_count);
@@ -349,37 +258,19 @@ static void find_passes(struct graph *g, struct passes *p)
         p->origin = origin_of(g, before, p->seen, &p->seen_count);
     }
     if (!p->origin || is_sampler(g, p->origin))
-        complain_of(g, p->first, "custom_validation_failed",
-                    "at most two samplers in a row, the first from EmptyLatentImage or LoadImage",
-                    ld_span_text("latent_image"), ld_span_text(""));
-    check_resizers(g, p->seen, p->seen_count);
+        ld_comfy_complain(
+            g, p->first, "custom_validation_failed",
+            "at most two samplers in a row, the first from EmptyLatentImage or LoadImage",
+            ld_span_text("latent_image"), ld_span_text(""));
+    check_resizers(g, p);
     for (uint32_t i = 0; p->second && i < p->seen_first; i++)
-        if (crops(g, p->seen[i]))
-            complain_of(g, p->seen[i], "value_not_in_list", "center is known behind LoadImage only",
-                        ld_span_text("crop"), ld_span_text("center"));
+        if (ld_comfy_crops(g, p->seen[i]))
+            ld_comfy_complain(g, p->seen[i], "value_not_in_list",
+                              "center is known behind LoadImage only", ld_span_text("crop"),
+                              ld_span_text("center"));
 }
 
 /* ---- A picture to begin with ----------------------------------------------------------------- */
-
-static bool size_of(const struct graph *g, const char *id, int32_t *width, int32_t *height)
-{
-    return g->call->image_size && g->call->image_size(g->call->image_ctx, id, width, height);
-}
-
-/* As POST /upload/image or /upload/mask called it. */
-static bool read_picture(struct graph *g, node_ref loader, struct ld_comfy_input *picture)
-{
-    int32_t width, height;
-    node_ref image = input_of(g, loader, "image");
-    const char *name = image ? ld_lenient_text(image, g->t->native->arena) : NULL;
-    if (!name || !ld_comfy_input_read(name, picture) ||
-        (picture->mask[0] && !size_of(g, picture->mask, &width, &height))) {
-        complain_of(g, loader, "custom_validation_failed", "Invalid image file",
-                    ld_span_text("image"), image ? image->text : ld_span_text(""));
-        return false;
-    }
-    return true;
-}
 
 static void put_image(struct ld_translation *t, const char *path, const char *id)
 {
@@ -395,33 +286,33 @@ static const char *mask_from(bool alpha, bool inverted)
 }
 
 /* The mask: what the picture has no pixels for, or a picture of its own. */
-static void put_mask(struct graph *g, node_ref node, node_ref origin)
+static void put_mask(struct ld_comfy_graph *g, node_ref node, node_ref origin)
 {
     bool inverted = false;
-    node_ref loader = follow(g, node, "mask");
-    for (int hop = 0; is_class(g, loader, "InvertMask") && hop < HOPS_MAX; hop++) {
+    node_ref loader = ld_comfy_follow(g, node, "mask");
+    for (int hop = 0; ld_comfy_is(g, loader, "InvertMask") && hop < LD_COMFY_HOPS_MAX; hop++) {
         inverted = !inverted;
-        loader = follow(g, loader, "mask");
+        loader = ld_comfy_follow(g, loader, "mask");
     }
     if (loader == origin) {
         const struct ld_comfy_input *picture = &g->call->picture;
         put_image(g->t, "init.mask", picture->mask[0] ? picture->mask : picture->image);
         ld_recipe_put_string(&g->t->fields, "init.mask_from", mask_from(true, inverted));
-    } else if (is_class(g, loader, "LoadImageMask")) {
+    } else if (ld_comfy_is(g, loader, "LoadImageMask")) {
         struct ld_comfy_input own;
-        node_ref channel = input_of(g, loader, "channel");
+        node_ref channel = ld_comfy_input_of(g, loader, "channel");
         const bool alpha = channel && ld_json_string_is(channel, "alpha");
-        if (!read_picture(g, loader, &own))
+        if (!ld_comfy_read_picture(g, loader, &own))
             return;
         const char *id = alpha && own.mask[0] ? own.mask : own.image;
         int32_t width, height;
-        if (!size_of(g, id, &width, &height))
-            complain_of(g, loader, "custom_validation_failed", "Invalid image file",
-                        ld_span_text("image"), ld_span_text(id));
+        if (!ld_comfy_size_of(g, id, &width, &height))
+            ld_comfy_complain(g, loader, "custom_validation_failed", "Invalid image file",
+                              ld_span_text("image"), ld_span_text(id));
         put_image(g->t, "init.mask", id);
         ld_recipe_put_string(&g->t->fields, "init.mask_from", mask_from(alpha, inverted));
     } else {
-        complain_of(
+        ld_comfy_complain(
             g, node, "custom_validation_failed",
             "the mask must be the second output of the LoadImage that gives the picture, or "
             "of LoadImageMask",
@@ -429,73 +320,81 @@ static void put_mask(struct graph *g, node_ref node, node_ref origin)
     }
 }
 
-static int64_t whole_input(const struct graph *g, node_ref node, const char *name,
-                           int64_t by_default)
-{
-    int64_t value = by_default;
-    node_ref input = input_of(g, node, name);
-    return input && ld_lenient_whole(input, &value) ? value : by_default;
-}
-
-static double number_input(const struct graph *g, node_ref node, const char *name,
-                           double by_default)
-{
-    double value = by_default;
-    node_ref input = input_of(g, node, name);
-    return input && ld_lenient_number(input, &value) ? value : by_default;
-}
-
 /* The size: the picture's own, in whole latent cells, or what an ImageScale behind it says. */
-static void put_init_size(struct graph *g, const struct passes *p)
+static void put_init_size(struct ld_comfy_graph *g, struct passes *p)
 {
     int32_t own_width = 0, own_height = 0;
-    if (!size_of(g, g->call->picture.image, &own_width, &own_height)) {
-        complain_of(g, p->origin, "custom_validation_failed", "Invalid image file",
-                    ld_span_text("image"), ld_span_text(g->call->picture.image));
+    if (!ld_comfy_size_of(g, g->call->picture.image, &own_width, &own_height)) {
+        ld_comfy_complain(g, p->origin, "custom_validation_failed", "Invalid image file",
+                          ld_span_text("image"), ld_span_text(g->call->picture.image));
         return;
     }
     double width = own_width, height = own_height;
     for (uint32_t i = p->seen_first; i < p->seen_count; i++) {
-        if (is_class(g, p->seen[i], "ImageScale")) {
-            width = (double)whole_input(g, p->seen[i], "width", own_width);
-            height = (double)whole_input(g, p->seen[i], "height", own_height);
-            if (crops(g, p->seen[i]))
+        node_ref pixels = ld_comfy_follow(g, p->seen[i], "pixels");
+        if (ld_comfy_is(g, pixels, "ImageScale"))
+            p->canvas.init = pixels;
+        if (ld_comfy_is(g, p->seen[i], "ImageScale")) {
+            width = (double)ld_comfy_whole(g, p->seen[i], "width", own_width);
+            height = (double)ld_comfy_whole(g, p->seen[i], "height", own_height);
+            if (ld_comfy_crops(g, p->seen[i]))
                 ld_recipe_put_string(&g->t->fields, "init.resize", "crop");
-        } else if (is_class(g, p->seen[i], "ImageScaleBy")) {
-            width *= number_input(g, p->seen[i], "scale_by", 1);
-            height *= number_input(g, p->seen[i], "scale_by", 1);
+        } else if (ld_comfy_is(g, p->seen[i], "ImageScaleBy")) {
+            width *= ld_comfy_number(g, p->seen[i], "scale_by", 1);
+            height *= ld_comfy_number(g, p->seen[i], "scale_by", 1);
         } else if (is_resizer(g, p->seen[i])) {
-            complain_of(g, p->seen[i], "custom_validation_failed",
-                        "a loaded picture is resized by ImageScale only", ld_span_text("samples"),
-                        ld_span_text(""));
+            ld_comfy_complain(g, p->seen[i], "custom_validation_failed",
+                              "a loaded picture is resized by ImageScale only",
+                              ld_span_text("samples"), ld_span_text(""));
         }
     }
+    p->canvas.shape[0] = (struct ld_comfy_shape){floor(width / 8) * 8, floor(height / 8) * 8};
     ld_recipe_put_integer(&g->t->fields, "width", (int64_t)(width / 8) * 8);
     ld_recipe_put_integer(&g->t->fields, "height", (int64_t)(height / 8) * 8);
 }
 
-static void put_origin(struct graph *g, const struct passes *p)
+static void put_origin(struct ld_comfy_graph *g, struct passes *p)
 {
-    const double denoise = number_input(g, p->first, "denoise", 1);
-    if (is_class(g, p->origin, "EmptyLatentImage")) {
-        const int64_t count = whole_input(g, p->origin, "batch_size", 1);
+    const double denoise = ld_comfy_number(g, p->first, "denoise", 1);
+    if (ld_comfy_is(g, p->origin, "EmptyLatentImage")) {
+        const int64_t count = ld_comfy_whole(g, p->origin, "batch_size", 1);
+        p->canvas.shape[0].width = (double)ld_comfy_whole(g, p->origin, "width", 512);
+        p->canvas.shape[0].height = (double)ld_comfy_whole(g, p->origin, "height", 512);
         ld_recipe_put_integer(&g->t->fields, "images", count);
         if (count > 1 && count <= LD_IMAGES_MAX)
             ld_recipe_put_integer(&g->t->fields, "batch.size", count);
         if (denoise < 1)
-            complain_of(g, p->first, "custom_validation_failed",
-                        "denoise must be 1 for a picture that begins with nothing",
-                        ld_span_text("denoise"), ld_span_text(""));
+            ld_comfy_complain(g, p->first, "custom_validation_failed",
+                              "denoise must be 1 for a picture that begins with nothing",
+                              ld_span_text("denoise"), ld_span_text(""));
         return;
     }
-    if (!read_picture(g, p->origin, &g->call->picture))
+    if (!ld_comfy_read_picture(g, p->origin, &g->call->picture))
         return;
     put_image(g->t, "init.image", g->call->picture.image);
     ld_recipe_put_double(&g->t->fields, "init.strength", denoise);
     put_init_size(g, p);
     for (uint32_t i = p->seen_first; i < p->seen_count; i++)
-        if (is_class(g, p->seen[i], "SetLatentNoiseMask"))
+        if (ld_comfy_is(g, p->seen[i], "SetLatentNoiseMask"))
             put_mask(g, p->seen[i], p->origin);
+}
+
+/* ---- ControlNets ----------------------------------------------------------------------------- */
+
+/* After put_origin: a picture to follow is held against the passes' shapes. */
+static void put_controls(struct ld_comfy_graph *g, struct passes *p)
+{
+    struct ld_comfy_units units[2] = {{.count = 0}, {.count = 0}};
+    p->canvas.shape[1] = p->canvas.shape[0];
+    for (uint32_t i = 0; p->second && i < p->seen_first; i++) {
+        if (!is_resizer(g, p->seen[i]) || !ld_comfy_input_of(g, p->seen[i], "width"))
+            continue;
+        p->canvas.shape[1].width = (double)ld_comfy_whole(g, p->seen[i], "width", 512);
+        p->canvas.shape[1].height = (double)ld_comfy_whole(g, p->seen[i], "height", 512);
+    }
+    if (ld_comfy_units_read(g, p->first, &units[0]) &&
+        ld_comfy_units_read(g, p->second ? p->second : p->first, &units[1]))
+        ld_comfy_units_put(g, units, &p->canvas);
 }
 
 /* ---- The recipe ------------------------------------------------------------------------------ */
@@ -503,11 +402,12 @@ static void put_origin(struct graph *g, const struct passes *p)
 /* What the reader of recipes says of pictures that it cannot know has been settled here. */
 static bool is_settled(const char *note)
 {
-    return strncmp(note, "made from another picture", 25) == 0 ||
+    return strstr(note, LD_RECIPE_NOTE_CONTROL) ||
+           strncmp(note, "made from another picture", 25) == 0 ||
            strncmp(note, "one of a batch", 14) == 0;
 }
 
-static void put_recipe(struct graph *g)
+static void put_recipe(struct ld_comfy_graph *g)
 {
     struct ld_recipe recipe;
     struct ld_error err = {0};
@@ -540,12 +440,12 @@ static void put_recipe(struct graph *g)
 
 /* ---- What the job keeps ---------------------------------------------------------------------- */
 
-static void put_keepsake(struct graph *g, const struct passes *p)
+static void put_keepsake(struct ld_comfy_graph *g, const struct passes *p)
 {
     struct ld_buffer json = ld_buffer_make(LD_USER_DATA_BYTES_MAX);
-    const char *kind = is_class(g, p->output, "SaveImageWebsocket") ? "websocket"
-                       : is_class(g, p->output, "PreviewImage")     ? "preview"
-                                                                    : "save";
+    const char *kind = ld_comfy_is(g, p->output, "SaveImageWebsocket") ? "websocket"
+                       : ld_comfy_is(g, p->output, "PreviewImage")     ? "preview"
+                                                                       : "save";
     node_ref shown = p->second ? p->second : p->first;
     ld_buffer_text(&json, "{\"comfy\":{\"prompt_id\":");
     ld_buffer_json_string(&json, g->call->prompt_id);
@@ -569,12 +469,12 @@ static void put_keepsake(struct graph *g, const struct passes *p)
         ld_translation_warn(g->t, "front: the order of the queue is the server's");
 }
 
-static const char *short_text(struct graph *g, const char *key)
+static const char *short_text(struct ld_comfy_graph *g, const char *key)
 {
-    node_ref node = member(g, ld_json_root(g->tree), key);
+    node_ref node = ld_comfy_member(g, ld_json_root(g->tree), key);
     const char *text = node ? ld_lenient_text(node, g->t->native->arena) : "";
     if (!text || strlen(text) >= LD_COMFY_ID_SIZE) {
-        fail(g, "invalid_prompt", "client_id and prompt_id must have at most 63 bytes");
+        ld_comfy_fail(g, "invalid_prompt", "client_id and prompt_id must have at most 63 bytes");
         return "";
     }
     return text;
@@ -582,22 +482,22 @@ static const char *short_text(struct graph *g, const char *key)
 
 void ld_comfy_translate(struct ld_translation *t, struct ld_comfy_call *call)
 {
-    struct graph g = {t, call, &call->tree, NULL};
+    struct ld_comfy_graph g = {t, call, &call->tree, NULL};
     struct passes passes = {0};
     bool front = false;
     node_ref root = ld_json_root(&call->tree);
-    node_ref first = member(&g, root, "front");
+    node_ref first = ld_comfy_member(&g, root, "front");
     call->node_errors = ld_buffer_make(ERRORS_BYTES_MAX);
     call->client_id = short_text(&g, "client_id");
     call->prompt_id = short_text(&g, "prompt_id");
     call->front = first && ld_lenient_flag(first, &front) && front;
-    g.nodes = member(&g, root, "prompt");
+    g.nodes = ld_comfy_member(&g, root, "prompt");
     if (!g.nodes || g.nodes->kind != LD_JSON_OBJECT_BEGIN || g.nodes->child_count == 0) {
-        fail(&g, "no_prompt", "No prompt provided");
+        ld_comfy_fail(&g, "no_prompt", "No prompt provided");
         return;
     }
     if (g.nodes->child_count > NODES_MAX) {
-        fail(&g, "invalid_prompt", "a prompt has at most 512 nodes here");
+        ld_comfy_fail(&g, "invalid_prompt", "a prompt has at most 512 nodes here");
         return;
     }
     for (node_ref node = ld_json_first(g.tree, g.nodes); node; node = ld_json_after(g.tree, node))
@@ -610,6 +510,8 @@ void ld_comfy_translate(struct ld_translation *t, struct ld_comfy_call *call)
         put_recipe(&g);
     if (!call->error_type && t->native->problem.code == LD_OK)
         put_origin(&g, &passes);
+    if (!call->error_type && t->native->problem.code == LD_OK)
+        put_controls(&g, &passes);
     if (!call->error_type && t->native->problem.code == LD_OK)
         put_keepsake(&g, &passes);
 }

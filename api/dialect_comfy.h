@@ -15,7 +15,7 @@ enum { LD_COMFY_ID_SIZE = 64, LD_COMFY_LIST_BYTES_MAX = 1 << 20 };
 
 /* Lists that a node's inputs choose from, as JSON arrays of strings. */
 struct ld_comfy_lists {
-    const char *models, *vaes, *loras, *samplers, *schedulers, *images;
+    const char *models, *vaes, *loras, *samplers, *schedulers, *images, *controlnets;
 };
 
 /* {"KSampler": {...}, ...} of one class ("": all). False: no such class. */

@@ -5,11 +5,14 @@
     "\"" name "\":[\"INT\",{\"default\":" by_default ",\"min\":" least ",\"max\":" most "}]"
 #define FLOAT(name, by_default, least, most) \
     "\"" name "\":[\"FLOAT\",{\"default\":" by_default ",\"min\":" least ",\"max\":" most ",\"step\":0.01}]"
+#define PERCENT(name, by_default) \
+    "\"" name "\":[\"FLOAT\",{\"default\":" by_default ",\"min\":0.0,\"max\":1.0,\"step\":0.001}]"
 #define BOOLEAN(name, by_default) "\"" name "\":[\"BOOLEAN\",{\"default\":" by_default "}]"
 #define LINK(name, type) "\"" name "\":[\"" type "\",{}]"
 #define LIST(name, list) "\"" name "\":[" list ",{}]"
 #define TEXT(name) "\"" name "\":[\"STRING\",{\"multiline\":true,\"dynamicPrompts\":true}]"
 #define REQUIRED(...) "{\"required\":{" __VA_ARGS__ "}}"
+#define WITH_OPTIONAL(required, optional) "{\"required\":{" required "},\"optional\":{" optional "}}"
 #define AND ","
 #define FILTERS "[\"nearest-exact\",\"bilinear\",\"area\",\"bicubic\",\"bislerp\"]"
 #define PIXEL_FILTERS "[\"nearest-exact\",\"bilinear\",\"area\",\"bicubic\",\"lanczos\"]"
@@ -86,6 +89,23 @@ const struct ld_comfy_node ld_comfy_nodes[] = {
     {"FreeU_V2", "FreeU_V2", "model_patches/unet",
      REQUIRED(LINK("model", "MODEL") AND FLOAT("b1", "1.3", "0.0", "10.0") AND FLOAT("b2", "1.4", "0.0", "10.0") AND
               FLOAT("s1", "0.9", "0.0", "10.0") AND FLOAT("s2", "0.2", "0.0", "10.0")), "MODEL", false},
+    {"ControlNetLoader", "Load ControlNet Model", "loaders", REQUIRED(LIST("control_net_name", "$controlnets")),
+     "CONTROL_NET", false},
+    {"ControlNetApplyAdvanced", "Apply ControlNet", "conditioning/controlnet",
+     WITH_OPTIONAL(LINK("positive", "CONDITIONING") AND LINK("negative", "CONDITIONING") AND LINK("control_net", "CONTROL_NET") AND
+                   LINK("image", "IMAGE") AND FLOAT("strength", "1.0", "0.0", "2.0") AND PERCENT("start_percent", "0.0") AND
+                   PERCENT("end_percent", "1.0"), LINK("vae", "VAE")), "CONDITIONING,CONDITIONING", false},
+    {"ControlNetApply", "Apply ControlNet (OLD)", "conditioning/controlnet",
+     REQUIRED(LINK("conditioning", "CONDITIONING") AND LINK("control_net", "CONTROL_NET") AND LINK("image", "IMAGE") AND
+              FLOAT("strength", "1.0", "0.0", "2.0")), "CONDITIONING", false},
+    {"ControlNetApplySD3", "Apply Controlnet with VAE", "conditioning/controlnet",
+     REQUIRED(LINK("positive", "CONDITIONING") AND LINK("negative", "CONDITIONING") AND LINK("control_net", "CONTROL_NET") AND
+              LINK("vae", "VAE") AND LINK("image", "IMAGE") AND FLOAT("strength", "1.0", "0.0", "2.0") AND
+              PERCENT("start_percent", "0.0") AND PERCENT("end_percent", "1.0")), "CONDITIONING,CONDITIONING", false},
+    {"Canny", "Canny", "image/preprocessors",
+     REQUIRED(LINK("image", "IMAGE") AND FLOAT("low_threshold", "0.4", "0.01", "0.99") AND
+              FLOAT("high_threshold", "0.8", "0.01", "0.99")), "IMAGE", false},
+    {"ImageInvert", "Invert Image", "image", REQUIRED(LINK("image", "IMAGE")), "IMAGE", false},
     {"SaveImage", "Save Image", "image",
      REQUIRED(LINK("images", "IMAGE") AND "\"filename_prefix\":[\"STRING\",{\"default\":\"latentd\"}]"), "", true},
     {"PreviewImage", "Preview Image", "image", REQUIRED(LINK("images", "IMAGE")), "", true},
@@ -107,9 +127,13 @@ static void expand(const char *fragment, const struct ld_comfy_lists *lists, str
 {
     const struct {
         const char *name, *list;
-    } places[] = {{"$models", lists->models},         {"$vaes", lists->vaes},
-                  {"$loras", lists->loras},           {"$samplers", lists->samplers},
-                  {"$schedulers", lists->schedulers}, {"$images", lists->images}};
+    } places[] = {{"$models", lists->models},
+                  {"$vaes", lists->vaes},
+                  {"$loras", lists->loras},
+                  {"$samplers", lists->samplers},
+                  {"$schedulers", lists->schedulers},
+                  {"$images", lists->images},
+                  {"$controlnets", lists->controlnets}};
     while (*fragment) {
         const size_t size = strcspn(fragment, "$");
         ld_buffer_bytes(out, fragment, size);
@@ -156,16 +180,23 @@ static void write_words(const char *list, struct ld_buffer *out)
 
 static void write_order(const struct ld_json_tree *tree, struct ld_buffer *out)
 {
-    const struct ld_json_node *required = ld_json_member(tree, ld_json_root(tree), "required");
-    const char *comma = "";
-    ld_buffer_text(out, "{\"required\":[");
-    for (const struct ld_json_node *input = ld_json_first(tree, required); input;
-         input = ld_json_after(tree, input)) {
-        ld_buffer_text(out, comma);
-        ld_buffer_json_span(out, input->key);
-        comma = ",";
+    const char *next = "{";
+    for (const struct ld_json_node *group = ld_json_first(tree, ld_json_root(tree)); group;
+         group = ld_json_after(tree, group)) {
+        const char *comma = "";
+        ld_buffer_text(out, next);
+        ld_buffer_json_span(out, group->key);
+        ld_buffer_text(out, ":[");
+        for (const struct ld_json_node *input = ld_json_first(tree, group); input;
+             input = ld_json_after(tree, input)) {
+            ld_buffer_text(out, comma);
+            ld_buffer_json_span(out, input->key);
+            comma = ",";
+        }
+        ld_buffer_byte(out, ']');
+        next = ",";
     }
-    ld_buffer_text(out, "]}");
+    ld_buffer_byte(out, '}');
 }
 
 static bool write_node(const struct ld_comfy_node *node, const struct ld_comfy_lists *lists,

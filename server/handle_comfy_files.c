@@ -40,6 +40,7 @@ static void add(struct ld_buffer *list, const char *name, const char *ending)
 static bool list_files(struct ld_exchange *ex, struct ld_comfy_lists *lists)
 {
     struct ld_buffer models = open_list(), vaes = open_list(), loras = open_list();
+    struct ld_buffer controlnets = open_list();
     const struct ld_inventory *inventory = ld_inventory_acquire(ex->front->inventory);
     for (uint32_t i = 0; inventory && i < inventory->model_count; i++)
         add(&models, inventory->models[i].name, ".safetensors");
@@ -47,11 +48,14 @@ static bool list_files(struct ld_exchange *ex, struct ld_comfy_lists *lists)
         add(&vaes, inventory->vaes[i], ".safetensors");
     for (uint32_t i = 0; inventory && i < inventory->adapter_count; i++)
         add(&loras, inventory->adapters[i].name, ".safetensors");
+    for (uint32_t i = 0; inventory && i < inventory->controlnet_count; i++)
+        add(&controlnets, inventory->controlnets[i].name, ".safetensors");
     ld_inventory_release(ex->front->inventory, inventory);
     lists->models = keep(ex, &models);
     lists->vaes = keep(ex, &vaes);
     lists->loras = keep(ex, &loras);
-    return lists->models && lists->vaes && lists->loras;
+    lists->controlnets = keep(ex, &controlnets);
+    return lists->models && lists->vaes && lists->loras && lists->controlnets;
 }
 
 static bool list_names(struct ld_exchange *ex, struct ld_comfy_lists *lists)
@@ -129,7 +133,8 @@ enum ld_handled ld_handle_comfy_models(struct ld_exchange *ex)
 {
     if (ld_exchange_header(ex, "X-Stainless-Lang"))
         return ld_handle_models(ex);
-    ld_buffer_text(&ex->reply.body, "[\"checkpoints\",\"loras\",\"vae\",\"embeddings\"]");
+    ld_buffer_text(&ex->reply.body,
+                   "[\"checkpoints\",\"loras\",\"vae\",\"embeddings\",\"controlnet\"]");
     return ld_exchange_json(ex, 200);
 }
 
@@ -141,10 +146,11 @@ enum ld_handled ld_handle_comfy_models_in(struct ld_exchange *ex)
         return ld_handle_comfy_embeddings(ex);
     if (!ld_comfy_lists(ex, &lists))
         return ld_exchange_refuse(ex, LD_E_NOMEM, 0, "out of memory");
-    const char *list = strcmp(folder, "checkpoints") == 0 ? lists.models
-                       : strcmp(folder, "loras") == 0     ? lists.loras
-                       : strcmp(folder, "vae") == 0       ? lists.vaes
-                                                          : NULL;
+    const char *list = strcmp(folder, "checkpoints") == 0  ? lists.models
+                       : strcmp(folder, "loras") == 0      ? lists.loras
+                       : strcmp(folder, "vae") == 0        ? lists.vaes
+                       : strcmp(folder, "controlnet") == 0 ? lists.controlnets
+                                                           : NULL;
     if (!list)
         return ld_exchange_refuse(ex, LD_E_NOT_FOUND, 0, "there is no such folder of models");
     ld_buffer_text(&ex->reply.body, list);

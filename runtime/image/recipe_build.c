@@ -180,7 +180,7 @@ void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...)
 
 void ld_recipe_model_name(struct ld_span file, char *out)
 {
-    static const char *const endings[] = {".safetensors", ".ckpt", ".pt", ".bin"};
+    static const char *const endings[] = {".safetensors", ".ckpt", ".pt", ".pth", ".bin"};
     size_t size = file.size < LD_RECIPE_NAME_SIZE ? file.size : LD_RECIPE_NAME_SIZE - 1;
     for (size_t i = 0; i < size; i++)
         out[i] = file.data[i] == '\\' ? '/' : (char)file.data[i];

@@ -66,11 +66,14 @@ bool ld_recipe_has(const struct ld_recipe_fields *fields, const char *path);
 void ld_recipe_drop(struct ld_recipe_fields *fields, const char *path);
 void ld_recipe_drop_equal(struct ld_recipe_fields *fields, const char *path, const char *other);
 
+/* How the note of a node with a ControlNet ends: its picture is not in the graph. */
+#define LD_RECIPE_NOTE_CONTROL "follows another picture, which is not here, and was left out"
+
 /* A sentence for people. Silently full after LD_RECIPE_NOTES_MAX. */
 void ld_recipe_note(struct ld_recipe_fields *fields, const char *format, ...) LD_PRINTF(2, 3);
 
 /* A file's name as the registry lists it: without folders' backslashes and without .safetensors,
- * .ckpt, .pt or .bin. `out` has LD_RECIPE_NAME_SIZE bytes. */
+ * .ckpt, .pt, .pth or .bin. `out` has LD_RECIPE_NAME_SIZE bytes. */
 void ld_recipe_model_name(struct ld_span file, char *out);
 
 /* A1111's spellings (recipe_infotext.c): "DPM++ 2M Karras" names a sampler and, where `schedule` is

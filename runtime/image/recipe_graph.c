@@ -121,7 +121,10 @@ static node_ref encoder_of(struct reading *r, node_ref node, const char *name)
     for (int hop = 0; at && hop < LD_GRAPH_HOPS_MAX; hop++) {
         if (ld_graph_is(at, "CLIPTextEncode") || ld_graph_is(at, "ConditioningZeroOut"))
             return at;
-        note_class(r, at, "its effect on a prompt was left out");
+        note_class(r, at,
+                   ld_graph_input(&r->graph, at, "control_net")
+                       ? LD_RECIPE_NOTE_CONTROL
+                       : "its effect on a prompt was left out");
         /* A node with both sides (ControlNet) carries each through under its own name. */
         node_ref next = ld_graph_follow(&r->graph, at, name);
         for (size_t w = 0; w < sizeof ways / sizeof ways[0] && !next; w++)

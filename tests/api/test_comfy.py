@@ -368,7 +368,7 @@ def test_point_29_object_info(front):
     info = front.get("/object_info").json
     assert {"KSampler", "CheckpointLoaderSimple", "UNETLoader", "VAELoader", "LoraLoader", "CLIPTextEncode",
             "CLIPSetLastLayer", "EmptyLatentImage", "LoadImage", "VAEEncode", "VAEDecode", "LatentUpscale", "SaveImage",
-            "PreviewImage", "SaveImageWebsocket", "PatchModelAddDownscale"} <= set(info)
+            "PreviewImage", "SaveImageWebsocket", "PatchModelAddDownscale", "ControlNetLoader", "ControlNetApplyAdvanced"} <= set(info)
     assert info["UNETLoader"]["input"]["required"]["unet_name"] == [[], {}]
     assert info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"] == [["scripted.safetensors"], {}]
     assert info["LoraLoader"]["input"]["required"]["lora_name"] == [["ink.safetensors"], {}]
@@ -392,7 +392,7 @@ def test_point_30_gpu_samplers_are_their_plain_names(front):
 def test_point_31_other_graphs_are_refused_by_node(front):
     nodes = graph()
     nodes["20"] = {"class_type": "UltimateSDUpscale", "inputs": {}}
-    nodes["21"] = {"class_type": "ControlNetApplyAdvanced", "inputs": {}}
+    nodes["21"] = {"class_type": "DiffControlNetLoader", "inputs": {}}
     refused = post(front, nodes)
     assert refused.status == 400 and refused.json["error"]["type"] == "prompt_outputs_failed_validation"
     errors = refused.json["node_errors"]

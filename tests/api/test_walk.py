@@ -161,6 +161,7 @@ COMFY_SERVED = [
     ("GET", "/embeddings", None, [str]),
     ("GET", "/models", None, [str]),
     ("GET", "/models/checkpoints", None, [str]),
+    ("GET", "/models/controlnet", None, [str]),
     ("GET", "/system_stats", None, STATS),
     ("GET", "/features", None, {"max_upload_size": int}),
     ("GET", "/extensions", None, []),
@@ -200,8 +201,9 @@ REFUSED = [
     ("comfyui", "GET", "/view", None, 400, "filename"),
     ("comfyui", "GET", "/view?filename=x.png", None, 404, "no such picture"),
     ("comfyui", "GET", "/view?filename=x.png&channel=a", None, 400, "channel"),
-    ("comfyui", "GET", "/models/controlnet", None, 404, "folder"),
+    ("comfyui", "GET", "/models/clip_vision", None, 404, "folder"),
     ("comfyui", "GET", "/view_metadata/loras?filename=ink.safetensors", None, 404, "nothing at this path"),
+    ("comfyui", "GET", "/view_metadata/controlnet?filename=edges.safetensors", None, 404, "nothing at this path"),
     ("comfyui", "GET", "/ws", None, 426, "WebSocket"),
     ("comfyui", "POST", "/upload/image", {"image": PICTURE}, 400, "multipart"),
     ("comfyui", "POST", "/upload/mask", {"image": PICTURE}, 400, "multipart"),
@@ -450,7 +452,8 @@ GRAPHS = [
     (changed(n3_model="x"), None, "bad_linked_input"), (changed(n3_model=["6", 0]), None, "return_type_mismatch"),
     (changed(n3_steps="many"), None, "invalid_input_type"), (changed(n3_steps=0), None, "value_smaller_than_min"),
     (changed(n3_steps=151), None, "value_bigger_than_max"), (changed(n3_sampler_name=3), None, "value_not_in_list"),
-    (with_node("IPAdapterAdvanced", {}), None, "custom_validation_failed"), (with_node("ControlNetApplyAdvanced", {}), None, "custom_validation_failed"),
+    (with_node("IPAdapterAdvanced", {}), None, "custom_validation_failed"), (with_node("DiffControlNetLoader", {}), None, "custom_validation_failed"),
+    (with_node("ControlNetApplyAdvanced", {}), None, "required_input_missing"),
 ]
 
 

@@ -69,6 +69,7 @@ static void translate_comfy(struct ld_translation *t, const struct ld_json_tree 
                   .loras = "[\"ink.safetensors\"]",
                   .samplers = "[\"euler\",\"euler_ancestral\"]",
                   .schedulers = "[\"simple\",\"normal\"]",
+                  .controlnets = "[\"edges.safetensors\"]",
                   .images = "[\"0123456789abcdefghjkmnpqrs.png\"]"},
         .image_size = size_of_upload,
     };

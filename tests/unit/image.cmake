@@ -1,6 +1,7 @@
 ld_unit_test(test_png ld_image PkgConfig::DEFLATE)
 ld_unit_test(test_pixels ld_image)
 ld_unit_test(test_recipe ld_image)
+ld_unit_test(test_graph_control ld_image)
 ld_unit_test(test_sheet ld_image)
 ld_unit_test(test_inpaint ld_image)
 ld_unit_test(test_hint ld_image)

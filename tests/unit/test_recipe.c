@@ -6,6 +6,7 @@
 #include "runtime/base/json_find.h"
 #include "runtime/image/infotext.h"
 #include "runtime/image/png_meta.h"
+#include "runtime/image/recipe_build.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -491,6 +492,26 @@ static void a_stock_graph_is_read_through_its_links(void **state)
     ld_recipe_deinit(&r);
 }
 
+/* Its picture is somewhere else, so the unit cannot be in the request. */
+static void a_controlnet_is_told_and_left_out(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"3\":{\"inputs\":{\"seed\":5,\"steps\":20,\"positive\":[\"9\",0],"
+        "\"negative\":[\"9\",1]},\"class_type\":\"KSampler\"},"
+        "\"6\":{\"inputs\":{\"text\":\"cat\"},\"class_type\":\"CLIPTextEncode\"},"
+        "\"7\":{\"inputs\":{\"text\":\"fog\"},\"class_type\":\"CLIPTextEncode\"},"
+        "\"8\":{\"inputs\":{\"control_net_name\":\"x\"},\"class_type\":\"ControlNetLoader\"},"
+        "\"9\":{\"inputs\":{\"positive\":[\"6\",0],\"negative\":[\"7\",0],"
+        "\"control_net\":[\"8\",0]},\"class_type\":\"ControlNetApplyAdvanced\"}}";
+    struct ld_recipe r = from_graph(text);
+    has_text(&r, "/prompt", "cat");
+    has_text(&r, "/negative_prompt", "fog");
+    lacks(&r, "/control");
+    assert_non_null(strstr(r.notes.data, "ControlNetApplyAdvanced: " LD_RECIPE_NOTE_CONTROL));
+    ld_recipe_deinit(&r);
+}
+
 static void graphs_that_are_none_or_go_round_end(void **state)
 {
     (void)state;
@@ -597,6 +618,7 @@ int main(void)
         cmocka_unit_test(a_second_pass_of_its_own_is_read_back),
         cmocka_unit_test(every_scheduler_and_option_makes_a_graph),
         cmocka_unit_test(a_stock_graph_is_read_through_its_links),
+        cmocka_unit_test(a_controlnet_is_told_and_left_out),
         cmocka_unit_test(graphs_that_are_none_or_go_round_end),
         cmocka_unit_test(a_novelai_comment_becomes_a_request),
         cmocka_unit_test(our_own_record_wins_and_is_handed_on_unchanged),
