@@ -358,7 +358,9 @@ void ld_comfy_units_put(struct ld_comfy_graph *g, const struct ld_comfy_units un
     ld_buffer_byte(&list.json, '[');
     add_both(&list, &units[0], &units[1]);
     ld_buffer_byte(&list.json, ']');
-    if (list.count > 0 && !list.json.failed)
+    if (list.json.failed)
+        ld_comfy_fail(g, "exception_during_validation", "no memory for the graph's ControlNets");
+    else if (list.count > 0)
         ld_recipe_put_json(&g->t->fields, "control", ld_span_of(list.json.data, list.json.size));
     ld_buffer_deinit(&list.json);
 }
