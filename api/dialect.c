@@ -104,8 +104,7 @@ bool ld_translation_finish(struct ld_translation *t, struct ld_recipe *recipe)
 
 /* ---- Pictures -------------------------------------------------------------------------------- */
 
-/* Stands where the native reader wants an id; the id of the stored bytes replaces it. */
-static const char placeholder[] = "{\"id\":\"00000000000000000000000000\"}";
+const char ld_translate_placeholder[] = "{\"id\":\"00000000000000000000000000\"}";
 
 static struct ld_buffer *place_of(struct ld_translation *t, const char *field)
 {
@@ -114,7 +113,7 @@ static struct ld_buffer *place_of(struct ld_translation *t, const char *field)
         strcmp(field, "init.mask") == 0 ? &native->init_mask : &native->init_image;
     ld_buffer_deinit(out);
     *out = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
-    ld_recipe_put_json(&t->fields, field, ld_span_text(placeholder));
+    ld_recipe_put_json(&t->fields, field, ld_span_text(ld_translate_placeholder));
     return out;
 }
 
@@ -136,31 +135,54 @@ static bool is_url(struct ld_span text)
            (text.size >= 7 && strncasecmp((const char *)text.data, "file://", 7) == 0);
 }
 
-void ld_translate_picture(struct ld_translation *t, const struct ld_json_node *node,
-                          const char *pointer, const char *field)
+/* The picture's text, still in base64; false after a complaint. */
+static bool base64_of(struct ld_translation *t, const struct ld_json_node *node,
+                      const char *pointer, struct ld_span *text)
 {
-    struct ld_error err = {0};
-    struct ld_span text;
     if (node->kind != LD_JSON_STRING) {
         ld_translation_refuse(t, pointer, "%s must be a picture in base64", pointer + 1);
-        return;
+        return false;
     }
-    if (!ld_json_string_text(node, t->native->arena, &text)) {
+    if (!ld_json_string_text(node, t->native->arena, text)) {
         (void)ld_problem_add(&t->native->problem, LD_E_NOMEM, pointer, "out of memory");
-        return;
+        return false;
     }
-    if (is_url(text)) {
+    if (is_url(*text)) {
         ld_translation_refuse(
             t, pointer, "%s must be the picture itself in base64; no URL is fetched", pointer + 1);
-        return;
+        return false;
     }
-    struct ld_buffer *out = place_of(t, field);
+    return true;
+}
+
+static void decode(struct ld_translation *t, struct ld_span text, const char *pointer,
+                   struct ld_buffer *out)
+{
+    struct ld_error err = {0};
     const enum ld_code code = ld_base64_decode(without_prefix(text), out, &err);
     if (code != LD_OK)
         (void)ld_problem_add(&t->native->problem, code, pointer, "%s: %.200s", pointer + 1,
                              err.detail);
     else if (out->size == 0)
         ld_translation_refuse(t, pointer, "%s must not be empty", pointer + 1);
+}
+
+void ld_translate_picture(struct ld_translation *t, const struct ld_json_node *node,
+                          const char *pointer, const char *field)
+{
+    struct ld_span text;
+    if (base64_of(t, node, pointer, &text))
+        decode(t, text, pointer, place_of(t, field));
+}
+
+void ld_translate_base64(struct ld_translation *t, const struct ld_json_node *node,
+                         const char *pointer, struct ld_buffer *out)
+{
+    struct ld_span text;
+    ld_buffer_deinit(out);
+    *out = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
+    if (base64_of(t, node, pointer, &text))
+        decode(t, text, pointer, out);
 }
 
 void ld_translate_picture_bytes(struct ld_translation *t, struct ld_span png, const char *pointer,

@@ -1,5 +1,6 @@
 #include "api/dialect_a1111_scripts.h"
 
+#include "api/dialect_a1111_control.h"
 #include "config/limits.h"
 
 #include <strings.h>
@@ -162,6 +163,14 @@ static void put_tipo(struct ld_translation *t, const struct ld_json_tree *tree,
                                         text_argument(t, tree, args, TIPO_FORMAT_TEXT)));
 }
 
+/* ---- ControlNet ------------------------------------------------------------------------------ */
+
+static void put_units(struct ld_translation *t, const struct ld_json_tree *tree,
+                      const struct ld_json_node *args)
+{
+    ld_a1111_translate_units(t, tree, args, "/alwayson_scripts/controlnet/args");
+}
+
 /* ---- All of them ----------------------------------------------------------------------------- */
 
 static bool is_off(const struct ld_json_tree *tree, const struct ld_json_node *args)
@@ -187,7 +196,8 @@ static put_script *script_called(struct ld_span name)
     static const struct {
         const char *title;
         put_script *put;
-    } scripts[] = {{"Kohya HRFix Integrated", put_deep_shrink}, {"TIPO", put_tipo}};
+    } scripts[] = {
+        {"Kohya HRFix Integrated", put_deep_shrink}, {"TIPO", put_tipo}, {"ControlNet", put_units}};
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
         const size_t size = strlen(scripts[i].title);
         if (name.size == size && strncasecmp((const char *)name.data, scripts[i].title, size) == 0)

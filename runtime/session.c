@@ -318,7 +318,7 @@ static enum ld_code write_texts(const struct ld_session *session, bool partial,
     ld_buffer_format(&adapters, "[%s]", job->adapters.size ? job->adapters.data : "");
     const struct ld_resident *own_second =
         request.hires.present && request.hires.model[0] ? job->passes[1].model : NULL;
-    const struct ld_infotext_facts facts = {
+    struct ld_infotext_facts facts = {
         .model_name = job->passes[0].model->name,
         .model_sha256 = job->passes[0].model->sha256,
         .hires_model_name = own_second ? own_second->name : NULL,
@@ -327,6 +327,8 @@ static enum ld_code write_texts(const struct ld_session *session, bool partial,
         .adapters_json = adapters.data,
         .image = session->image,
     };
+    for (uint32_t i = 0; i < request.control_count; i++)
+        facts.control_sha256[i] = job->controls[i].sha256;
     ld_infotext_write(infotext, &request, &facts);
     ld_infotext_write_graph(graph, &request, &facts);
     ld_buffer_format(own, "{\"version\":\"%s\",\"model_sha256\":\"%s\",", LATENTD_VERSION,

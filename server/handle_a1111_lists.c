@@ -235,28 +235,6 @@ enum ld_handled ld_handle_a1111_keep(struct ld_exchange *ex)
     return reply_text(ex, "null");
 }
 
-/* ---- Models of ControlNet: none yet ---------------------------------------------------------- */
-
-enum ld_handled ld_handle_controlnet_models(struct ld_exchange *ex)
-{
-    return reply_text(ex, "{\"model_list\":[]}");
-}
-
-enum ld_handled ld_handle_controlnet_modules(struct ld_exchange *ex)
-{
-    return reply_text(ex, "{\"module_list\":[\"none\"],\"module_detail\":{}}");
-}
-
-enum ld_handled ld_handle_controlnet_types(struct ld_exchange *ex)
-{
-    return reply_text(ex, "{\"control_types\":{}}");
-}
-
-enum ld_handled ld_handle_controlnet_detect(struct ld_exchange *ex)
-{
-    return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0, "latentd has no ControlNet preprocessors");
-}
-
 enum ld_handled ld_handle_a1111_interrogate(struct ld_exchange *ex)
 {
     return ld_exchange_refuse(ex, LD_E_UNSUPPORTED, 0,

@@ -27,8 +27,9 @@ struct ld_infotext_facts {
     const char *vae_sha256;                            /* of request.vae */
     const char *adapters_json;   /* [{"name": ..., "sha256": ..., ...}], others are left aside */
     const char *embeddings_json; /* the same */
-    const char *version;         /* "latentd 0.1.0" */
-    uint32_t image;              /* index within its job; for the reader only */
+    const char *control_sha256[LD_REQUEST_CONTROLS_MAX]; /* of request.controls */
+    const char *version;                                 /* "latentd 0.1.0" */
+    uint32_t image; /* index within its job; for the reader only */
 };
 
 /* At least three pairs on the last line; values holding `, : newline` are quoted as JSON. */

@@ -2,6 +2,7 @@
 #include "config/limits.h"
 #include "runtime/base/json.h"
 #include "runtime/image/infotext.h"
+#include "runtime/image/infotext_control.h"
 #include "runtime/sample/schedule.h"
 
 #include <math.h>
@@ -248,6 +249,22 @@ static void put_hires(struct writer *w, const struct ld_request *r,
         put_text(w, "Hires negative prompt", h->negative_prompt);
 }
 
+/* ---- ControlNets ----------------------------------------------------------------------------- */
+
+static void put_controls(struct writer *w, const struct ld_request *r,
+                         const struct ld_infotext_facts *facts)
+{
+    for (uint32_t i = 0; i < r->control_count; i++) {
+        char key[32];
+        struct ld_buffer text = ld_buffer_make(4096);
+        ld_infotext_write_control(&text, &r->controls[i], facts->control_sha256[i]);
+        if (!text.failed && ld_fmt(key, sizeof key, "ControlNet %u", i))
+            put_text(w, key, text.data);
+        w->out->failed = w->out->failed || text.failed;
+        ld_buffer_deinit(&text);
+    }
+}
+
 /* ---- Hashes ---------------------------------------------------------------------------------- */
 
 enum { FILES_MAX = LD_REQUEST_LORAS_MAX, NAME_SIZE = 160, SHA256_SIZE = 65 };
@@ -373,6 +390,7 @@ void ld_infotext_write(struct ld_buffer *out, const struct ld_request *request,
     put_sampling(&w, request, facts);
     put_options(&w, request);
     put_hires(&w, request, facts);
+    put_controls(&w, request, facts);
     put_hashes(&w, facts);
     if (request->profile == LD_PROFILE_A1111)
         put_text(&w, "Profile", "a1111");

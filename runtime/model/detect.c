@@ -272,6 +272,17 @@ static bool has_marker(const struct ld_inventory *inventory)
     return false;
 }
 
+/* Without the layers that read a hint it is a piece of a ControlNet, and nothing to load. */
+static bool reads_hints(const struct ld_inventory *inventory)
+{
+    for (uint32_t i = 0; i < inventory->count; i++) {
+        if (strstr(inventory->items[i].name, "input_hint_block.") ||
+            ld_has_prefix(inventory->items[i].name, "controlnet_cond_embedding."))
+            return true;
+    }
+    return false;
+}
+
 enum ld_code ld_detect(struct ld_detection *out, const struct ld_inventory *inventory,
                        const struct ld_detect_options *options, struct ld_error *err)
 {
@@ -280,7 +291,7 @@ enum ld_code ld_detect(struct ld_detection *out, const struct ld_inventory *inve
     ld_arch_set_sd15(&out->arch);
     const struct ld_probe probe = ld_probe_unet(inventory);
     out->kind = ld_detect_kind(inventory, &probe);
-    if (out->kind == LD_FILE_CONTROLNET) {
+    if (out->kind == LD_FILE_CONTROLNET && reads_hints(inventory)) {
         out->arch.has_control = true; /* the names to look for are its own */
     } else if (out->kind != LD_FILE_UNKNOWN) {
         const bool model = out->kind == LD_FILE_SD2 || out->kind == LD_FILE_SDXL ||

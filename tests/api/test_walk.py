@@ -134,8 +134,10 @@ SERVED = [
                                                                   "live_preview": MAYBE_TEXT, "id_live_preview": int, "textinfo": MAYBE_TEXT}),
     ("a1111", "GET", "/internal/pending-tasks", None, {"size": 0, "tasks": []}),
     ("a1111", "GET", "/internal/ping", None, {}),
-    ("a1111", "GET", "/controlnet/model_list", None, {"model_list": []}),
-    ("a1111", "GET", "/controlnet/module_list", None, {"module_list": [str]}),
+    ("a1111", "GET", "/controlnet/model_list", None, {"model_list": [str]}),
+    ("a1111", "GET", "/controlnet/module_list", None, {"module_list": [str], "module_detail": dict}),
+    ("a1111", "GET", "/controlnet/version", None, {"version": int}),
+    ("a1111", "GET", "/controlnet/settings", None, {"control_net_unit_count": int}),
     ("a1111", "GET", "/controlnet/control_types", None, {"control_types": dict}),
     *(("openai", "POST", prefix + "/images/generations", DRAWN, OPENAI) for prefix in ("/v1", "")),
     *(("openai", "POST", prefix + "/images/edits", "edit", OPENAI) for prefix in ("/v1", "")),
@@ -373,7 +375,7 @@ def judged(dialect, field, answer, warnings, verdict):
         assert 400 <= answer.status < 500, (field, answer)
         sentence_of(dialect, answer)
         told = answer.body.decode()
-        stem = {"output_format": "format", "image_format": "format", "noise_schedule": "scheduler", "scale": "cfg_scale", "n_iter": "n_iter",
+        stem = {"output_format": "format", "image_format": "format", "noise_schedule": "scheduler", "scale": "cfg_scale", "n_iter": "n_iter", "controlnet_units": "controlnet unit",
                 "seed_resize_from_h": "seed_resize", "denoising_strength": "strength"}.get(field, field)
         assert stem in told, (field, answer)
         return
