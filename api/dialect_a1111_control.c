@@ -41,6 +41,13 @@ static const struct ld_a1111_module *module_called(const char *name)
     return NULL;
 }
 
+bool ld_a1111_is_control(struct ld_span title)
+{
+    static const char name[] = "controlnet";
+    return title.size == sizeof name - 1 &&
+           strncasecmp((const char *)title.data, name, title.size) == 0;
+}
+
 /* ---- A unit while it is read ----------------------------------------------------------------- */
 
 struct unit {

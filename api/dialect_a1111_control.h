@@ -21,6 +21,9 @@
 void ld_a1111_translate_units(struct ld_translation *t, const struct ld_json_tree *tree,
                               const struct ld_json_node *units, const char *pointer);
 
+/* Is this the script's title among alwayson_scripts? */
+bool ld_a1111_is_control(struct ld_span title);
+
 /* A preprocessor by A1111's name. */
 struct ld_a1111_module {
     enum ld_hint_kind kind; /* whose name ld_infotext_module tells: "scribble_xdog" */

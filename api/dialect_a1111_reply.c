@@ -1,6 +1,7 @@
 /* The documents of A1111's interface. Source: api.md 2.1. */
 #include "api/base64.h"
 #include "api/dialect_a1111.h"
+#include "api/dialect_a1111_control.h"
 #include "api/respond.h"
 #include "runtime/base/json_find.h"
 
@@ -137,11 +138,30 @@ static void write_info(const struct ld_a1111_result *r, struct ld_buffer *out)
     ld_buffer_byte(out, '}');
 }
 
+/* Scripts without the ControlNet units, which hold pictures. */
+static void write_scripts(const struct ld_json_tree *tree, const struct ld_json_node *scripts,
+                          struct ld_buffer *out)
+{
+    const char *comma = "";
+    ld_buffer_byte(out, '{');
+    for (const struct ld_json_node *node = ld_json_first(tree, scripts); node;
+         node = ld_json_after(tree, node)) {
+        if (ld_a1111_is_control(node->key))
+            continue;
+        ld_buffer_text(out, comma);
+        ld_buffer_json_span(out, node->key);
+        ld_buffer_byte(out, ':');
+        ld_write_node(node, out);
+        comma = ",";
+    }
+    ld_buffer_byte(out, '}');
+}
+
 /* The request back, without pictures (unless they were asked for) and without what some clients
  * leak: addresses and passwords of their own settings. */
 static void write_echo(const struct ld_json_tree *tree, struct ld_buffer *out)
 {
-    static const char *const pictures[] = {"init_images", "mask"};
+    static const char *const pictures[] = {"init_images", "mask", "controlnet_units"};
     static const char *const secret[] = {"url", "auth"};
     const struct ld_json_node *root = ld_json_root(tree);
     const struct ld_json_node *include = ld_lenient_member(tree, root, "include_init_images");
@@ -153,14 +173,19 @@ static void write_echo(const struct ld_json_tree *tree, struct ld_buffer *out)
     for (const struct ld_json_node *node = ld_json_first(tree, root); node;
          node = ld_json_after(tree, node)) {
         const bool leaks = ld_span_is(node->key, secret[0]) || ld_span_is(node->key, secret[1]);
-        const bool picture =
-            ld_span_is(node->key, pictures[0]) || ld_span_is(node->key, pictures[1]);
+        bool picture = false;
+        for (size_t i = 0; i < sizeof pictures / sizeof pictures[0]; i++)
+            picture = picture || ld_span_is(node->key, pictures[i]);
         if (leaks || (picture && !whole))
             continue;
         ld_buffer_text(out, comma);
         ld_buffer_json_span(out, node->key);
         ld_buffer_byte(out, ':');
-        ld_write_node(node, out);
+        if (ld_span_is(node->key, "alwayson_scripts") && node->kind == LD_JSON_OBJECT_BEGIN &&
+            !whole)
+            write_scripts(tree, node, out);
+        else
+            ld_write_node(node, out);
         comma = ",";
     }
     ld_buffer_byte(out, '}');

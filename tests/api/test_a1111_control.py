@@ -161,3 +161,13 @@ def test_every_preprocessor_that_is_told_is_taken(front):
     for name in front.get("/controlnet/module_list").json["module_list"]:
         answer = img2img(front, mask=TEXT, alwayson_scripts=units(unit(module=name)))
         assert answer.status == 200, (name, answer)
+
+
+def test_the_echo_has_no_pictures(front):
+    """A1111 sends the request back; what it weighs is the pictures."""
+    both = {"alwayson_scripts": {**units(unit()), "Kohya HRFix Integrated": {"args": [False]}}}
+    echo = txt2img(front, **both).json["parameters"]
+    assert echo["alwayson_scripts"] == {"Kohya HRFix Integrated": {"args": [False]}}
+    assert "controlnet_units" not in txt2img(front, controlnet_units=[unit()]).json["parameters"]
+    whole = txt2img(front, include_init_images=True, **both).json["parameters"]
+    assert whole["alwayson_scripts"] == both["alwayson_scripts"]

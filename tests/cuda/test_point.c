@@ -231,9 +231,13 @@ static int run_add(void *context)
                                            (int64_t)a->c->count, a->device_y, a->c->dtype, NULL);
 }
 
+/* With `offset` elements of ones in front of it, which nothing may change. */
 static uint16_t *add_operand(const struct add_call *a)
 {
-    return (uint16_t *)hc_device(a->bytes + a->c->offset * sizeof(uint16_t)) + a->c->offset;
+    const size_t before = a->c->offset * sizeof(uint16_t);
+    uint16_t *device = hc_device(a->bytes + before);
+    hc_expect(before == 0 || ldk_rt_memset(device, 0xFF, before, NULL) == LDK_OK, "filling");
+    return device + a->c->offset;
 }
 
 static void check_add(struct add_call *a, size_t elements)
