@@ -104,8 +104,6 @@ bool ld_translation_finish(struct ld_translation *t, struct ld_recipe *recipe)
 
 /* ---- Pictures -------------------------------------------------------------------------------- */
 
-const char ld_translate_placeholder[] = "{\"id\":\"00000000000000000000000000\"}";
-
 static struct ld_buffer *place_of(struct ld_translation *t, const char *field)
 {
     struct ld_native *native = t->native;
@@ -113,7 +111,7 @@ static struct ld_buffer *place_of(struct ld_translation *t, const char *field)
         strcmp(field, "init.mask") == 0 ? &native->init_mask : &native->init_image;
     ld_buffer_deinit(out);
     *out = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
-    ld_recipe_put_json(&t->fields, field, ld_span_text(ld_translate_placeholder));
+    ld_recipe_put_json(&t->fields, field, ld_span_text(LD_TRANSLATED_PICTURE));
     return out;
 }
 
@@ -135,30 +133,26 @@ static bool is_url(struct ld_span text)
            (text.size >= 7 && strncasecmp((const char *)text.data, "file://", 7) == 0);
 }
 
-/* The picture's text, still in base64; false after a complaint. */
-static bool base64_of(struct ld_translation *t, const struct ld_json_node *node,
-                      const char *pointer, struct ld_span *text)
-{
-    if (node->kind != LD_JSON_STRING) {
-        ld_translation_refuse(t, pointer, "%s must be a picture in base64", pointer + 1);
-        return false;
-    }
-    if (!ld_json_string_text(node, t->native->arena, text)) {
-        (void)ld_problem_add(&t->native->problem, LD_E_NOMEM, pointer, "out of memory");
-        return false;
-    }
-    if (is_url(*text)) {
-        ld_translation_refuse(
-            t, pointer, "%s must be the picture itself in base64; no URL is fetched", pointer + 1);
-        return false;
-    }
-    return true;
-}
-
-static void decode(struct ld_translation *t, struct ld_span text, const char *pointer,
-                   struct ld_buffer *out)
+void ld_translate_picture_into(struct ld_translation *t, const struct ld_json_node *node,
+                               const char *pointer, struct ld_buffer *out)
 {
     struct ld_error err = {0};
+    struct ld_span text;
+    if (node->kind != LD_JSON_STRING) {
+        ld_translation_refuse(t, pointer, "%s must be a picture in base64", pointer + 1);
+        return;
+    }
+    if (!ld_json_string_text(node, t->native->arena, &text)) {
+        (void)ld_problem_add(&t->native->problem, LD_E_NOMEM, pointer, "out of memory");
+        return;
+    }
+    if (is_url(text)) {
+        ld_translation_refuse(
+            t, pointer, "%s must be the picture itself in base64; no URL is fetched", pointer + 1);
+        return;
+    }
+    ld_buffer_deinit(out);
+    *out = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
     const enum ld_code code = ld_base64_decode(without_prefix(text), out, &err);
     if (code != LD_OK)
         (void)ld_problem_add(&t->native->problem, code, pointer, "%s: %.200s", pointer + 1,
@@ -170,19 +164,7 @@ static void decode(struct ld_translation *t, struct ld_span text, const char *po
 void ld_translate_picture(struct ld_translation *t, const struct ld_json_node *node,
                           const char *pointer, const char *field)
 {
-    struct ld_span text;
-    if (base64_of(t, node, pointer, &text))
-        decode(t, text, pointer, place_of(t, field));
-}
-
-void ld_translate_base64(struct ld_translation *t, const struct ld_json_node *node,
-                         const char *pointer, struct ld_buffer *out)
-{
-    struct ld_span text;
-    ld_buffer_deinit(out);
-    *out = ld_buffer_make(LD_UPLOAD_BYTES_MAX);
-    if (base64_of(t, node, pointer, &text))
-        decode(t, text, pointer, out);
+    ld_translate_picture_into(t, node, pointer, place_of(t, field));
 }
 
 void ld_translate_picture_bytes(struct ld_translation *t, struct ld_span png, const char *pointer,

@@ -128,11 +128,11 @@ bool ld_lenient_is_empty(const struct ld_json_node *node);
  */
 void ld_translate_picture(struct ld_translation *t, const struct ld_json_node *node,
                           const char *pointer, const char *field);
-/* The same for a picture in a list: its bytes go to `out`, which is made anew, and the caller puts
- * the placeholder where the picture stands; the id of the stored bytes replaces it. */
-void ld_translate_base64(struct ld_translation *t, const struct ld_json_node *node,
-                         const char *pointer, struct ld_buffer *out);
-extern const char ld_translate_placeholder[];
+/* The same into any of native's buffers, whose field is then LD_TRANSLATED_PICTURE. */
+void ld_translate_picture_into(struct ld_translation *t, const struct ld_json_node *node,
+                               const char *pointer, struct ld_buffer *out);
+/* Stands where the native reader wants an id; the id of the stored bytes replaces it. */
+#define LD_TRANSLATED_PICTURE "{\"id\":\"00000000000000000000000000\"}"
 /* The same from bytes (forms). */
 void ld_translate_picture_bytes(struct ld_translation *t, struct ld_span png, const char *pointer,
                                 const char *field);

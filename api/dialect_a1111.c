@@ -38,6 +38,7 @@ static const struct ld_dialect_row common_rows[] = {
     {"override_settings", LD_DIALECT_READ, NULL},
     {"infotext", LD_DIALECT_READ, NULL},
     {"alwayson_scripts", LD_DIALECT_READ, NULL},
+    {"controlnet_units", LD_DIALECT_READ, NULL},
     {"styles", LD_DIALECT_READ, NULL},
     {"save_images", LD_DIALECT_READ, NULL},
     {"send_images", LD_DIALECT_READ, NULL},
@@ -60,7 +61,6 @@ static const struct ld_dialect_row common_rows[] = {
     {"refiner_checkpoint", LD_DIALECT_LACKED, "refiner"},
     {"firstpass_image", LD_DIALECT_LACKED, "given first pass"},
     {"script_name", LD_DIALECT_LACKED, "scripts"},
-    {"controlnet_units", LD_DIALECT_READ, NULL},
     /* The other call's own. */
     {"enable_hr", LD_DIALECT_READ, NULL},
     {"hr_scale", LD_DIALECT_READ, NULL},
@@ -501,18 +501,6 @@ static void put_init(const struct body *b)
     put_mask(b);
 }
 
-/* ---- ControlNet ------------------------------------------------------------------------------ */
-
-/* Where the extension's first clients put what now is one of alwayson_scripts. */
-static void put_units(const struct body *b)
-{
-    const struct ld_json_node *units = member(b, "controlnet_units");
-    if (units && units->kind == LD_JSON_ARRAY_BEGIN)
-        ld_a1111_translate_units(b->t, b->tree, units, "/controlnet_units");
-    else if (units && !ld_lenient_is_empty(units))
-        ld_translation_refuse(b->t, "/controlnet_units", "controlnet_units must be a list");
-}
-
 /* ---- All of it ------------------------------------------------------------------------------- */
 
 /* Fields of the other of the two calls, which do nothing in this one. */
@@ -557,11 +545,11 @@ void ld_a1111_translate(struct ld_translation *t, const struct ld_json_tree *tre
     put_count(&b);
     put_prompt(&b);
     ld_a1111_translate_scripts(t, tree, member(&b, "alwayson_scripts"));
-    put_units(&b);
     note_the_rest(&b);
     note_the_other_calls(&b, image_to_image);
     if (image_to_image)
         put_init(&b);
     else
         put_hires(&b);
+    ld_a1111_translate_control(t, tree, b.root);
 }

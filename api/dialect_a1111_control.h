@@ -1,41 +1,43 @@
 /*
- * The units of A1111's ControlNet extension, as Forge has them too, as the field `control`.
+ * The ControlNet extension's units in A1111's bodies, as the field `control`; and which of its
+ * preprocessors there are here.
  *
- *     ld_a1111_translate_units(t, tree, args, "/alwayson_scripts/controlnet/args");
+ *     ld_a1111_translate_control(t, &tree, root); // after what says init and hires
  *
- * A unit is an object; one that is not enabled is passed over. Its preprocessor ("module") must be
- * one that needs no network; its model is told with a hash behind it, as /controlnet/model_list
- * does. There a preprocessor works at processor_res and its map is enlarged; here it works at the
- * size of the picture, which the extension calls pixel perfect.
+ * A unit is an object in the `args` of the script "ControlNet", or of the older `controlnet_units`.
+ * One that is switched off, or empty, is passed over; one that does not say is on. Whatever a unit
+ * says that cannot be done is refused by its place.
  *
- * Source: Mikubill/sd-webui-controlnet, wiki "API" and internal_controlnet/args.py (fields, usual
- * values, old names), scripts/enums.py, scripts/preprocessor (names and sliders).
+ * Source: the members, their defaults and aliases, and the preprocessors with their sliders are
+ * those of Mikubill's sd-webui-controlnet (internal_controlnet/args.py, scripts/enums.py,
+ * scripts/preprocessor) and of Forge's lib_controlnet/external_code.py.
  */
 #ifndef LD_API_DIALECT_A1111_CONTROL_H
 #define LD_API_DIALECT_A1111_CONTROL_H
 
 #include "api/dialect.h"
-#include "runtime/image/infotext_control.h"
 
-/* `units`: an array of them; `pointer`: its place in the body. Complains with that place. */
-void ld_a1111_translate_units(struct ld_translation *t, const struct ld_json_tree *tree,
-                              const struct ld_json_node *units, const char *pointer);
-
-/* Is this the script's title among alwayson_scripts? */
-bool ld_a1111_is_control(struct ld_span title);
-
-/* A preprocessor by A1111's name. */
-struct ld_a1111_module {
-    enum ld_hint_kind kind; /* whose name ld_infotext_module tells: "scribble_xdog" */
-    const char *preprocess; /* native: "scribble" */
-    const char *type;       /* of /controlnet/control_types: "Scribble" */
-    struct ld_a1111_slider {
-        const char *name; /* NULL: there is none */
-        double usual, min, max, step;
-    } sliders[2]; /* threshold_a and threshold_b */
+/* A number of a preprocessor. */
+struct ld_a1111_slider {
+    const char *label; /* NULL: there is none */
+    double least, most, step, usual;
 };
 
-/* By number, NULL behind the last; "none" is the first. */
-const struct ld_a1111_module *ld_a1111_module_at(uint32_t index);
+struct ld_a1111_module {
+    const char *name;
+    const char *label;                /* what its menu shows, another name of it */
+    const char *preprocess;           /* ours */
+    struct ld_a1111_slider slider[2]; /* threshold_a, threshold_b */
+};
+
+/* Those that are the same here, "none" first. */
+const struct ld_a1111_module *ld_a1111_modules(uint32_t *count);
+
+/* Is a script of this title the extension? */
+bool ld_a1111_is_control(struct ld_span title);
+
+/* Put the units of a body (`root`) as `control`. `init` and `hires` have been put before. */
+void ld_a1111_translate_control(struct ld_translation *t, const struct ld_json_tree *tree,
+                                const struct ld_json_node *root);
 
 #endif

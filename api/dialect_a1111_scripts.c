@@ -163,14 +163,6 @@ static void put_tipo(struct ld_translation *t, const struct ld_json_tree *tree,
                                         text_argument(t, tree, args, TIPO_FORMAT_TEXT)));
 }
 
-/* ---- ControlNet ------------------------------------------------------------------------------ */
-
-static void put_units(struct ld_translation *t, const struct ld_json_tree *tree,
-                      const struct ld_json_node *args)
-{
-    ld_a1111_translate_units(t, tree, args, "/alwayson_scripts/controlnet/args");
-}
-
 /* ---- All of them ----------------------------------------------------------------------------- */
 
 static bool is_off(const struct ld_json_tree *tree, const struct ld_json_node *args)
@@ -179,7 +171,7 @@ static bool is_off(const struct ld_json_tree *tree, const struct ld_json_node *a
         args && args->kind == LD_JSON_ARRAY_BEGIN ? ld_json_first(tree, args) : args;
     if (!first)
         return true;
-    if (first->kind == LD_JSON_OBJECT_BEGIN) { /* units, as ControlNet has them */
+    if (first->kind == LD_JSON_OBJECT_BEGIN) { /* units, each with a switch */
         for (const struct ld_json_node *unit = first; unit; unit = ld_json_after(tree, unit)) {
             const struct ld_json_node *on = ld_lenient_member(tree, unit, "enabled");
             if (!on || on->kind != LD_JSON_FALSE)
@@ -196,8 +188,7 @@ static put_script *script_called(struct ld_span name)
     static const struct {
         const char *title;
         put_script *put;
-    } scripts[] = {
-        {"Kohya HRFix Integrated", put_deep_shrink}, {"TIPO", put_tipo}, {"ControlNet", put_units}};
+    } scripts[] = {{"Kohya HRFix Integrated", put_deep_shrink}, {"TIPO", put_tipo}};
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
         const size_t size = strlen(scripts[i].title);
         if (name.size == size && strncasecmp((const char *)name.data, scripts[i].title, size) == 0)
@@ -217,6 +208,8 @@ void ld_a1111_translate_scripts(struct ld_translation *t, const struct ld_json_t
     for (const struct ld_json_node *node = scripts ? ld_json_first(tree, scripts) : NULL; node;
          node = ld_json_after(tree, node)) {
         const struct ld_json_node *args = ld_lenient_member(tree, node, "args");
+        if (ld_a1111_is_control(node->key)) /* translated by itself */
+            continue;
         if (is_off(tree, args))
             continue;
         put_script *const put = script_called(node->key);

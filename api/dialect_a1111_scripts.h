@@ -1,7 +1,7 @@
 /*
  * The scripts of A1111 and its extensions that a body switches on (`alwayson_scripts`), as far as
- * latentd does what they do: Forge's deep shrink, TIPO and ControlNet. Any other that is on is
- * refused; those that are off are passed over.
+ * latentd does what they do: Forge's deep shrink and TIPO; ControlNet has a file of its own
+ * (dialect_a1111_control.h). Any other that is on is refused; those that are off are passed over.
  *
  * Source: the order of arguments in Forge's `sd_forge_kohya_hrfix` and in KohakuBlueleaf's
  * `z-tipo-extension`.

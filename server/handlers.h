@@ -143,8 +143,6 @@ enum ld_handled ld_handle_a1111_script_info(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_memory(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_flags(struct ld_exchange *ex);
 enum ld_handled ld_handle_a1111_keep(struct ld_exchange *ex);
-
-/* handle_a1111_control.c */
 enum ld_handled ld_handle_controlnet_models(struct ld_exchange *ex);
 enum ld_handled ld_handle_controlnet_modules(struct ld_exchange *ex);
 enum ld_handled ld_handle_controlnet_types(struct ld_exchange *ex);

@@ -27,7 +27,7 @@ struct ld_infotext_facts {
     const char *vae_sha256;                            /* of request.vae */
     const char *adapters_json;   /* [{"name": ..., "sha256": ..., ...}], others are left aside */
     const char *embeddings_json; /* the same */
-    const char *control_sha256[LD_REQUEST_CONTROLS_MAX]; /* of request.controls */
+    const char *control_sha256[LD_REQUEST_CONTROLS_MAX]; /* of request.controls, by their places */
     const char *version;                                 /* "latentd 0.1.0" */
     uint32_t image; /* index within its job; for the reader only */
 };

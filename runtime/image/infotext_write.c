@@ -249,19 +249,17 @@ static void put_hires(struct writer *w, const struct ld_request *r,
         put_text(w, "Hires negative prompt", h->negative_prompt);
 }
 
-/* ---- ControlNets ----------------------------------------------------------------------------- */
-
 static void put_controls(struct writer *w, const struct ld_request *r,
                          const struct ld_infotext_facts *facts)
 {
     for (uint32_t i = 0; i < r->control_count; i++) {
-        char key[32];
-        struct ld_buffer text = ld_buffer_make(4096);
-        ld_infotext_write_control(&text, &r->controls[i], facts->control_sha256[i]);
-        if (!text.failed && ld_fmt(key, sizeof key, "ControlNet %u", i))
-            put_text(w, key, text.data);
-        w->out->failed = w->out->failed || text.failed;
-        ld_buffer_deinit(&text);
+        struct ld_buffer unit = ld_buffer_make(4096);
+        char key[24];
+        (void)ld_fmt(key, sizeof key, "ControlNet %u", i);
+        if (ld_infotext_write_control(&unit, r, i, facts->control_sha256[i]) && !unit.failed)
+            put_text(w, key, unit.data);
+        w->out->failed = w->out->failed || unit.failed;
+        ld_buffer_deinit(&unit);
     }
 }
 

@@ -367,11 +367,11 @@ void ld_recipe_put_hires_prompt(struct ld_recipe_fields *fields, struct ld_span 
 
 /* ---- All of it ------------------------------------------------------------------------------- */
 
-/* "ControlNet 0" */
-static bool is_unit(struct ld_span key)
+/* "ControlNet 0" and so on: how a picture was followed, but not which. */
+static bool is_control(struct ld_span key)
 {
-    static const char name[] = "ControlNet ";
-    return key.size == sizeof name && memcmp(key.data, name, sizeof name - 1) == 0;
+    static const char head[] = "ControlNet ";
+    return key.size > sizeof head - 1 && memcmp(key.data, head, sizeof head - 1) == 0;
 }
 
 static void put_pairs(struct ld_recipe_fields *fields, const struct ld_infotext *info, char *value)
@@ -379,9 +379,9 @@ static void put_pairs(struct ld_recipe_fields *fields, const struct ld_infotext 
     for (size_t i = 0; i < info->pair_count; i++) {
         const struct ld_infotext_pair *pair = &info->pair[i];
         const struct row *row = row_of(pair->key);
-        if (!row && is_unit(pair->key))
-            ld_recipe_note(fields, "%.*s: the picture that it follows is not here; it was left out",
-                           (int)pair->key.size, pair->key.data);
+        if (is_control(pair->key))
+            ld_recipe_note(fields, "%.*s " LD_RECIPE_NOTE_CONTROL,
+                           (int)(pair->key.size < 60 ? pair->key.size : 60), pair->key.data);
         else if (!row)
             ld_recipe_note(fields, "%.*s: not known and left out",
                            (int)(pair->key.size < 60 ? pair->key.size : 60), pair->key.data);

@@ -534,6 +534,7 @@ def test_listings(front):
                  "unload-checkpoint", "reload-checkpoint"):
         answer = front.post("/sdapi/v1/" + path)
         assert answer.status == 200 and answer.body == b"null", path
+    assert front.get("/controlnet/model_list").json == {"model_list": ["edges [22]"]}
     assert "X-Process-Time" in front.get("/sdapi/v1/samplers").headers
 
 

@@ -100,6 +100,7 @@ STATS = {"system": {name: (str, int, bool, list) for name in ("os", "ram_total",
          "devices": [{"name": str, "type": str, "index": int, "vram_total": int, "vram_free": int, "torch_vram_total": int,
                       "torch_vram_free": int}]}
 SDAPI = "/sdapi/v1/"
+CONTROL_TYPE = {"module_list": [str], "model_list": [str], "default_option": str, "default_model": str}
 SERVED = [
     ("a1111", "POST", SDAPI + "txt2img", SMALL, MADE),
     ("a1111", "POST", SDAPI + "img2img", {**SMALL, "init_images": [PICTURE]}, MADE),
@@ -134,11 +135,11 @@ SERVED = [
                                                                   "live_preview": MAYBE_TEXT, "id_live_preview": int, "textinfo": MAYBE_TEXT}),
     ("a1111", "GET", "/internal/pending-tasks", None, {"size": 0, "tasks": []}),
     ("a1111", "GET", "/internal/ping", None, {}),
-    ("a1111", "GET", "/controlnet/model_list", None, {"model_list": [str]}),
-    ("a1111", "GET", "/controlnet/module_list", None, {"module_list": [str], "module_detail": dict}),
-    ("a1111", "GET", "/controlnet/version", None, {"version": int}),
-    ("a1111", "GET", "/controlnet/settings", None, {"control_net_unit_count": int}),
-    ("a1111", "GET", "/controlnet/control_types", None, {"control_types": dict}),
+    ("a1111", "GET", "/controlnet/model_list?update=true", None, {"model_list": ["edges [22]"]}),
+    ("a1111", "GET", "/controlnet/module_list", None, {"module_list": [str], "module_detail": {"canny": {"model_free": False, "sliders": list}}}),
+    ("a1111", "GET", "/controlnet/control_types", None, {"control_types": {"All": CONTROL_TYPE, "Canny": CONTROL_TYPE, "Depth": CONTROL_TYPE}}),
+    ("a1111", "GET", "/controlnet/version", None, {"version": 3}),
+    ("a1111", "GET", "/controlnet/settings", None, {"control_net_unit_count": 3}),
     *(("openai", "POST", prefix + "/images/generations", DRAWN, OPENAI) for prefix in ("/v1", "")),
     *(("openai", "POST", prefix + "/images/edits", "edit", OPENAI) for prefix in ("/v1", "")),
     *(("openai", "POST", prefix + "/images/variations", "edit", OPENAI) for prefix in ("/v1", "")),
@@ -315,9 +316,10 @@ A1111_FIELDS = {
     "hr_cfg": [(5, True)], "hr_additional_modules": [(["Use same choices"], True), (["other"], "warned")], "distilled_cfg_scale": [(3.5, True)],
     "hr_distilled_cfg": [(3.5, True)], "firstphase_width": [(0, True), (64, "refused")], "firstphase_height": [(0, True), (64, "refused")],
     "script_name": [("", True), ("X/Y/Z plot", "refused")], "script_args": [([], True)],
-    "alwayson_scripts": [({}, True), ({"adetailer": {"args": [True]}}, "refused"), ([1], "refused")], "send_images": [(True, True)],
+    "alwayson_scripts": [({}, True), ({"adetailer": {"args": [True]}}, "refused"), ([1], "refused"),
+                         ({"controlnet": {"args": [{"model": "edges", "image": PICTURE}]}}, True)], "send_images": [(True, True)],
     "save_images": [(False, True), (True, "warned")], "force_task_id": [("t", True)], "infotext": [("a\nSteps: 3, Sampler: Euler, Seed: 2", True)],
-    "clip_skip": [(1, True), (13, "refused")], "controlnet_units": [([], True), ([{"module": "canny"}], "refused")],
+    "clip_skip": [(1, True), (13, "refused")], "controlnet_units": [([], True), ([{"model": "edges", "image": PICTURE}], True), ([{"module": "canny"}], "refused")],
     "url": [("http://x", True)], "auth": [("u:p", True)], "include_init_images": [(False, True)], "unheard_of": [(1, "warned")],
     "init_images": [([], True), ([PICTURE], "warned")], "mask": [(None, True), (PICTURE, "warned")], "latent_mask": [(None, True), (PICTURE, "warned")],
 }
@@ -375,7 +377,7 @@ def judged(dialect, field, answer, warnings, verdict):
         assert 400 <= answer.status < 500, (field, answer)
         sentence_of(dialect, answer)
         told = answer.body.decode()
-        stem = {"output_format": "format", "image_format": "format", "noise_schedule": "scheduler", "scale": "cfg_scale", "n_iter": "n_iter", "controlnet_units": "controlnet unit",
+        stem = {"output_format": "format", "image_format": "format", "noise_schedule": "scheduler", "scale": "cfg_scale", "n_iter": "n_iter",
                 "seed_resize_from_h": "seed_resize", "denoising_strength": "strength"}.get(field, field)
         assert stem in told, (field, answer)
         return

@@ -13,12 +13,12 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROOMS = ("config", "kernels", "runtime", "api", "server")
 PURE_FOR_API = {"runtime/params.h", "runtime/text/prompt.h", "runtime/text/bpe.h",
-                "runtime/image/infotext_control.h", "runtime/image/png_meta.h", "runtime/image/png_read.h",
+                "runtime/image/png_meta.h", "runtime/image/png_read.h",
                 "runtime/image/recipe_build.h", "runtime/image/png_text.h",
                 "runtime/image/picture_header.h", "runtime/image/picture_kind.h",
                 "runtime/image/picture_texts.h"}
 PURE_FOR_SERVER = {"runtime/params.h", "runtime/gpu/plan_mem.h", "runtime/image/png_meta.h",
-                   "runtime/image/infotext.h", "runtime/image/infotext_control.h", "runtime/image/recipe_build.h",
+                   "runtime/image/infotext.h", "runtime/image/recipe_build.h",
                    "runtime/image/picture_header.h", "runtime/image/picture_kind.h",
                    "runtime/image/picture_texts.h", "runtime/image/zip_write.h"}
 

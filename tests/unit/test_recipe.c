@@ -265,49 +265,6 @@ static void our_infotext_reads_as_others_read_it(void **state)
     ld_buffer_deinit(&out);
 }
 
-static void units_of_controlnets_are_told_as_the_extension_does(void **state)
-{
-    (void)state;
-    struct ld_request request = full_request();
-    struct ld_infotext_facts two = facts;
-    struct ld_buffer out = ld_buffer_make(1 << 20);
-    request.control_count = 2;
-    request.controls[0] = (struct ld_request_control){.model = "edges",
-                                                      .weight = 0.8,
-                                                      .end = 0.75,
-                                                      .mode = LD_CONTROL_PROMPT,
-                                                      .preprocess = LD_HINT_CANNY,
-                                                      .low = 60,
-                                                      .high = (double)NAN,
-                                                      .resize = LD_FIT_CROP};
-    request.controls[1] = (struct ld_request_control){.model = "lines",
-                                                      .weight = 1,
-                                                      .start = 0.5,
-                                                      .end = 1,
-                                                      .mode = LD_CONTROL_HINT,
-                                                      .preprocess = LD_HINT_SCRIBBLE,
-                                                      .low = (double)NAN,
-                                                      .high = 20,
-                                                      .resize = LD_FIT_PAD};
-    two.control_sha256[0] = "0123456789abcdef";
-    ld_infotext_write(&out, &request, &two);
-    assert_non_null(strstr(
-        out.data, ", ControlNet 0: \"Module: canny, Model: edges [01234567], Weight: 0.8, "
-                  "Resize Mode: Crop and Resize, Threshold A: 60.0, Threshold B: 200.0, "
-                  "Guidance Start: 0.0, Guidance End: 0.75, Pixel Perfect: True, "
-                  "Control Mode: My prompt is more important\", ControlNet 1: \"Module: "
-                  "scribble_xdog, Model: lines, Weight: 1.0, Resize Mode: Resize and Fill, "
-                  "Threshold A: 20.0, Guidance Start: 0.5, Guidance End: 1.0, Pixel Perfect: True, "
-                  "Control Mode: ControlNet is more important\", Lora hashes: "));
-    struct ld_recipe r = from_infotext(out.data);
-    assert_non_null(strstr(r.notes.data, "ControlNet 0: the picture that it follows is not here"));
-    assert_non_null(strstr(r.notes.data, "ControlNet 1: "));
-    has_text(&r, "/model", "novelai_v2"); /* the rest is read as ever */
-    lacks(&r, "/control");
-    ld_recipe_deinit(&r);
-    ld_buffer_deinit(&out);
-}
-
 static void the_second_pass_names_its_model_and_adapters(void **state)
 {
     (void)state;
@@ -356,6 +313,60 @@ static void the_second_pass_names_its_model_and_adapters(void **state)
                       "Hires checkpoint: Use same checkpoint, Denoising strength: 0.5");
     lacks(&r, "/hires/model");
     ld_recipe_deinit(&r);
+}
+
+static void a_controlnet_is_written_as_its_extension_does(void **state)
+{
+    (void)state;
+    static const char sha256[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    struct ld_request request = full_request();
+    struct ld_buffer out = ld_buffer_make(65536);
+    struct ld_infotext_facts with = facts;
+    with.control_sha256[0] = sha256;
+    request.hires.present = false;
+    request.controls[0] = (struct ld_request_control){.model = "edges",
+                                                      .weight = 0.8,
+                                                      .end = 1,
+                                                      .preprocess = LD_HINT_CANNY,
+                                                      .low = NAN,
+                                                      .high = 150,
+                                                      .resize = LD_FIT_CROP};
+    request.controls[1] = (struct ld_request_control){.model = "a, b", .weight = 1, .end = 1};
+    request.controls[2] = (struct ld_request_control){.model = "lines",
+                                                      .weight = 1,
+                                                      .start = 0.1,
+                                                      .end = 0.9,
+                                                      .mode = LD_CONTROL_HINT,
+                                                      .preprocess = LD_HINT_BLUR,
+                                                      .low = NAN,
+                                                      .high = NAN,
+                                                      .resize = LD_FIT_PAD,
+                                                      .passes = LD_CONTROL_FIRST};
+    request.control_count = 3;
+    ld_infotext_write(&out, &request, &with);
+    assert_non_null(strstr(
+        out.data,
+        ", ControlNet 0: \"Module: canny, Model: edges [01234567], Weight: 0.8, Resize Mode: Crop "
+        "and Resize, Threshold A: 100, Threshold B: 150, Guidance Start: 0, Guidance End: 1, "
+        "Pixel Perfect: True, Control Mode: Balanced\", "));
+    assert_null(strstr(out.data, "ControlNet 1"));
+    assert_non_null(strstr(
+        out.data,
+        ", ControlNet 2: \"Module: blur_gaussian, Model: lines, Weight: 1, Resize Mode: Resize and "
+        "Fill, Threshold A: 9, Guidance Start: 0.1, Guidance End: 0.9, Pixel Perfect: True, "
+        "Control Mode: ControlNet is more important\", "));
+    struct ld_recipe r = from_infotext(out.data);
+    has_number(&r, "/steps", request.steps);
+    lacks(&r, "/control");
+    assert_non_null(strstr(r.notes.data, "ControlNet 0 " LD_RECIPE_NOTE_CONTROL));
+    assert_non_null(strstr(r.notes.data, "ControlNet 2 " LD_RECIPE_NOTE_CONTROL));
+    ld_recipe_deinit(&r);
+    out.size = 0;
+    request.hires.present = true;
+    ld_infotext_write(&out, &request, &with);
+    assert_non_null(strstr(out.data, "Balanced, Hr Option: Both\""));
+    assert_non_null(strstr(out.data, "important, Hr Option: Low res only\""));
+    ld_buffer_deinit(&out);
 }
 
 static void values_with_commas_are_quoted_and_clip_skip_one_is_left_out(void **state)
@@ -655,8 +666,8 @@ int main(void)
         cmocka_unit_test(what_is_no_list_of_pairs_is_prompt),
         cmocka_unit_test(unknown_keys_and_nonsense_are_told),
         cmocka_unit_test(our_infotext_reads_as_others_read_it),
-        cmocka_unit_test(units_of_controlnets_are_told_as_the_extension_does),
         cmocka_unit_test(the_second_pass_names_its_model_and_adapters),
+        cmocka_unit_test(a_controlnet_is_written_as_its_extension_does),
         cmocka_unit_test(values_with_commas_are_quoted_and_clip_skip_one_is_left_out),
         cmocka_unit_test(our_graph_reads_back_to_the_same_request),
         cmocka_unit_test(a_second_pass_of_its_own_is_read_back),
