@@ -29,6 +29,12 @@ def shown(page, selector):
     return page.js(f"[...document.querySelectorAll({json.dumps(selector)})].filter(each => each.checkVisibility()).length")
 
 
+def at_rest(page):
+    """What the server says of the request moves what is below it, and a drag that begins before it ends elsewhere."""
+    page.wait("""new Promise((done) => { const top = () => document.querySelector('.unit').getBoundingClientRect().top + scrollY;
+        const before = top(); setTimeout(() => done(top() === before), 700); })""")
+
+
 def sent(front):
     return front.get("/v1/jobs?limit=1").json["jobs"][0]["request"]["control"]
 
@@ -129,6 +135,7 @@ def test_pictures_come_by_every_way(visit, serve, tmp_path):
     take(page, prompt="as it was")
     ids = lambda: [unit.get("image", {}).get("id") for unit in request(page).get("control", [])]  # noqa: E731
     add(page)
+    at_rest(page)
     page.drop(".unit", drawing(tmp_path / "a.png"))
     page.wait(CHOSEN)
     assert page.js(f"{CHOSEN}.getAttribute('aria-label')") == "Picture for ControlNet 1, 64 by 64"
@@ -148,6 +155,7 @@ def test_pictures_come_by_every_way(visit, serve, tmp_path):
     assert ids() == [second] and page.js("document.activeElement.getAttribute('aria-label')") == "Add a ControlNet"
     labelled(page, ".unit button", "Remove the picture")
     assert ids() == [None]
+    at_rest(page)
     page.drop("details[data-pointer='/control'] > summary", drawing(tmp_path / "b.png"))  # the first that has none
     page.wait(f"{CHOSEN}?.getAttribute('aria-label').endsWith('64 by 64')")
     assert ids() == dropped
@@ -171,8 +179,9 @@ def test_three_at_most(visit, serve):
     assert "control" not in request(page) and shown(page, ".unit") == 0
 
 
-def test_a_server_without_any_offers_none(visit, demo):
-    page = visit(demo)
+def test_a_server_without_any_offers_none(visit, serve, tmp_path):
+    (tmp_path / "none").mkdir()
+    page = visit(serve(None, "--model", str(DEMO / "demo.safetensors"), "--controlnet-dir", str(tmp_path / "none")))
     page.open_fold("ControlNet")
     assert page.js("(add => [add.disabled, add.textContent])(document.querySelector('select[aria-label=\"Add a ControlNet\"]'))") == [
         True, "This server has no ControlNets"]
@@ -184,9 +193,13 @@ def test_a_refusal_stands_beside_its_control(visit, serve, tmp_path):
     page.expected.append("422")
     take(page)
     add(page)
+    page.js("new Promise(done => setTimeout(done, 800))")
+    assert not page.js("Boolean(document.querySelector('.refusal'))"), "one that waits for its picture is let alone while it does"
+    page.click("#paint")
     page.wait("/image is required/.test(document.querySelector('[data-pointer=\"/control/0/image\"] .error')?.textContent)")
     page.choose_file("#control-file-0", drawing(tmp_path / "a.png"))
     page.wait("!document.querySelector('.refusal')")
+    slider(page, "control/0/high", 210)
     slider(page, "control/0/low", 250)
     page.wait("/at most control.high/.test(document.querySelector('[data-pointer=\"/control/0/low\"] .error')?.textContent)")
     slider(page, "control/0/low", 100)
