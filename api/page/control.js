@@ -107,7 +107,7 @@ function number(at, key) {
 }
 
 function preprocess(at) {
-  const whole = choice(`control.${at}.preprocess`, 'Made of the picture',
+  const whole = choice(`control.${at}.preprocess`, 'Preprocess',
     () => Object.entries(PREPROCESSES).map(([name, each]) => ({ value: name, label: each.label, hint: each.hint }))).element;
   // Numbers belong to one preprocess.
   whole.querySelector('select').addEventListener('change', () => patch(at, { low: undefined, high: undefined }));
@@ -146,6 +146,7 @@ function more(at) {
     }
     return parts.join(', ');
   },
+  h('p', { class: 'hint' }, 'It acts in this part of the steps, 0 to 1:'),
   h('div', { class: 'two' }, slider(path('start'), 'From', { min: 0, max: 1, step: 0.05 }), slider(path('end'), 'Until', { min: 0, max: 1, step: 0.05 })),
   choice(path('mode'), 'Who has more say', () => MODES).element,
   choice(path('resize'), 'If the shape differs', () => FITS).element, passes);

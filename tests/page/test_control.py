@@ -267,3 +267,11 @@ def test_a_hint_becomes_a_picture(visit, serve, tmp_path):
         (tmp_path / f"{at}.png").write_bytes(data)
         decoded.append(Image.open(tmp_path / f"{at}.png").convert("RGB").tobytes())
     assert decoded[0] == decoded[2] != decoded[1], "without weight it does nothing, with it something"
+    image = request(page)["control"][0]["image"]
+    take(page, prompt="another")
+    page.drop("#stage", tmp_path / "1.png")
+    page.wait("document.querySelector('#prompt').value === 'red cat, night sky'")
+    assert request(page)["control"] == [{"model": "demo-edges", "image": image, "preprocess": "canny"}] and page.js(f"Boolean({CHOSEN})")
+    page.click("#paint")
+    page.wait("fetch('/v1/jobs').then(r => r.json()).then(d => d.jobs.length === 4 && d.jobs[0].status === 'succeeded')")
+    assert front.picture(front.get("/v1/jobs?limit=1").json["jobs"][0]["id"]) == pictures[1]
