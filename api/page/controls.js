@@ -14,12 +14,14 @@ export function field(path, label, control, hint) {
     h('label', { for: id }, label), control, hint);
 }
 
-/** Number with a slider beside it; the number may go where the slider does not. */
-export function slider(path, label, { min, max, step, low = min, high = max, hint }) {
+/** Number with a slider beside it; the number may go where the slider does not. `usual()` is the value of a field
+ * whose default is not one number. */
+export function slider(path, label, { min, max, step, low = min, high = max, hint, usual }) {
   const range = h('input', { type: 'range', min, max, step, 'aria-label': `${label}, slider`, tabIndex: -1 });
   const number = h('input', { type: 'number', min: low, max: high, step: 'any', inputMode: 'decimal' });
+  const put = (wanted) => set(path, wanted === usual?.() ? undefined : wanted);
   const take = (input) => {
-    if (input.value !== '' && Number.isFinite(input.valueAsNumber)) set(path, input.valueAsNumber);
+    if (input.value !== '' && Number.isFinite(input.valueAsNumber)) put(input.valueAsNumber);
   };
   range.addEventListener('input', () => take(range));
   number.addEventListener('input', () => take(number));
@@ -30,10 +32,10 @@ export function slider(path, label, { min, max, step, low = min, high = max, hin
     if (event.key !== 'ArrowUp' && event.key !== 'ArrowDown') return;
     event.preventDefault();
     const next = Number(number.value) + (event.key === 'ArrowUp' ? step : -step);
-    set(path, Math.min(high, Math.max(low, Number(next.toFixed(4)))));
+    put(Math.min(number.max, Math.max(number.min, Number(next.toFixed(4)))));
   });
   onChange(() => {
-    const now = value(path) ?? min;
+    const now = value(path) ?? usual?.() ?? min;
     range.value = now;
     if (document.activeElement !== number || number.valueAsNumber !== now) number.value = now;
   });

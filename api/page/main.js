@@ -7,6 +7,7 @@ import * as admin from '/page/admin.js';
 import { listen } from '/page/api.js';
 import * as chips from '/page/chips.js';
 import * as code from '/page/code.js';
+import * as control from '/page/control.js';
 import { clearErrors, showErrors } from '/page/controls.js';
 import { byId, fill, h } from '/page/dom.js';
 import * as gallery from '/page/gallery.js';
@@ -142,7 +143,7 @@ function start() {
   chips.start();
   size.start();
   buildPaintBar();
-  fill(byId('details'), sampling.build(), adapters.build(), source.build(), high.build(), sweep.build(), more.build(), code.build());
+  fill(byId('details'), sampling.build(), adapters.build(), source.build(), control.build(), high.build(), sweep.build(), more.build(), code.build());
   stage.start();
   gallery.start();
   queue.start();

@@ -7,7 +7,7 @@ import { body, onChange, replace } from '/page/request.js';
 import { onServer, server } from '/page/server.js';
 
 const SHOWN_ELSEWHERE = new Set(['prompt', 'negative_prompt', 'model', 'width', 'height', 'size', 'images', 'steps', 'cfg_scale',
-  'sampler', 'scheduler', 'seed', 'clip_skip', 'loras', 'hyper', 'quality_tags', 'undesired', 'init', 'hires', 'deep_shrink', 'sweep']);
+  'sampler', 'scheduler', 'seed', 'clip_skip', 'loras', 'hyper', 'quality_tags', 'undesired', 'init', 'control', 'hires', 'deep_shrink', 'sweep']);
 
 const split = () => {
   const rest = {};

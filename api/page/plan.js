@@ -20,6 +20,8 @@ function tell(plan, problem) {
 async function ask() {
   const request = body();
   delete request.sweep; // a plan is for one picture
+  // ControlNets are judged once each has its picture: one just added would be refused at every word.
+  if (!request.init && request.control?.some((unit) => !unit.image)) delete request.control;
   const text = JSON.stringify(request);
   if (text === asked || Date.now() < quietUntil) return;
   asking.abort();

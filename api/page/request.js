@@ -15,6 +15,8 @@ const COMMON = {
   'deep_shrink.block': 3, 'deep_shrink.factor': 2, 'deep_shrink.start': 0, 'deep_shrink.end': 0.35,
   'deep_shrink.after_skip': true, 'deep_shrink.downscale': 'bicubic', 'deep_shrink.upscale': 'bicubic',
   smea: 'off',
+  'control.weight': 1, 'control.start': 0, 'control.end': 1, 'control.mode': 'balanced', 'control.preprocess': 'none',
+  'control.resize': 'crop', 'control.passes': 'both',
 };
 let common = COMMON;
 
@@ -33,7 +35,8 @@ function changed() {
   for (const run of listeners) run();
 }
 
-export const byDefault = (path) => common[path];
+/** A unit's fields have the same defaults at every index. */
+export const byDefault = (path) => common[path.replace(/\.\d+\./, '.')];
 export const given = (path) => path.split('.').reduce((at, name) => at?.[name], request);
 export const value = (path) => given(path) ?? byDefault(path);
 
@@ -66,6 +69,11 @@ export function replace(next, output = request.output) {
   for (const name of Object.keys(taken)) {
     if (name !== 'prompt' && taken[name] === byDefault(name)) delete taken[name];
   }
+  for (const unit of Array.isArray(taken.control) ? taken.control : []) {
+    for (const name of Object.keys(unit)) {
+      if (unit[name] === byDefault(`control.${name}`)) delete unit[name];
+    }
+  }
   request = { prompt: '', ...taken, ...(output && Object.keys(output).length ? { output } : {}) };
   changed();
 }
@@ -81,6 +89,10 @@ export function differences(a, b) {
     .map((path) => [path, left.get(path) ?? '', right.get(path) ?? '']);
 }
 
+/** A ControlNet with what is not usual of it. */
+const unitText = ({ model, weight = 1, image, ...rest }) => [`${model} ${weight}`,
+  ...Object.entries(rest).filter(([name, inner]) => inner !== byDefault(`control.${name}`)).map(([name, inner]) => `${name} ${inner}`)].join(' ');
+
 /** Map from path to text of everything that decides a picture. */
 export function leaves(settings) {
   const found = new Map();
@@ -89,6 +101,7 @@ export function leaves(settings) {
       const here = path ? `${path}.${name}` : name;
       if (!path && DELIVERY.includes(name)) continue;
       if (name === 'loras' && Array.isArray(inner)) found.set(here, inner.map((each) => `${each.name} ${each.weight ?? 1}`).join(', '));
+      else if (name === 'control' && Array.isArray(inner)) found.set(here, inner.map(unitText).join(', '));
       else if (inner !== null && typeof inner === 'object' && !Array.isArray(inner) && Object.keys(inner).length) walk(inner, here);
       else found.set(here, typeof inner === 'string' ? inner : JSON.stringify(inner));
     }

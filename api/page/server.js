@@ -5,7 +5,7 @@ import { get } from '/page/api.js';
 import { given, setDefaults } from '/page/request.js';
 
 export const server = {
-  models: [], samplers: [], schedulers: [], sizes: [], adapters: [], embeddings: [], wildcards: [], me: null, version: '', formats: [], tipo: false,
+  models: [], samplers: [], schedulers: [], sizes: [], adapters: [], controlnets: [], embeddings: [], wildcards: [], me: null, version: '', formats: [], tipo: false,
 };
 
 const listeners = new Set();
@@ -40,7 +40,7 @@ export async function load() {
   });
   await Promise.all([
     list('/v1/models', 'data', 'models'), list('/v1/samplers', 'samplers'), list('/v1/schedulers', 'schedulers'),
-    list('/v1/adapters', 'adapters'), list('/v1/embeddings', 'embeddings'), list('/v1/wildcards', 'wildcards'),
+    list('/v1/adapters', 'adapters'), list('/v1/controlnets', 'controlnets'), list('/v1/embeddings', 'embeddings'), list('/v1/wildcards', 'wildcards'),
     get('/version').then((answer) => { server.version = answer.version; server.formats = answer.formats ?? []; server.tipo = answer.tipo === true; }),
     me.then((answer) => { server.me = answer; }),
   ]);

@@ -80,7 +80,7 @@ function showProgress(each) {
   bar.firstChild.style.width = `${share * 100}%`;
   bar.setAttribute('aria-valuenow', Math.round(share * 100));
   if (!each) line.textContent = '';
-  else line.textContent = each.status === 'succeeded' || (isOver(each) && each.images?.length) ? doneLine(each) : statusLine(each);
+  else line.textContent = isOver(each) && each.images?.length ? doneLine(each) : statusLine(each); // its status may be known before its pictures
   const open = openJobs().filter((one) => !isCell(one)).length;
   const shown = busy && each.status === 'running' ? `${Math.round(share * 100)} % · ${TITLE}` : TITLE;
   document.title = shown;

@@ -2,10 +2,12 @@
 
 import { call, pictureBlob, pictureType, showPicture } from '/page/api.js';
 import { chooseToCompare } from '/page/compare.js';
+import { useAsHint } from '/page/control.js';
 import { fill, h } from '/page/dom.js';
 import { allJobs, isCell, job, remove } from '/page/jobs.js';
 import { leaves } from '/page/request.js';
 import { restore } from '/page/restore.js';
+import { server } from '/page/server.js';
 import { useAsSource } from '/page/source.js';
 import { attempt, toast } from '/page/toast.js';
 
@@ -61,6 +63,12 @@ export function openViewer(id, index = 0) {
   const said = h('p', { class: 'hint', role: 'status' });
   const act = (label, run, more = {}) => h('button', { type: 'button', onclick: run, ...more }, label);
   const close = () => dialog.close();
+  const use = async (take) => {
+    close();
+    location.hash = '#create';
+    const blob = await attempt(() => pictureBlob(picture.url));
+    if (blob) await take(blob);
+  };
   fill(dialog,
     h('div', { class: 'viewer-picture' }, showPicture(h('img', { alt: each.request?.prompt ?? '' }), picture.url)),
     h('div', { class: 'viewer-side' },
@@ -72,12 +80,8 @@ export function openViewer(id, index = 0) {
       h('div', { class: 'row' },
         act('Use settings', () => { restore(settingsOf(each, index), 'from this picture'); close(); location.hash = '#create'; }, { class: 'primary', id: 'use-settings' }),
         act('Download', () => attempt(() => download(picture)), { id: 'download' }),
-        act('Start from it', async () => {
-          close();
-          location.hash = '#create';
-          const blob = await attempt(() => pictureBlob(picture.url));
-          if (blob) await useAsSource(blob);
-        }),
+        act('Start from it', () => use(useAsSource)),
+        server.controlnets.length > 0 && act('Follow it', () => use(useAsHint), { title: 'As the picture of a ControlNet' }),
         act('Compare', () => { chooseToCompare(id, index); close(); }),
         act('Paint again', () => replay(picture, said), { title: 'Paints it again and says whether every byte is the same' }),
         act('Delete', async () => {

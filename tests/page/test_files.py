@@ -5,7 +5,7 @@ import pathlib
 import re
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "api/page"
-BYTES_MAX = 150 * 1024
+BYTES_MAX = 170 * 1024
 
 
 def sources():
