@@ -127,8 +127,6 @@ async function refresh() {
   });
 }
 
-export const exists = () => Boolean(server.me) && may('admin');
-
 export function start() {
   const drain = h('button', { type: 'button', onclick: () => {
     if (!drain.dataset.sure) {
@@ -148,7 +146,7 @@ export function start() {
 export function enter() {
   clearInterval(timer);
   timer = setInterval(refresh, EVERY_MS);
-  if (exists()) refresh();
+  if (server.me && may('admin')) refresh();
 }
 
 export function leave() {

@@ -3,7 +3,6 @@
 
 import * as account from '/page/account.js';
 import * as adapters from '/page/adapters.js';
-import * as admin from '/page/admin.js';
 import { listen } from '/page/api.js';
 import * as chips from '/page/chips.js';
 import * as code from '/page/code.js';
@@ -20,16 +19,26 @@ import * as queue from '/page/queue.js';
 import { body, onChange, set, value } from '/page/request.js';
 import * as restore from '/page/restore.js';
 import * as sampling from '/page/sampling.js';
-import { load, onServer, server } from '/page/server.js';
+import { load, may, onServer, server } from '/page/server.js';
 import * as size from '/page/size.js';
 import * as source from '/page/source.js';
 import * as stage from '/page/stage.js';
 import * as sweep from '/page/sweep.js';
-import { toast } from '/page/toast.js';
+import { attempt, toast } from '/page/toast.js';
 
 const PREVIEWS = 6; // pictures of the work in progress, over all steps
 const PREVIEW_SIDE_MAX = 512;
 const NOTES_MAX = 4;
+
+// Few may see the administration: its modules come when it is opened.
+let administration = null;
+const admin = {
+  enter: () => attempt(async () => {
+    administration ??= await import('/page/admin.js').then((module) => { module.start(); return module; });
+    if (!byId('admin').hidden) administration.enter();
+  }),
+  leave: () => administration?.leave(),
+};
 const views = { create: null, gallery, queue, admin };
 
 // ---- Painting ----------------------------------------------------------------------------------
@@ -147,10 +156,9 @@ function start() {
   stage.start();
   gallery.start();
   queue.start();
-  admin.start();
   restore.start();
   onServer(() => {
-    byId('nav-admin').hidden = !admin.exists();
+    byId('nav-admin').hidden = !(server.me && may('admin'));
     if (!byId('admin').hidden) admin.enter(); // the page was opened there, before the key was known
   });
   addEventListener('hashchange', route);

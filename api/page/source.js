@@ -4,7 +4,6 @@
 import { post } from '/page/api.js';
 import { choice, fold, slider } from '/page/controls.js';
 import { fill, h } from '/page/dom.js';
-import { editMask } from '/page/mask.js';
 import { FITS, fileInput, pngOf, shown, takeDrops, upload } from '/page/picture.js';
 import { given, onChange, set } from '/page/request.js';
 import { attempt } from '/page/toast.js';
@@ -23,6 +22,7 @@ export async function useAsSource(blob) {
 }
 
 async function drawMask() {
+  const { editMask } = await import('/page/mask.js'); // not before somebody paints one
   const result = await editMask(own.canvas, strokes);
   if (!result) return;
   strokes = result.strokes;
