@@ -233,6 +233,8 @@ def test_settings_come_back_with_their_pictures(visit, serve, tmp_path):
     use_settings()
     assert request(page)["control"] == wanted and page.js(f"Boolean({CHOSEN})"), "only what is not usual, and the picture shown"
     page.goto(page.origin)  # what is kept over a reload has the picture too, though only the server has its bytes now
+    page.wait("document.querySelectorAll('#sizes .size').length > 0")  # what comes later moves the button
+    at_rest(page)
     page.wait("/cannot be shown/.test(document.querySelector('[data-pointer=\"/control/0/image\"]').textContent)")
     assert request(page)["control"] == wanted
     page.click("#paint")
