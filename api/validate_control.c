@@ -2,6 +2,8 @@
  * need of the rest of the request. */
 #include "api/validate.h"
 
+enum { CANNY_LOW = 100, CANNY_HIGH = 200 }; /* the usual ones, runtime/image/hint.h */
+
 #define BIT(kind) (1U << (kind))
 
 /* Preprocessors that read `low`, and those that read `high`. */
@@ -29,8 +31,16 @@ static void check_thresholds(const struct ld_request_control *unit, uint32_t ind
     if (has_high && !(kind & with_high))
         refuse(problem, LD_E_INVALID, index, "high",
                "high needs control.preprocess canny, threshold, scribble, blur or tile");
-    if (unit->low > unit->high)
-        refuse(problem, LD_E_RANGE, index, "low", "low must be at most control.high");
+    if (!(kind & with_low) || (!has_low && !has_high))
+        return;
+    const double low = has_low ? unit->low : CANNY_LOW;
+    const double high = has_high ? unit->high : CANNY_HIGH;
+    if (low > high && has_low)
+        refuse(problem, LD_E_RANGE, index, "low",
+               "low must be at most control.high (200 if absent)");
+    else if (low > high)
+        refuse(problem, LD_E_RANGE, index, "high",
+               "high must be at least control.low (100 if absent)");
 }
 
 static void check_unit(const struct ld_request *request, uint32_t index, struct ld_problem *problem)

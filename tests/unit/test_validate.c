@@ -367,7 +367,7 @@ static void ranges_and_thresholds_of_units_hold(void **state)
         else
             refuses(body, "/control/0/low", "control.low needs control.preprocess canny");
         assert_true(ld_fmt(body, sizeof body,
-                           UNIT OWN ",\"preprocess\":\"%s\",\"high\":0}]," WITH_MASK "}",
+                           UNIT OWN ",\"preprocess\":\"%s\",\"high\":200}]," WITH_MASK "}",
                            kinds[i].kind));
         if (kinds[i].high)
             accepts(body);
@@ -377,6 +377,12 @@ static void ranges_and_thresholds_of_units_hold(void **state)
     accepts(UNIT OWN ",\"preprocess\":\"canny\",\"low\":9,\"high\":9}]}");
     refuses(UNIT OWN ",\"preprocess\":\"canny\",\"low\":9,\"high\":8}]}", "/control/0/low",
             "control.low must be at most control.high");
+    accepts(UNIT OWN ",\"preprocess\":\"canny\",\"low\":200}]}");
+    refuses(UNIT OWN ",\"preprocess\":\"canny\",\"low\":201}]}", "/control/0/low",
+            "control.low must be at most control.high (200 if absent)");
+    accepts(UNIT OWN ",\"preprocess\":\"canny\",\"high\":100}]}");
+    refuses(UNIT OWN ",\"preprocess\":\"canny\",\"high\":99}]}", "/control/0/high",
+            "control.high must be at least control.low (100 if absent)");
     accepts(UNIT OWN ",\"start\":0.5,\"end\":0.6}]}");
     refuses(UNIT OWN ",\"start\":0.5,\"end\":0.5}]}", "/control/0/start",
             "control.start must be below control.end");
