@@ -74,8 +74,7 @@ void ld_translation_warn(struct ld_translation *t, const char *format, ...)
     ld_warnings_add(&t->native->warnings, "%s", text);
 }
 
-/* What the readers of foreign texts have to say, as warnings. */
-static void take_notes(struct ld_translation *t, const struct ld_recipe *recipe)
+void ld_translate_notes(struct ld_translation *t, const struct ld_recipe *recipe)
 {
     struct ld_json_tree tree;
     struct ld_error err = {0};
@@ -98,7 +97,7 @@ bool ld_translation_finish(struct ld_translation *t, struct ld_recipe *recipe)
         (void)ld_problem_add_error(&t->native->problem, "", &err);
         return false;
     }
-    take_notes(t, recipe);
+    ld_translate_notes(t, recipe);
     return t->native->problem.code == LD_OK;
 }
 

@@ -115,6 +115,9 @@ void ld_translate_value(struct ld_translation *t, const struct ld_json_node *nod
 void ld_translate_rows(struct ld_translation *t, const struct ld_json_tree *tree,
                        const struct ld_json_node *object, const struct ld_dialect_row *rows);
 
+/* What the readers of foreign texts have to say, as warnings. */
+void ld_translate_notes(struct ld_translation *t, const struct ld_recipe *recipe);
+
 /* Every value of a native request (its own tree) as a field; the tree's text may go afterwards. */
 void ld_translate_native(struct ld_translation *t, const struct ld_json_tree *tree);
 

@@ -321,10 +321,12 @@ static void put_infotext(const struct body *b)
         return;
     if (ld_recipe_from_infotext(&recipe, ld_span_text(words), &err) == LD_OK &&
         ld_json_scan(&tree, ld_span_of(recipe.request.data, recipe.request.size), LD_JSON_DEPTH,
-                     LD_JSON_VALUES, b->t->native->arena, &err) == LD_OK)
+                     LD_JSON_VALUES, b->t->native->arena, &err) == LD_OK) {
         ld_translate_native(b->t, &tree);
-    else
+        ld_translate_notes(b->t, &recipe);
+    } else {
         (void)ld_problem_add_error(&b->t->native->problem, "/infotext", &err);
+    }
     ld_recipe_deinit(&recipe);
 }
 

@@ -353,9 +353,7 @@ static const char *const known_members[] = {"enabled",
                                             "is_ui",
                                             "save_detected_map",
                                             "input_mode",
-                                            "batch_images",
                                             "output_dir",
-                                            "loopback",
                                             "pulid_mode",
                                             "generated_image",
                                             "batch_image_dir",
@@ -372,6 +370,8 @@ static const struct {
     {"mask_image", "latentd has no masks of ControlNet units"},
     {"effective_region_mask", "latentd has no regions of ControlNet units"},
     {"ipadapter_input", "latentd has no IP-Adapter"},
+    {"batch_images", "a unit follows one picture here; send a request for each"},
+    {"loopback", "latentd has no loopback"},
     {"advanced_weighting", "latentd has no weights of single layers; use weight and control_mode"},
 };
 

@@ -81,6 +81,43 @@ static enum ld_pixel_filter filter_for(const struct ld_job *job,
     return shrinks ? LD_PIXEL_BOX : LD_PIXEL_BICUBIC;
 }
 
+/* With init.area "masked" a part of init is painted at the size of the job. A unit's own picture
+ * belongs to all of init, so it is fitted to that and the same part of it followed. */
+static enum ld_code cut_as_init(const struct ld_job *job, const struct ld_request_control *control,
+                                struct picture *picture, struct ld_error *err)
+{
+    const struct ld_rect part = job->frame_part;
+    const size_t row = 3 * (size_t)part.width, whole = 3 * (size_t)job->frame_width;
+    if (!job->frame)
+        return LD_OK;
+    uint8_t *fitted = ld_block_alloc(whole * (size_t)job->frame_height);
+    uint8_t *cut = ld_block_alloc(row * (size_t)part.height);
+    enum ld_code code = fitted && cut ? LD_OK : no_memory(err);
+    const struct ld_pixel_resize op = {
+        .in = picture->rgb,
+        .in_height = picture->height,
+        .in_width = picture->width,
+        .channels = 3,
+        .out_height = job->frame_height,
+        .out_width = job->frame_width,
+        .filter = filter_for(job, control, picture->width > job->frame_width),
+        .out = fitted,
+    };
+    if (code == LD_OK)
+        code = ld_pixels_fit(&op, control->resize, err);
+    if (code == LD_OK) {
+        for (int32_t y = 0; y < part.height; y++)
+            memcpy(cut + (size_t)y * row,
+                   fitted + (size_t)(part.y + y) * whole + 3 * (size_t)part.x, row);
+        release_picture(picture);
+        *picture = (struct picture){cut, part.width, part.height};
+        cut = NULL;
+    }
+    ld_block_free(cut, row * (size_t)part.height);
+    ld_block_free(fitted, whole * (size_t)job->frame_height);
+    return code;
+}
+
 /* What init repaints, white, at the size of the pass. NULL in `*out` without a mask. */
 static enum ld_code mask_at(const struct ld_job *job, int32_t width, int32_t height, uint8_t **out,
                             struct ld_error *err)
@@ -182,6 +219,8 @@ static enum ld_code take_unit(struct ld_job *job, struct ld_library *library, ui
         return ld_error_at(err, "/control/%u/model", unit);
     enum ld_code code = control->image[0] ? read_own(job->given.control_images[unit], &picture, err)
                                           : read_init(job, &picture, err);
+    if (code == LD_OK && control->image[0])
+        code = cut_as_init(job, control, &picture, err);
     for (uint32_t pass = 0; code == LD_OK && pass < passes; pass++) {
         struct ld_job_hint *hint = &job->controls[unit].hints[pass];
         if (!takes_part(control, pass))

@@ -306,3 +306,15 @@ def test_an_infotext_with_units_is_painted_without_them(front):
     assert held["steps"] == 3 and "control" not in held
     answer = front.post("/sdapi/v1/txt2img", {"infotext": words, "width": 64, "height": 64, "alwayson_scripts": script(unit())})
     assert answer.status == 200, answer
+
+
+@pytest.mark.parametrize("key, value", [("batch_images", "a folder"), ("loopback", True)])
+def test_one_picture_a_unit(front, key, value):
+    refused = txt2img(front, alwayson_scripts={"controlnet": {"args": [{"model": "edges", "image": PICTURE, key: value}]}})
+    assert refused.status == 422 and f"args/0/{key}" in refused.json["detail"], refused
+
+
+def test_a_unit_that_an_infotext_only_names_is_told(front):
+    words = 'a cat\nSteps: 3, Sampler: Euler, Seed: 2, ControlNet 0: "Module: canny, Model: edges [22]"'
+    answer = txt2img(front, infotext=words)
+    assert answer.status == 200 and any("ControlNet 0" in each for each in answer.json["warnings"]), answer

@@ -140,6 +140,18 @@ def test_the_picture_of_init_stands_in(server):
     assert own != paint(server, init=init)
 
 
+def test_of_an_area_alone_the_same_part_of_both_pictures_is_followed(server):
+    """A unit's own picture belongs to the whole of init, also where only the mask's surroundings are painted."""
+    whole, mask = picture(4 * SIDE, 3), Image.new("RGB", (4 * SIDE, 4 * SIDE))
+    ImageDraw.Draw(mask).rectangle((140, 40, 180, 80), fill="white")
+    init = {"image": coded(whole), "mask": coded(mask), "area": "masked", "mask_padding": 16, "strength": 1}
+    same = {"preprocess": "luminance"}
+    follows = paint(server, {"model": "one", "weight": 0.3, **same}, init=init)
+    assert paint(server, unit(image=coded(whole), **same), init=init) == follows
+    assert paint(server, unit(image=coded(picture(4 * SIDE, 4)), **same), init=init) != follows
+    assert paint(server, unit(image=coded(whole.resize((SIDE, SIDE), Image.NEAREST)), **same), init=init) != paint(server, init=init)
+
+
 def test_an_inpainting_hint_sees_the_mask(server):
     def mask(box):
         image = Image.new("L", (SIDE, SIDE), 0)
