@@ -328,7 +328,7 @@ static void a_controlnet_is_written_as_its_extension_does(void **state)
                                                       .weight = 0.8,
                                                       .end = 1,
                                                       .preprocess = LD_HINT_CANNY,
-                                                      .low = NAN,
+                                                      .low = (double)NAN,
                                                       .high = 150,
                                                       .resize = LD_FIT_CROP};
     request.controls[1] = (struct ld_request_control){.model = "a, b", .weight = 1, .end = 1};
@@ -338,8 +338,8 @@ static void a_controlnet_is_written_as_its_extension_does(void **state)
                                                       .end = 0.9,
                                                       .mode = LD_CONTROL_HINT,
                                                       .preprocess = LD_HINT_BLUR,
-                                                      .low = NAN,
-                                                      .high = NAN,
+                                                      .low = (double)NAN,
+                                                      .high = (double)NAN,
                                                       .resize = LD_FIT_PAD,
                                                       .passes = LD_CONTROL_FIRST};
     request.control_count = 3;
