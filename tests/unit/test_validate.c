@@ -193,8 +193,12 @@ static void the_names_of_controlnets_are_checked(void **state)
     struct ld_problem problem;
     ld_problem_init(&problem, &f.arena);
     for (uint32_t i = 0; i < LD_REQUEST_CONTROLS_MAX; i++)
-        request->controls[i] = (struct ld_request_control){
-            .model = asked[i], .image = "i", .weight = 1, .end = 1, .low = NAN, .high = NAN};
+        request->controls[i] = (struct ld_request_control){.model = asked[i],
+                                                           .image = "i",
+                                                           .weight = 1,
+                                                           .end = 1,
+                                                           .low = (double)NAN,
+                                                           .high = (double)NAN};
     request->control_count = 1; /* what lies behind is nobody's */
     assert_int_equal(
         ld_request_check(request, &names, NULL, &f.arena, &f.native.warnings, &problem), LD_OK);
