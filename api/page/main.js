@@ -30,11 +30,20 @@ const PREVIEWS = 6; // pictures of the work in progress, over all steps
 const PREVIEW_SIDE_MAX = 512;
 const NOTES_MAX = 4;
 
-// Few may see the administration: its modules come when it is opened.
+// Few may see the administration: its modules come when it is opened, and are built once however often
+// it is opened while they come. What could not be fetched is asked for again.
 let administration = null;
+let coming = null;
 const admin = {
   enter: () => attempt(async () => {
-    administration ??= await import('/page/admin.js').then((module) => { module.start(); return module; });
+    coming ??= import('/page/admin.js').then((module) => {
+      module.start();
+      administration = module;
+    }).catch((error) => {
+      coming = null;
+      throw error;
+    });
+    await coming;
     if (!byId('admin').hidden) administration.enter();
   }),
   leave: () => administration?.leave(),

@@ -339,6 +339,19 @@ def test_who_is_no_admin_sees_none_of_it(admin, latentd, tmp_path):
     assert page.js("document.querySelector('#nav-admin').hidden && !document.querySelector('#rescan')")
 
 
+def test_the_administration_is_built_once_however_often_it_is_opened_while_it_comes(admin):
+    page, _, _ = admin(path="/#create")
+    page.call("Network.emulateNetworkConditions", offline=False, latency=150, downloadThroughput=-1, uploadThroughput=-1)
+    assert page.js("""(async () => { let built = 0;
+        new MutationObserver((all) => { for (const each of all) for (const node of each.addedNodes) built += node.matches('.head'); })
+            .observe(document.querySelector('#admin'), { childList: true });
+        for (const name of ['admin', 'create', 'admin', 'gallery', 'admin']) { location.hash = name; await new Promise((done) => setTimeout(done, 20)); }
+        while (!built) await new Promise((done) => setTimeout(done, 20));
+        await new Promise((done) => setTimeout(done, 1000));
+        return built; })()""") == 1
+    page.wait("document.querySelector('#admin .plot')")
+
+
 def test_the_plot_grows_with_the_metrics_of_all_jobs(admin):
     page, front, bearer = admin("step_ms=2")
     page.wait("document.querySelector('#admin .plot')")
