@@ -81,40 +81,50 @@ static enum ld_pixel_filter filter_for(const struct ld_job *job,
     return shrinks ? LD_PIXEL_BOX : LD_PIXEL_BICUBIC;
 }
 
-/* With init.area "masked" a part of init is painted at the size of the job. A unit's own picture
- * belongs to all of init, so it is fitted to that and the same part of it followed. */
-static enum ld_code cut_as_init(const struct ld_job *job, const struct ld_request_control *control,
-                                struct picture *picture, struct ld_error *err)
+/* A unit's picture at another size, as its `resize` says. */
+static enum ld_code fit(const struct ld_job *job, const struct ld_request_control *control,
+                        const struct picture *picture, const struct picture *out,
+                        struct ld_error *err)
 {
-    const struct ld_rect part = job->frame_part;
-    const size_t row = 3 * (size_t)part.width, whole = 3 * (size_t)job->frame_width;
-    if (!job->frame)
-        return LD_OK;
-    uint8_t *fitted = ld_block_alloc(whole * (size_t)job->frame_height);
-    uint8_t *cut = ld_block_alloc(row * (size_t)part.height);
-    enum ld_code code = fitted && cut ? LD_OK : no_memory(err);
     const struct ld_pixel_resize op = {
         .in = picture->rgb,
         .in_height = picture->height,
         .in_width = picture->width,
         .channels = 3,
-        .out_height = job->frame_height,
-        .out_width = job->frame_width,
-        .filter = filter_for(job, control, picture->width > job->frame_width),
-        .out = fitted,
+        .out_height = out->height,
+        .out_width = out->width,
+        .filter = filter_for(job, control, picture->width > out->width),
+        .out = out->rgb,
     };
+    return ld_pixels_fit(&op, control->resize, err);
+}
+
+static bool make_room(struct picture *picture)
+{
+    picture->rgb = ld_block_alloc(3 * pixels_of(picture->width, picture->height));
+    return picture->rgb != NULL;
+}
+
+/* With init.area "masked" a part of init is painted at the size of the job. A unit's own picture
+ * belongs to all of init, so it is fitted to that and the same part of it followed. */
+static enum ld_code cut_as_init(const struct ld_job *job, const struct ld_request_control *control,
+                                struct picture *picture, struct ld_error *err)
+{
+    if (!job->frame)
+        return LD_OK;
+    struct picture whole = {NULL, job->frame_width, job->frame_height};
+    struct picture part = {NULL, job->frame_part.width, job->frame_part.height};
+    enum ld_code code = make_room(&whole) && make_room(&part) ? LD_OK : no_memory(err);
     if (code == LD_OK)
-        code = ld_pixels_fit(&op, control->resize, err);
+        code = fit(job, control, picture, &whole, err);
     if (code == LD_OK) {
-        for (int32_t y = 0; y < part.height; y++)
-            memcpy(cut + (size_t)y * row,
-                   fitted + (size_t)(part.y + y) * whole + 3 * (size_t)part.x, row);
-        release_picture(picture);
-        *picture = (struct picture){cut, part.width, part.height};
-        cut = NULL;
+        ld_rect_cut(whole.rgb, whole.width, job->frame_part, part.rgb);
+        const struct picture uncut = *picture;
+        *picture = part;
+        part = uncut;
     }
-    ld_block_free(cut, row * (size_t)part.height);
-    ld_block_free(fitted, whole * (size_t)job->frame_height);
+    release_picture(&part);
+    release_picture(&whole);
     return code;
 }
 
@@ -150,31 +160,21 @@ static enum ld_code make_hint(const struct ld_job *job, const struct ld_request_
 {
     static atomic_uint_least64_t serials;
     const size_t count = pixels_of(hint->width, hint->height);
-    uint8_t *rgb = ld_block_alloc(3 * count);
+    struct picture fitted = {NULL, hint->width, hint->height};
     uint8_t *mask = NULL;
     hint->planes = ld_block_alloc(3 * count * sizeof *hint->planes);
-    enum ld_code code = rgb && hint->planes ? LD_OK : no_memory(err);
-    const struct ld_pixel_resize op = {
-        .in = picture->rgb,
-        .in_height = picture->height,
-        .in_width = picture->width,
-        .channels = 3,
-        .out_height = hint->height,
-        .out_width = hint->width,
-        .filter = filter_for(job, control, picture->width > hint->width),
-        .out = rgb,
-    };
+    enum ld_code code = make_room(&fitted) && hint->planes ? LD_OK : no_memory(err);
     if (code == LD_OK)
-        code = ld_pixels_fit(&op, control->resize, err);
+        code = fit(job, control, picture, &fitted, err);
     if (code == LD_OK && control->preprocess == LD_HINT_INPAINT)
         code = mask_at(job, hint->width, hint->height, &mask, err);
     const struct ld_hint_args args = {
         .kind = control->preprocess, .low = control->low, .high = control->high, .mask = mask};
     if (code == LD_OK)
-        code = ld_hint_make(hint->planes, rgb, hint->height, hint->width, &args, err);
+        code = ld_hint_make(hint->planes, fitted.rgb, hint->height, hint->width, &args, err);
     hint->serial = 1 + atomic_fetch_add(&serials, 1);
     ld_block_free(mask, count);
-    ld_block_free(rgb, 3 * count);
+    release_picture(&fitted);
     return code;
 }
 

@@ -254,13 +254,11 @@ static enum ld_code enlarge_part(const struct ld_job *job, const struct input *i
                                  struct ld_error *err)
 {
     const struct ld_rect part = job->frame_part;
-    const size_t row = 3 * (size_t)part.width;
-    uint8_t *cut = ld_block_alloc(row * (size_t)part.height);
+    const size_t bytes = 3 * (size_t)part.width * (size_t)part.height;
+    uint8_t *cut = ld_block_alloc(bytes);
     if (!cut)
         return no_memory(err);
-    for (int32_t y = 0; y < part.height; y++)
-        memcpy(cut + (size_t)y * row,
-               from + 3 * ((size_t)(part.y + y) * (size_t)input->width + (size_t)part.x), row);
+    ld_rect_cut(from, input->width, part, cut);
     const struct ld_pixel_resize op = {
         .in = cut,
         .in_height = part.height,
@@ -272,7 +270,7 @@ static enum ld_code enlarge_part(const struct ld_job *job, const struct input *i
         .out = out,
     };
     const enum ld_code code = ld_pixels_resize(&op, err);
-    ld_block_free(cut, row * (size_t)part.height);
+    ld_block_free(cut, bytes);
     return code;
 }
 

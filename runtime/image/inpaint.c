@@ -5,6 +5,14 @@
 
 /* ---- Rectangles ------------------------------------------------------------------------------ */
 
+void ld_rect_cut(const uint8_t *rgb, int32_t width, struct ld_rect part, uint8_t *out)
+{
+    const size_t row = 3 * (size_t)part.width;
+    for (int32_t y = 0; y < part.height; y++)
+        memcpy(out + (size_t)y * row,
+               rgb + 3 * ((size_t)(part.y + y) * (size_t)width + (size_t)part.x), row);
+}
+
 bool ld_mask_bounds(const float *mask, int32_t height, int32_t width, struct ld_rect *bounds)
 {
     int32_t left = width;

@@ -18,6 +18,9 @@ struct ld_rect {
     int32_t x, y, width, height;
 };
 
+/* The pixels of a part alone. Shapes   rgb: [?, width, 3], out: [part.height, part.width, 3]. */
+void ld_rect_cut(const uint8_t *rgb, int32_t width, struct ld_rect part, uint8_t *out);
+
 /* The smallest rectangle around all values of at least a half; false where there is none.
  * Shapes   mask: [height, width]. */
 bool ld_mask_bounds(const float *mask, int32_t height, int32_t width, struct ld_rect *bounds);

@@ -12,7 +12,8 @@ import pytest
 from front import Front
 
 SCRIPT = "step_ms=5"
-LONG_ENOUGH_S = 0.6 + 0.1 * os.getloadavg()[0]  # for a few jobs of 0.1 s
+STEP_S = 0.005  # of the script
+LONG_ENOUGH_S = 0.6 + 0.1 * os.getloadavg()[0]  # beyond the work itself, whose steps take turns
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def die_with_results_on_the_way(front, jobs, steps=20, **fields):
     ids = [front.submit(steps=steps, seed=seed, **fields) for seed in range(jobs)]
     until(lambda: all(front.job(job)["status"] == "running" for job in ids))
     os.kill(front.process.pid, signal.SIGSTOP)
-    time.sleep(LONG_ENOUGH_S)
+    time.sleep(LONG_ENOUGH_S + jobs * steps * STEP_S)
     front.kill()
     until(lambda: all(is_gone(pid) for pid in workers))
     return ids
@@ -61,7 +62,7 @@ def die_with_results_on_the_way(front, jobs, steps=20, **fields):
 def test_what_had_ended_is_not_computed_again(front):
     left = again = 0
     for _ in range(5):
-        ids = die_with_results_on_the_way(front, 4)
+        ids = die_with_results_on_the_way(front, 4, steps=60)  # long enough to be seen at work together
         files = list(spool(front).iterdir())
         assert {file.name[:26] for file in files} <= set(ids)
         finished = {file.name[:26] for file in files}
